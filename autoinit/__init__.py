@@ -1,0 +1,1 @@
+"""Computes from a model's dataflow how each weight should start."""

@@ -1,0 +1,39 @@
+"""What can go wrong, as types. Each message says what, where, value and expected, and the next step."""
+
+from __future__ import annotations
+
+
+class AutoinitError(Exception):
+    """Base of every error that autoinit raises on purpose."""
+
+
+class ArgumentError(AutoinitError, ValueError):
+    """An argument has a value that no call could use. Raised before anything is read or written."""
+
+
+class RegistrationError(AutoinitError, ValueError):
+    """An operation is registered twice, or in a form that the table cannot hold."""
+
+
+class TraceError(AutoinitError):
+    """No tier could trace the model. Names, for each tier, the module and the source line that stopped it."""
+
+
+class PlanError(AutoinitError):
+    """A plan cannot be made from, or does not fit, the model it is given."""
+
+
+class LazyModuleError(PlanError):
+    """The model has lazy parameters: they have no shape until a first forward has run."""
+
+
+class TrainedModelError(AutoinitError):
+    """The model looks trained, so that writing its weights would destroy work. Names the evidence."""
+
+
+class ApplyError(AutoinitError):
+    """Writing failed. Says which weights were written and which were restored."""
+
+
+class LoadError(AutoinitError):
+    """A model spec or a file could not be loaded."""

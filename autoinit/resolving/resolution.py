@@ -1,0 +1,119 @@
+"""Resolution: what a weight feeds, and the evidence for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from autoinit.theory.layouts import Layout
+from autoinit.tracing.dataflow import SourceLine
+
+
+class Reason(str, Enum):
+    """Why a weight has the nonlinearity it has."""
+
+    ACTIVATION = "activation"
+    ADD = "add"
+    GATE = "gate"
+    WEIGHT = "weight"
+    ATTENTION = "attention"
+    SOFTMAX = "softmax"
+    OUTPUT = "output"
+    MIXED = "mixed"
+    UNUSED = "unused"
+    UNRESOLVED = "unresolved"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Where one walk from a weight ended.
+
+    nonlinearity: torch.nn.functional's name, `linear` for none, `custom` for a function without one.
+    params: its parameters (`negative_slope`, `alpha`, ...).
+    gain: 1 / sqrt(E[phi(z)^2]) or the table's constant.
+    path: names of the operations walked, the last one being where it ended.
+    normalised: whether a norm lay on the way.
+    note: what a reader should know about this ending.
+    """
+
+    nonlinearity: str
+    reason: Reason
+    gain: float = 1.0
+    params: Mapping[str, float] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+    normalised: bool = False
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class SliceResolution:
+    """The resolution of some of a weight's output features.
+
+    rows: half-open runs of indices on the weight's output axis (of all its `o` axes together, flattened).
+    """
+
+    rows: tuple[tuple[int, int], ...]
+    ending: Ending
+    alternatives: tuple[Ending, ...] = ()
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """What one weight feeds, all its uses taken together.
+
+    name: the layer's name: the weight's, less a trailing `.weight`.
+    param: the weight's name. op: the canonical operation that uses it. shape, layout: its geometry.
+    ending: the combined ending (reason `mixed` when the ways disagree).
+    alternatives: every distinct ending found, when there is more than one.
+    slices: one entry for each part of the output features that is treated on its own; empty when all are alike.
+    biases: names of the parameters that enter the same operations as bias.
+    uses: names of the operations that use it. source: the line of the first use.
+    transform: operations between the parameter and the operation (`transpose`, `weight_norm`, ...).
+    """
+
+    name: str
+    param: str
+    op: str
+    shape: tuple[int, ...]
+    layout: Layout
+    ending: Ending
+    alternatives: tuple[Ending, ...] = ()
+    slices: tuple[SliceResolution, ...] = ()
+    biases: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    source: SourceLine | None = None
+    transform: tuple[str, ...] = ()
+
+    @property
+    def nonlinearity(self) -> str:
+        """The nonlinearity that the weight feeds; `linear` for none."""
+        return self.ending.nonlinearity
+
+    @property
+    def params(self) -> Mapping[str, float]:
+        """Parameters of the nonlinearity."""
+        return self.ending.params
+
+    @property
+    def reason(self) -> Reason:
+        """Why."""
+        return self.ending.reason
+
+    @property
+    def path(self) -> tuple[str, ...]:
+        """The operations walked."""
+        return self.ending.path
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a norm lies between the weight and what it feeds."""
+        return self.ending.normalised
+
+    def __str__(self) -> str:
+        params = ", ".join(f"{key}={value:g}" for key, value in self.params.items())
+        phi = f"{self.nonlinearity}({params})" if params else self.nonlinearity
+        return f"{self.name}: {self.op} -> {phi} ({self.reason}) via {' > '.join(self.path)}"

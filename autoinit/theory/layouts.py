@@ -1,0 +1,25 @@
+"""Layouts: what each axis of a weight tensor means to the operation that uses it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The geometry of one use of a weight.
+
+    axes: one letter for each dimension of the weight: `o` output features, `i` input features, `k` kernel
+        positions, `b` independent copies (experts, heads with matrices of their own).
+        A linear weight is `oi`, a 2-d convolution `oikk`, a transposed one `iokk`, `x @ W` is `io`,
+        stacked experts `bio` and `nn.Bilinear` `oii`.
+    groups: groups of a convolution. The tensor holds in / groups (transposed: out / groups) features on its `i`
+        (`o`) axis.
+    stride_area: product of the strides of a convolution.
+    transposed: whether the operation is a transposed convolution.
+    """
+
+    axes: str
+    groups: int = 1
+    stride_area: int = 1
+    transposed: bool = False

@@ -1,0 +1,116 @@
+"""Dataflow: what every traced graph becomes, whichever tier traced it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from autoinit.ops.roles import Role
+from autoinit.theory.layouts import Layout
+
+if TYPE_CHECKING:
+    import networkx as nx
+    import torch.fx
+
+    OpGraph = nx.DiGraph["Op"]
+
+
+@dataclass(frozen=True)
+class SourceLine:
+    """A line of the user's code."""
+
+    file: str
+    line: int
+    function: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True)
+class ParamUse:
+    """One parameter entering one operation.
+
+    slot: the operand it enters as (`weight`, `bias`, `in_proj_weight`, `weight_ih_l0`, ...).
+    name: its name, as `model.named_parameters()` gives it, wrappers seen through.
+    shape: the parameter's shape.
+    layout: what its axes mean to the operation; None where it is not a weight.
+    transform: canonical names of the operations between the parameter and this operand, first to last.
+    """
+
+    slot: str
+    name: str
+    shape: tuple[int, ...]
+    layout: Layout | None = None
+    transform: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Op:
+    """One operation of the model; a node of `Dataflow.graph`.
+
+    name: unique in the graph. op: canonical name. role: its role *here* (an `add` of a constant is transparent).
+    module: path of the module whose forward called it ("" for the model itself).
+    params: the parameters used. constants: arguments that are not tensors, by name.
+    shape: of the output, when the tier knows it. source: the line that called it, when known.
+    signal: whether its output carries the signal (depends on an input or left a weight operation).
+    """
+
+    name: str
+    op: str
+    role: Role
+    module: str = ""
+    params: tuple[ParamUse, ...] = ()
+    constants: Mapping[str, Any] = field(default_factory=dict)
+    shape: tuple[int, ...] | None = None
+    source: SourceLine | None = None
+    signal: bool = True
+
+    def __repr__(self) -> str:
+        return f"Op({self.name}: {self.op}, {self.role})"
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An operation that the table does not know: its name as called, and where."""
+
+    op: str
+    name: str
+    module: str
+    source: SourceLine | None = None
+
+
+@dataclass(frozen=True)
+class Dataflow:
+    """The operations of a model and what flows between them.
+
+    graph: nodes are `Op` records; an edge u -> v means that v takes u's output, `slots` on the edge says as which
+        operands.
+    tier: `symbolic`, `recorded` or `exported`.
+    fx: the `torch.fx.Graph` it was read from; `Op.name` is the name of its fx node.
+    unsupported: operations with no known role. uncalled: weights (parameters of two or more dimensions) that no
+        operation used. notes: what a reader of the report should know about the tracing.
+    """
+
+    graph: OpGraph
+    tier: str
+    fx: torch.fx.Graph
+    unsupported: tuple[Unsupported, ...] = ()
+    uncalled: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def by_name(self) -> dict[str, Op]:
+        """Operations by name."""
+        return {op.name: op for op in self.graph.nodes}
+
+    def __str__(self) -> str:
+        lines = [f"Dataflow ({self.tier}): {self.graph.number_of_nodes()} operations"]
+        for op in self.graph.nodes:
+            feeds = ", ".join(after.name for after in self.graph.successors(op)) or "-"
+            weights = "".join(f" [{use.name}]" for use in op.params if use.layout is not None)
+            lines.append(f"  {op.name}: {op.op} ({op.role}){weights} -> {feeds}")
+        lines += [f"  unsupported: {each.op} at {each.name}" for each in self.unsupported]
+        return "\n".join(lines)
