@@ -1,1 +1,25 @@
+"""What an operation is: one canonical name and one role, whatever its spelling.
 
+To add an operation, add one `register_op` call to the file that its role names: `nonlinearities`, `norms`, `pooling`,
+`shapes`, `combining`, `weights` or `sources`.
+"""
+
+from autoinit.ops import combining, nonlinearities, norms, pooling, shapes, sources, weights
+from autoinit.ops.registry import REGISTRY, Acts, OpSpec, WeightSlot, register_op
+from autoinit.ops.roles import Role
+
+__all__ = [
+    "REGISTRY",
+    "Acts",
+    "OpSpec",
+    "Role",
+    "WeightSlot",
+    "combining",
+    "nonlinearities",
+    "norms",
+    "pooling",
+    "register_op",
+    "shapes",
+    "sources",
+    "weights",
+]

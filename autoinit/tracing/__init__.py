@@ -1,1 +1,6 @@
+"""Model -> torch.fx.Graph -> Dataflow."""
 
+from autoinit.tracing.dataflow import Call, Dataflow, Op, ParamUse, SourceLine, Unsupported
+from autoinit.tracing.tiers import trace
+
+__all__ = ["Call", "Dataflow", "Op", "ParamUse", "SourceLine", "Unsupported", "trace"]

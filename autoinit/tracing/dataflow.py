@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import networkx as nx
     import torch.fx
 
+    from autoinit.ops.registry import OpSpec
+
     OpGraph = nx.DiGraph["Op"]
 
 
@@ -47,6 +49,20 @@ class ParamUse:
     transform: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Call:
+    """How to call an operation again, on other values.
+
+    target: function or method name; None for a module of the table, which `spec.function` computes.
+    args, kwargs: as called, with an `Op` in place of each tensor.
+    """
+
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    spec: OpSpec | None = None
+
+
 @dataclass(frozen=True, eq=False)
 class Op:
     """One operation of the model; a node of `Dataflow.graph`.
@@ -56,6 +72,8 @@ class Op:
     params: the parameters used. constants: arguments that are not tensors, by name.
     shape: of the output, when the tier knows it. source: the line that called it, when known.
     signal: whether its output carries the signal (depends on an input or left a weight operation).
+    operands: the operations whose outputs it takes, by slot. call: how to call it again.
+    acts: how it treats elements (see `ops.Acts`).
     """
 
     name: str
@@ -67,6 +85,9 @@ class Op:
     shape: tuple[int, ...] | None = None
     source: SourceLine | None = None
     signal: bool = True
+    operands: Mapping[str, Op] = field(default_factory=dict)
+    call: Call | None = None
+    acts: str = "mixing"
 
     def __repr__(self) -> str:
         return f"Op({self.name}: {self.op}, {self.role})"

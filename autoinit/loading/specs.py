@@ -1,0 +1,89 @@
+"""Model specs: which kind a text is, and the model that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from autoinit.errors import LoadError
+from autoinit.loading import factories, files, libraries, weights
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+_FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
+KINDS = (
+    "FILE.pt, FILE.pth, FILE.pt2, PACKAGE.MODULE:FACTORY, FILE.py:FACTORY, timm:NAME, torchvision:NAME, hf:DIRECTORY"
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model and where it came from.
+
+    model: a module, or an exported program from a `.pt2` file. name: for the report's header. notes: what a reader
+    should know about the loading. files: every model and weights file that was read.
+    """
+
+    model: nn.Module | ExportedProgram
+    name: str
+    notes: tuple[str, ...] = ()
+    files: tuple[Path, ...] = field(default=())
+
+
+def load(
+    spec: str,
+    *,
+    weights_file: str | Path | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    trust: bool = False,
+) -> Loaded:
+    """The model that a spec names.
+
+    Files are read without running code from them. Factories and model libraries are code that the caller names.
+
+    Args:
+        spec: one of `FILE.pt|.pth|.pt2`, `PACKAGE.MODULE:FACTORY`, `FILE.py:FACTORY`, `timm:NAME`,
+            `torchvision:NAME`, `hf:DIRECTORY_OR_CONFIG_OR_TYPE`.
+        weights_file: a state dict (`.safetensors`, or written by `torch.save`) to load into the model.
+        arguments: keyword arguments of the factory.
+        trust: let files run code: for files whose origin is beyond doubt.
+
+    Raises:
+        LoadError: the model cannot be had; the message is one line that names the reason and the next step.
+    """
+    loaded = _model(spec, dict(arguments or {}), trust)
+    if weights_file is None:
+        return loaded
+    path = Path(weights_file)
+    if not isinstance(loaded.model, nn.Module):
+        raise LoadError(f"--weights {path}: {spec} is an exported program, which holds its own weights; leave it out")
+    notes = weights.load_into(loaded.model, path, trust=trust)
+    return replace(loaded, notes=loaded.notes + notes, files=(*loaded.files, path))
+
+
+def _model(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
+    library, colon, name = spec.partition(":")
+    if colon and library in libraries.BUILDERS:
+        return Loaded(libraries.BUILDERS[library](name, arguments, trust), name)
+    if _is_file(spec):
+        if arguments:
+            raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
+        model, notes = files.read_model(Path(spec), trust=trust)
+        return Loaded(model, Path(spec).name, notes, (Path(spec),))
+    if colon:
+        return Loaded(factories.build(spec, arguments), spec)
+    if spec.endswith(".py"):
+        raise LoadError(f"{spec}: name the factory in it as {spec}:FACTORY")
+    raise LoadError(f"{spec}: neither a file nor a model spec; a model is one of {KINDS}")
+
+
+def _is_file(spec: str) -> bool:
+    path = Path(spec)
+    if path.suffix == ".py":
+        return False
+    return path.suffix.lower() in _FILE_SUFFIXES or path.exists()

@@ -1,0 +1,72 @@
+"""Operations on several tensors: sums, products, concatenation. Their role depends on how many carry a signal."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from autoinit.ops.registry import Acts, register_op
+from autoinit.ops.roles import Role
+
+_BINARY = "input, other, alpha=1"
+
+register_op("add", Role.ADD, names=("add", "__add__", "__radd__", "__iadd__", "iadd"), signature=_BINARY,
+            acts=Acts.ELEMENTWISE, function=torch.add)  # fmt: skip
+register_op("sub", Role.ADD, names=("sub", "subtract", "__sub__", "__isub__", "isub"), signature=_BINARY,
+            acts=Acts.ELEMENTWISE, function=torch.sub)  # fmt: skip
+register_op("rsub", Role.ADD, names=("rsub", "__rsub__"), signature=_BINARY, acts=Acts.ELEMENTWISE,
+            function=torch.rsub)  # fmt: skip
+register_op("lerp", Role.ADD, names="lerp", signature="input, end, weight", acts=Acts.ELEMENTWISE, function=torch.lerp)
+register_op("addcmul", Role.ADD, names="addcmul", signature="input, tensor1, tensor2, value=1", acts=Acts.ELEMENTWISE)
+register_op("addcdiv", Role.ADD, names="addcdiv", signature="input, tensor1, tensor2, value=1", acts=Acts.ELEMENTWISE)
+
+register_op("mul", Role.PRODUCT, names=("mul", "multiply", "__mul__", "__rmul__", "__imul__", "imul"),
+            signature="input, other", acts=Acts.ELEMENTWISE, function=torch.mul)  # fmt: skip
+
+
+register_op(
+    "div",
+    Role.PRODUCT,
+    names=("div", "divide", "true_divide", "truediv", "__truediv__", "__div__", "__itruediv__", "__idiv__", "itruediv"),
+    signature="input, other, rounding_mode=None",
+    acts=Acts.ELEMENTWISE,
+    function=torch.div,
+)
+register_op("dist", Role.PRODUCT, names=("dist", "cdist", "pdist", "pairwise_distance", "cosine_similarity"),
+            modules=(nn.PairwiseDistance, nn.CosineSimilarity), signature="input, other")  # fmt: skip
+register_op("cross", Role.PRODUCT, names=("cross", "outer", "ger", "kron", "atan2", "hypot"), signature="input, other")
+register_op(
+    "scaled_dot_product_attention",
+    Role.PRODUCT,
+    names=(
+        "scaled_dot_product_attention",
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_attention_math",
+    ),
+    signature="input, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False",
+)
+
+for _name in ("maximum", "minimum", "fmax", "fmin"):
+    register_op(_name, Role.TRANSPARENT, names=_name, signature="input, other", acts=Acts.ELEMENTWISE,
+                function=getattr(torch, _name))  # fmt: skip
+register_op("where", Role.TRANSPARENT, names="where", signature="condition, input=None, other=None",
+            acts=Acts.ELEMENTWISE, function=torch.where)  # fmt: skip
+register_op("masked_fill", Role.TRANSPARENT, names="masked_fill", signature="input, mask, value",
+            acts=Acts.ELEMENTWISE, function=torch.masked_fill)  # fmt: skip
+
+register_op("cat", Role.TRANSPARENT, names=("cat", "concat", "concatenate"), signature="tensors, dim=0",
+            acts=Acts.REARRANGING)  # fmt: skip
+register_op("stack", Role.TRANSPARENT, names=("stack", "hstack", "vstack", "dstack", "column_stack", "row_stack"),
+            signature="tensors, dim=0", acts=Acts.REARRANGING)  # fmt: skip
+register_op(
+    "scatter",
+    Role.TRANSPARENT,
+    names=("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_put", "masked_scatter",
+           "slice_scatter", "select_scatter", "diagonal_scatter", "index_fill", "put", "index_reduce"),
+    signature="input",
+)  # fmt: skip
+register_op("setitem", Role.TRANSPARENT, names=("setitem", "__setitem__"), signature="input, index, value")
+register_op("copy", Role.TRANSPARENT, names="copy", signature="input, src")
+register_op("meshgrid", Role.TRANSPARENT, names=("meshgrid", "cartesian_prod", "broadcast_tensors"))

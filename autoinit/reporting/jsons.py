@@ -1,0 +1,79 @@
+"""The report as JSON, version 1.
+
+The document is one object:
+
+    version     1; a change that could break a reader raises it
+    model, parameters, tier, method, residual, unsupported, notes   as in `Plan`
+    seed        of the values written; null when nothing was written
+    written     whether weights were written
+    seconds     all told
+    counts      {"planned", "kept", "skipped", "unresolved"}: layers of each status
+    layers      one object for each layer, in the plan's order: the fields of `LayerPlan`, and
+                before, after: {"numel", "mean", "std", "minimum", "maximum", "zeros", "nonfinite"}, or null where
+                there was nothing to measure (`after`: where nothing was written)
+    others      parameters that the plan does not touch: {"name", "shape", "kind", "note"}
+
+Numbers that JSON cannot hold (not a number, infinities) are null.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import TYPE_CHECKING, Any
+
+from autoinit.reporting.rows import status_counts
+
+if TYPE_CHECKING:
+    from autoinit.measuring import WeightStats
+    from autoinit.plans import LayerPlan
+    from autoinit.reports import Report
+
+VERSION = 1
+
+
+def dumps(report: Report) -> str:
+    """The report as an indented JSON document."""
+    return json.dumps(_document(report), indent=2, allow_nan=False)
+
+
+def _document(report: Report) -> dict[str, Any]:
+    plan = report.plan
+    return {
+        "version": VERSION,
+        "model": plan.model,
+        "parameters": plan.parameters,
+        "tier": plan.tier,
+        "method": plan.method,
+        "residual": plan.residual,
+        "seed": report.seed,
+        "written": report.after is not None,
+        "seconds": _plain(report.seconds),
+        "counts": status_counts(plan),
+        "layers": [_layer(layer, report.before, report.after) for layer in plan.layers],
+        "others": _plain(plan.others),
+        "unsupported": _plain(plan.unsupported),
+        "notes": _plain(plan.notes),
+    }
+
+
+def _layer(
+    layer: LayerPlan, before: Mapping[str, WeightStats], after: Mapping[str, WeightStats] | None
+) -> dict[str, Any]:
+    measured = {"before": before.get(layer.name), "after": None if after is None else after.get(layer.name)}
+    return {**_plain(layer), **_plain(measured)}
+
+
+def _plain(value: Any) -> Any:
+    """Dataclasses, mappings and sequences as what JSON has; non-finite numbers as null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

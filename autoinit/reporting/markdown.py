@@ -1,0 +1,68 @@
+"""The report as a Markdown document: for pull requests, model cards and notebooks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from autoinit.reporting import wording
+from autoinit.reporting.rows import Row, kind_counts, rows_of, status_counts
+
+if TYPE_CHECKING:
+    from autoinit.reports import Report
+
+
+def render(report: Report) -> str:
+    """One table row for each layer and slice, however long the model; then what the table leaves out."""
+    return "\n".join(_lines(report)) + "\n"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    plan = report.plan
+    seed = "" if report.seed is None else f", seed {report.seed}"
+    residual = "" if plan.residual == "keep" else f", residual {plan.residual}"
+    yield f"## autoinit: {_escaped(plan.model)}"
+    yield ""
+    yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, method {plan.method}{residual}{seed}."
+    yield ""
+    yield f"| layer | op | feeds | reason | scheme | fan | std before | std {_outcome(report)} | remarks |"
+    yield "|---|---|---|---|---|---:|---:|---:|---|"
+    for row in rows_of(report, full=True):
+        yield _table_row(f"`{row.name}`", row)
+        for part in row.slices:
+            yield _table_row(part.name, part)
+    yield ""
+    yield from _lists(report)
+    counts = ", ".join(f"{status} {number}" for status, number in status_counts(plan).items())
+    written = "nothing written"
+    if report.after is not None:
+        written = f"{wording.count(report.weights_written)} weights written"
+    yield f"{counts}; {written}; {wording.duration(report.seconds)}."
+
+
+def _outcome(report: Report) -> str:
+    return "planned" if report.after is None else "after"
+
+
+def _table_row(name: str, row: Row) -> str:
+    before = wording.spread(row.before) if row.op else ""
+    cells = (name, row.op, row.nonlinearity, row.why, row.scheme, row.fan, before, row.result, "; ".join(row.remarks))
+    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+
+
+def _lists(report: Report) -> Iterator[str]:
+    plan = report.plan
+    entries = [f"Operation unknown to autoinit: `{name}`" for name in plan.unsupported]
+    entries += [f"Weight that no operation used: `{other.name}`" for other in plan.others if other.kind == "uncalled"]
+    entries += [f"Note: {_escaped(note)}" for note in plan.notes]
+    kinds = kind_counts(plan)
+    if kinds:
+        summary = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
+        entries.append(f"Left as they are: {wording.plural(len(plan.others), 'parameter')} ({summary})")
+    yield from (f"- {entry}" for entry in entries)
+    if entries:
+        yield ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,47 @@
+"""Several endings into one: what stands when the ways disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autoinit.resolving.resolution import Ending, Reason
+
+_LINEAR = frozenset({"linear", "softmax"})
+
+
+def merge(endings: Sequence[Ending]) -> tuple[Ending, tuple[Ending, ...]]:
+    """One ending for several, and the alternatives when there are more than one.
+
+    All agree: that one, for the reason found nearest. Otherwise a nonlinearity wins over linear, and of two
+    nonlinearities the one with the smaller gain; the reason is then `mixed`. Softmax and linear agree, since both ask
+    for gain 1: softmax, the more telling, stands.
+    """
+    real = [ending for ending in endings if ending.reason is not Reason.UNUSED]
+    if not real:
+        return Ending("linear", Reason.UNUSED), ()
+    known = [ending for ending in real if ending.reason is not Reason.UNRESOLVED]
+    alternatives = tuple(real) if len(real) > 1 else ()
+    if not known:
+        return real[0], alternatives
+    chosen = _chosen(known)
+    if len(known) < len(real):
+        note = next(ending.note for ending in real if ending.reason is Reason.UNRESOLVED)
+        return replace(chosen, reason=Reason.MIXED, note=note), alternatives
+    return chosen, alternatives
+
+
+def _chosen(known: Sequence[Ending]) -> Ending:
+    nearest = sorted(known, key=lambda ending: len(ending.path))
+    normalised = all(ending.normalised for ending in known)
+    curved = [ending for ending in nearest if ending.nonlinearity not in _LINEAR]
+    if not curved:
+        softmax = [ending for ending in nearest if ending.nonlinearity == "softmax"]
+        return replace((softmax or nearest)[0], normalised=normalised)
+    smallest = min(curved, key=lambda ending: ending.gain)
+    agree = len(curved) == len(nearest) and len({_function(ending) for ending in curved}) == 1
+    return replace(smallest, normalised=normalised, reason=smallest.reason if agree else Reason.MIXED)
+
+
+def _function(ending: Ending) -> object:
+    return ending.nonlinearity, tuple(sorted(ending.params.items())), round(ending.gain, 9)

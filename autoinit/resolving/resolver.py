@@ -1,0 +1,135 @@
+"""`resolve`: one Resolution for each weight of a Dataflow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoinit.ops import WeightSlot
+from autoinit.resolving.merging import merge
+from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
+from autoinit.resolving.slicing import slices
+from autoinit.resolving.walking import Endings, Walker, add_ending
+from autoinit.theory.gains import gain
+from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
+
+
+@dataclass(frozen=True)
+class _Use:
+    """One use of a weight, resolved."""
+
+    op: Op
+    use: ParamUse
+    slot: WeightSlot
+    endings: tuple[Ending, ...]
+    slices: tuple[SliceResolution, ...]
+
+
+def resolve(dataflow: Dataflow) -> list[Resolution]:
+    """Walk each weight to what it feeds.
+
+    Returns one Resolution for each parameter that enters a weight operation, in the order of first use; a weight
+    with several uses is listed once. What could not be resolved has reason `unresolved` and a note.
+    """
+    walker = Walker(dataflow)
+    found: dict[str, list[_Use]] = {}
+    for op in dataflow.graph.nodes:
+        for use in op.params:
+            if use.layout is not None:
+                found.setdefault(use.name, []).append(_resolved(walker, op, use))
+    return [_combined(name, uses) for name, uses in found.items()]
+
+
+def _resolved(walker: Walker, op: Op, use: ParamUse) -> _Use:
+    slot = _slot(op, use)
+    if slot.gates:
+        return _Use(op, use, slot, *_gated(op, use, slot))
+    endings = walker.feeds(op) or [Ending("linear", Reason.UNUSED)]
+    return _Use(op, use, slot, tuple(endings), slices(walker, op, use))
+
+
+def _slot(op: Op, use: ParamUse) -> WeightSlot:
+    spec = op.call.spec if op.call is not None else None
+    assert spec is not None and spec.weights is not None, f"{op!r} uses a weight but its entry has no weight slots"
+    return next(named for slot in spec.weights(op.constants) if (named := slot.named(use.slot)) is not None)
+
+
+def _gated(op: Op, use: ParamUse, slot: WeightSlot) -> tuple[tuple[Ending, ...], tuple[SliceResolution, ...]]:
+    """Endings inside the operation itself: equal runs of rows, one for each gate."""
+    endings = [_gate(name, op.name) for name in slot.gates]
+    distinct: Endings = {}
+    for ending in endings:
+        add_ending(distinct, ending)
+    if len(endings) == 1:
+        return tuple(distinct.values()), ()
+    assert use.layout is not None
+    rows = next(size for size, letter in zip(use.shape, use.layout.axes, strict=True) if letter == "o") // len(endings)
+    parts = tuple(
+        SliceResolution(((number * rows, (number + 1) * rows),), ending) for number, ending in enumerate(endings)
+    )
+    return tuple(distinct.values()), parts
+
+
+def _gate(name: str, path: str) -> Ending:
+    if name == "attention":
+        return Ending("linear", Reason.ATTENTION, path=(path,))
+    if name == "softmax":
+        return Ending("softmax", Reason.SOFTMAX, path=(path,))
+    return Ending(name, Reason.ACTIVATION, gain(name), path=(path,))
+
+
+def _combined(name: str, uses: Sequence[_Use]) -> Resolution:
+    distinct: Endings = {}
+    for each in uses:
+        for ending in each.endings:
+            add_ending(distinct, ending)
+    ending, alternatives = merge(list(distinct.values()))
+    first = uses[0]
+    assert first.use.layout is not None
+    return Resolution(
+        name=layer_name(name),
+        param=name,
+        op=first.op.op,
+        shape=first.use.shape,
+        layout=first.use.layout,
+        ending=ending,
+        alternatives=alternatives,
+        slices=_combined_slices(uses),
+        biases=tuple(dict.fromkeys(bias for each in uses for bias in _biases(each))),
+        uses=tuple(each.op.name for each in uses),
+        source=first.op.source,
+        transform=first.use.transform,
+    )
+
+
+def _combined_slices(uses: Sequence[_Use]) -> tuple[SliceResolution, ...]:
+    """Slices that all uses agree on; a weight whose uses part its rows differently is taken whole."""
+    rows = {tuple(part.rows for part in each.slices) for each in uses}
+    if len(rows) != 1:
+        return ()
+    combined = []
+    for parts in zip(*(each.slices for each in uses), strict=True):
+        endings: Endings = {}
+        for part in parts:
+            for ending in part.alternatives or (part.ending,):
+                add_ending(endings, ending)
+        ending, alternatives = merge(list(endings.values()))
+        combined.append(SliceResolution(parts[0].rows, ending, alternatives))
+    return tuple(combined)
+
+
+def _biases(each: _Use) -> list[str]:
+    """Parameters that enter as the bias of this weight."""
+    return [use.name for use in each.op.params if use.slot in each.slot.bias]
+
+
+_PARAMETRIZED = re.compile(r"(^|\.)parametrizations\.([^.]+)\.original\d*$")
+_LEGACY = re.compile(r"(?<=weight)(_v|_orig)$")
+
+
+def layer_name(param: str) -> str:
+    """The name of a layer from that of its weight: less parametrization's own segments, less a trailing `.weight`."""
+    name = _PARAMETRIZED.sub(r"\1\2", param)
+    name = _LEGACY.sub("", name)
+    return name[: -len(".weight")] if name.endswith(".weight") else name

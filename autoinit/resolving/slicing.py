@@ -1,0 +1,195 @@
+"""Which output features of a weight go where.
+
+The walk is made with a tensor of feature numbers in place of the values: after any chunk, slice, reshape, permute or
+unbind, the numbers that are left say which rows of the weight went that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from autoinit.resolving.merging import merge
+from autoinit.resolving.resolution import Ending, Reason, SliceResolution
+from autoinit.resolving.walking import Step, Walker
+from autoinit.tracing.dataflow import Op, ParamUse
+from autoinit.tracing.executing import execute
+
+_MOST_VISITS = 4000
+_MOST_SLICES = 256
+_OTHER = -1
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows that reached one place, and the endings from there."""
+
+    rows: tuple[int, ...]
+    endings: tuple[Ending, ...]
+
+
+def slices(walker: Walker, op: Op, use: ParamUse) -> tuple[SliceResolution, ...]:
+    """The resolutions of the weight's output features where they part; empty if they stay together."""
+    if not walker.splits_ahead(op):
+        return ()
+    for labels in _starts(op, use):
+        pieces = _Labelled(walker).pieces(op, labels)
+        if pieces is not None:
+            return _partition(pieces, int(labels.max()) + 1)
+    return ()
+
+
+def _starts(op: Op, use: ParamUse) -> Iterator[torch.Tensor]:
+    """Feature numbers in the shape of the operation's output; likely shapes where it is not known."""
+    spec = op.call.spec if op.call is not None else None
+    slot = next((named for each in spec.weights(op.constants) if (named := each.named(use.slot))), None) if spec and spec.weights else None
+    if slot is None or slot.features is None or use.layout is None:
+        return
+    sizes = [size for size, letter in zip(use.shape, use.layout.axes, strict=True) if letter == "o"]
+    if use.layout.transposed:
+        sizes = [size * use.layout.groups for size in sizes]
+    axes = slot.features(op.constants, use.shape)
+    if len(axes) != len(sizes):
+        return
+    if op.shape is not None:
+        shapes = [op.shape]
+    elif len(axes) == 1 and axes[0] == -1:
+        shapes = [(3, sizes[0]), (3, 5, sizes[0])]
+    elif len(axes) == 1:
+        shapes = [(3, sizes[0], *(7,) * (-axes[0] - 1))]
+    else:
+        return
+    for shape in shapes:
+        if all(-axis <= len(shape) and shape[axis] == size for axis, size in zip(axes, sizes, strict=True)):
+            yield _numbers(shape, axes, sizes)
+
+
+def _numbers(shape: tuple[int, ...], axes: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
+    count = int(torch.tensor(sizes).prod())
+    ordered = torch.arange(count, dtype=torch.float64).reshape(*sizes)
+    by_axis = sorted(range(len(axes)), key=lambda position: axes[position])
+    view = [1] * len(shape)
+    for position in by_axis:
+        view[axes[position]] = sizes[position]
+    return ordered.permute(by_axis).reshape(view).expand(shape)
+
+
+class _Labelled:
+    """One labelled walk."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.walker = walker
+        self.found: list[_Piece] = []
+
+    def pieces(self, start: Op, labels: torch.Tensor) -> list[_Piece] | None:
+        """Every piece; None if the labels could not be followed at all (a shape that does not fit)."""
+        waiting: list[tuple[Op, Any, tuple[int, ...], tuple[str, ...], bool]] = [
+            (start, labels, tuple(range(int(labels.max()) + 1)), (), False)
+        ]
+        visits = 0
+        while waiting:
+            op, value, rows, path, normalised = waiting.pop(0)
+            visits += 1
+            if visits > _MOST_VISITS:
+                return None
+            if isinstance(value, torch.Tensor):
+                rows = _rows(value)
+            if not rows:
+                continue
+            if value is None or not self.walker.splits_ahead(op):
+                self._end(rows, self.walker.feeds(op), path, normalised)
+                continue
+            for step in self.walker.steps(op):
+                if step.ending is not None:
+                    self._end(rows, [step.ending], path, normalised)
+                elif step.to is not None:
+                    try:
+                        moved = _moved(step, op, value)
+                    except _LostError:
+                        return None
+                    waiting.append((step.to, moved, rows, path + step.via, normalised or step.normalised))
+        return self.found
+
+    def _end(self, rows: tuple[int, ...], endings: Sequence[Ending], path: tuple[str, ...], normalised: bool) -> None:
+        longer = tuple(
+            replace(ending, path=path + ending.path, normalised=normalised or ending.normalised) for ending in endings
+        )
+        self.found.append(_Piece(rows, longer))
+
+
+class _LostError(Exception):
+    """A split could not be followed with labels."""
+
+
+def _moved(step: Step, op: Op, value: Any) -> Any:
+    """The labels after a step; None if the features are mixed on it, so that what follows has all these rows."""
+    to = step.to
+    assert to is not None
+    if step.region is not None:
+        return value if isinstance(value, torch.Tensor) and to.shape in (None, tuple(value.shape)) else None
+    if to.acts == "rearranging":
+        operands = {each: _other(each) for each in to.operands.values() if each is not op}
+        try:
+            return execute(to, {**operands, op: value})
+        except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+            if step.splits:
+                raise _LostError from None
+            return None
+    if not isinstance(value, torch.Tensor):
+        return value
+    same = to.shape == tuple(value.shape) if to.shape is not None else to.acts == "elementwise" or step.normalised
+    return value if same else None
+
+
+def _other(op: Op) -> Any:
+    """Labels of a tensor that holds none of the rows."""
+    if op.shape is None:
+        raise _LostError
+    return torch.full((1,) * len(op.shape), float(_OTHER), dtype=torch.float64).expand(op.shape)
+
+
+def _rows(labels: torch.Tensor) -> tuple[int, ...]:
+    """The distinct feature numbers; axes along which nothing varies are looked at once."""
+    for axis in range(labels.dim()):
+        if labels.stride(axis) == 0 and labels.shape[axis] > 1:
+            labels = labels.narrow(axis, 0, 1)
+    return tuple(int(row) for row in labels.unique().tolist() if row >= 0 and row == int(row))
+
+
+def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, ...]:
+    """Rows that went to the same places together."""
+    places: list[list[int]] = [[] for _ in range(count)]
+    for number, piece in enumerate(pieces):
+        for row in piece.rows:
+            places[row].append(number)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for row, numbers in enumerate(places):
+        groups.setdefault(tuple(numbers), []).append(row)
+    if not 1 < len(groups) <= _MOST_SLICES:
+        return ()
+    made = []
+    for numbers, rows in groups.items():
+        endings = [ending for number in numbers for ending in pieces[number].endings]
+        ending, alternatives = merge(_distinct(endings) or [Ending("linear", Reason.UNUSED)])
+        made.append(SliceResolution(_runs(rows), ending, alternatives))
+    return tuple(made)
+
+
+def _distinct(endings: Sequence[Ending]) -> list[Ending]:
+    seen: dict[Any, Ending] = {}
+    for ending in sorted(endings, key=lambda each: len(each.path)):
+        seen.setdefault((ending.nonlinearity, tuple(sorted(ending.params.items())), ending.reason), ending)
+    return list(seen.values())
+
+
+def _runs(rows: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    runs: list[list[int]] = []
+    for row in rows:
+        if runs and runs[-1][1] == row:
+            runs[-1][1] = row + 1
+        else:
+            runs.append([row, row + 1])
+    return tuple((start, stop) for start, stop in runs)

@@ -1,0 +1,96 @@
+"""True fans: how many products enter one output and how many leave one input, by geometry.
+
+Let every weight have mean 0 and variance v, independent of the signal. An output that sums n products of a weight and
+an input of second moment q has variance n v q; n is fan_in. The gradient of an input that reaches m outputs, each
+through one weight, has variance m v times the outputs' gradient's; m is fan_out (Glorot & Bengio 2010, eq. 5 and 6;
+He et al. 2015, section 2.2). `torch.nn.init` reads both from the tensor's shape alone, which is right for plain
+linear layers and for fan_in of convolutions; `fans` counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from autoinit.errors import ArgumentError
+from autoinit.theory.layouts import Layout
+
+
+@dataclass(frozen=True)
+class Fans:
+    """Products per output (fan_in) and per input (fan_out), averaged over positions, so not always whole."""
+
+    fan_in: float
+    fan_out: float
+
+
+def fans(layout: Layout, shape: Sequence[int], rows: int | None = None) -> Fans:
+    """The fans of a weight of this shape and layout.
+
+    Write O, I, K for the products of the sizes of the tensor's `o`, `i` and `k` axes, g for groups, s for the stride
+    area. `b` axes (experts, heads with matrices of their own) are independent copies and count for nothing.
+
+    - **Linear** (`oi`), `x @ W` (`io`), einsum (`ioo`, `iio`, ...), stacked experts (`bio`): an output sums all I
+      inputs, an input reaches all O outputs. fan_in = I, fan_out = O.
+    - **Bilinear** (`oii`): linear in the in1 * in2 products of its two inputs. fan_in = in1 * in2 and, for the
+      gradient of such a product, fan_out = out; the gradient of an element of input 1 sums in2 of these (of
+      input 2, in1).
+    - **Convolution** (`oik..`, I = in / g, O = out): an output at one position sums a window of K positions over the
+      in / g channels of its group. An input is read by the out / g channels of its group; the windows start at every
+      stride-th position, so K / s of them, on average over positions, hold it.
+      fan_in = I K, fan_out = (O / g) K / s.
+    - **Transposed convolution** (`iok..`, I = in, O = out / g): the same sum with input and output exchanged. An
+      input writes to K positions of the out / g channels of its group; an output position receives, on average, K / s
+      positions of in / g channels. fan_in = (I / g) K / s, fan_out = O K.
+
+    Averages over positions are away from the borders, where padding takes products away.
+
+    Args:
+        layout: what the axes mean.
+        shape: of the weight tensor.
+        rows: for a slice of the weight: how many indices of its output axes (all `o` axes together) belong to
+            it. They take O's place in fan_out; fan_in stays.
+
+    Raises:
+        ArgumentError: layout, shape and rows do not fit each other.
+    """
+    _require_fit(layout, shape)
+    inputs, outputs, positions = (_size(layout.axes, shape, axis) for axis in "iok")
+    if rows is not None:
+        if not 0 < rows <= outputs:
+            raise ArgumentError(f"rows={rows} of a weight with {outputs} output rows; expected 1 to {outputs}")
+        outputs = rows
+    if layout.transposed:
+        return Fans(inputs * positions / (layout.groups * layout.stride_area), float(outputs * positions))
+    return Fans(float(inputs * positions), outputs * positions / (layout.groups * layout.stride_area))
+
+
+def _size(axes: str, shape: Sequence[int], axis: str) -> int:
+    return math.prod(size for letter, size in zip(axes, shape, strict=True) if letter == axis)
+
+
+def _require_fit(layout: Layout, shape: Sequence[int]) -> None:
+    shape = tuple(shape)
+    unknown = sorted(set(layout.axes) - set("oikb"))
+    if unknown:
+        raise ArgumentError(
+            f"layout {layout.axes!r} has unknown axes {', '.join(unknown)}; expected letters of 'oikb'"
+        )
+    if len(layout.axes) != len(shape):
+        raise ArgumentError(
+            f"layout {layout.axes!r} describes {len(layout.axes)} axes, the weight has shape {shape}; "
+            "expected one letter for each dimension"
+        )
+    if any(size < 0 for size in shape):
+        raise ArgumentError(f"shape {shape} has a negative size")
+    if layout.groups < 1 or layout.stride_area < 1:
+        raise ArgumentError(
+            f"layout has groups={layout.groups} and stride_area={layout.stride_area}; expected at least 1 each"
+        )
+    grouped = "i" if layout.transposed else "o"
+    if _size(layout.axes, shape, grouped) % layout.groups:
+        raise ArgumentError(
+            f"{layout.groups} groups do not divide the {_size(layout.axes, shape, grouped)} features on axis "
+            f"{grouped!r} of a weight of shape {shape}"
+        )

@@ -1,0 +1,46 @@
+"""Calling traced operations again, on values of our own choosing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from autoinit.tracing.dataflow import Op
+
+
+def substitute(value: Any, values: Mapping[Op, Any]) -> Any:
+    """Nested arguments with each Op replaced by its value. Raises KeyError for an Op without one."""
+    if isinstance(value, Op):
+        return values[value]
+    if isinstance(value, slice):
+        return slice(*(substitute(part, values) for part in (value.start, value.stop, value.step)))
+    if isinstance(value, dict):
+        return {key: substitute(item, values) for key, item in value.items()}
+    if isinstance(value, tuple):
+        return tuple(substitute(item, values) for item in value)
+    if isinstance(value, list):
+        return [substitute(item, values) for item in value]
+    return value
+
+
+def execute(op: Op, values: Mapping[Op, Any]) -> Any:
+    """The operation's result on the given operands.
+
+    Raises whatever the operation raises on them, and TypeError if it cannot be called again.
+    """
+    call = op.call
+    if call is None:
+        raise TypeError(f"{op!r} is not a call")
+    args, kwargs = substitute(call.args, values), substitute(dict(call.kwargs), values)
+    if isinstance(call.target, str):
+        return getattr(args[0], call.target)(*args[1:], **kwargs)
+    if callable(call.target):
+        return call.target(*args, **kwargs)
+    if call.spec is None or call.spec.function is None:
+        raise TypeError(f"{op!r} cannot be computed outside its module")
+    return call.spec.function(*args, **{**_usable(op), **kwargs})
+
+
+def _usable(op: Op) -> dict[str, Any]:
+    """The constants of a module that its function takes."""
+    return {key: value for key, value in op.constants.items() if key not in ("input", "inplace")}

@@ -1,0 +1,163 @@
+"""Example inputs: what the caller gives, in any form, and guesses when nothing is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoinit.errors import ArgumentError
+from autoinit.ops import REGISTRY
+
+_SIDES = (224, 32, 28, 64, 256, 96, 128, 299, 512, 16, 8)
+_BATCH = 2
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Arguments of a forward, and how they were come by."""
+
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    origin: str = "given"
+
+    def on(self, device: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with their tensors on a device ("meta" or "cpu")."""
+        return tuple(_moved(value, device) for value in self.args), {
+            name: _moved(value, device) for name, value in self.kwargs.items()
+        }
+
+
+def _moved(value: Any, device: str) -> Any:
+    if isinstance(value, torch.Tensor):
+        if value.device.type == device:
+            return value.detach()
+        if value.device.type == "meta":
+            return torch.zeros(value.shape, dtype=value.dtype, device=device)
+        return value.detach().to(device)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(_moved(item, device) for item in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(_moved(item, device) for item in value)
+    if isinstance(value, Mapping):
+        return {key: _moved(item, device) for key, item in value.items()}
+    return value
+
+
+def given_inputs(example: Any, model: nn.Module) -> Inputs:
+    """Arguments from what a caller passes: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape.
+
+    A shape is a sequence of ints; a tuple may hold shapes in place of tensors.
+
+    Raises:
+        ArgumentError: it is none of these.
+    """
+    dtype = _floating_dtype(model)
+    if isinstance(example, torch.Tensor):
+        return Inputs((example,))
+    if _is_shape(example):
+        return Inputs((_tensor(example, dtype),))
+    if isinstance(example, Mapping):
+        return Inputs((), {str(name): _filled(value, dtype) for name, value in example.items()})
+    if isinstance(example, (list, tuple)):
+        return Inputs(tuple(_filled(value, dtype) for value in example))
+    raise ArgumentError(
+        f"example_inputs is a {type(example).__name__}: pass a tensor, a tuple of arguments, a dict of keyword arguments, "
+        f"or a shape such as (1, 3, 224, 224)"
+    )
+
+
+def _is_shape(value: Any) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) > 0
+        and all(isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in value)
+    )
+
+
+def _filled(value: Any, dtype: torch.dtype) -> Any:
+    return _tensor(value, dtype) if _is_shape(value) else value
+
+
+def _tensor(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.empty(tuple(shape), dtype=torch.float32).normal_(generator=generator).to(dtype)
+
+
+def _floating_dtype(model: nn.Module) -> torch.dtype:
+    found = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
+    return next(found, torch.float32)
+
+
+def guessed_inputs(model: nn.Module) -> Iterator[Inputs]:
+    """Inputs worth trying, most telling first: what the model itself declares, then what its first weights take."""
+    dtype = _floating_dtype(model)
+    yield from _declared(model, dtype)
+    yield from _from_weights(model, dtype)
+
+
+def _declared(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:
+    """`pretrained_cfg`/`default_cfg` hold `input_size`; `dummy_inputs` holds keyword arguments."""
+    for name in ("pretrained_cfg", "default_cfg"):
+        config = getattr(model, name, None)
+        size = config.get("input_size") if isinstance(config, Mapping) else None
+        if _is_shape(size):
+            yield Inputs((_tensor((_BATCH, *size), dtype),), origin=f"guessed from {name}")
+    try:
+        dummy = getattr(model, "dummy_inputs", None)
+    except Exception:  # noqa: BLE001 - a property of the model's own, which may fail in any way
+        dummy = None
+    if isinstance(dummy, Mapping) and dummy:
+        yield Inputs((), dict(dummy), origin="guessed from dummy_inputs")
+
+
+def _from_weights(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:
+    """Shapes that the first weights of each kind can take."""
+    kinds: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        spec = REGISTRY.of_module(module)
+        if spec is not None and spec.name not in kinds and any(True for _ in module.parameters(recurse=False)):
+            kinds[spec.name] = module
+            for shape in _shapes(spec.name, module):
+                origin = f"guessed from {name or type(module).__name__}"
+                if spec.name == "embedding":
+                    yield Inputs((torch.zeros(shape, dtype=torch.int64),), origin=origin)
+                else:
+                    yield Inputs((_tensor(shape, dtype),), origin=origin)
+    if not kinds:
+        yield from (Inputs((_tensor(shape, dtype),), origin="guessed") for shape in _anonymous_shapes(model))
+
+
+def _shapes(kind: str, module: Any) -> Iterator[tuple[int, ...]]:
+    if kind.startswith("conv"):
+        dims = len(module.kernel_size)
+        sides: tuple[int, ...] = _SIDES if dims == 2 else (32, 16, 64, 128, 1024) if dims == 1 else (16, 32, 64)
+        if kind.startswith("conv_transpose"):
+            sides = (1, 4, 8, *sides)
+        yield from ((_BATCH, module.in_channels, *(side,) * dims) for side in sides)
+    elif kind == "linear":
+        yield (_BATCH, module.in_features)
+        yield (_BATCH, 8, module.in_features)
+    elif kind == "embedding":
+        yield (_BATCH, 8)
+    elif hasattr(module, "input_size"):
+        yield (_BATCH, 8, module.input_size)
+        yield (_BATCH, module.input_size)
+    elif kind == "multi_head_attention":
+        yield (_BATCH, 8, module.embed_dim)
+
+
+def _anonymous_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
+    """Shapes for a model whose weights belong to no known module: read off the first weight."""
+    weight = next((parameter for parameter in model.parameters() if parameter.dim() >= 2), None)
+    if weight is None:
+        return
+    if weight.dim() > 2:
+        yield from ((_BATCH, weight.shape[1], *(side,) * (weight.dim() - 2)) for side in (32, 64, 224))
+        yield from ((_BATCH, weight.shape[0], *(side,) * (weight.dim() - 2)) for side in (32, 64))
+    for axis in (-1, -2):
+        yield (_BATCH, weight.shape[axis])
+        yield (_BATCH, 8, weight.shape[axis])

@@ -1,0 +1,115 @@
+"""The parameters behind a weight operand, and what their own axes mean.
+
+A weight may be transposed, viewed, sliced, cast, masked or standardised between the parameter and the operation.
+Index tensors are sent the same way: where the index along one of the parameter's axes turns up in the operand says
+which of the operand's axes it became.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from autoinit.theory.layouts import Layout
+from autoinit.tracing.dataflow import Op, ParamUse
+from autoinit.tracing.executing import execute
+
+_NEUTRAL = frozenset({"cast", "identity", "dropout"})
+
+
+def operand_layout(
+    op: Op, layout_of: Callable[[tuple[int, ...]], Layout]
+) -> Iterator[tuple[ParamUse, tuple[str, ...], Layout | None]]:
+    """For each parameter behind `op`: its use, the operations on its way, and its own layout (None: untraceable)."""
+    for parameter in _parameters(op):
+        (use,) = parameter.params
+        chain = _chain(parameter, op)
+        transform = tuple(each.op for each in chain if each.op not in _NEUTRAL)
+        yield use, transform, _own_layout(parameter, op, use.shape, layout_of)
+
+
+def _parameters(op: Op) -> list[Op]:
+    """Parameter nodes that `op` is computed from, in order of appearance."""
+    found: dict[Op, None] = {}
+    seen: set[Op] = set()
+    waiting = [op]
+    while waiting:
+        here = waiting.pop()
+        if here in seen or here.signal:
+            continue
+        seen.add(here)
+        if here.op == "parameter":
+            found[here] = None
+        waiting.extend(reversed(list(here.operands.values())))
+    return list(found)
+
+
+def _chain(start: Op, end: Op) -> list[Op]:
+    """Operations strictly after `start`, up to and with `end`, that depend on `start`; in order."""
+    depends: dict[Op, bool] = {}
+
+    def visit(op: Op) -> bool:
+        if op not in depends:
+            depends[op] = op is start
+            depends[op] = op is start or any([visit(each) for each in op.operands.values()])
+        return depends[op]
+
+    visit(end)
+    return [op for op, does in depends.items() if does and op is not start][::-1]
+
+
+def _own_layout(
+    parameter: Op, op: Op, shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], Layout]
+) -> Layout | None:
+    if parameter is op:
+        return layout_of(shape)
+    letters: list[str] = []
+    made: Layout | None = None
+    for axis, size in enumerate(shape):
+        index = torch.arange(size, dtype=torch.float32).reshape([-1 if at == axis else 1 for at in range(len(shape))])
+        result = _sent(parameter, op, index.expand(shape))
+        if not isinstance(result, torch.Tensor):
+            return None
+        made = layout_of(tuple(result.shape))
+        letters.append(_letter(result, size, made))
+    if made is None:
+        return None
+    return Layout("".join(letters), made.groups, made.stride_area, made.transposed)
+
+
+def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
+    """The letter of the operand's axis along which the index varies; `b` if it does not vary (a slice)."""
+    if size == 1:
+        return layout.axes[0] if layout.axes.startswith("b") else "k"
+    for axis, letter in enumerate(layout.axes):
+        if result.shape[axis] > 1 and result.stride(axis) != 0 and bool((result.select(axis, 0) != result.select(axis, 1)).any()):
+            return letter
+    return "b"
+
+
+def _sent(parameter: Op, op: Op, value: torch.Tensor) -> Any:
+    """`value` sent the way of the parameter; operations that keep the shape pass it as it is."""
+    values: dict[Op, Any] = {parameter: value}
+
+    def visit(here: Op) -> Any:
+        if here in values:
+            return values[here]
+        operands = {each: visit(each) for each in here.operands.values()}
+        values[here] = _passed(here, operands)
+        return values[here]
+
+    return visit(op)
+
+
+def _passed(op: Op, operands: dict[Op, Any]) -> Any:
+    tensors = [value for value in operands.values() if isinstance(value, torch.Tensor)]
+    if op.acts == "rearranging" or op.op == "size":
+        try:
+            return execute(op, operands)
+        except (RuntimeError, TypeError, KeyError, IndexError, ValueError):
+            return None
+    if not tensors:
+        return None
+    return max(tensors, key=lambda tensor: tensor.dim())

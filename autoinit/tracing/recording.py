@@ -1,0 +1,209 @@
+"""The recorded tier: run forward once under a torch function mode, and write down what it calls.
+
+It follows the Python that really runs: control flow, loops, shapes. Modules that the table knows are leaves, as in the
+symbolic tier; everything else is seen call by call.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.fx
+from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from autoinit.ops import REGISTRY
+from autoinit.tracing.sources import current_line
+
+
+class Recorder(TorchFunctionMode):
+    """Writes a `torch.fx.Graph` of the torch functions that run while it is active.
+
+    unknown: names of the graph's attributes that stand for tensors of unknown origin.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.graph = torch.fx.Graph()
+        self.module = module
+        self.stack: list[str] = [""]
+        self.constants: dict[str, torch.Tensor] = {}
+        self._nodes = WeakIdKeyDictionary()
+        self._names: dict[int, str] = {}
+        for name, parameter in module.named_parameters():
+            self._names.setdefault(id(parameter), name)
+        for name, buffer in module.named_buffers():
+            self._names.setdefault(id(buffer), name)
+
+    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.fx.Graph:
+        """Call the module and return the graph."""
+        for position, value in enumerate(args):
+            self._place(value, f"arg{position}")
+        for name, value in kwargs.items():
+            self._place(value, name)
+        self._wrap_forwards()
+        with self:
+            result = self.module(*args, **kwargs)
+        self.graph.output(self._written(_tensors_of(result)))
+        return self.graph
+
+    def _place(self, value: Any, name: str) -> None:
+        if isinstance(value, torch.Tensor):
+            self._note(value, self.graph.placeholder(name))
+        elif isinstance(value, (list, tuple)):
+            for position, item in enumerate(value):
+                self._place(item, f"{name}_{position}")
+        elif isinstance(value, Mapping):
+            for key, item in value.items():
+                self._place(item, f"{name}_{key}")
+
+    def _wrap_forwards(self) -> None:
+        """Replace each forward of the (shadow) module by one that keeps the stack and records leaves."""
+        for name, module in self.module.named_modules():
+            forward = module.forward
+            leaf = REGISTRY.of_module(module) is not None
+            module.__dict__["forward"] = self._leaf(name, forward) if leaf else self._scope(name, forward)
+
+    def _scope(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.stack.append(name)
+            result = forward(*args, **kwargs)
+            self.stack.pop()  # on an exception the stack stays, to tell where it came from
+            return result
+
+        return call
+
+    def _leaf(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.stack.append(name)
+            with torch._C.DisableTorchFunction():
+                written = self._written(args), self._written(kwargs)
+                result = forward(*args, **kwargs)
+                self._record("call_module", name, *written, result)
+            self.stack.pop()
+            return result
+
+        return call
+
+    def __torch_function__(
+        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Run the function; if tensors come out (or one is written to), write it down."""
+        kwargs = kwargs or {}
+        kind, target, operands = _spelling(func, args)
+        if kind == "property" and target in _SILENT:
+            return func(*args, **kwargs)
+        written = self._written(operands), self._written(kwargs)
+        result = func(*args, **kwargs)
+        if kind == "property":
+            self._record("call_function", getattr, (written[0][0], target), {}, result)
+        elif target in ("__setitem__", "copy_") or _has_tensor(result):
+            writes = target == "__setitem__"
+            self._record(kind, target, *written, args[0] if writes else result)
+            changed = args[0] if args and isinstance(args[0], torch.Tensor) else None
+            if changed is not None and (writes or result is changed) and changed._is_view():
+                self._write_through(changed)
+        return result
+
+    def _write_through(self, view: torch.Tensor) -> None:
+        """What was written to a view is in its base as well."""
+        base = view._base
+        if base is not None and base in self._nodes:
+            node = self._create("call_function", operator.setitem, (self._nodes[base], None, self._nodes[view]), {})
+            self._note(base, node)
+
+    def _create(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.fx.Node:
+        node = self.graph.create_node(kind, target, args, kwargs)
+        node.meta["module"] = self.stack[-1]
+        node.meta["source"] = current_line()
+        return node
+
+    def _record(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
+        self._note(result, self._create(kind, target, args, kwargs))
+
+    def _note(self, result: Any, node: torch.fx.Node) -> None:
+        """Remember which node made each tensor of a result."""
+        if isinstance(result, torch.Tensor):
+            self._nodes[result] = node
+            node.meta["shape"] = tuple(result.shape)
+            node.meta["dtype"] = result.dtype
+        elif isinstance(result, (list, tuple)):
+            for position, item in enumerate(result):
+                self._note_item(item, node, position)
+        elif isinstance(result, Mapping):
+            for key, item in result.items():
+                self._note_item(item, node, key)
+
+    def _note_item(self, item: Any, node: torch.fx.Node, key: Any) -> None:
+        if _has_tensor(item):
+            self._note(item, self._create("call_function", operator.getitem, (node, key), {}))
+
+    def _node(self, tensor: torch.Tensor) -> torch.fx.Node:
+        known = self._nodes.get(tensor)
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        name = self._names.get(id(tensor))
+        if name is None:
+            name = f"_tensor{len(self.constants)}"
+            self.constants[name] = tensor
+        node = self._create("get_attr", name, (), {})
+        self._note(tensor, node)
+        return node
+
+    def _written(self, value: Any) -> Any:
+        """The value with tensors replaced by their nodes."""
+        if isinstance(value, torch.Tensor):
+            return self._node(value)
+        if isinstance(value, tuple):
+            return tuple(map(self._written, value))
+        if isinstance(value, list):
+            return list(map(self._written, value))
+        if isinstance(value, Mapping):
+            return {key: self._written(item) for key, item in value.items()}
+        if isinstance(value, slice):
+            return slice(self._written(value.start), self._written(value.stop), self._written(value.step))
+        return value
+
+
+_SILENT = frozenset(
+    "shape dtype device ndim requires_grad grad grad_fn is_leaf layout is_cuda is_meta is_sparse is_nested is_quantized "
+    "itemsize nbytes names _version _base output_nr is_mkldnn is_cpu is_mps is_xpu is_vulkan volatile name".split()
+)
+
+
+def _spelling(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
+    """How an fx graph spells the call: kind, target and operands."""
+    name = getattr(func, "__name__", "")
+    if name == "__get__":
+        return "property", func.__self__.__name__, args
+    if name == "__set__":
+        return "call_function", operator.setitem, args
+    qualified = getattr(func, "__qualname__", "")
+    if qualified.startswith(("Tensor.", "TensorBase.", "_TensorBase.")) or hasattr(func, "__objclass__"):
+        return "call_method", name, args
+    return "call_function", func, args
+
+
+def _has_tensor(value: Any) -> bool:
+    if isinstance(value, torch.Tensor):
+        return True
+    if isinstance(value, (list, tuple)):
+        return any(map(_has_tensor, value))
+    return isinstance(value, Mapping) and any(map(_has_tensor, value.values()))
+
+
+def _tensors_of(result: Any) -> Any:
+    """The result with objects opened: attributes of dataclasses and the like become dicts."""
+    if isinstance(result, torch.Tensor):
+        return result
+    if isinstance(result, (list, tuple)):
+        return [_tensors_of(item) for item in result]
+    if isinstance(result, Mapping):
+        return {str(key): _tensors_of(item) for key, item in result.items()}
+    if hasattr(result, "__dict__") and not isinstance(result, (type, nn.Module)):
+        return {key: _tensors_of(item) for key, item in vars(result).items() if not key.startswith("__")}
+    return None

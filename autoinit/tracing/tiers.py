@@ -1,0 +1,203 @@
+"""`trace`: which tier reads the model, and what to say when none can."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+
+from autoinit.errors import ArgumentError, LazyModuleError, TraceError
+from autoinit.tracing.building import build
+from autoinit.tracing.dataflow import Dataflow, SourceLine
+from autoinit.tracing.expanding import expand
+from autoinit.tracing.exported import is_exported, read_exported
+from autoinit.tracing.inputs import Inputs, given_inputs, guessed_inputs
+from autoinit.tracing.recording import Recorder
+from autoinit.tracing.rng import untouched_generators
+from autoinit.tracing.shadow import inner, make_shadow
+from autoinit.tracing.sources import failing_line
+from autoinit.tracing.symbolic import SymbolicTracer
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+Tier = Literal["symbolic", "recorded", "exported"]
+_TIERS = ("symbolic", "recorded", "exported")
+
+
+class _Failed(Exception):
+    """One tier's failure, for the TraceError that names them all."""
+
+    def __init__(self, what: str, error: BaseException, module: str = "") -> None:
+        line: SourceLine | None = failing_line(error.__traceback__)
+        text = " ".join(str(error).split())
+        where = "".join([f" in module {module!r}" if module else "", f" at {line}" if line else ""])
+        super().__init__(f"{what}: {type(error).__name__}{where}: {text[:200]}{'...' if len(text) > 200 else ''}")
+        self.error = error
+
+
+def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
+    """Read the dataflow of a model, without changing it.
+
+    Args:
+        model: a module, or an ExportedProgram. Seen as in training, through DataParallel and torch.compile.
+        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. With it the forward is
+            run on the meta device (or, where that fails, on copies) and recorded. Without it the model is traced
+            with proxies, then, where that fails or leaves something open, recorded on a guessed input.
+        tier: use this tier only.
+
+    Raises:
+        TraceError: no tier could read it; says for each what stopped it, and what to try next.
+        LazyModuleError: the model has parameters that have no shape yet.
+        ArgumentError: an argument is of no known form.
+    """
+    if tier is not None and tier not in _TIERS:
+        raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(_TIERS)}, or None for the best that works")
+    if is_exported(model):
+        graph, holder = read_exported(model)  # type: ignore[arg-type]
+        return build(expand(graph, holder), holder, "exported")
+    if not isinstance(model, nn.Module):
+        raise ArgumentError(f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram")
+    model = inner(model)
+    with untouched_generators(), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _trace_module(model, example_inputs, tier)
+
+
+def _trace_module(model: nn.Module, example_inputs: Any, tier: Tier | None) -> Dataflow:
+    failures: list[str] = []
+    inputs = [given_inputs(example_inputs, model)] if example_inputs is not None else None
+    partial: Dataflow | None = None
+    for attempt in _attempts(model, inputs, tier):
+        try:
+            found = attempt()
+        except _Failed as failure:
+            failures.append(str(failure))
+            continue
+        if found.tier == "symbolic" and tier is None and _leaves_open(found):
+            partial = found
+            continue
+        return found
+    if partial is not None:
+        return partial
+    raise TraceError(_explained(model, failures, guessed=inputs is None))
+
+
+def _attempts(
+    model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None
+) -> Iterator[Callable[[], Dataflow]]:
+    """What to try, best first. Evaluation mode follows where training mode fails."""
+    if tier == "exported":
+        yield lambda: _export(model, inputs)
+        return
+    for training in (True, False):
+        if tier != "recorded" and (inputs is None or tier == "symbolic"):
+            yield lambda: _symbolic(model, training)
+        if tier != "symbolic":
+            for device in ("meta", "cpu"):
+                yield lambda: _recorded(model, inputs, device, training)
+
+
+def _leaves_open(dataflow: Dataflow) -> bool:
+    """Whether a recording, which knows shapes, could tell more."""
+    return bool(dataflow.unsupported) or any(op.role.value == "split" and op.signal for op in dataflow.graph.nodes)
+
+
+def _explained(model: nn.Module, failures: list[str], guessed: bool) -> str:
+    shown = "".join(f"\n  {failure}" for failure in dict.fromkeys(failures))
+    advice = (
+        "pass example_inputs=... (a tensor, a tuple of arguments, a dict of keyword arguments or a shape); "
+        "on the command line --input-shape 1,3,224,224"
+        if guessed
+        else "check that model(example_inputs) itself runs"
+    )
+    return f"{type(model).__name__} could not be traced:{shown}\nNext: {advice}."
+
+
+def _symbolic(model: nn.Module, training: bool) -> Dataflow:
+    shadow = make_shadow(model, "meta")
+    _set_mode(shadow.module, training)
+    tracer = SymbolicTracer()
+    try:
+        graph = tracer.trace(shadow.module)
+    except Exception as error:
+        raise _Failed(f"symbolic{_mode(training)}", error, tracer.stack[-1]) from error
+    return build(expand(graph, shadow.module), shadow.module, "symbolic", _notes(shadow.notes, training), values=model)
+
+
+def _recorded(model: nn.Module, inputs: list[Inputs] | None, device: str, training: bool) -> Dataflow:
+    failure: _Failed | None = None
+    for guess in inputs if inputs is not None else guessed_inputs(model):
+        try:
+            return _record(model, guess, device, training)
+        except _Failed as error:
+            failure = failure or error
+    if failure is None:
+        raise _Failed("recorded", ValueError("no example input could be guessed"))
+    raise failure
+
+
+def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Dataflow:
+    shadow = make_shadow(model, device)
+    _set_mode(shadow.module, training)
+    args, kwargs = inputs.on(device)
+    recorder = Recorder(shadow.module)
+    what = f"recorded on {device}{_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
+    try:
+        with _default_device(device):
+            graph = recorder.run(args, kwargs)
+    except LazyModuleError:
+        raise
+    except Exception as error:
+        raise _Failed(what, error, recorder.stack[-1]) from error
+    notes = (*shadow.notes, f"input {_shapes(inputs)} {inputs.origin}") if inputs.origin != "given" else shadow.notes
+    return build(expand(graph, shadow.module), shadow.module, "recorded", _notes(notes, training), values=model)
+
+
+@contextmanager
+def _default_device(device: str) -> Iterator[None]:
+    if device == "cpu":
+        yield
+    else:
+        with torch.device(device):
+            yield
+
+
+def _export(model: nn.Module, inputs: list[Inputs] | None) -> Dataflow:
+    failure: _Failed | None = None
+    for guess in inputs if inputs is not None else guessed_inputs(model):
+        shadow = make_shadow(model, "cpu")
+        args, kwargs = guess.on("cpu")
+        try:
+            program = torch.export.export(shadow.module, args, kwargs)
+        except Exception as error:
+            failure = failure or _Failed("exported", error)
+            failure.__cause__ = error
+            continue
+        graph, holder = read_exported(program)
+        return build(expand(graph, holder), holder, "exported", _notes(shadow.notes, True), values=model)
+    raise failure or _Failed("exported", ValueError("no example input could be guessed"))
+
+
+def _set_mode(shadow: nn.Module, training: bool) -> None:
+    if not training:
+        for module in shadow.modules():
+            module.training = False
+
+
+def _mode(training: bool) -> str:
+    return "" if training else " in evaluation mode"
+
+
+def _notes(notes: tuple[str, ...], training: bool) -> tuple[str, ...]:
+    return notes if training else (*notes, "traced in evaluation mode, since training mode failed")
+
+
+def _shapes(inputs: Inputs) -> str:
+    values = [*inputs.args, *inputs.kwargs.values()]
+    shapes = [str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__ for value in values]
+    return ", ".join(shapes)
