@@ -4,9 +4,9 @@ Everything that can be known to fail is checked before the first write. Then:
 
 - Where all that is to be written takes at most `BACKUP_BYTES`, it is copied first, and any failure or interrupt puts
   every byte back.
-- Larger models get no copy, so that writing costs little memory beyond the model's own. An interrupt then waits until
-  the model is written. A failure that no check foresaw (the machine's, such as a lost device) raises ApplyError, which
-  names the layers that were written, begun and not reached.
+- Larger models get no copy, so that writing costs little memory beyond the model's own. An interrupt then waits
+  until the model is written. A failure that no check foresaw (the machine's, such as a lost device) raises
+  ApplyError, which names the layers that were written, begun and not reached.
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ class Written:
     seconds: float = 0.0
 
 
-def write(
-    plan: Plan, model: Model, seed: int | None = None, *, measure: bool = True, force: bool = False
-) -> Written:
+def write(plan: Plan, model: Model, seed: int | None = None, *, measure: bool = True, force: bool = False) -> Written:
     """Gives every planned weight its values and sets the biases of planned layers to zero.
 
     Args:
@@ -155,7 +153,9 @@ class _Writing:
         apart = tuple(each for each in self.targets.all if each.layer.name not in inline) if self.measure else ()
         before = _measure(self.root, self.targets, apart)
         self._invert()
-        padding = [(each.tensor[row], each.tensor[row].clone()) for each in self.targets.writes for row in each.padding]
+        padding = [
+            (each.tensor[row], each.tensor[row].clone()) for each in self.targets.writes for row in each.padding
+        ]
         first, then = filling.fill_all(jobs, progress=progress, stop=stop)
         for row, kept in padding:
             row.copy_(kept)
@@ -264,5 +264,5 @@ def _deferred_interrupts(stop: threading.Event | None) -> Iterator[_Interrupt]:
         yield interrupt
     finally:
         signal.signal(signal.SIGINT, previous)
-    if received:
-        previous(*received[0])
+        if received:
+            previous(*received[0])

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from autoinit.errors import PlanError
+from autoinit.theory.gains import Mode, Scheme
+
+if TYPE_CHECKING:
+    from autoinit.parameters import Model
+    from autoinit.reports import Report
 
 Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
-Mode = Literal["fan_in", "fan_out", "fan_avg"]
-Scheme = Literal["he", "xavier"]
 Status = Literal["planned", "kept", "skipped", "unresolved"]
 
 
@@ -134,3 +141,66 @@ class Plan(Mapping[str, LayerPlan]):
 
     def __len__(self) -> int:
         return len(self.layers)
+
+    def apply(self, model: Model, seed: int | None = None, *, force: bool = False) -> Report:
+        """Write the planned weights, and zeros into their biases; all or nothing.
+
+        Args:
+            model: the model that was planned, or another with the same weights.
+            seed: the values are a function of (seed, parameter name, shape) alone. None takes a seed from torch's
+                default generator.
+            force: write although the model looks trained.
+
+        Raises:
+            PlanError: the plan does not fit the model; nothing was written.
+            TrainedModelError: the model looks trained; nothing was written.
+        """
+        from autoinit.applying import write
+        from autoinit.reports import Report
+
+        written = write(self, model, seed, force=force)
+        noted = replace(self, notes=(*self.notes, *written.notes))
+        return Report(noted, written.before, written.after, written.seed, self.seconds + written.seconds)
+
+    def to_json(self) -> str:
+        """The plan as JSON; `Plan.from_json` reads it back."""
+        document = {"version": _VERSION, **{name: getattr(self, name) for name in _names(Plan)}}
+        return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Plan:
+        """Read a plan written by `to_json`.
+
+        Raises:
+            PlanError: the text is no plan, or of another version; says where and what was expected.
+        """
+        try:
+            document = msgspec.json.decode(text, type=_Document)
+        except msgspec.MsgspecError as error:
+            raise PlanError(f"not a plan: {error}. Expected the output of Plan.to_json().") from None
+        if document.version != _VERSION:
+            raise PlanError(f"plan version {document.version}; this release reads version {_VERSION}")
+        return cls(**{name: getattr(document, name) for name in _names(Plan)})
+
+
+_VERSION = 1
+
+
+def _names(kind: type) -> list[str]:
+    return [each.name for each in fields(kind)]
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    """The JSON form of a plan."""
+
+    version: int
+    layers: tuple[LayerPlan, ...]
+    model: str
+    parameters: int
+    tier: str
+    method: str
+    residual: str
+    others: tuple[OtherParameter, ...]
+    unsupported: tuple[str, ...]
+    notes: tuple[str, ...]
+    seconds: float

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
-from autoinit import reparametrised
+from autoinit import flat, reparametrised
 from autoinit.errors import LazyModuleError, PlanError
 from autoinit.filling import Job
 from autoinit.parameters import Holding, Model, aliases, holding, named_parameters
@@ -130,7 +130,8 @@ def _check_write(write: Write, model: Model, parameters: dict[str, torch.Tensor]
         shape = tuple(write.tensor.shape)
     if shape != layer.shape:
         raise PlanError(
-            f"{layer.name}: planned for shape {layer.shape}, but {held.param} has {shape}. Plan the model that is written."
+            f"{layer.name}: planned for shape {layer.shape}, but {held.param} has {shape}. Plan the model that is "
+            f"written."
         )
     if len(layer.axes) != len(shape):
         raise PlanError(f"{layer.name}: axes {layer.axes!r} do not fit the {len(shape)} axes of {held.param}.")
@@ -168,13 +169,12 @@ def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
 
 
 def _check_apart(tensors: dict[str, torch.Tensor]) -> None:
-    """Raises where two parameters that are written overlap in memory."""
+    """Raises where two parameters that are written overlap in memory (those with gaps inside are not compared)."""
     spans = []
     for name, tensor in tensors.items():
-        if tensor.numel():
-            last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+        if tensor.numel() and flat.any_order(tensor).is_contiguous():
             start = tensor.data_ptr()
-            spans.append((str(tensor.device), start, start + (last + 1) * tensor.element_size(), name))
+            spans.append((str(tensor.device), start, start + tensor.numel() * tensor.element_size(), name))
     spans.sort()
     for (device, _, end, name), (other_device, start, _, other) in zip(spans, spans[1:], strict=False):
         if device == other_device and start < end:

@@ -5,10 +5,10 @@ parametrised:
 
 - weight_norm, w = g v / |v|: v takes the values and g its norms, so that w = v.
 - spectral_norm, w = v / sigma(v): v takes the values. The norm fixes the scale of w, whatever that of v; about
-  1 / (sqrt(out) + sqrt(in)) for independent values. The vectors of the power iteration, which are of no use for another
-  matrix, are iterated anew from where they are, as often as torch does at construction; nothing is drawn.
-- any other: the values go through `right_inverse`, as in `module.weight = values`. What comes out at the other end is the
-  parametrization's own affair (one may normalise, mask or project), so it is measured there.
+  1 / (sqrt(out) + sqrt(in)) for independent values. The vectors of the power iteration, which are of no use for
+  another matrix, are iterated anew from where they are, as often as torch does at construction; nothing is drawn.
+- any other: the values go through `right_inverse`, as in `module.weight = values`. What comes out at the other end
+  is the parametrization's own affair (one may normalise, mask or project), so it is measured there.
 """
 
 from __future__ import annotations
@@ -71,14 +71,14 @@ def inverse(model: Model, held: Holding, draw: sampling.Draw, like: torch.Tensor
     for piece in draw.pieces:
         sampling.fill_piece(values, draw, piece)
     with torch.no_grad(), untouched_generators(draw.seed % 2**63):
-        for each in reversed(list(parametrizations)):
-            try:
+        try:
+            for each in reversed(list(parametrizations)):
                 values = each.right_inverse(values)  # type: ignore[operator]
-            except (RuntimeError, ValueError, NotImplementedError) as error:
-                raise PlanError(
-                    f"{held.weight}: {label} cannot take the weight that is planned ({error}). Leave the layer out "
-                    f"(skip=), or write it before it is parametrised."
-                ) from error
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            raise PlanError(
+                f"{held.weight}: {label} cannot take the weight that is planned ({error}). Leave the layer out "
+                f"(skip=), or write it before it is parametrised."
+            ) from error
     return (values,) if isinstance(values, torch.Tensor) else tuple(values)
 
 
@@ -86,8 +86,8 @@ def check_invertible(model: Model, held: Holding) -> None:
     """Raises PlanError where a parametrization has no `right_inverse`."""
     if not isinstance(model, nn.Module):
         raise PlanError(
-            f"{held.weight}: an exported program has no modules, so its parametrization cannot be inverted. Write the "
-            f"model before it is exported, or leave the layer out (skip=)."
+            f"{held.weight}: an exported program has no modules, so its parametrization cannot be inverted. Write "
+            f"the model before it is exported, or leave the layer out (skip=)."
         )
     parametrizations, label = _parametrizations(model, held)
     if not all(hasattr(each, "right_inverse") for each in parametrizations):
@@ -103,10 +103,8 @@ def refresh(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor])
         parameters[held.magnitude].detach().copy_(_norms(held, parameters))
     elif held.kind == "spectral_norm":
         matrix, u, v = _spectral_parts(model, held, parameters[held.param].detach())
-        for _ in range(POWER_ITERATIONS if u is not None and v is not None else 0):
-            assert u is not None and v is not None
-            v.copy_(functional.normalize(matrix.T @ u, dim=0, eps=1e-12))
-            u.copy_(functional.normalize(matrix @ v, dim=0, eps=1e-12))
+        if u is not None and v is not None:
+            _iterate(matrix, u, v)
     if held.hooked:
         module, leaf = owner(model, held)
         hook = hook_of(module, leaf)
@@ -126,6 +124,12 @@ def buffers(model: Model, held: Holding) -> list[tuple[nn.Module, str]]:
         parametrizations, _ = _parametrizations(model, held)
         return [(module, name) for module in parametrizations.modules() for name in module._buffers]
     return []
+
+
+def _iterate(matrix: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> None:
+    for _ in range(POWER_ITERATIONS):
+        v.copy_(functional.normalize(matrix.T @ u, dim=0, eps=1e-12))
+        u.copy_(functional.normalize(matrix @ v, dim=0, eps=1e-12))
 
 
 def owner(model: Model, held: Holding) -> tuple[nn.Module, str]:
@@ -154,14 +158,14 @@ def _spectral_parts(
     """(the weight as the matrix whose norm is taken, u, v); no vectors for a weight of one axis."""
     module, leaf = owner(model, held)
     if held.hooked:
-        axis = hook_of(module, leaf).dim
+        axis = int(hook_of(module, leaf).dim)
         u, v = getattr(module, f"{leaf}_u"), getattr(module, f"{leaf}_v")
     else:
         norm = parametrizations_of(module, leaf)[0]
         if source.dim() == 1:
             return source[None], None, None
-        axis, u, v = norm.dim, norm._u, norm._v
-    return source.movedim(int(axis), 0).flatten(1), u, v
+        axis, u, v = int(norm.dim), norm._u, norm._v  # type: ignore[arg-type, assignment]
+    return source.movedim(axis, 0).flatten(1), u, v
 
 
 def _effective(model: Model, held: Holding) -> torch.Tensor:

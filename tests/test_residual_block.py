@@ -16,6 +16,9 @@ from tests.models.residual_blocks import CHANNELS, HIDDEN, LAYERS, SPELLINGS, Ac
 from tests.truth import Row, rows_of
 from tests.truth.rows import ADD, LRELU_02, activation
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
+"""torch.compile's own, when it is first used."""
+
 FIRST_GAIN = math.sqrt(2 / 1.04)
 FIRST_FAN_IN, SECOND_FAN_IN, SECOND_FAN_OUT = 9 * CHANNELS, 9 * HIDDEN, 9 * CHANNELS
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 import torch
 from torch import nn
@@ -20,18 +21,30 @@ if TYPE_CHECKING:
 CHECKPOINT_KEYS = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts commonly keep the model, or its weights, in a checkpoint."""
 
+Holding = Literal["model", "exported program", "checkpoint", "state dict"]
+"""What a file holds; a checkpoint keeps other things beside a model or state dict."""
+
+
+@dataclass(frozen=True)
+class ReadFile:
+    """A file that was read, and what it holds."""
+
+    path: Path
+    holds: Holding
+
+
 _FACTORY_HINT = "give the code that builds the model: PACKAGE.MODULE:FACTORY --weights {path}"
 
 
-def read_model(path: Path, *, trust: bool) -> tuple[nn.Module | ExportedProgram, tuple[str, ...]]:
-    """The model in a file, and notes about it.
+def read_model(path: Path, *, trust: bool) -> tuple[nn.Module | ExportedProgram, tuple[str, ...], ReadFile]:
+    """The model in a file, notes about it, and what else the file is.
 
     Raises:
         LoadError: there is no such file, it holds no model, or building the model would run code from it.
     """
     kind = kind_of(path)
     if kind == "exported":
-        return exported.read(path, trust=trust), ()
+        return exported.read(path, trust=trust), (), ReadFile(path, "exported program")
     if kind == "safetensors":
         raise LoadError(f"{path} holds weights only; {_FACTORY_HINT.format(path=path)}")
     return _model_in(unpickling.read(path, trust=trust), path)
@@ -109,13 +122,14 @@ def _kind_of_zip(file: BinaryIO, path: Path) -> str:
     )
 
 
-def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...]]:
+def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...], ReadFile]:
     if isinstance(value, nn.Module):
-        return value, ()
+        return value, (), ReadFile(path, "model")
     if isinstance(value, Mapping):
         for key in CHECKPOINT_KEYS:
             if isinstance(value.get(key), nn.Module):
-                return value[key], (f"{path.name} is a checkpoint; its {key!r} is the model",)
+                note = f"{path.name} is a checkpoint; its {key!r} is the model"
+                return value[key], (note,), ReadFile(path, "checkpoint")
         if _holds_weights(value):
             raise LoadError(
                 f"{path} holds a state dict, which is weights without a model; {_FACTORY_HINT.format(path=path)}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,13 +26,13 @@ class Loaded:
     """A model and where it came from.
 
     model: a module, or an exported program from a `.pt2` file. name: for the report's header. notes: what a reader
-    should know about the loading. files: every model and weights file that was read.
+    should know about the loading. files: every model and weights file that was read, and what it holds.
     """
 
     model: nn.Module | ExportedProgram
     name: str
     notes: tuple[str, ...] = ()
-    files: tuple[Path, ...] = field(default=())
+    files: tuple[files.ReadFile, ...] = ()
 
 
 def load(
@@ -62,8 +62,8 @@ def load(
     path = Path(weights_file)
     if not isinstance(loaded.model, nn.Module):
         raise LoadError(f"--weights {path}: {spec} is an exported program, which holds its own weights; leave it out")
-    notes = weights.load_into(loaded.model, path, trust=trust)
-    return replace(loaded, notes=loaded.notes + notes, files=(*loaded.files, path))
+    notes, read = weights.load_into(loaded.model, path, trust=trust)
+    return replace(loaded, notes=loaded.notes + notes, files=(*loaded.files, read))
 
 
 def _model(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
@@ -73,8 +73,8 @@ def _model(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
     if _is_file(spec):
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
-        model, notes = files.read_model(Path(spec), trust=trust)
-        return Loaded(model, Path(spec).name, notes, (Path(spec),))
+        model, notes, read = files.read_model(Path(spec), trust=trust)
+        return Loaded(model, Path(spec).name, notes, (read,))
     if colon:
         return Loaded(factories.build(spec, arguments), spec)
     if spec.endswith(".py"):

@@ -56,6 +56,12 @@ def read(path: Path, *, trust: bool) -> object:
                 "add --trust (runs code from the file: only for a file whose origin you know), or give "
                 "PACKAGE.MODULE:FACTORY with --weights STATE_DICT"
             ) from error
+        if "Only persistent_load of storage" in str(error):
+            raise LoadError(
+                f"{path} holds a whole model in the file format of torch before 1.6, which a safe load does not "
+                "read; add --trust (runs code from the file: only for a file whose origin you know), or save it again "
+                "with a current torch"
+            ) from error
         if isinstance(error, AttributeError | ImportError):
             raise LoadError(f"{path} needs a class that cannot be imported here ({one_line(error)})") from error
         raise LoadError(f"{path} is damaged, or no file that torch.save wrote ({_cause(error)})") from error

@@ -16,13 +16,16 @@ from autoinit.loading.wording import one_line, some
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
-def load_into(model: nn.Module, path: Path, *, trust: bool) -> tuple[str, ...]:
-    """Load a state dict into a model: every key in both, every shape equal. Returns notes on how it was found.
+def load_into(model: nn.Module, path: Path, *, trust: bool) -> tuple[tuple[str, ...], files.ReadFile]:
+    """Load a state dict into a model: every key in both, every shape equal.
+
+    Returns:
+        Notes on how the weights were found, and what the file holds.
 
     Raises:
         LoadError: the file holds no weights, or not this model's.
     """
-    state, notes = _state(path, trust)
+    state, notes, holds = _state(path, trust)
     own = model.state_dict()
     for wrapper in _WRAPPERS:
         if (
@@ -49,33 +52,35 @@ def load_into(model: nn.Module, path: Path, *, trust: bool) -> tuple[str, ...]:
         model.load_state_dict(state, assign=any(value.is_meta for value in own.values() if torch.is_tensor(value)))
     except RuntimeError as error:
         raise LoadError(f"--weights {path} does not fit {type(model).__name__} ({one_line(error)})") from error
-    return notes
+    return notes, files.ReadFile(path, holds)
 
 
-def _state(path: Path, trust: bool) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+def _state(path: Path, trust: bool) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
     kind = files.kind_of(path)
     if kind == "safetensors":
-        return _safetensors(path), ()
+        return _safetensors(path), (), "state dict"
     if kind == "exported":
         raise LoadError(
             f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}"
         )
     value = unpickling.read(path, trust=trust)
     notes: tuple[str, ...] = ()
+    holds: files.Holding = "state dict"
     if isinstance(value, Mapping):
         for key in files.CHECKPOINT_KEYS:
             if isinstance(value.get(key), Mapping | nn.Module):
-                value = value[key]
+                value, holds = value[key], "checkpoint"
                 notes = (f"{path.name} is a checkpoint; took the weights in its {key!r}",)
                 break
     if isinstance(value, nn.Module):
-        return value.state_dict(), (*notes, f"{path.name} holds a whole model; took its weights")
+        notes = (*notes, f"{path.name} holds a whole model; took its weights")
+        return value.state_dict(), notes, "model" if holds == "state dict" else holds
     if isinstance(value, Mapping) and value and all(isinstance(key, str) for key in value):
         strays = [
             key for key, each in value.items() if not isinstance(each, torch.Tensor) and "_extra_state" not in key
         ]
         if not strays:
-            return value, notes
+            return value, notes, holds
         raise LoadError(
             f"--weights {path} is no state dict: {some(strays)} are no tensors; a checkpoint may keep its state dict "
             f"under {', '.join(files.CHECKPOINT_KEYS)}"

@@ -15,8 +15,8 @@ _NUMBERED = re.compile(r"\d+|\{[\d,-]+\}")
 def group(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
     """Runs of neighbouring rows with the path of the module that they share; "" for rows that stand alone.
 
-    A row goes to the deepest numbered block (`layer1.0`, `blocks.{0-11}`) that holds a neighbour of it as well, or else
-    to the deepest module that does. Under a header, names are written less the header's path.
+    A row goes to the deepest numbered block (`layer1.0`, `blocks.{0-11}`) that holds a neighbour of it as well, or
+    else to the deepest module that does. Under a header, names are written less the header's path.
     """
     headers = [_header(rows, index) for index in range(len(rows))]
     for header, run in groupby(range(len(rows)), key=headers.__getitem__):

@@ -23,6 +23,7 @@ from torch.overrides import TorchFunctionMode
 
 from autoinit.errors import LazyModuleError, TraceError
 from autoinit.ops import REGISTRY, Role
+from autoinit.parameters import unwrap
 
 _ATOMIC = (
     type(None), bool, int, float, complex, str, bytes, type, range, property, types.FunctionType, types.ModuleType,
@@ -44,12 +45,11 @@ class Shadow:
     notes: tuple[str, ...]
 
 
-def inner(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
     """The module that a wrapper wraps; any other module itself."""
-    wrapped = module._modules.get("_orig_mod")
-    if wrapped is None and isinstance(module, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        wrapped = module._modules.get("module")
-    return inner(wrapped) if wrapped is not None else module
+    found = unwrap(module)
+    assert isinstance(found, nn.Module)
+    return found
 
 
 def make_shadow(model: nn.Module, device: str) -> Shadow:
@@ -61,16 +61,16 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
         LazyModuleError: the model has parameters without a shape.
         TraceError: the model holds TorchScript modules, which have no Python to trace.
     """
-    model = inner(model)
+    model = unwrapped(model)
     modules = list(model.modules())
     _refuse(modules)
     convert = _converter(device)
     memo: dict[int, Any] = {}
     for module in modules:
-        if inner(module) is module:
+        if unwrapped(module) is module:
             memo[id(module)] = object.__new__(type(module))
     for module in modules:
-        memo[id(module)] = memo[id(inner(module))]
+        memo[id(module)] = memo[id(unwrapped(module))]
     skipped = 0
     with torch.no_grad():
         for module in modules:
@@ -79,7 +79,7 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
                     memo[id(tensor)] = convert(tensor)
         with _ConvertCopies(convert):
             for module in modules:
-                if inner(module) is module:
+                if unwrapped(module) is module:
                     skipped += _copy_attributes(module, memo[id(module)], memo, convert)
     notes = (f"{skipped} user hook{'s' if skipped > 1 else ''} not run while tracing",) if skipped else ()
     return Shadow(memo[id(model)], notes)

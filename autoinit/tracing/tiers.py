@@ -18,7 +18,7 @@ from autoinit.tracing.exported import is_exported, read_exported
 from autoinit.tracing.inputs import Inputs, given_inputs, guessed_inputs
 from autoinit.tracing.recording import Recorder
 from autoinit.tracing.rng import untouched_generators
-from autoinit.tracing.shadow import inner, make_shadow
+from autoinit.tracing.shadow import make_shadow, unwrapped
 from autoinit.tracing.sources import failing_line
 from autoinit.tracing.symbolic import SymbolicTracer
 
@@ -62,7 +62,7 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tie
         return build(expand(graph, holder), holder, "exported")
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram")
-    model = inner(model)
+    model = unwrapped(model)
     with untouched_generators(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _trace_module(model, example_inputs, tier)

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from tests.models import dcgan, gpt2, llama, moe, recurrent, rrdb, unet
+from tests.models import dcgan, gpt2, llama, moe, recurrent, rrdb, unet, written_norms
 from tests.truth.cases import Case
 from tests.truth.rows import (
     ADD,
@@ -32,8 +32,8 @@ from tests.truth.rows import (
 
 Table = dict[str, Row]
 
-ROTATED = ADD
-"""Rotary position: x * cos + rotate_half(x) * sin, an addition of two signals, comes before the attention."""
+ROTATED = ATTENTION
+"""Rotary position, x * cos + rotate_half(x) * sin, turns one signal; it adds no other to it."""
 
 
 def unet_table() -> Table:
@@ -100,6 +100,11 @@ def moe_table(hidden: Row) -> Table:
     return {"router": SOFTMAX, "experts.w1": hidden, "experts.w2": GATE, "head": OUTPUT}
 
 
+def written_norms_table() -> Table:
+    table = {"fc1": normed(RELU), "fc2": normed(GELU), "fc3": normed(TANH), "fc4": normed(WEIGHT)}
+    return table | {"head": OUTPUT}
+
+
 def tokens(length: int) -> tuple[torch.Tensor]:
     return (torch.arange(2 * length).view(2, length) % 20,)
 
@@ -131,6 +136,14 @@ FIXTURE_CASES = (
     Case("dcgan_generator", dcgan.Generator, partial(floats, 2, 16, 1, 1), generator, symbolic=True),
     Case("dcgan_discriminator", dcgan.Discriminator, partial(floats, 2, 3, 32, 32), discriminator, symbolic=True),
     Case("rrdb", rrdb.RRDBNet, partial(floats, 1, 3, 8, 8), rrdb_table, symbolic=True),
+    Case(
+        "written_norms",
+        written_norms.WrittenNorms,
+        partial(floats, 4, 5, 8),
+        written_norms_table,
+        symbolic=True,
+        exported=True,
+    ),
     gpt2_case("gpt2_split", gpt2.ManualAttention, gpt2.NewGELU),
     gpt2_case("gpt2_unbind", gpt2.FlashAttention, nn.GELU),
     llama_case("llama", qk_norm=False),

@@ -1,0 +1,141 @@
+"""The public functions: composition of the stages, nothing else."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from autoinit.ops import REGISTRY
+from autoinit.planning import plan
+from autoinit.plans import Distribution, Mode
+from autoinit.reports import Report
+from autoinit.theory import gains
+
+if TYPE_CHECKING:
+    from autoinit.parameters import Model
+
+
+def autoinit(
+    model: Model,
+    example_inputs: Any = None,
+    *,
+    method: str = "nonlinearity",
+    residual: str = "keep",
+    mode: Mode | None = None,
+    distribution: Distribution = "normal",
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
+    zeros: str = "keep",
+    seed: int | None = None,
+    force: bool = False,
+    verbose: bool = True,
+) -> Report:
+    """Initialise a model in place and print what was done.
+
+        >>> import torch.nn as nn
+        >>> model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+        >>> report = autoinit(model, seed=0, verbose=False)
+        >>> round(report.plan["0"].std, 4)  # sqrt(2 / 8): He, since a ReLU follows
+        0.5
+
+    Every weight gets the std that its place in the dataflow calls for; biases of these layers become zero; everything
+    else stays. All or nothing. For the arguments not listed here see `plan`.
+
+    Args:
+        model: the module to initialise.
+        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
+        seed: the values are a function of (seed, parameter name, shape) alone. None takes a seed from torch's default
+            generator, so that `torch.manual_seed` rules.
+        force: write although the model looks trained.
+        verbose: print the report.
+
+    Returns:
+        The report: the plan, and the statistics of each weight before and after.
+
+    Raises:
+        TraceError: the model could not be traced; nothing was written.
+        TrainedModelError: the model looks trained; nothing was written.
+        ArgumentError: an argument has no meaning; nothing was written.
+    """
+    made = plan(
+        model,
+        example_inputs,
+        method=method,
+        residual=residual,
+        mode=mode,
+        distribution=distribution,
+        only=only,
+        skip=skip,
+        zeros=zeros,
+    )
+    done = made.apply(model, seed, force=force)
+    if verbose:
+        done.print()
+    return done
+
+
+def report(
+    model: Model,
+    example_inputs: Any = None,
+    *,
+    method: str = "nonlinearity",
+    residual: str = "keep",
+    mode: Mode | None = None,
+    distribution: Distribution = "normal",
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
+    zeros: str = "keep",
+) -> Report:
+    """What `autoinit` would do to a model, beside what its weights are now. Writes nothing.
+
+    Arguments and errors are those of `plan`.
+    """
+    from autoinit.applying import measure
+
+    started = time.perf_counter()
+    made = plan(
+        model,
+        example_inputs,
+        method=method,
+        residual=residual,
+        mode=mode,
+        distribution=distribution,
+        only=only,
+        skip=skip,
+        zeros=zeros,
+    )
+    return Report(made, measure(made, model), seconds=time.perf_counter() - started)
+
+
+def gain(
+    nonlinearity: str | Callable[[torch.Tensor], torch.Tensor] | torch.nn.Module,
+    params: Mapping[str, float] | None = None,
+    **named: float,
+) -> float:
+    """The gain for a nonlinearity: 1 / sqrt(E[phi(z)^2]), z ~ N(0, 1), or the constant of the design's table.
+
+        >>> round(gain("leaky_relu", negative_slope=0.2), 4)
+        1.3868
+        >>> round(gain(torch.nn.functional.silu), 4)
+        1.6765
+
+    Args:
+        nonlinearity: torch.nn.functional's name, a registered operation's, or any elementwise function or module.
+        params: its parameters; they may also be given by keyword.
+
+    Raises:
+        ArgumentError: the name is unknown, a parameter is unknown or out of range, or the function has no finite,
+            positive second moment.
+    """
+    given = {**(params or {}), **named}
+    if isinstance(nonlinearity, str):
+        spec = REGISTRY.specs.get(nonlinearity)
+        function = spec.function if spec is not None and nonlinearity not in gains.ACTIVATIONS else None
+        if function is None:
+            return gains.gain(nonlinearity, given)
+        return gains.gain(nonlinearity, None, lambda z: function(z, **given))
+    phi = nonlinearity
+    return gains.gain("custom", None, lambda z: phi(z, **given))

@@ -1,0 +1,289 @@
+"""`plan`: from what each weight feeds to the standard deviation it is to have."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any, get_args
+
+import torch
+
+from autoinit.errors import ArgumentError
+from autoinit.measuring import is_zero
+from autoinit.parameters import holding, named_parameters, unwrap
+from autoinit.plans import Alternative, Distribution, LayerPlan, Mode, OtherParameter, Plan, SlicePlan, Status
+from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
+from autoinit.resolving.residual import branch_counts
+from autoinit.theory.fans import fans
+from autoinit.theory.gains import scheme, std
+from autoinit.tracing import Dataflow, trace
+
+if TYPE_CHECKING:
+    from autoinit.parameters import Model
+
+_METHODS = ("nonlinearity",)
+_RESIDUAL = ("keep", "depth")
+_ZEROS = ("keep", "reset")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a caller may choose. See `plan`."""
+
+    method: str = "nonlinearity"
+    residual: str = "keep"
+    mode: Mode | None = None
+    distribution: Distribution = "normal"
+    only: tuple[str, ...] = ()
+    skip: tuple[str, ...] = ()
+    zeros: str = "keep"
+
+    def __post_init__(self) -> None:
+        _require("method", self.method, _METHODS)
+        _require("residual", self.residual, _RESIDUAL)
+        _require("zeros", self.zeros, _ZEROS)
+        _require("distribution", self.distribution, get_args(Distribution))
+        if self.mode is not None:
+            _require("mode", self.mode, get_args(Mode))
+
+
+def _require(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise ArgumentError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
+
+
+def plan(
+    model: Model,
+    example_inputs: Any = None,
+    *,
+    method: str = "nonlinearity",
+    residual: str = "keep",
+    mode: Mode | None = None,
+    distribution: Distribution = "normal",
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
+    zeros: str = "keep",
+) -> Plan:
+    """Plan every weight of a model. Changes nothing; needs no weights (a model on the meta device will do).
+
+    Args:
+        model: a module or a `torch.export.ExportedProgram`.
+        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
+        method: `nonlinearity`: each std from what its weight feeds.
+        residual: `depth` scales the last weight of each of the L branches that add into one residual stream by
+            1 / sqrt(L); `keep` does not.
+        mode: `fan_in`, `fan_out` or `fan_avg` for every layer, in place of fan_in for He and fan_avg for Xavier.
+        distribution: `normal`, `uniform`, `truncated_normal` or `orthogonal`.
+        only: globs of layer names; others are skipped.
+        skip: globs of layer names to leave alone.
+        zeros: `keep` leaves weights that are exactly zero as the author's intent; `reset` plans them too.
+
+    Returns:
+        A mapping from layer name to `LayerPlan`, in the order of the dataflow.
+
+    Raises:
+        ArgumentError: an argument has no meaning, or a glob matches no layer.
+        TraceError: the model could not be traced.
+        LazyModuleError: the model has parameters without a shape.
+    """
+    started = time.perf_counter()
+    settings = Settings(method, residual, mode, distribution, _globs(only), _globs(skip), zeros)
+    dataflow = trace(model, example_inputs)
+    made = plan_dataflow(dataflow, model, settings)
+    return replace(made, seconds=time.perf_counter() - started)
+
+
+def plan_dataflow(dataflow: Dataflow, model: Model, settings: Settings) -> Plan:
+    """Plan the weights of a dataflow already traced from the model."""
+    inner = unwrap(model)
+    parameters = named_parameters(inner)
+    resolutions = resolve(dataflow)
+    counts = branch_counts(dataflow) if settings.residual == "depth" else {}
+    layers = tuple(
+        _layer(inner, resolution, parameters, settings, counts)
+        for resolution in resolutions
+        if resolution.param in parameters
+    )
+    _check_globs(settings, [layer.name for layer in layers])
+    return Plan(
+        layers=layers,
+        model=type(inner).__name__,
+        parameters=sum(parameter.numel() for parameter in parameters.values()),
+        tier=dataflow.tier,
+        method=settings.method,
+        residual=settings.residual,
+        others=tuple(_others(dataflow, layers, parameters)),
+        unsupported=tuple(
+            f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported
+        ),
+        notes=dataflow.notes,
+    )
+
+
+def _globs(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _check_globs(settings: Settings, names: Sequence[str]) -> None:
+    for option, globs in (("only", settings.only), ("skip", settings.skip)):
+        for glob in globs:
+            if not any(fnmatchcase(name, glob) for name in names):
+                some = ", ".join(names[:4])
+                raise ArgumentError(f"{option}={glob!r} matches none of the {len(names)} layers ({some}, ...)")
+
+
+def _layer(
+    model: Model,
+    resolution: Resolution,
+    parameters: Mapping[str, torch.nn.Parameter],
+    settings: Settings,
+    counts: Mapping[str, int],
+) -> LayerPlan:
+    """One weight's plan."""
+    held = holding(model, resolution.param)
+    branches = max((counts.get(f"{use}/{resolution.param}", 1) for use in resolution.uses), default=1)
+    factor = 1 / math.sqrt(branches)
+    parts = tuple(_slice(resolution, part, settings, factor) for part in resolution.slices)
+    whole = _slice(resolution, SliceResolution((), resolution.ending), settings, factor)
+    made = LayerPlan(
+        name=resolution.name,
+        param=held.param,
+        shape=tuple(parameters[resolution.param].shape),
+        axes=resolution.layout.axes,
+        op=resolution.op,
+        nonlinearity=resolution.nonlinearity,
+        params=dict(resolution.params),
+        reason=str(resolution.reason),
+        path=resolution.path,
+        normalised=resolution.normalised,
+        scheme=whole.scheme,
+        mode=whole.mode,
+        gain=parts[0].gain if parts else whole.gain,
+        fan_in=parts[0].fan_in if parts else whole.fan_in,
+        fan_out=parts[0].fan_out if parts else whole.fan_out,
+        std=_root_mean_square(parts) if parts else whole.std,
+        distribution=settings.distribution,
+        slices=parts,
+        biases=resolution.biases,
+        uses=resolution.uses,
+        alternatives=tuple(_alternative(ending) for ending in resolution.alternatives),
+        reparam=held.reparam,
+        source=str(resolution.source or ""),
+    )
+    status, note = _status(made, resolution, [parameters[name] for name in held.written if name in parameters], settings)
+    notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
+    if branches > 1:
+        notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
+    if transform := [each for each in resolution.transform if each not in _QUIET]:
+        notes.append(f"reaches {resolution.op} through {', '.join(transform)}")
+    return replace(made, status=status, note="; ".join(filter(None, notes)))
+
+
+_QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "weight_norm", "getitem", "select"})
+
+
+def _slice(resolution: Resolution, part: SliceResolution, settings: Settings, factor: float) -> SlicePlan:
+    """Scheme, fans and std for some rows; for the whole weight if `rows` is empty."""
+    ending = part.ending
+    rows = sum(stop - start for start, stop in part.rows) or None
+    here = fans(resolution.layout, resolution.shape, rows)
+    chosen = scheme(ending.nonlinearity)
+    mode: Mode = settings.mode or ("fan_in" if chosen == "he" else "fan_avg")
+    return SlicePlan(
+        rows=part.rows,
+        nonlinearity=ending.nonlinearity,
+        params=dict(ending.params),
+        reason=str(ending.reason),
+        path=ending.path,
+        normalised=ending.normalised,
+        scheme=chosen,
+        mode=mode,
+        gain=ending.gain,
+        fan_in=here.fan_in,
+        fan_out=here.fan_out,
+        std=std(ending.gain, here, mode) * factor,
+    )
+
+
+def _root_mean_square(parts: Sequence[SlicePlan]) -> float:
+    """The std of a whole weight from those of its rows."""
+    sizes = [sum(stop - start for start, stop in part.rows) for part in parts]
+    return math.sqrt(sum(size * part.std**2 for size, part in zip(sizes, parts, strict=True)) / sum(sizes))
+
+
+def _alternative(ending: Ending) -> Alternative:
+    return Alternative(ending.nonlinearity, str(ending.reason), dict(ending.params), ending.path)
+
+
+def _status(
+    layer: LayerPlan, resolution: Resolution, written: Sequence[torch.nn.Parameter], settings: Settings
+) -> tuple[Status, str]:
+    """What happens to the weight, and why if it is not written. The caller's word comes first."""
+    if settings.only and not _matches(layer.name, settings.only):
+        return "skipped", "not in only="
+    if glob := _matches(layer.name, settings.skip):
+        return "skipped", f"skip={glob!r}"
+    if not all(parameter.requires_grad for parameter in written):
+        return "skipped", "frozen: requires_grad is False"
+    if not all(parameter.is_floating_point() for parameter in written):
+        return "skipped", f"holds {written[0].dtype}, not floating-point numbers"
+    if resolution.reason is Reason.UNRESOLVED:
+        return "unresolved", resolution.ending.note
+    if resolution.reason is Reason.UNUSED:
+        return "skipped", "unused: its output reaches neither an output nor a loss"
+    if settings.zeros == "keep" and any(not parameter.is_meta and is_zero(parameter) for parameter in written):
+        return "kept", "exactly zero: the author's intent (zeros='reset' overrides)"
+    return "planned", ""
+
+
+def _matches(name: str, globs: Sequence[str]) -> str:
+    return next((glob for glob in globs if fnmatchcase(name, glob)), "")
+
+
+def _others(
+    dataflow: Dataflow, layers: Sequence[LayerPlan], parameters: Mapping[str, torch.nn.Parameter]
+) -> Iterator[OtherParameter]:
+    """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
+    kinds = _kinds(dataflow)
+    planned = {layer.param for layer in layers}
+    biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
+    for name, parameter in parameters.items():
+        if name not in planned and name not in biases:
+            kind = kinds.get(name, "uncalled")
+            yield OtherParameter(name, tuple(parameter.shape), kind, _NOTES.get(kind, ""))
+
+
+_NOTES = {
+    "uncalled": "no operation used it",
+    "weight": "its place could not be traced back from the operation that uses it",
+}
+
+
+def _kinds(dataflow: Dataflow) -> dict[str, str]:
+    """What each parameter is, from the operations that use it."""
+    kinds: dict[str, str] = {}
+    for op in dataflow.graph.nodes:
+        for use in op.params:
+            if op.op == "parameter":
+                kinds.setdefault(use.name, "other")
+            elif op.role.value == "norm":
+                kinds[use.name] = "norm"
+            elif op.op == "embedding":
+                kinds[use.name] = "embedding"
+            elif use.slot.startswith("bias") or "_bias" in use.slot or use.slot.startswith("params."):
+                kinds[use.name] = "bias"
+            else:
+                kinds.setdefault(use.name, "other")
+        for slot, operand in op.operands.items():
+            for use in operand.params if operand.op == "parameter" else ():
+                if op.role.value == "norm":
+                    kinds[use.name] = "norm"
+                elif op.op == "embedding" and slot == "weight":
+                    kinds[use.name] = "embedding"
+                elif slot == "bias":
+                    kinds[use.name] = "bias"
+    return kinds
+

@@ -1,0 +1,88 @@
+"""Residual streams: which sums form one, and which weights end the branches that add into it.
+
+A stream is a chain of sums in which one operand of each is the sum before it, passed on through operations without
+weights. The other operand is a branch.
+"""
+
+from __future__ import annotations
+
+from autoinit.ops import Role
+from autoinit.tracing.dataflow import Dataflow, Op
+
+_PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
+
+
+def branch_counts(dataflow: Dataflow) -> dict[str, int]:
+    """For each weight (by operation name and parameter) that ends a branch: the number of branches in its stream.
+
+    The keys are `operation/parameter`. A sum whose operands both leave weights (a projected shortcut) begins a stream;
+    its longer operand is the branch.
+    """
+    streams = _streams(dataflow)
+    lengths = {stream: sum(1 for other in streams.values() if other is stream) for stream in set(streams.values())}
+    depth = _depths(dataflow)
+    counts: dict[str, int] = {}
+    for add, stream in streams.items():
+        if lengths[stream] < 2:
+            continue
+        for branch in _branches(add, streams, depth):
+            for weight in _ending_weights(branch):
+                for use in weight.params:
+                    if use.layout is not None:
+                        counts[f"{weight.name}/{use.name}"] = lengths[stream]
+    return counts
+
+
+def _streams(dataflow: Dataflow) -> dict[Op, Op]:
+    """Each sum of two signals -> the first sum of its stream."""
+    streams: dict[Op, Op] = {}
+    for op in dataflow.graph.nodes:
+        if op.role is Role.ADD:
+            before = next((found for each in op.operands.values() if (found := _sum_behind(each)) in streams), None)
+            streams[op] = streams[before] if before is not None else op
+    return streams
+
+
+def _sum_behind(op: Op) -> Op | None:
+    """The nearest sum on the way back through operations without weights and norms."""
+    here = op
+    while here.role in _PASSED:
+        carrying = [each for each in here.operands.values() if each.signal]
+        if len(carrying) != 1:
+            return None
+        here = carrying[0]
+    return here if here.role is Role.ADD else None
+
+
+def _depths(dataflow: Dataflow) -> dict[Op, int]:
+    """Number of weight operations on the longest way to each operation."""
+    depths: dict[Op, int] = {}
+    for op in dataflow.graph.nodes:
+        before = max((depths[each] for each in op.operands.values()), default=0)
+        depths[op] = before + (op.role is Role.WEIGHT)
+    return depths
+
+
+def _branches(add: Op, streams: dict[Op, Op], depth: dict[Op, int]) -> list[Op]:
+    operands = [each for each in add.operands.values() if each.signal]
+    continuing = [each for each in operands if _sum_behind(each) in streams]
+    if continuing:
+        return [each for each in operands if each not in continuing]
+    deepest = max(operands, key=depth.__getitem__)
+    return [deepest] if depth[deepest] > min(depth[each] for each in operands) else []
+
+
+def _ending_weights(branch: Op) -> list[Op]:
+    """The last weight operations of a branch: back through everything that holds no weight."""
+    found: list[Op] = []
+    waiting, seen = [branch], set()
+    while waiting:
+        op = waiting.pop()
+        if op in seen or not op.signal:
+            continue
+        seen.add(op)
+        if op.role is Role.WEIGHT:
+            found.append(op)
+        elif op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM):
+            waiting.extend(op.operands.values())
+    return found
