@@ -153,9 +153,8 @@ class _Writing:
         apart = tuple(each for each in self.targets.all if each.layer.name not in inline) if self.measure else ()
         before = _measure(self.root, self.targets, apart)
         self._invert()
-        padding = [
-            (each.tensor[row], each.tensor[row].clone()) for each in self.targets.writes for row in each.padding
-        ]
+        padded = [each.tensor[row] for each in self.targets.writes for row in each.padding]
+        padding = [(row, row.clone()) for row in padded]
         first, then = filling.fill_all(jobs, progress=progress, stop=stop)
         for row, kept in padding:
             row.copy_(kept)
@@ -191,9 +190,9 @@ class _Writing:
         begun = {*complete, *partial, *inverted}
         untouched = [each.layer.name for each in self.targets.writes if each.layer.name not in begun]
         return (
-            f"Writing failed ({failure}). The weights take more than {BACKUP_BYTES // 2**20} MB, so there was no copy "
-            f"to put back. Written: {_listed(complete)}. Begun: {_listed(partial)}. Parametrised, perhaps written: "
-            f"{_listed(sorted(inverted))}. Not reached: {_listed(untouched)}. Biases may keep their old values. "
+            f"Writing failed ({failure}). The weights take more than {BACKUP_BYTES // 2**20} MB, so there was no "
+            f"copy to put back. Written: {_listed(complete)}. Begun: {_listed(partial)}. Parametrised, perhaps "
+            f"written: {_listed(sorted(inverted))}. Not reached: {_listed(untouched)}. Biases may keep their old values. "
             f"Write again, or load the model again."
         )
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 SLOPE = 0.2
 _CHANNELS = 32
-_CLASSES = 10
+_CLASSES = 32
 _SEED = 0
-_SAMPLES = 64
-_SIDE = 24
+_SAMPLES = 16
+_SIDE = 32
 
 
 class ResidualBlock(nn.Module):
@@ -66,7 +66,7 @@ def run(console: Console | None = None) -> None:
         loop = copy.deepcopy(default)
         _kaiming_loop(loop)
         model = copy.deepcopy(default)
-        report = autoinit(model, (_SAMPLES, _CHANNELS, _SIDE, _SIDE), seed=_SEED, verbose=False)
+        report = autoinit(model, seed=_SEED, verbose=False)
         ratios = [_ratios(each) for each in (default, loop, model)]
     console.print("A residual block with LeakyReLU(0.2), then a head that ends in softmax:\n", style="bold")
     console.print("    out = conv2(leaky_relu(conv1(x), 0.2)) + x", style="cyan")
@@ -103,7 +103,7 @@ def _explanations(report: Report) -> Iterator[str]:
             f"sqrt(2 / ({layer.fan_in:g} + {layer.fan_out:g})) = {math.sqrt(2 / (layer.fan_in + layer.fan_out)):.3g}."
         ),
         "softmax": lambda layer: (
-            "feeds softmax, which is no rectifier; a larger gain would only make the first guesses overconfident: Xavier, "
+            "feeds softmax, no rectifier: a larger gain would only make the first guesses overconfident: Xavier, "
             f"sqrt(2 / ({layer.fan_in:g} + {layer.fan_out:g})) = {math.sqrt(2 / (layer.fan_in + layer.fan_out)):.3g}."
         ),
     }

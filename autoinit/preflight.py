@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -87,9 +88,9 @@ def preflight(plan: Plan, model: Model, *, writing: bool = True) -> Targets:
                 )
     for each in writes:
         for alias in each.layer.biases:
-            name = first.get(alias)
-            if name is None or name in owners:
-                why = "is not in the model" if name is None else f"is the weight of {owners[name]} as well"
+            name = first.get(alias, "")
+            if not name or name in owners:
+                why = "is not in the model" if not name else f"is the weight of {owners[name]} as well"
                 raise PlanError(f"{each.layer.name}: its bias {alias} {why}. Plan the model that is written.")
             _check_tensor(each.layer.name, name, parameters[name])
             biases[name] = parameters[name]
@@ -154,7 +155,7 @@ def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
     problem = ""
     if tensor.is_meta:
         problem = "is on the meta device and has no memory. Materialise it first: model.to_empty(device=...)"
-    elif is_traceable_wrapper_subclass(tensor):
+    elif _is_wrapper(tensor):
         problem = f"is a {type(tensor).__name__}, which cannot be written in place. Write before it is converted"
     elif tensor.layout != torch.strided:
         problem = f"has layout {tensor.layout}; expected torch.strided. Write before it is converted"
@@ -168,6 +169,11 @@ def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
         raise PlanError(f"{layer}: {name} {problem}.")
 
 
+def _is_wrapper(tensor: object) -> bool:
+    """Whether a tensor only stands for others, as a DTensor or a quantised weight does."""
+    return is_traceable_wrapper_subclass(tensor)
+
+
 def _check_apart(tensors: dict[str, torch.Tensor]) -> None:
     """Raises where two parameters that are written overlap in memory (those with gaps inside are not compared)."""
     spans = []
@@ -176,11 +182,11 @@ def _check_apart(tensors: dict[str, torch.Tensor]) -> None:
             start = tensor.data_ptr()
             spans.append((str(tensor.device), start, start + tensor.numel() * tensor.element_size(), name))
     spans.sort()
-    for (device, _, end, name), (other_device, start, _, other) in zip(spans, spans[1:], strict=False):
+    for (device, _, end, name), (other_device, start, _, other) in itertools.pairwise(spans):
         if device == other_device and start < end:
             raise PlanError(
-                f"{other}: shares memory with {name}, and both are to be written. Tie them by one Parameter, or leave "
-                f"one out (skip=)."
+                f"{other}: shares memory with {name}, and both are to be written. Tie them by one Parameter, or "
+                f"leave one of them out (skip=)."
             )
 
 

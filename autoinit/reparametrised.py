@@ -164,7 +164,7 @@ def _spectral_parts(
         norm = parametrizations_of(module, leaf)[0]
         if source.dim() == 1:
             return source[None], None, None
-        axis, u, v = int(norm.dim), norm._u, norm._v  # type: ignore[arg-type, assignment]
+        axis, u, v = int(norm.dim), norm._u, norm._v  # type: ignore[arg-type]
     return source.movedim(axis, 0).flatten(1), u, v
 
 

@@ -1,9 +1,9 @@
 """Distributions and seeds: the values of a weight as a function of (seed, its name, its shape) alone.
 
 The flattened weight is cut into chunks of fixed size. Each chunk has a random stream of its own, whose state is a
-hash of (seed, name, shape, chunk). So neither order, nor the other layers, nor the number of threads, nor dtype, device
-and memory format change a value, and threads can share one large weight. An orthogonal weight is drawn matrix by
-matrix instead.
+hash of (seed, name, shape, chunk). So neither order, nor the other layers, nor the number of threads, nor dtype,
+device and memory format change a value, and threads can share one large weight. An orthogonal weight is drawn matrix
+by matrix instead.
 
 Values are drawn in float32 on the CPU, then cast and copied to where the weight lives.
 """

@@ -1,9 +1,9 @@
 """Evidence that a model has been trained, so that writing its weights would destroy work.
 
-A weight fits a known initialisation when a sample of it could be independent draws from one normal, truncated normal
-(cut at two sigma) or uniform distribution of mean zero, or part of an orthogonal matrix. Training leaves such a weight
-with rows or columns that differ in scale, have means of their own or point the same way, or with another kurtosis. Every
-test is one-sided towards "fits": its tolerance is five standard errors of a sample of that size, so a small weight says
+A weight fits a known initialisation when a sample of it could be independent draws from one normal, truncated
+normal (cut at two sigma) or uniform distribution of mean zero, or part of an orthogonal matrix. Training leaves such
+a weight with rows or columns that differ in scale, have means of their own or point the same way, or with another
+kurtosis. The tolerance of each test is five standard errors of a sample of that size, so that a small weight says
 nothing and a fresh one is not accused.
 """
 
@@ -27,7 +27,7 @@ Matrix = npt.NDArray[np.float32]
 MAX_WEIGHTS = 64
 """Weights that are sampled, evenly over the model."""
 MAX_COLUMNS = 512
-MAX_SAMPLE = 1 << 16
+MAX_SAMPLE = 1 << 15
 MIN_SAMPLE = 512
 """Fewer numbers than this say nothing."""
 ERRORS = 5.0
@@ -38,7 +38,7 @@ DCGAN_GAIN_STD = 0.02
 
 @dataclass(frozen=True)
 class Evidence:
-    """strong: what shows that the model was trained. weak: what a reader of the report should know. One sentence each."""
+    """strong: what shows that the model was trained. weak: what a reader of the report should know."""
 
     strong: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
@@ -191,10 +191,11 @@ def _first_misfit(unit: Matrix, filled: npt.NDArray[np.bool_], count: int, longe
         if sizes.size < 2:
             continue
         error = math.sqrt((2.0 + 12.0 / float(sizes.mean())) / sizes.size)
+        limit = _limit(error)
         scales = squares.sum(axis)[used] / sizes
-        if float((np.square(scales - scales.mean()) * sizes).mean()) / (kurtosis - 1) > 1 + ERRORS * error:
+        if float((np.square(scales - scales.mean()) * sizes).mean()) / (kurtosis - 1) > limit:
             return f"its {name} differ in scale"
-        if float((np.square(unit.sum(axis)[used]) / sizes).mean()) > 1 + ERRORS * error:
+        if float((np.square(unit.sum(axis)[used]) / sizes).mean()) > limit:
             return f"its {name} have means of their own"
     return _alignment(unit)
 
@@ -210,9 +211,14 @@ def _alignment(unit: Matrix) -> str:
     pairs = height * (height - 1) / 2
     cosines = np.square(rows @ rows.T)
     alignment = width * (float(cosines.sum()) - height) / (2 * pairs)
-    if alignment > 1 + 0.02 + ERRORS * math.sqrt((2.0 + 30.0 / width) / pairs):
+    if alignment > 0.02 + _limit(math.sqrt((2.0 + 30.0 / width) / pairs)):
         return f"its rows point the same way (mean squared cosine {alignment:.3g} times that of independent rows)"
     return ""
+
+
+def _limit(error: float) -> float:
+    """Upper limit of a mean of squares that is 1 up to a standard error; the last term is for its long right tail."""
+    return 1 + ERRORS * error + (ERRORS * error) ** 2 / 2
 
 
 def _kurtosis_and_spread(fourth: float, sixth: float, eighth: float) -> tuple[float, float]:

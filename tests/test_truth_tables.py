@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 
 import pytest
@@ -29,14 +30,12 @@ def traced_rows(name: str, tier: str | None, with_input: bool) -> dict[str, Row]
     return rows_of(resolve(traced(name, tier, with_input)))
 
 
-def difference(found: dict[str, Row], expected: dict[str, Row]) -> list[str]:
-    """One line for each layer that differs."""
+def assert_same(found: Mapping[str, Row], expected: Mapping[str, Row]) -> None:
+    """Fails with one line for each layer that differs."""
     names = [*expected, *(name for name in found if name not in expected)]
-    return [
-        f"{name}: found {found.get(name)}, expected {expected.get(name)}"
-        for name in names
-        if found.get(name) != expected.get(name)
-    ]
+    differing = [name for name in names if found.get(name) != expected.get(name)]
+    lines = [f"{name}: found {found.get(name)}, expected {expected.get(name)}" for name in differing]
+    assert not differing, "\n".join([f"{len(differing)} of {len(names)} layers differ:", *lines])
 
 
 @every_case
@@ -49,12 +48,12 @@ def test_table_covers_every_parameter_of_two_or_more_dimensions(case: Case):
 
 @every_case
 def test_recorded_tier_gives_the_truth(case: Case):
-    assert difference(traced_rows(case.name, "recorded", True), dict(case.table())) == []
+    assert_same(traced_rows(case.name, "recorded", True), case.table())
 
 
 @every_case
 def test_default_tier_gives_the_truth_without_an_input(case: Case):
-    assert difference(traced_rows(case.name, None, False), dict(case.table())) == []
+    assert_same(traced_rows(case.name, None, False), case.table())
 
 
 def is_complete(dataflow: Dataflow) -> bool:
@@ -71,7 +70,7 @@ def test_symbolic_tier_agrees_with_the_recorded(case: Case):
     if not complete and not case.symbolic:
         pytest.skip("reads sizes or calls wrapped functions, so that tracing without running it leaves it open")
     found = traced_rows(case.name, "symbolic", False)
-    assert difference(found, traced_rows(case.name, "recorded", True)) == []
+    assert_same(found, traced_rows(case.name, "recorded", True))
 
 
 @pytest.mark.filterwarnings("ignore:The tensor attributes .*_flat_weights:UserWarning")
@@ -79,11 +78,11 @@ def test_symbolic_tier_agrees_with_the_recorded(case: Case):
 def test_exported_tier_agrees_with_the_recorded(case: Case):
     program = torch.export.export(case.build(), case.inputs())
     found = rows_of(resolve(trace(program)))
-    assert difference(found, traced_rows(case.name, "recorded", True)) == []
+    assert_same(found, traced_rows(case.name, "recorded", True))
 
 
 def test_evaluation_mode_traces_as_training_does():
     case = BY_NAME["googlenet"]
     model = case.build().eval()
-    assert difference(rows_of(resolve(trace(model))), dict(case.table())) == []
+    assert_same(rows_of(resolve(trace(model))), case.table())
     assert not any(module.training for module in model.modules())

@@ -59,8 +59,8 @@ def read(path: Path, *, trust: bool) -> object:
         if "Only persistent_load of storage" in str(error):
             raise LoadError(
                 f"{path} holds a whole model in the file format of torch before 1.6, which a safe load does not "
-                "read; add --trust (runs code from the file: only for a file whose origin you know), or save it again "
-                "with a current torch"
+                "read; add --trust (runs code from the file: only for a file whose origin you know), or save it "
+                "again with a current torch"
             ) from error
         if isinstance(error, AttributeError | ImportError):
             raise LoadError(f"{path} needs a class that cannot be imported here ({one_line(error)})") from error

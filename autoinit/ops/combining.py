@@ -69,4 +69,5 @@ register_op(
 )  # fmt: skip
 register_op("setitem", Role.TRANSPARENT, names=("setitem", "__setitem__"), signature="input, index, value")
 register_op("copy", Role.TRANSPARENT, names="copy", signature="input, src")
+register_op("group", Role.TRANSPARENT, signature="*items", acts=Acts.REARRANGING)  # a tuple or record of tensors is made
 register_op("meshgrid", Role.TRANSPARENT, names=("meshgrid", "cartesian_prod", "broadcast_tensors"))

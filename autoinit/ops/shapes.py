@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from autoinit.ops.registry import Acts, register_op
@@ -21,6 +22,13 @@ register_op(
     acts=Acts.ELEMENTWISE,
     function=lambda x, **_: x,
 )  # fmt: skip
+register_op(
+    "neg",
+    Role.TRANSPARENT,
+    names=("neg", "negative", "__neg__"),
+    acts=Acts.ELEMENTWISE,
+    function=torch.neg,
+)
 register_op(
     "cast",
     Role.TRANSPARENT,

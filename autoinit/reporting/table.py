@@ -22,6 +22,7 @@ _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20
 _LISTED = 12
 _VIA_LEAST = 24
+_OP_FROM = 78
 
 _STATUS_STYLES = {"planned": "", "kept": "magenta", "skipped": "dim", "unresolved": "bold red"}
 _REASON_STYLES = {"activation": "cyan", "mixed": "magenta", "unresolved": "bold red", "unused": "magenta"}
@@ -41,7 +42,7 @@ FANCY = Glyphs(arrow="→", rule="─", times="×")
 
 
 def render(report: Report, width: int, *, full: bool = False, glyphs: Glyphs = PLAIN) -> Iterator[Text]:
-    """The lines of the table, none wider than `width` (from 60 on).
+    """The lines of the table, none wider than `width` (from 64 on).
 
     full: one row for each layer, also where a long model has many equal ones.
     """
@@ -82,7 +83,7 @@ def _body(report: Report, rows: Sequence[Row], width: int, glyphs: Glyphs) -> It
     entries = _entries(rows, grouped=len(rows) > _GROUP_ABOVE)
     layout = _Layout(report, glyphs, repeated, joined=False, rows=rows)
     if layout.width(entries) > width:
-        layout = replace(layout, joined=True)
+        layout = replace(layout, joined=True, shows_op=width >= _OP_FROM)
     if layout.width(entries) > width and len(rows) > 1:
         entries = _entries(rows, grouped=True)
     columns = layout.columns()
@@ -146,6 +147,7 @@ class _Layout:
     """Which columns there are and what a row shows in them.
 
     repeated: whether rows stand for several layers. joined: whether the reason shares the column of the nonlinearity.
+    shows_op: whether there is room for the operation.
     """
 
     report: Report
@@ -153,16 +155,22 @@ class _Layout:
     repeated: bool
     joined: bool
     rows: Sequence[Row]
+    shows_op: bool = True
 
     def columns(self) -> list[Column]:
         planned = "planned" if self.report.after is None else "after"
         std = f"{'std before'.rjust(self._before_width)} {self.glyphs.arrow} {planned}"
-        feeds = [Column("feeds", least=15)] if self.joined else [Column("feeds"), Column("reason")]
+        feeds = (
+            [Column("feeds", least=15 if self.shows_op else 10)]
+            if self.joined
+            else [Column("feeds"), Column("reason")]
+        )
+        op = [Column("op", least=7)] if self.shows_op else []
         times = [Column("n", "right", 3)] if self.repeated else []
         return [
-            Column("layer", least=14),
+            Column("layer", least=14 if self.shows_op else 10),
             *times,
-            Column("op", least=7),
+            *op,
             *feeds,
             Column("scheme", least=6),
             Column("fan", "right", 7),
@@ -181,7 +189,7 @@ class _Layout:
         return [
             Cell("  " * entry.depth + row.name, status),
             *times,
-            Cell(row.op, quiet),
+            *([Cell(row.op, quiet)] if self.shows_op else []),
             *words,
             Cell(row.scheme, status),
             Cell(row.fan, status),

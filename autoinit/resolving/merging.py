@@ -14,10 +14,13 @@ def merge(endings: Sequence[Ending]) -> tuple[Ending, tuple[Ending, ...]]:
     """One ending for several, and the alternatives when there are more than one.
 
     All agree: that one, for the reason found nearest. Otherwise a nonlinearity wins over linear, and of two
-    nonlinearities the one with the smaller gain; the reason is then `mixed`. Softmax and linear agree, since both ask
+    nonlinearities the one with the smaller gain; the reason is then `mixed`. What is only ranked is an output. Softmax and linear agree, since both ask
     for gain 1: softmax, the more telling, stands.
     """
     real = [ending for ending in endings if ending.reason is not Reason.UNUSED]
+    if not real and endings:
+        ranked = endings[0]
+        return (replace(ranked, reason=Reason.OUTPUT) if ranked.note else ranked), ()
     if not real:
         return Ending("linear", Reason.UNUSED), ()
     known = [ending for ending in real if ending.reason is not Reason.UNRESOLVED]

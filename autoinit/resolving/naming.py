@@ -17,6 +17,8 @@ from autoinit.tracing.dataflow import Op
 SOFTMAX = frozenset({"softmax", "log_softmax", "gumbel_softmax", "logsumexp"})
 _PASSING = frozenset({"linear", "affine"})
 
+_TORCH_NAMES = {"gelu_tanh": "gelu"}  # one function to torch, with approximate="tanh"
+
 Phi = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -29,7 +31,7 @@ def ending_of(op: Op) -> Ending | None:
     if op.op == "gelu" and op.constants.get("approximate") == "tanh":
         name, params = "gelu_tanh", {}
     if name in ACTIVATIONS:
-        return Ending(name, Reason.ACTIVATION, gain(name, params), params, path)
+        return Ending(_TORCH_NAMES.get(name, name), Reason.ACTIVATION, gain(name, params), params, path)
     spec = op.call.spec if op.call is not None else None
     function = spec.function if spec is not None else None
     if function is None:
@@ -46,7 +48,7 @@ def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") ->
             return None
         if known is not None:
             params = dict(known.params)
-            return Ending(known.name, Reason.ACTIVATION, gain(known.name, params), params, path)
+            return Ending(_TORCH_NAMES.get(known.name, known.name), Reason.ACTIVATION, gain(known.name, params), params, path)
         return Ending(name, Reason.ACTIVATION, gain(name, None, phi), {}, path)
     except ArgumentError as error:
         return unresolved(str(error), path)

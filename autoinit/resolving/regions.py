@@ -99,13 +99,18 @@ class Regions:
         return (after for after in self.graph.successors(op) if after.op not in _IGNORED)
 
     def elementwise(self, start: Op) -> Region | None:
-        """The scalar function that starts at `start`, if everything that takes it is part of one."""
+        """The longest scalar function that starts at `start`, if everything that takes it is part of one."""
         return self._closed(start, self._grown(start, _joins_elementwise))
 
     def wide(self, start: Op) -> Region | None:
-        """The same, with moves, reductions and concatenations."""
-        region = self._closed(start, self._grown(start, _joins_wide))
-        return region if region is not None and len(region.ops) > 1 else None
+        """The shortest region with moves, reductions and concatenations in which `start` meets itself again."""
+        ops = self._grown(start, _joins_wide)
+        for count in range(2, len(ops) + 1):
+            if len([each for each in ops[count - 1].operands.values() if each in ops or each is start]) > 1:
+                region = self._closed(start, ops[:count])
+                if region is not None:
+                    return region
+        return None
 
     def _grown(self, start: Op, joins: Callable[[Op, set[Op]], bool]) -> list[Op]:
         inside: list[Op] = []

@@ -162,6 +162,8 @@ class Walker:
         if op.role is Role.UNKNOWN:
             note = f"{op.op} (called {op.name}) is not in the table of operations: describe it with autoinit.register_op"
             return Step(name, ending=unresolved(note, name))
+        if op.op in _RANKINGS:
+            return Step(name, ending=Ending("linear", Reason.UNUSED, path=name, note=RANKED))
         reason = _reason(op)
         if reason is None:
             return None
@@ -186,6 +188,8 @@ class Walker:
         return Region(before, region.end, (op, *region.ops)) if before is not None else None
 
 
+RANKED = "only compared or ranked (argmax, a threshold)"
+_RANKINGS = frozenset({"index", "comparison", "rounding"})
 _KINKED = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "masked_fill"})
 
 

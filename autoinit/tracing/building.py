@@ -139,6 +139,8 @@ def _spec(node: torch.fx.Node, leaf: nn.Module | None, args: tuple[Any, ...]) ->
         return REGISTRY.of_name(str(node.target)), args
     if node.target is getattr:
         return REGISTRY.of_name(str(args[1])), args[:1]
+    if isinstance(node.target, type):
+        return REGISTRY.specs["group"], args
     return REGISTRY.of_function(node.target), args
 
 

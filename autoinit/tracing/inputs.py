@@ -127,8 +127,15 @@ def _from_weights(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:
                     yield Inputs((torch.zeros(shape, dtype=torch.int64),), origin=origin)
                 else:
                     yield Inputs((_tensor(shape, dtype),), origin=origin)
-    if not kinds:
-        yield from (Inputs((_tensor(shape, dtype),), origin="guessed") for shape in _anonymous_shapes(model))
+        elif spec is None and "" not in kinds and (weight := _own_weight(module)) is not None:
+            kinds[""] = module
+            origin = f"guessed from {name or type(module).__name__}"
+            yield from (Inputs((_tensor(shape, dtype),), origin=origin) for shape in _anonymous_shapes(weight))
+
+
+def _own_weight(module: nn.Module) -> torch.Tensor | None:
+    """The first weight that a module of no known class holds itself."""
+    return next((parameter for parameter in module.parameters(recurse=False) if parameter.dim() >= 2), None)
 
 
 def _shapes(kind: str, module: Any) -> Iterator[tuple[int, ...]]:
@@ -150,14 +157,11 @@ def _shapes(kind: str, module: Any) -> Iterator[tuple[int, ...]]:
         yield (_BATCH, 8, module.embed_dim)
 
 
-def _anonymous_shapes(model: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Shapes for a model whose weights belong to no known module: read off the first weight."""
-    weight = next((parameter for parameter in model.parameters() if parameter.dim() >= 2), None)
-    if weight is None:
-        return
+def _anonymous_shapes(weight: torch.Tensor) -> Iterator[tuple[int, ...]]:
+    """Inputs that a weight could take, whatever it is used for."""
     if weight.dim() > 2:
-        yield from ((_BATCH, weight.shape[1], *(side,) * (weight.dim() - 2)) for side in (32, 64, 224))
-        yield from ((_BATCH, weight.shape[0], *(side,) * (weight.dim() - 2)) for side in (32, 64))
+        for channels in (weight.shape[1], weight.shape[0]):
+            yield from ((_BATCH, channels, *(side,) * (weight.dim() - 2)) for side in (32, 64, 224))
     for axis in (-1, -2):
         yield (_BATCH, weight.shape[axis])
         yield (_BATCH, 8, weight.shape[axis])
