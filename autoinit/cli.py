@@ -37,7 +37,7 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _Commands(click.Group):
-    """A group whose failures are one line on standard error."""
+    """A group whose failures are a message on standard error: one line, but for the account of a failed trace."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command and exit: 0 done, 2 usage, loading or tracing failed."""
@@ -53,7 +53,7 @@ class _Commands(click.Group):
         except click.ClickException as error:
             _fail(error.format_message())
         except click.Abort:
-            click.echo("error: interrupted; nothing was written", err=True)
+            click.echo("error: interrupted", err=True)
             sys.exit(_INTERRUPTED)
         except Exception as error:
             if _wants_traceback():
@@ -65,7 +65,7 @@ class _Commands(click.Group):
 
 
 def _fail(message: str) -> None:
-    click.echo(f"error: {' '.join(message.split())}", err=True)
+    click.echo("error: " + "\n  ".join(line.strip() for line in message.strip().splitlines()), err=True)
     sys.exit(2)
 
 

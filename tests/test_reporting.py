@@ -118,19 +118,19 @@ GOLDEN_80 = """\
 autoinit  Net: 11.7 M parameters, symbolic tracing, method nonlinearity, normal
 distribution
 
-layer          op      feeds              scheme      fan  std before -> planned
---------------------------------------------------------------------------------
-conv1          conv2d  leaky_relu(0.2)    He          576       0.024 -> 0.0578
-conv2          conv2d  linear, add        Xavier  576+576       0.024 -> 0.0417
-attn.qkv       linear  linear, attention  Xavier    64+64       0.024 -> 0.125
-  3 x 64 rows          linear, attention  Xavier    64+64                0.125
-attn.proj      linear  linear, add        Xavier    32+64           0    kept
+layer          op      feeds              scheme      fan    std -> planned
+---------------------------------------------------------------------------
+conv1          conv2d  leaky_relu(0.2)    He          576  0.024 -> 0.0578
+conv2          conv2d  linear, add        Xavier  576+576  0.024 -> 0.0417
+attn.qkv       linear  linear, attention  Xavier    64+64  0.024 -> 0.125
+  3 x 64 rows          linear, attention  Xavier    64+64           0.125
+attn.proj      linear  linear, add        Xavier    32+64      0    kept
   kept: exactly zero before: the author's intent
-frozen         linear  linear, output     Xavier    32+64       0.024    skipped
+frozen         linear  linear, output     Xavier    32+64  0.024    skipped
   skipped: requires_grad is False
-odd            linear  unresolved         -             -       0.024
+odd            linear  unresolved         -             -  0.024
   unresolved: my_op is not in the table
-both           linear  relu, mixed        He           32       0.024 -> 0.25
+both           linear  relu, mixed        He           32  0.024 -> 0.25
   feeds several: relu; linear, add
 
 Operations unknown to autoinit (1): my_op at odd (net.py:12)

@@ -49,7 +49,7 @@ def render(report: Report, width: int, *, full: bool = False, glyphs: Glyphs = P
     yield from _header(report, width)
     yield Text()
     rows: list[Row] = list(rows_of(report, full=full))
-    if not full and sum(1 + len(row.slices) for row in rows) > _COLLAPSE_ABOVE:
+    if not full and sum(1 + len(row.slices) + len(row.remarks) for row in rows) > _COLLAPSE_ABOVE:
         rows = collapse(rows)
     if rows:
         yield from _body(report, rows, width, glyphs)
@@ -159,7 +159,7 @@ class _Layout:
 
     def columns(self) -> list[Column]:
         planned = "planned" if self.report.after is None else "after"
-        std = f"{'std before'.rjust(self._before_width)} {self.glyphs.arrow} {planned}"
+        std = f"{self._before_title.rjust(self._before_width)} {self.glyphs.arrow} {planned}"
         feeds = (
             [Column("feeds", least=15 if self.shows_op else 10)]
             if self.joined
@@ -203,7 +203,11 @@ class _Layout:
 
     @property
     def _before_width(self) -> int:
-        return max(len("std before"), max(len(wording.spread(row.before)) for row in self.rows))
+        return max(len(self._before_title), max(len(wording.spread(row.before)) for row in self.rows))
+
+    @property
+    def _before_title(self) -> str:
+        return "std" if self.joined else "std before"
 
     def _std(self, row: Row) -> str:
         before = wording.spread(row.before) if row.op else ""

@@ -7,15 +7,12 @@ from dataclasses import replace
 
 from autoinit.resolving.resolution import Ending, Reason
 
-_LINEAR = frozenset({"linear", "softmax"})
-
-
 def merge(endings: Sequence[Ending]) -> tuple[Ending, tuple[Ending, ...]]:
     """One ending for several, and the alternatives when there are more than one.
 
     All agree: that one, for the reason found nearest. Otherwise a nonlinearity wins over linear, and of two
-    nonlinearities the one with the smaller gain; the reason is then `mixed`. What is only ranked is an output. Softmax and linear agree, since both ask
-    for gain 1: softmax, the more telling, stands.
+    nonlinearities the one with the smaller gain; the reason is then `mixed`. Logits that are returned beside their
+    softmax (or loss) are softmax's. What is only ranked is an output.
     """
     real = [ending for ending in endings if ending.reason is not Reason.UNUSED]
     if not real and endings:
@@ -37,10 +34,11 @@ def merge(endings: Sequence[Ending]) -> tuple[Ending, tuple[Ending, ...]]:
 def _chosen(known: Sequence[Ending]) -> Ending:
     nearest = sorted(known, key=lambda ending: len(ending.path))
     normalised = all(ending.normalised for ending in known)
-    curved = [ending for ending in nearest if ending.nonlinearity not in _LINEAR]
+    if any(ending.reason is Reason.SOFTMAX for ending in nearest):
+        nearest = [ending for ending in nearest if ending.reason is not Reason.OUTPUT]
+    curved = [ending for ending in nearest if ending.nonlinearity != "linear"]
     if not curved:
-        softmax = [ending for ending in nearest if ending.nonlinearity == "softmax"]
-        return replace((softmax or nearest)[0], normalised=normalised)
+        return replace(nearest[0], normalised=normalised)
     smallest = min(curved, key=lambda ending: ending.gain)
     agree = len(curved) == len(nearest) and len({_function(ending) for ending in curved}) == 1
     return replace(smallest, normalised=normalised, reason=smallest.reason if agree else Reason.MIXED)

@@ -48,14 +48,6 @@ class Region:
 
         return phi
 
-    def without_scaling(self) -> Region:
-        """The region less the constant scales and shifts at its end."""
-        ops, end = list(self.ops), self.end
-        while len(ops) > 1 and _is_affine(end) and len(inside := [op for op in end.operands.values() if op in ops]) == 1:
-            ops.remove(end)
-            end = inside[0]
-        return Region(self.start, end, tuple(ops))
-
 
 def _evaluated(op: Op, values: dict[Op, Any], like: torch.Tensor) -> Any:
     inside = [values[each] for each in op.operands.values() if each in values]
@@ -76,8 +68,9 @@ def _constant(op: Op, like: torch.Tensor) -> Any:
 
 
 def _is_affine(op: Op) -> bool:
-    """A sum or product with constants."""
-    return op.op in ("add", "sub", "rsub", "mul", "div") and op.role is Role.TRANSPARENT
+    """A sum or product with constants that have a value."""
+    scales = op.op in ("add", "sub", "rsub", "mul", "div") and op.role is Role.TRANSPARENT
+    return scales and all(each.signal or _evaluable(each) for each in op.operands.values())
 
 
 def _evaluable(op: Op) -> bool:
@@ -99,8 +92,15 @@ class Regions:
         return (after for after in self.graph.successors(op) if after.op not in _IGNORED)
 
     def elementwise(self, start: Op) -> Region | None:
-        """The longest scalar function that starts at `start`, if everything that takes it is part of one."""
-        return self._closed(start, self._grown(start, _joins_elementwise))
+        """The shortest scalar function of `start` that everything that takes it is part of."""
+        ops = self._grown(start, _joins_elementwise)
+        return next(filter(None, (self._closed(start, ops[:count]) for count in range(1, len(ops) + 1))), None)
+
+    def scaled(self, region: Region) -> Iterator[Region]:
+        """The region with the constant scales and shifts that follow it, one more each time."""
+        while len(after := list(self.consumers(region.end))) == 1 and _is_affine(after[0]):
+            region = Region(region.start, after[0], (*region.ops, after[0]))
+            yield region
 
     def wide(self, start: Op) -> Region | None:
         """The shortest region with moves, reductions and concatenations in which `start` meets itself again."""

@@ -14,6 +14,7 @@ from autoinit.ops import Role
 from autoinit.resolving.naming import SOFTMAX, ending_of, ending_of_function, unresolved
 from autoinit.resolving.regions import Region, Regions, is_norm, is_recombination
 from autoinit.resolving.resolution import Ending, Reason
+from autoinit.theory.activations import ACTIVATIONS
 from autoinit.tracing.dataflow import Dataflow, Op
 
 _IGNORED_SLOTS = {
@@ -131,17 +132,18 @@ class Walker:
         return None
 
     def _scalar(self, region: Region) -> Step:
-        """A scalar function: by its name if it has one, else less the scaling at its end, else as custom."""
+        """A scalar function: by its name, if need be with the scaling that follows it; otherwise as custom."""
         if not any(op.role in (Role.NONLINEARITY, Role.PRODUCT) or op.op in _KINKED for op in region.ops):
             return Step(region.path, to=region.end, region=region)
         whole = self._evaluated(region)
         if whole is None:
             return Step(region.path, to=region.end, region=region)
-        bare = region.without_scaling()
-        if whole.nonlinearity != "custom" or bare.end is region.end:
-            return Step(region.path, ending=whole)
-        part = self._evaluated(bare)
-        return Step(bare.path, ending=part) if part is not None else Step(region.path, ending=whole)
+        if whole.nonlinearity == "custom":
+            for scaled in self.regions.scaled(region):
+                named = self._evaluated(scaled)
+                if named is not None and named.nonlinearity != "custom":
+                    return Step(scaled.path, ending=named)
+        return Step(region.path, ending=whole)
 
     def _evaluated(self, region: Region) -> Ending | None:
         try:
@@ -194,7 +196,12 @@ _KINKED = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "masked_fill
 
 
 def _continues(op: Op) -> bool:
-    """Whether an operation right after a nonlinearity makes it another function."""
+    """Whether an operation right after an activation makes it another function: a power, a product with itself.
+
+    Another activation does not; the walk ends at the first.
+    """
+    if op.op in ACTIVATIONS or op.op.startswith("clamp"):
+        return False
     return op.acts == "elementwise" and (op.role in (Role.NONLINEARITY, Role.PRODUCT) or op.op in _KINKED)
 
 
