@@ -192,8 +192,8 @@ class _Writing:
         return (
             f"Writing failed ({failure}). The weights take more than {BACKUP_BYTES // 2**20} MB, so there was no "
             f"copy to put back. Written: {_listed(complete)}. Begun: {_listed(partial)}. Parametrised, perhaps "
-            f"written: {_listed(sorted(inverted))}. Not reached: {_listed(untouched)}. Biases may keep their old values. "
-            f"Write again, or load the model again."
+            f"written: {_listed(sorted(inverted))}. Not reached: {_listed(untouched)}. Biases may keep their old "
+            f"values. Write again, or load the model again."
         )
 
 

@@ -15,8 +15,10 @@ from autoinit import flat, measuring, sampling
 from autoinit.measuring import Moments, WeightStats
 
 CHUNK = sampling.CHUNK
+WORTH_SHARING = 1 << 15
+"""Elements from which a task is given to a thread. Smaller ones hold the interpreter for most of their time."""
 WORTH_THREADS = 4 * CHUNK
-"""Elements below which starting threads costs more than it saves."""
+"""Elements, of all the tasks to be shared, below which starting threads costs more than it saves."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +97,17 @@ def in_parallel(tasks: Iterable[Task], stop: threading.Event | None = None) -> N
     The first failure sets `stop`, lets the tasks that are under way finish, and is raised here.
     """
     stop = threading.Event() if stop is None else stop
-    queue = deque(sorted(tasks, key=lambda task: -task.size))
-    threads = min(torch.get_num_threads(), len(queue))
-    if threads <= 1 or sum(task.size for task in queue) < WORTH_THREADS:
-        with sampling.one_thread():
-            _work(queue, stop)
-        return
+    ordered = sorted(tasks, key=lambda task: -task.size)
+    shared = deque(task for task in ordered if task.size >= WORTH_SHARING)
+    threads = min(torch.get_num_threads(), len(shared))
+    if threads > 1 and sum(task.size for task in shared) >= WORTH_THREADS:
+        _share(shared, threads, stop)
+        ordered = [task for task in ordered if task.size < WORTH_SHARING]
+    with sampling.one_thread():
+        _work(deque(ordered), stop)
+
+
+def _share(queue: deque[Task], threads: int, stop: threading.Event) -> None:
     before = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:

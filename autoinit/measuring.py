@@ -10,7 +10,7 @@ import torch
 
 from autoinit import flat
 
-BLOCK = 1 << 15
+BLOCK = 1 << 16
 """Elements that are measured at once: few enough that each pass after the first reads the cache."""
 TRANSFER = 1 << 20
 """Elements that are brought from another device at once."""
@@ -126,8 +126,8 @@ def _mean_and_squares(block: flat.Floats, minimum: float, maximum: float) -> tup
         return minimum, 0.0
     size, peak = block.size, max(-minimum, maximum)
     if 1e-12 < peak < 1e12:
-        mean = float(np.add.reduce(block)) / size
-        power = float(np.einsum("i,i->", block, block))
+        tensor = torch.from_numpy(block)
+        mean, power = tensor.sum().item() / size, tensor.dot(tensor).item()
         if size * mean * mean < 0.01 * power:
             return mean, power - size * mean * mean
     # Squares would leave float32's range, or lose their digits beside a large mean: two passes in float64.

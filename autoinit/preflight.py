@@ -74,6 +74,7 @@ def preflight(plan: Plan, model: Model, *, writing: bool = True) -> Targets:
     for layer in plan.layers:
         held = _held(layer, model, first)
         tensor = parameters[held.param]
+        _check_shaped(layer.name, held.param, tensor)
         found.append(Write(layer, held, tensor.detach(), padded.get(id(tensor), ())))
     writes = tuple(each for each in found if each.layer.status == "planned") if writing else ()
     owners: dict[str, str] = {}
@@ -150,8 +151,7 @@ def _check_write(write: Write, model: Model, parameters: dict[str, torch.Tensor]
 
 
 def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
-    if isinstance(tensor, UninitializedParameter):
-        raise LazyModuleError(f"{layer}: {name} is lazy and has no shape yet. Run one forward pass first.")
+    _check_shaped(layer, name, tensor)
     problem = ""
     if tensor.is_meta:
         problem = "is on the meta device and has no memory. Materialise it first: model.to_empty(device=...)"
@@ -167,6 +167,11 @@ def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
         problem = "is expanded: several elements share one place in memory. Clone it first"
     if problem:
         raise PlanError(f"{layer}: {name} {problem}.")
+
+
+def _check_shaped(layer: str, name: str, tensor: torch.Tensor) -> None:
+    if isinstance(tensor, UninitializedParameter):
+        raise LazyModuleError(f"{layer}: {name} is lazy and has no shape yet. Run one forward pass first.")
 
 
 def _is_wrapper(tensor: object) -> bool:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -125,13 +126,29 @@ class Draw:
         return tuple(Matrix(index, copy, runs, std) for index, (copy, (runs, std)) in enumerate(every))
 
     def stream(self, index: int) -> np.random.Generator:
-        """The random stream of piece `index`."""
+        """The random stream of piece `index`; the thread's previous one ends."""
         key = repr((self.seed, self.name, self.shape, index)).encode()
         words = np.frombuffer(hashlib.blake2b(key, digest_size=24).digest(), dtype="<u8")
-        generator = np.random.SFC64(0)
         state = np.array([*words, 1], dtype=np.uint64)
-        generator.state = {"bit_generator": "SFC64", "state": {"state": state}, "has_uint32": 0, "uinteger": 0}
-        return np.random.Generator(generator)
+        generator = _generator()
+        generator.bit_generator.state = {
+            "bit_generator": "SFC64",
+            "state": {"state": state},
+            "has_uint32": 0,
+            "uinteger": 0,
+        }
+        return generator
+
+
+_local = threading.local()
+
+
+def _generator() -> np.random.Generator:
+    """This thread's generator: making one costs more than drawing a small weight."""
+    if not hasattr(_local, "generator"):
+        _local.generator = np.random.Generator(np.random.SFC64(0))
+    generator: np.random.Generator = _local.generator
+    return generator
 
 
 def fill(

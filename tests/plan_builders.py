@@ -28,7 +28,7 @@ def slice_plan(rows: tuple[tuple[int, int], ...], std: float) -> SlicePlan:
     )
 
 
-def layer_plan(param: str, shape: tuple[int, ...], **fields: Any) -> LayerPlan:
+def layer_plan(param: str, shape: tuple[int, ...], /, **fields: Any) -> LayerPlan:
     known: dict[str, Any] = {
         "name": param.removesuffix(".weight"),
         "param": param,

@@ -169,7 +169,7 @@ def test_orthogonal_is_uniform_in_sign():
 
 
 def test_delta_orthogonal():
-    values = drawn((16, 24, 3, 3), distribution="orthogonal", delta=True)
+    values = drawn((16, 24, 3, 3), distribution="orthogonal", axes="oikk", delta=True)
     centre = values[:, :, 1, 1].clone()
     torch.testing.assert_close(centre @ centre.T, 0.05**2 * 9 * 24 * torch.eye(16), atol=1e-5, rtol=0)
     assert values.square().mean().sqrt().item() == pytest.approx(0.05, rel=1e-5)

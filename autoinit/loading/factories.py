@@ -11,6 +11,7 @@ import pkgutil
 import sys
 import sysconfig
 import traceback
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -77,11 +78,12 @@ def _run_file(path: Path) -> ModuleType:
     if not path.is_file():
         near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
         raise LoadError(f"{path}: no such file{near}")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"_autoinit_{zlib.crc32(str(path.resolve()).encode()):08x}_{path.stem}"  # no importable module's name
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise LoadError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    sys.modules.setdefault(path.stem, module)
+    sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:

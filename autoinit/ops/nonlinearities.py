@@ -134,5 +134,8 @@ for _name, _also in {
     "frac": (),
     "logit": (),
     "nan_to_num": (),
+    "ndtr": (),
+    "log_ndtr": (),
 }.items():
-    register_op(_name, Role.NONLINEARITY, names=(_name, *_also), function=getattr(torch, _name))
+    _function = getattr(torch, _name, None) or getattr(torch.special, _name)
+    register_op(_name, Role.NONLINEARITY, names=(_name, *_also), function=_function)

@@ -145,7 +145,7 @@ class Registry:
         replace: bool = False,
     ) -> OpSpec:
         """Enter a spec with its spellings; refuses what is already there unless `replace`."""
-        modules, functions, names = tuple(modules), list(functions), tuple(names)
+        modules, functions, names = tuple(modules), [_packet(each) for each in functions], tuple(names)
         forms = [form for name in names for form in (name, f"{name}_")]
         for form in forms:
             if "::" not in form:
@@ -188,8 +188,7 @@ class Registry:
 
     def of_function(self, function: Any) -> OpSpec | None:
         """The spec of a function object or ATen operator."""
-        if isinstance(function, torch._ops.OpOverload):
-            function = function.overloadpacket
+        function = _packet(function)
         try:
             found = self._functions.get(function)
         except TypeError:
@@ -209,6 +208,12 @@ def _lookup(space: Any, name: str) -> Any | None:
     found = getattr(space, name, None)
     usable = found is not None and not isinstance(found, ModuleType)
     return found if usable and (callable(found) or hasattr(found, "__get__")) else None
+
+
+def _packet(function: Any) -> Any:
+    """The operator that an overload, or the object that `torch.library.custom_op` returns, belongs to."""
+    function = getattr(function, "_opoverload", function)
+    return function.overloadpacket if isinstance(function, torch._ops.OpOverload) else function
 
 
 REGISTRY = Registry()

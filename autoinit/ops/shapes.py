@@ -64,7 +64,7 @@ _REARRANGING = {
     "pixel_shuffle": "pixel_shuffle",
     "pixel_unshuffle": "pixel_unshuffle",
     "channel_shuffle": "channel_shuffle native_channel_shuffle",
-    "unfold": "im2col",
+    "unfold": "unfold im2col",
     "fold": "fold col2im",
     "gather": "gather take take_along_dim index_select masked_select aten::index _unsafe_index unsafe_index",
     "sort": "sort topk kthvalue msort",

@@ -101,6 +101,13 @@ register_op(
     weights=_one(WeightSlot("weight", _convolution, ("bias",), features=_channels)),
 )
 register_op(
+    "conv_tbc",
+    Role.WEIGHT,
+    names="conv_tbc",
+    signature="input, weight, bias, pad=0",
+    weights=_one(WeightSlot("weight", _fixed("kio"), ("bias",), features=lambda *_: (-1,))),
+)
+register_op(
     "deform_conv2d",
     Role.WEIGHT,
     names="torchvision::deform_conv2d",

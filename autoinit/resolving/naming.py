@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,25 +20,24 @@ _PASSING = frozenset({"linear", "affine"})
 
 _TORCH_NAMES = {"gelu_tanh": "gelu"}  # one function to torch, with approximate="tanh"
 
+KNOWN = frozenset(ACTIVATIONS) - {"linear", "affine"}
+
 Phi = Callable[[torch.Tensor], torch.Tensor]
 
 
-def ending_of(op: Op) -> Ending | None:
+def ending_of(op: Op, phi: Phi) -> Ending | None:
     """The ending at one nonlinearity; None if, with these constants, it is the identity (a clamp out of reach)."""
     path = (op.name,)
-    if op.op in SOFTMAX:
-        return Ending("softmax", Reason.SOFTMAX, path=path)
     name, params = op.op, _parameters(op)
     if op.op == "gelu" and op.constants.get("approximate") == "tanh":
         name, params = "gelu_tanh", {}
-    if name in ACTIVATIONS:
+    if name in ACTIVATIONS and name != "threshold":  # threshold at 0 is a relu
         return Ending(_TORCH_NAMES.get(name, name), Reason.ACTIVATION, gain(name, params), params, path)
-    spec = op.call.spec if op.call is not None else None
-    function = spec.function if spec is not None else None
-    if function is None:
-        return unresolved(f"{op.op} has no function to compute its gain from", path)
-    constants = {key: value for key, value in op.constants.items() if key not in ("input", "inplace")}
-    return ending_of_function(lambda z: function(z, **constants), path, name)
+    ending = ending_of_function(phi, path, name)
+    if ending is None or ending.nonlinearity != name or ending.params:
+        return ending
+    constants = {key: float(value) for key, value in op.constants.items() if _is_number(value)}
+    return replace(ending, params=constants)
 
 
 def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") -> Ending | None:

@@ -11,16 +11,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import torch
 
 from autoinit.ops import Role
 from autoinit.tracing.dataflow import Dataflow, Op
-from autoinit.tracing.executing import execute
+from autoinit.tracing.executing import execute, substitute
 
 _LIMIT = 64
+_LONGEST_RUN = 8
 _NEUTRAL = frozenset({"cast", "identity", "dropout"})
 _IGNORED = frozenset({"size", "assertion"})
-_NONLINEAR = frozenset({Role.NONLINEARITY, Role.PRODUCT})
+KINKED = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "masked_fill", "setitem"})
+"""Choices between values: transparent by role, but curved when they choose between functions of one tensor."""
+_NONLINEAR = frozenset({Role.NONLINEARITY, Role.PRODUCT, Role.SINK})
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,36 @@ class Region:
     ops: tuple[Op, ...]
 
     @property
+    def length(self) -> int:
+        """Number of operations that are more than casts."""
+        return sum(op.op not in _NEUTRAL and op.signal for op in self.ops)
+
+    @property
+    def covers(self) -> frozenset[Op]:
+        """The operations that take the start itself."""
+        return frozenset(op for op in self.ops if self.start in op.operands.values())
+
+    @property
+    def doubles(self) -> bool:
+        """Whether an operation takes the start twice (`x * x`)."""
+        return any(list(op.operands.values()).count(self.start) > 1 for op in self.ops)
+
+    @property
     def path(self) -> tuple[str, ...]:
         """Names of its operations that carry the signal."""
         return tuple(op.name for op in self.ops if op.signal)
+
+    def key(self) -> Any:
+        """Equal for regions that compute the same: operations, constants, and which feeds which."""
+        numbers = {op: number for number, op in enumerate((self.start, *self.ops))}
+
+        def operand(op: Op) -> Any:
+            return numbers.get(op, (op.op, op.shape, op.constants.get("value")))
+
+        return tuple(
+            (op.op, repr(op.constants), tuple((slot, operand(each)) for slot, each in op.operands.items()))
+            for op in self.ops
+        )
 
     def function(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """The region as a function of the start's value; casts and dropout are left out."""
@@ -53,8 +84,19 @@ def _evaluated(op: Op, values: dict[Op, Any], like: torch.Tensor) -> Any:
     inside = [values[each] for each in op.operands.values() if each in values]
     if op.op in _NEUTRAL and inside:
         return inside[0]
+    if op.op == "setitem":
+        return _written_over(op, values)
     outside = {each: _constant(each, like) for each in op.operands.values() if each not in values}
     return execute(op, {**values, **outside})
+
+
+def _written_over(op: Op, values: dict[Op, Any]) -> Any:
+    """`x[index] = value`, on a copy."""
+    assert op.call is not None
+    target, index, value = (substitute(each, values) for each in op.call.args)
+    result = target.clone()
+    result[index] = value
+    return result
 
 
 def _constant(op: Op, like: torch.Tensor) -> Any:
@@ -64,19 +106,17 @@ def _constant(op: Op, like: torch.Tensor) -> Any:
         if op.shape and like.dim() > 1:
             return torch.full(op.shape, float(value), dtype=like.dtype)
         return torch.tensor(float(value), dtype=like.dtype)
+    if op.op == "size":
+        return execute(op, dict.fromkeys(op.operands.values(), like))
     return execute(op, {each: _constant(each, like) for each in op.operands.values()})
-
-
-def _is_affine(op: Op) -> bool:
-    """A sum or product with constants that have a value."""
-    scales = op.op in ("add", "sub", "rsub", "mul", "div") and op.role is Role.TRANSPARENT
-    return scales and all(each.signal or _evaluable(each) for each in op.operands.values())
 
 
 def _evaluable(op: Op) -> bool:
     """Whether an operand from outside the region has a value here."""
     if op.op in ("parameter", "buffer"):
         return op.op == "parameter" or "value" in op.constants
+    if op.op == "size":
+        return True
     return op.op in ("constant", "cast", "identity") and all(map(_evaluable, op.operands.values()))
 
 
@@ -96,16 +136,47 @@ class Regions:
         ops = self._grown(start, _joins_elementwise)
         return next(filter(None, (self._closed(start, ops[:count]) for count in range(1, len(ops) + 1))), None)
 
-    def scaled(self, region: Region) -> Iterator[Region]:
-        """The region with the constant scales and shifts that follow it, one more each time."""
-        while len(after := list(self.consumers(region.end))) == 1 and _is_affine(after[0]):
-            region = Region(region.start, after[0], (*region.ops, after[0]))
-            yield region
+    def scalar(self, start: Op) -> Iterator[Region]:
+        """The scalar functions of a start that is taken several times: one for each group that meets again.
+
+        A group with several ways out is as many functions.
+        """
+        for group in self._groups(start, self._grown(start, _joins_elementwise)):
+            closed = next(
+                filter(None, (self._closed(start, group[:count], group) for count in range(1, len(group) + 1))), None
+            )
+            if closed is not None:
+                yield closed
+                continue
+            members = set(group)
+            for end in group:
+                if end.signal and any(after not in members for after in self.consumers(end)):
+                    needed = self._needed(end, start, {start, *group})
+                    yield Region(start, end, tuple(op for op in group if op in needed))
+
+    def _groups(self, start: Op, ops: list[Op]) -> list[list[Op]]:
+        """The operations, parted into those that are connected other than through the start."""
+        inside = self.graph.subgraph(ops)
+        return [sorted(group, key=self.order.__getitem__) for group in nx.weakly_connected_components(inside)]
+
+    def runs(self, start: Op) -> list[Region]:
+        """The regions of elementwise operations that follow in single file, one more in each; at most eight."""
+        found: list[Region] = []
+        ops: tuple[Op, ...] = ()
+        here = start
+        while len(ops) < _LONGEST_RUN and len(after := list(self.consumers(here))) == 1:
+            here = after[0]
+            if not _joins_elementwise(here, {start, *ops}):
+                break
+            ops = (*ops, here)
+            if here.op not in _NEUTRAL and here.signal:
+                found.append(Region(start, here, ops))
+        return found
 
     def wide(self, start: Op) -> Region | None:
         """The shortest region with moves, reductions and concatenations in which `start` meets itself again."""
         ops = self._grown(start, _joins_wide)
-        for count in range(2, len(ops) + 1):
+        for count in range(1, len(ops) + 1):
             if len([each for each in ops[count - 1].operands.values() if each in ops or each is start]) > 1:
                 region = self._closed(start, ops[:count])
                 if region is not None:
@@ -126,10 +197,15 @@ class Regions:
             waiting = sorted(after, key=self.order.__getitem__)
         return inside
 
-    def _closed(self, start: Op, ops: list[Op]) -> Region | None:
-        """The region if all its output leaves through one operation, and none of the start's by another way."""
+    def _closed(self, start: Op, ops: list[Op], group: list[Op] | None = None) -> Region | None:
+        """The region if all its output leaves through one operation, and none of the start's by another way.
+
+        With a group, what takes the start outside the group does not count.
+        """
         members = {start, *ops}
-        exits = [op for op in (start, *ops) if any(after not in members for after in self.consumers(op))]
+        exits = [op for op in ops if any(after not in members for after in self.consumers(op))]
+        if any(after not in members and (group is None or after in group) for after in self.consumers(start)):
+            return None
         if len(exits) != 1 or exits[0] is start or not exits[0].signal:
             return None
         needed = self._needed(exits[0], start, members)
@@ -149,6 +225,10 @@ class Regions:
 def _joins_elementwise(op: Op, members: set[Op]) -> bool:
     if op.op == "constant":
         return any(each in members for each in op.operands.values())
+    if op.op == "size":
+        return False
+    if op.op == "setitem":
+        return op.operands.get("index") in members and all(each in members for each in op.operands.values())
     if op.acts != "elementwise" or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.call is None:
         return False
     return all(each in members or _evaluable(each) for each in op.operands.values())
@@ -164,42 +244,75 @@ def _joins_wide(op: Op, members: set[Op]) -> bool:
 
 def is_recombination(region: Region) -> bool:
     """Whether the region only moves, adds, averages and scales by constants."""
-    return not any(op.role in _NONLINEAR for op in region.ops)
+    return not is_curved(region)
 
 
-def is_norm(region: Region, seen: dict[Any, bool]) -> bool:
+def is_curved(region: Region) -> bool:
+    """Whether the region could be anything but linear, by its operations."""
+    return any(op.role in _NONLINEAR or op.op in KINKED for op in region.ops)
+
+
+def is_norm(region: Region, known: dict[Any, bool]) -> bool:
     """Whether the region's output stays as it is when its input is scaled (homogeneous of degree 0).
 
-    Decided by running it on random tensors, of the traced shape where that is known. `seen` keeps the answers, since
+    Decided by running it on random tensors, of the traced shape where that is known. `known` keeps the answers, since
     the same norm stands in every block of a model.
     """
-    if not any(op.acts == "reducing" for op in region.ops):
-        return False
-    key = tuple((op.op, repr(sorted(op.constants.items(), key=str)), op.shape) for op in region.ops)
-    found = seen.get(key)
-    if found is None:
-        found = seen[key] = any(_ignores_scale(region, shape) for shape in _shapes(region))
-    return found
+    return _reduces(region) and _shown("norm", region, known, _ignores_scale)
+
+
+def is_softmax(region: Region, known: dict[Any, bool]) -> bool:
+    """Whether the region ignores a constant added to its input, and its output (or the output's exp) sums to 1."""
+    return _reduces(region) and _shown("softmax", region, known, _ignores_shift)
+
+
+def _reduces(region: Region) -> bool:
+    return any(op.acts == "reducing" or op.op == "logsumexp" for op in region.ops)
+
+
+Phi = Callable[[torch.Tensor], Any]
+
+
+def _shown(what: str, region: Region, known: dict[Any, bool], shows: Callable[[Phi, torch.Tensor], bool]) -> bool:
+    key = (what, region.start.shape, region.key())
+    if key not in known:
+        known[key] = any(_tried(shows, region.function(), shape) for shape in _shapes(region))
+    return known[key]
+
+
+def _tried(shows: Callable[[Phi, torch.Tensor], bool], phi: Phi, shape: tuple[int, ...]) -> bool:
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    try:
+        return shows(phi, x)
+    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+        return False  # the region cannot be run on this shape
 
 
 def _shapes(region: Region) -> Iterator[tuple[int, ...]]:
+    """The traced shape; where it is not known, shapes that the region's own constants allow."""
     if region.start.shape is not None:
         yield region.start.shape
         return
-    widths = [op.shape[-1] for each in region.ops for op in each.operands.values() if not op.signal and op.shape]
-    width = max(widths, default=8)
+    constants = (op for each in region.ops for op in each.operands.values() if not op.signal)
+    width = max((op.shape[-1] for op in constants if op.shape), default=8)
     yield from ((3, 5, width), (3, width, 6, 6), (3, width))
 
 
-def _ignores_scale(region: Region, shape: tuple[int, ...]) -> bool:
-    phi = region.function()
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    try:
-        once, scaled = phi(x), phi(7.0 * x)
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
-        return False
-    if not isinstance(once, torch.Tensor) or once.shape != x.shape or not bool(torch.isfinite(once).all()):
+def _ignores_scale(phi: Phi, x: torch.Tensor) -> bool:
+    once, scaled = phi(x), phi(7.0 * x)
+    if not _is_like(once, x):
         return False
     varies = float((once - once.flatten()[0]).abs().max()) > 1e-6
     return varies and float((once - scaled).abs().max()) < 1e-3 * float(once.abs().max())
 
+
+def _ignores_shift(phi: Phi, x: torch.Tensor) -> bool:
+    once, shifted = phi(x), phi(x + 3.0)
+    if not _is_like(once, x) or float((once - shifted).abs().max()) > 1e-6:
+        return False
+    shares = once if bool((once > 0).all()) else once.exp()
+    return any(float((shares.sum(axis) - 1).abs().max()) < 1e-6 for axis in range(x.dim()))
+
+
+def _is_like(result: Any, x: torch.Tensor) -> bool:
+    return isinstance(result, torch.Tensor) and result.shape == x.shape and bool(torch.isfinite(result).all())

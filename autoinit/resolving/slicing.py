@@ -14,7 +14,7 @@ import torch
 
 from autoinit.resolving.merging import merge
 from autoinit.resolving.resolution import Ending, Reason, SliceResolution
-from autoinit.resolving.walking import Step, Walker
+from autoinit.resolving.walking import Endings, Step, Walker, add_ending
 from autoinit.tracing.dataflow import Op, ParamUse
 from autoinit.tracing.executing import execute
 
@@ -179,9 +179,9 @@ def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, .
 
 
 def _distinct(endings: Sequence[Ending]) -> list[Ending]:
-    seen: dict[Any, Ending] = {}
-    for ending in sorted(endings, key=lambda each: len(each.path)):
-        seen.setdefault((ending.nonlinearity, tuple(sorted(ending.params.items())), ending.reason), ending)
+    seen: Endings = {}
+    for ending in endings:
+        add_ending(seen, ending)
     return list(seen.values())
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoinit.ops import Role
-from autoinit.resolving.naming import SOFTMAX, ending_of, ending_of_function, unresolved
-from autoinit.resolving.regions import Region, Regions, is_norm, is_recombination
+from autoinit.resolving.naming import KNOWN, SOFTMAX, ending_of, ending_of_function, unresolved
+from autoinit.resolving.regions import KINKED, Region, Regions, is_curved, is_norm, is_recombination, is_softmax
 from autoinit.resolving.resolution import Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -52,7 +52,8 @@ class Walker:
         self._steps: dict[Op, tuple[Step, ...]] = {}
         self._feeds: dict[Op, Endings] = {}
         self._splits: dict[Op, bool] = {}
-        self._norms: dict[Any, bool] = {}
+        self._known: dict[Any, bool] = {}
+        self._functions: dict[Any, Ending | None] = {}
 
     def feeds(self, start: Op) -> list[Ending]:
         """Every distinct ending of the walks from this tensor, nearest first."""
@@ -103,49 +104,81 @@ class Walker:
 
     def _find_steps(self, start: Op) -> Iterator[Step]:
         consumers = list(self.regions.consumers(start))
-        together = self._together(start, consumers)
-        if together is not None:
-            yield together
-            return
-        for consumer in consumers:
-            slots = self.regions.graph.edges[start, consumer]["slots"]
-            if all(slot in _IGNORED_SLOTS.get(consumer.op, ()) for slot in slots):
-                continue
-            step = self._step_into(consumer)
+        slots = [self.regions.graph.edges[start, consumer]["slots"] for consumer in consumers]
+        if len(consumers) == 1 and (consumers[0].role is not Role.SPLIT and len(slots[0]) == 1):
+            step = self._in_line(start, consumers[0])
             if step is not None:
                 yield step
+                return
+        elif (meeting := self._meeting(start)) is not None:
+            yield meeting
+            return
+        else:
+            for region in self.regions.scalar(start):
+                if is_curved(region) and (len(region.ops) > 1 or region.doubles):
+                    yield self._scalar(region)
+                    consumers = [each for each in consumers if each not in region.covers]
+        for consumer in consumers:
+            taken = self.regions.graph.edges[start, consumer]["slots"]
+            if not all(slot in _IGNORED_SLOTS.get(consumer.op, ()) for slot in taken):
+                step = self._step_into(consumer)
+                if step is not None:
+                    yield step
 
-    def _together(self, start: Op, consumers: list[Op]) -> Step | None:
-        """All consumers as one region: an activation, a norm, or a mere recombination."""
-        if len(consumers) < 2 and not (consumers and consumers[0].role is Role.SPLIT):
+    def _in_line(self, start: Op, consumer: Op) -> Step | None:
+        """One consumer: a run of elementwise operations that is a known function as a whole (`log(1 + exp(x))`)."""
+        if consumer.acts != "elementwise":
             return None
-        region = self.regions.elementwise(start) if len(consumers) > 1 else None
-        if region is not None:
-            return self._scalar(region)
+        runs = [region for region in self.regions.runs(start) if is_curved(region)]
+        longer = [region for region in runs if region.length > 1 or region.end.op in KINKED]
+        return next(filter(None, (self._named(region) for region in reversed(longer))), None)
+
+    def _named(self, region: Region) -> Step | None:
+        """A step to the region's end if it is an activation with a name, or over it if it is the identity."""
+        ending = self._evaluated(region)
+        if ending is None:
+            return Step(region.path, to=region.end, region=region)
+        return Step(region.path, ending=ending) if ending.nonlinearity in KNOWN else None
+
+    def _meeting(self, start: Op) -> Step | None:
+        """A tensor that parts and meets itself again: a recombination, a norm, or softmax."""
         wide = self.regions.wide(start)
         if wide is None:
             return None
         if is_recombination(wide):
             return Step(wide.path, to=wide.end, region=wide)
-        if is_norm(wide, self._norms):
+        if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
-        return None
+        return self._softmax(wide)
+
+    def _softmax(self, region: Region) -> Step | None:
+        if not is_softmax(region, self._known):
+            return None
+        return Step(region.path, ending=Ending("softmax", Reason.SOFTMAX, path=region.path))
 
     def _scalar(self, region: Region) -> Step:
-        """A scalar function: by its name, if need be with the scaling that follows it; otherwise as custom."""
-        if not any(op.role in (Role.NONLINEARITY, Role.PRODUCT) or op.op in _KINKED for op in region.ops):
+        """A curved scalar function: by its name, if need be with what follows it in single file; or as custom."""
+        longer = [Region(region.start, run.end, (*region.ops, *run.ops)) for run in self.regions.runs(region.end)]
+        named = next(filter(None, (self._named(each) for each in reversed(longer))), None)
+        if named is not None and named.ending is not None:
+            return named
+        more = self._continued(region.end)
+        if more is not None:
+            region = Region(region.start, more.end, (*region.ops, *more.ops))
+        ending = self._evaluated(region)
+        if ending is None:
             return Step(region.path, to=region.end, region=region)
-        whole = self._evaluated(region)
-        if whole is None:
-            return Step(region.path, to=region.end, region=region)
-        if whole.nonlinearity == "custom":
-            for scaled in self.regions.scaled(region):
-                named = self._evaluated(scaled)
-                if named is not None and named.nonlinearity != "custom":
-                    return Step(scaled.path, ending=named)
-        return Step(region.path, ending=whole)
+        return Step(region.path, ending=ending)
 
     def _evaluated(self, region: Region) -> Ending | None:
+        """The ending at a scalar function; each distinct one is evaluated once."""
+        key = region.key()
+        if key not in self._functions:
+            self._functions[key] = self._evaluated_anew(region)
+        ending = self._functions[key]
+        return ending if ending is None else replace(ending, path=region.path)
+
+    def _evaluated_anew(self, region: Region) -> Ending | None:
         try:
             return ending_of_function(region.function(), region.path)
         except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
@@ -173,17 +206,36 @@ class Walker:
 
     def _nonlinearity(self, op: Op) -> Step:
         """This nonlinearity, with the elementwise operations that follow it if they change what it is."""
-        after = list(self.regions.consumers(op))
-        if op.op not in SOFTMAX and op.acts == "elementwise" and any(_continues(each) for each in after):
-            region = self._chain(op)
-            if region is not None:
-                return self._scalar(region)
-        ending = ending_of(op)
+        if op.op in SOFTMAX:
+            return Step((op.name,), ending=Ending("softmax", Reason.SOFTMAX, path=(op.name,)))
+        if op.op == "exp" and (wide := self._opened(op, self.regions.wide(op))) is not None:
+            softmax = self._softmax(wide)
+            if softmax is not None:
+                return softmax
+        if op.acts == "elementwise":
+            before = self._opened(op, self._continued(op))
+            if before is not None:
+                return self._scalar(before)
+        before = next((each for each in op.operands.values() if each.signal), op)
+        ending = ending_of(op, Region(before, op, (op,)).function())
         return Step((op.name,), to=op) if ending is None else Step((op.name,), ending=ending)
 
-    def _chain(self, op: Op) -> Region | None:
-        """The elementwise region that `op` itself opens."""
-        region = self.regions.elementwise(op)
+    def _continued(self, op: Op) -> Region | None:
+        """What follows a nonlinearity and makes it another function: a power, a product with itself."""
+        met = self.regions.elementwise(op)
+        if met is not None and len(list(self.regions.consumers(op))) > 1 and is_curved(met):
+            return met
+        longest = None
+        for run in self.regions.runs(op):
+            if run.end.op in ACTIVATIONS or run.end.op.startswith("clamp"):
+                break
+            if _continues(run.end):
+                longest = run
+        return longest
+
+    @staticmethod
+    def _opened(op: Op, region: Region | None) -> Region | None:
+        """The region from the output of `op`, with `op` itself before it."""
         if region is None:
             return None
         before = next((each for each in op.operands.values() if each.signal), None)
@@ -192,17 +244,11 @@ class Walker:
 
 RANKED = "only compared or ranked (argmax, a threshold)"
 _RANKINGS = frozenset({"index", "comparison", "rounding"})
-_KINKED = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "masked_fill"})
 
 
 def _continues(op: Op) -> bool:
-    """Whether an operation right after an activation makes it another function: a power, a product with itself.
-
-    Another activation does not; the walk ends at the first.
-    """
-    if op.op in ACTIVATIONS or op.op.startswith("clamp"):
-        return False
-    return op.acts == "elementwise" and (op.role in (Role.NONLINEARITY, Role.PRODUCT) or op.op in _KINKED)
+    """Whether an operation after a nonlinearity makes it another function; another activation does not."""
+    return op.acts == "elementwise" and (op.role in (Role.NONLINEARITY, Role.PRODUCT) or op.op in KINKED)
 
 
 def _reason(op: Op) -> Reason | None:
@@ -222,7 +268,8 @@ def _reason(op: Op) -> Reason | None:
 
 def add_ending(found: Endings, ending: Ending) -> None:
     """Keep one ending for each (nonlinearity, parameters, reason): the nearest; normalised if all ways are."""
-    key = (ending.nonlinearity, tuple(sorted(ending.params.items())), ending.reason, ending.note)
+    gain = round(ending.gain, 9)
+    key = (ending.nonlinearity, tuple(sorted(ending.params.items())), gain, ending.reason, ending.note)
     known = found.get(key)
     if known is None:
         found[key] = ending

@@ -38,7 +38,8 @@ class _Build:
 
 
 def build(
-    fx: torch.fx.Graph, module: nn.Module, tier: str, notes: tuple[str, ...] = (), values: nn.Module | None = None
+    fx: torch.fx.Graph, module: nn.Module, tier: str, notes: tuple[str, ...] = (),
+    values: Mapping[str, torch.Tensor] | None = None,
 ) -> Dataflow:
     """Read an fx graph of the module.
 
@@ -47,11 +48,11 @@ def build(
         module: gives the leaves, and the shapes of parameters and buffers.
         tier: for the Dataflow.
         notes: for the Dataflow.
-        values: the module with the real values, for learned slopes; `module` itself by default.
+        values: the real values by name, for learned slopes; `module`'s own by default.
     """
     state = _Build(fx, module)
     tensors = _named_tensors(module)
-    slopes = _named_tensors(values) if values is not None else tensors
+    slopes = values if values is not None else {name: tensor for name, (_, tensor) in tensors.items()}
     for node in fx.nodes:
         if node.op == "get_attr":
             op = _attribute(node, tensors, slopes)
@@ -85,27 +86,27 @@ def _where(node: torch.fx.Node) -> dict[str, Any]:
 def _attribute(
     node: torch.fx.Node,
     tensors: Mapping[str, tuple[str, torch.Tensor]],
-    slopes: Mapping[str, tuple[str, torch.Tensor]],
+    slopes: Mapping[str, torch.Tensor],
 ) -> Op:
     """A parameter, buffer or constant: carries no signal. Small ones bring their (mean) value along."""
-    name, tensor = tensors.get(str(node.target), (str(node.target), None))
+    name, tensor = tensors.get(str(node.target), (str(node.target), node.meta.get("constant")))
     where = _where(node)
     if tensor is not None:
         where["shape"] = tuple(tensor.shape)
-    constants: dict[str, Any] = {"name": name} | _mean_value(slopes.get(name))
+    constants: dict[str, Any] = {"name": name} | _mean_value(slopes.get(name, tensor))
     if isinstance(tensor, nn.Parameter):
         use = ParamUse("", name, tuple(tensor.shape))
         return Op(node.name, "parameter", Role.SOURCE, params=(use,), constants=constants, signal=False, **where)
     return Op(node.name, "buffer", Role.SOURCE, constants=constants, signal=False, **where)
 
 
-def _mean_value(named: tuple[str, torch.Tensor] | None) -> dict[str, float]:
-    if named is None or named[1].is_meta or not 0 < named[1].numel() <= 4096 or named[1].is_complex():
+def _mean_value(tensor: torch.Tensor | None) -> dict[str, float]:
+    if tensor is None or tensor.is_meta or not 0 < tensor.numel() <= 4096 or tensor.is_complex():
         return {}
-    return {"value": float(named[1].detach().double().mean())}
+    return {"value": float(tensor.detach().double().mean())}
 
 
-def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, tuple[str, torch.Tensor]]) -> Op:
+def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Tensor]) -> Op:
     """A call, or the output."""
     args, kwargs = (_resolved(state, value) for value in (node.args, node.kwargs))
     where = _where(node)
@@ -252,7 +253,7 @@ def _classified(
     params: tuple[ParamUse, ...],
     call: Call,
     where: dict[str, Any],
-    slopes: Mapping[str, tuple[str, torch.Tensor]],
+    slopes: Mapping[str, torch.Tensor],
 ) -> Op:
     """Decide the role of the operation here, from which operands carry a signal and which are weights."""
     operands = dict(_slots(bound))
@@ -286,7 +287,7 @@ _SLOPED = frozenset({"prelu"})
 
 
 def _slope(
-    name: str, operands: Mapping[str, Op], params: tuple[ParamUse, ...], slopes: Mapping[str, tuple[str, torch.Tensor]]
+    name: str, operands: Mapping[str, Op], params: tuple[ParamUse, ...], slopes: Mapping[str, torch.Tensor]
 ) -> dict[str, float]:
     """A learned slope's present value: its root mean square over channels. 0.25, torch's default, on meta."""
     uses = [use for use in params if use.slot == "weight"]
@@ -294,7 +295,7 @@ def _slope(
         uses = list(operands["weight"].params)
     if not uses or uses[0].name not in slopes:
         return {"weight": 0.25}
-    value = slopes[uses[0].name][1]
+    value = slopes[uses[0].name]
     if value.is_meta:
         return {"weight": 0.25}
     return {"weight": float(value.detach().double().square().mean().sqrt())}

@@ -151,6 +151,7 @@ class Recorder(TorchFunctionMode):
             name = f"_tensor{len(self.constants)}"
             self.constants[name] = tensor
         node = self._create("get_attr", name, (), {})
+        node.meta["constant"] = self.constants.get(name)
         self._note(tensor, node)
         return node
 

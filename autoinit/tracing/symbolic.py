@@ -8,16 +8,25 @@ from typing import Any
 import torch.fx
 from torch import nn
 
-from autoinit.ops import REGISTRY
+from autoinit.ops import REGISTRY, Role
 from autoinit.tracing.sources import current_line
 
 
-class SymbolicTracer(torch.fx.Tracer):
-    """Stops at the modules that the table knows, and notes module and source line of every node."""
+class LeavesOpenError(Exception):
+    """A call whose meaning depends on shapes, or that the table does not know: a recording can tell more."""
 
-    def __init__(self) -> None:
+
+class SymbolicTracer(torch.fx.Tracer):
+    """Stops at the modules that the table knows, and notes module and source line of every node.
+
+    strict: raise LeavesOpenError at the first call that a recording could tell more about.
+    """
+
+    def __init__(self, module: nn.Module, strict: bool) -> None:
         super().__init__()
+        self.strict = strict
         self.stack: list[str] = [""]
+        self._names = {id(parameter): name for name, parameter in module.named_parameters()}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Leaves are what the table knows."""
@@ -33,18 +42,47 @@ class SymbolicTracer(torch.fx.Tracer):
         finally:
             self.stack.pop()
 
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Parameters become proxies; found by identity, where fx searches the whole model each time."""
+        name = self._names.get(id(attr_val)) if isinstance(attr_val, nn.Parameter) else None
+        if name is None:
+            return attr_val
+        if name not in parameter_proxy_cache:
+            parameter_proxy_cache[name] = self.create_proxy("get_attr", name, (), {})
+        return parameter_proxy_cache[name]
+
+    def create_arg(self, a: Any) -> Any:
+        """Parameters passed as they are, found by identity too."""
+        name = self._names.get(id(a)) if isinstance(a, nn.Parameter) else None
+        return self.create_node("get_attr", name, (), {}) if name is not None else super().create_arg(a)
+
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> torch.fx.Node:
         """Note where the node comes from."""
+        if self.strict and _is_open(kind, args[0], args[1] if len(args) > 1 else (), self.root):
+            raise LeavesOpenError(f"{args[0]} may part the features, or is unknown")
         node = super().create_node(kind, *args, **kwargs)
         node.meta["module"] = self.stack[-1]
         node.meta["source"] = current_line()
+        if kind == "get_attr" and isinstance(constant := self.root.__dict__.get(str(args[0])), torch.Tensor):
+            node.meta["constant"] = constant
         return node
 
 
-def trace_symbolic(module: nn.Module) -> tuple[torch.fx.Graph, SymbolicTracer]:
-    """Graph of the module's forward, traced with proxies.
 
-    Raises whatever the model's own code raises when it is given proxies.
-    """
-    tracer = SymbolicTracer()
-    return tracer.trace(module), tracer
+def _is_open(kind: str, target: Any, operands: Any, root: nn.Module) -> bool:
+    if kind not in ("call_function", "call_method") or target is getattr or isinstance(target, type):
+        return False
+    spec = REGISTRY.of_name(str(target)) if kind == "call_method" else REGISTRY.of_function(target)
+    if spec is not None and spec.role is Role.SPLIT:
+        return not _is_plain_pick(operands[0] if operands else None, root)
+    return spec is None
+
+
+def _is_plain_pick(operand: Any, root: nn.Module) -> bool:
+    """Whether an item is taken of a shape, or of the several results of a module."""
+    if not isinstance(operand, torch.fx.Node):
+        return False
+    if operand.op == "call_module":
+        spec = REGISTRY.of_module(root.get_submodule(str(operand.target)))
+        return spec is not None and spec.several
+    return operand.target == "size" or (operand.target is getattr and operand.args[1] == "shape")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
 from autoinit.errors import ArgumentError, LazyModuleError, TraceError
+from autoinit.parameters import user_name
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, SourceLine
 from autoinit.tracing.expanding import expand
@@ -59,7 +62,7 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tie
         raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(_TIERS)}, or None for the best that works")
     if is_exported(model):
         graph, holder = read_exported(model)  # type: ignore[arg-type]
-        return build(expand(graph, holder), holder, "exported")
+        return build(expand(graph, holder), holder, "exported", values=model.state_dict)  # type: ignore[union-attr]
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram")
     model = unwrapped(model)
@@ -71,40 +74,33 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tie
 def _trace_module(model: nn.Module, example_inputs: Any, tier: Tier | None) -> Dataflow:
     failures: list[str] = []
     inputs = [given_inputs(example_inputs, model)] if example_inputs is not None else None
-    partial: Dataflow | None = None
     for attempt in _attempts(model, inputs, tier):
         try:
-            found = attempt()
+            return attempt()
         except _Failed as failure:
             failures.append(str(failure))
-            continue
-        if found.tier == "symbolic" and tier is None and _leaves_open(found):
-            partial = found
-            continue
-        return found
-    if partial is not None:
-        return partial
     raise TraceError(_explained(model, failures, guessed=inputs is None))
 
 
 def _attempts(
     model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None
 ) -> Iterator[Callable[[], Dataflow]]:
-    """What to try, best first. Evaluation mode follows where training mode fails."""
+    """What to try, best first. Evaluation mode follows where training mode fails.
+
+    A symbolic trace that leaves something open, since it knows no shapes, stands back until a recording has failed.
+    """
     if tier == "exported":
-        yield lambda: _export(model, inputs)
+        yield partial(_export, model, inputs)
         return
+    symbolic = tier == "symbolic" or (tier is None and inputs is None)
     for training in (True, False):
-        if tier != "recorded" and (inputs is None or tier == "symbolic"):
-            yield lambda: _symbolic(model, training)
+        if symbolic and tier is None:
+            yield partial(_symbolic, model, training, strict=True)
         if tier != "symbolic":
-            for device in ("meta", "cpu"):
-                yield lambda: _recorded(model, inputs, device, training)
-
-
-def _leaves_open(dataflow: Dataflow) -> bool:
-    """Whether a recording, which knows shapes, could tell more."""
-    return bool(dataflow.unsupported) or any(op.role.value == "split" and op.signal for op in dataflow.graph.nodes)
+            yield partial(_recorded, model, inputs, "meta", training)
+            yield partial(_recorded, model, inputs, "cpu", training)
+        if symbolic:
+            yield partial(_symbolic, model, training, strict=False)
 
 
 def _explained(model: nn.Module, failures: list[str], guessed: bool) -> str:
@@ -118,15 +114,15 @@ def _explained(model: nn.Module, failures: list[str], guessed: bool) -> str:
     return f"{type(model).__name__} could not be traced:{shown}\nNext: {advice}."
 
 
-def _symbolic(model: nn.Module, training: bool) -> Dataflow:
+def _symbolic(model: nn.Module, training: bool, *, strict: bool) -> Dataflow:
     shadow = make_shadow(model, "meta")
     _set_mode(shadow.module, training)
-    tracer = SymbolicTracer()
+    tracer = SymbolicTracer(shadow.module, strict)
     try:
         graph = tracer.trace(shadow.module)
     except Exception as error:
         raise _Failed(f"symbolic{_mode(training)}", error, tracer.stack[-1]) from error
-    return build(expand(graph, shadow.module), shadow.module, "symbolic", _notes(shadow.notes, training), values=model)
+    return build(expand(graph, shadow.module), shadow.module, "symbolic", _notes(shadow.notes, training), values=_values(model))
 
 
 def _recorded(model: nn.Module, inputs: list[Inputs] | None, device: str, training: bool) -> Dataflow:
@@ -155,7 +151,7 @@ def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Da
     except Exception as error:
         raise _Failed(what, error, recorder.stack[-1]) from error
     notes = (*shadow.notes, f"input {_shapes(inputs)} {inputs.origin}") if inputs.origin != "given" else shadow.notes
-    return build(expand(graph, shadow.module), shadow.module, "recorded", _notes(notes, training), values=model)
+    return build(expand(graph, shadow.module), shadow.module, "recorded", _notes(notes, training), values=_values(model))
 
 
 @contextmanager
@@ -179,8 +175,16 @@ def _export(model: nn.Module, inputs: list[Inputs] | None) -> Dataflow:
             failure.__cause__ = error
             continue
         graph, holder = read_exported(program)
-        return build(expand(graph, holder), holder, "exported", _notes(shadow.notes, True), values=model)
+        return build(expand(graph, holder), holder, "exported", _notes(shadow.notes, True), values=_values(model))
     raise failure or _Failed("exported", ValueError("no example input could be guessed"))
+
+
+def _values(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Parameters and buffers by the user's names."""
+    named = itertools.chain(
+        model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
+    )
+    return {user_name(name, model): tensor for name, tensor in named}
 
 
 def _set_mode(shadow: nn.Module, training: bool) -> None:
