@@ -264,7 +264,7 @@ def test_gelu_with_tanh(function: Callable[[Tensor], Tensor], tier: str):
         lambda x: x.log_softmax(dim=1),
         lambda x: x.softmax(1).log(),
     ],
-    ids=[*(f"module{number}" for number in range(4)), *(f"call{number}" for number in range(11))],
+    ids=[*(f"module{number}" for number in range(4)), *(f"call{number}" for number in range(12))],
 )
 def test_softmax_in_every_spelling(function: Callable[[Tensor], Tensor], tier: str):
     found = resolved(function, tier)

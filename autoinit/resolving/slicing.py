@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import torch
@@ -35,15 +36,15 @@ def slices(walker: Walker, op: Op, use: ParamUse) -> tuple[SliceResolution, ...]
     """The resolutions of the weight's output features where they part; empty if they stay together."""
     if not walker.splits_ahead(op):
         return ()
-    for labels in _starts(op, use):
-        pieces = _Labelled(walker).pieces(op, labels)
+    for labels, count in _starts(op, use):
+        pieces = _Labelled(walker).pieces(op, labels, count)
         if pieces is not None:
-            return _partition(pieces, int(labels.max()) + 1)
+            return _partition(pieces, count)
     return ()
 
 
-def _starts(op: Op, use: ParamUse) -> Iterator[torch.Tensor]:
-    """Feature numbers in the shape of the operation's output; likely shapes where it is not known."""
+def _starts(op: Op, use: ParamUse) -> Iterator[tuple[torch.Tensor, int]]:
+    """Feature numbers in the shape of the operation's output (likely shapes where it is not known), and their count."""
     spec = op.call.spec if op.call is not None else None
     slot = next((named for each in spec.weights(op.constants) if (named := each.named(use.slot))), None) if spec and spec.weights else None
     if slot is None or slot.features is None or use.layout is None:
@@ -63,13 +64,12 @@ def _starts(op: Op, use: ParamUse) -> Iterator[torch.Tensor]:
     else:
         return
     for shape in shapes:
-        if all(-axis <= len(shape) and shape[axis] == size for axis, size in zip(axes, sizes, strict=True)):
-            yield _numbers(shape, axes, sizes)
+        if prod(shape) > 0 and all(-axis <= len(shape) and shape[axis] == size for axis, size in zip(axes, sizes, strict=True)):
+            yield _numbers(shape, axes, sizes), prod(sizes)
 
 
 def _numbers(shape: tuple[int, ...], axes: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
-    count = int(torch.tensor(sizes).prod())
-    ordered = torch.arange(count, dtype=torch.float64).reshape(*sizes)
+    ordered = torch.arange(prod(sizes), dtype=torch.float64).reshape(*sizes)
     by_axis = sorted(range(len(axes)), key=lambda position: axes[position])
     view = [1] * len(shape)
     for position in by_axis:
@@ -84,10 +84,10 @@ class _Labelled:
         self.walker = walker
         self.found: list[_Piece] = []
 
-    def pieces(self, start: Op, labels: torch.Tensor) -> list[_Piece] | None:
+    def pieces(self, start: Op, labels: torch.Tensor, count: int) -> list[_Piece] | None:
         """Every piece; None if the labels could not be followed at all (a shape that does not fit)."""
         waiting: list[tuple[Op, Any, tuple[int, ...], tuple[str, ...], bool]] = [
-            (start, labels, tuple(range(int(labels.max()) + 1)), (), False)
+            (start, labels, tuple(range(count)), (), False)
         ]
         visits = 0
         while waiting:

@@ -13,6 +13,7 @@ from autoinit.errors import ArgumentError
 from autoinit.ops import REGISTRY
 
 _SIDES = (224, 32, 28, 64, 256, 96, 128, 299, 512, 16, 8)
+_CLIPS = ((16, 112, 112), (16, 224, 224), (8, 224, 224))
 _BATCH = 2
 
 
@@ -144,7 +145,8 @@ def _shapes(kind: str, module: Any) -> Iterator[tuple[int, ...]]:
         sides: tuple[int, ...] = _SIDES if dims == 2 else (32, 16, 64, 128, 1024) if dims == 1 else (16, 32, 64)
         if kind.startswith("conv_transpose"):
             sides = (1, 4, 8, *sides)
-        yield from ((_BATCH, module.in_channels, *(side,) * dims) for side in sides)
+        sizes = [(side,) * dims for side in sides] + (list(_CLIPS) if dims == 3 else [])
+        yield from ((_BATCH, module.in_channels, *size) for size in sizes)
     elif kind == "linear":
         yield (_BATCH, module.in_features)
         yield (_BATCH, 8, module.in_features)

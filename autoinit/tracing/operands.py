@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from autoinit.ops import Role
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Op, ParamUse
 from autoinit.tracing.executing import execute
@@ -104,12 +105,30 @@ def _sent(parameter: Op, op: Op, value: torch.Tensor) -> Any:
 
 
 def _passed(op: Op, operands: dict[Op, Any]) -> Any:
-    tensors = [value for value in operands.values() if isinstance(value, torch.Tensor)]
-    if op.acts == "rearranging" or op.op == "size":
+    """What becomes of index tensors in one operation; None where elements are mixed."""
+    held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
+    if op.op == "size" or (op.acts == "rearranging" and held):
         try:
             return execute(op, operands)
-        except (RuntimeError, TypeError, KeyError, IndexError, ValueError):
-            return None
-    if not tensors:
+        except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+            return None  # an operand besides the parameter has no value here
+    main = op.operands.get("v" if op.op == "weight_norm" else "input")
+    if op.role is Role.NORM or op.op == "weight_norm":
+        return held.get(main) if main is not None else None
+    if op.acts != "elementwise":
         return None
-    return max(tensors, key=lambda tensor: tensor.dim())
+    shape = _broadcast(op, operands)
+    return next((value for value in held.values() if tuple(value.shape) == shape), None)
+
+
+def _broadcast(op: Op, operands: dict[Op, Any]) -> tuple[int, ...] | None:
+    """The shape of an elementwise operation's output."""
+    if op.shape is not None:
+        return op.shape
+    shapes = [
+        tuple(value.shape) if isinstance(value, torch.Tensor) else each.shape for each, value in operands.items()
+    ]
+    try:
+        return tuple(torch.broadcast_shapes(*(shape for shape in shapes if shape is not None)))
+    except RuntimeError:
+        return None

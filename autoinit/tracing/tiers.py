@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 
 Tier = Literal["symbolic", "recorded", "exported"]
 _TIERS = ("symbolic", "recorded", "exported")
+
+
+_MOST_REAL_RUNS = 3  # of guessed inputs, since each is a whole forward
 
 
 class _Failed(Exception):
@@ -92,15 +96,17 @@ def _attempts(
     if tier == "exported":
         yield partial(_export, model, inputs)
         return
-    symbolic = tier == "symbolic" or (tier is None and inputs is None)
-    for training in (True, False):
-        if symbolic and tier is None:
+    symbolic, recorded = tier != "recorded" and (inputs is None or tier == "symbolic"), tier != "symbolic"
+    modes = (True, False)
+    for training in modes:
+        if symbolic and recorded:
             yield partial(_symbolic, model, training, strict=True)
-        if tier != "symbolic":
+        if recorded:
             yield partial(_recorded, model, inputs, "meta", training)
-            yield partial(_recorded, model, inputs, "cpu", training)
-        if symbolic:
-            yield partial(_symbolic, model, training, strict=False)
+    for training in modes if recorded else ():
+        yield partial(_recorded, model, inputs, "cpu", training)
+    for training in modes if symbolic else ():
+        yield partial(_symbolic, model, training, strict=False)
 
 
 def _explained(model: nn.Module, failures: list[str], guessed: bool) -> str:
@@ -127,7 +133,8 @@ def _symbolic(model: nn.Module, training: bool, *, strict: bool) -> Dataflow:
 
 def _recorded(model: nn.Module, inputs: list[Inputs] | None, device: str, training: bool) -> Dataflow:
     failure: _Failed | None = None
-    for guess in inputs if inputs is not None else guessed_inputs(model):
+    guesses = inputs if inputs is not None else guessed_inputs(model)
+    for guess in itertools.islice(guesses, None if device == "meta" else _MOST_REAL_RUNS):
         try:
             return _record(model, guess, device, training)
         except _Failed as error:
@@ -144,7 +151,7 @@ def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Da
     recorder = Recorder(shadow.module)
     what = f"recorded on {device}{_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
     try:
-        with _default_device(device):
+        with _default_device(device), _uncompiled(device):
             graph = recorder.run(args, kwargs)
     except LazyModuleError:
         raise
@@ -161,6 +168,19 @@ def _default_device(device: str) -> Iterator[None]:
     else:
         with torch.device(device):
             yield
+
+
+@contextmanager
+def _uncompiled(device: str) -> Iterator[None]:
+    """Functions under torch.compile run as written, so that the recording sees inside and nothing is compiled.
+
+    The compiler is only imported for real runs, which are rare and slow anyway.
+    """
+    if device == "cpu" or "torch._dynamo" in sys.modules:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    else:
+        yield
 
 
 def _export(model: nn.Module, inputs: list[Inputs] | None) -> Dataflow:

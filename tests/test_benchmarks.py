@@ -1,0 +1,71 @@
+"""The benchmark runs, and its JSON has what its tables show. No figure is asserted: that is for a quiet machine."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "benchmarks" / "speed.py"
+
+
+def speed(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    file = tmp_path_factory.mktemp("speed") / "speed.json"
+    done = speed("--models", "mlp", "--layers", "20", "--quick", "--json", str(file))
+    assert done.returncode == 0, done.stderr
+    assert "mlp, 20 layers" in " ".join(done.stdout.split()) or "mlp" in done.stdout
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found
+
+
+def test_times_every_contender_once_a_round(figures: dict[str, Any]) -> None:
+    (mlp,) = figures["models"]
+    # 20 layers of 128 x 128 weights and 128 biases.
+    assert mlp["parameters"] == 20 * (128 * 128 + 128)
+    assert mlp["seconds"].keys() == {"autoinit", "kaiming", "construction", "construction_unfilled"}
+    assert all(len(values) == 1 and values[0] > 0 for values in mlp["seconds"].values())
+    assert mlp["autoinit_over_kaiming"] == pytest.approx(mlp["seconds"]["autoinit"][0] / mlp["seconds"]["kaiming"][0])
+
+
+def test_splits_the_time_into_stages(figures: dict[str, Any]) -> None:
+    (mlp,) = figures["models"]
+    assert list(mlp["stages"]) == ["trace", "resolve", "plan", "write"]
+    assert all(value >= 0 for value in mlp["stages"].values())
+
+
+def test_times_planning_by_size(figures: dict[str, Any]) -> None:
+    assert [each["layers"] for each in figures["planning"]] == [10, 100]
+    assert all(len(each["seconds"]) == 1 for each in figures["planning"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak is read from /proc")
+def test_measures_memory_in_a_process_of_its_own(figures: dict[str, Any]) -> None:
+    (mlp,) = figures["memory"]
+    assert mlp.keys() == {"name", "before_mb", "first_above_mb", "second_above_mb"}
+    assert mlp["before_mb"] > 0
+    assert mlp["first_above_mb"] >= 0
+
+
+def test_says_which_targets_were_met(figures: dict[str, Any]) -> None:
+    found = {each["what"]: each for each in figures["targets"]}
+    assert "import over torch, s" in found
+    for each in found.values():
+        assert each["met"] == (each["measured"] <= each["limit"])
+    over = figures["import"]["torch_and_autoinit"] - figures["import"]["torch"]
+    assert found["import over torch, s"]["measured"] == pytest.approx(over)
+
+
+def test_refuses_numbers_that_mean_nothing() -> None:
+    done = speed("--repeats", "0")
+    assert done.returncode == 2
+    assert "--repeats" in done.stderr

@@ -1,0 +1,58 @@
+"""The notebooks run from scratch without an error, and are committed with their outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOM = Path(__file__).parent.parent / "notebooks"
+NOTEBOOKS = sorted(ROOM.glob("*.ipynb"))
+
+
+def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def kinds(notebook: nbformat.NotebookNode) -> set[str]:
+    """Types of output, and the media types of those that have data."""
+    outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
+    return {output.output_type for output in outputs} | {
+        kind for output in outputs for kind in output.get("data", ())
+    }
+
+
+def printed(notebook: nbformat.NotebookNode) -> str:
+    return "".join(output.get("text", "") for cell in code_cells(notebook) for output in cell.outputs)
+
+
+def test_there_are_notebooks() -> None:
+    assert [path.name for path in NOTEBOOKS] == ["residual_block.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_is_committed_with_its_outputs(path: Path) -> None:
+    notebook = nbformat.read(path, as_version=4)
+    nbformat.validate(notebook)
+    assert [cell.execution_count for cell in code_cells(notebook)] == list(range(1, len(code_cells(notebook)) + 1))
+    assert "image/png" in kinds(notebook)
+    assert "error" not in kinds(notebook)
+    assert not {output.get("name") for cell in code_cells(notebook) for output in cell.outputs} & {"stderr"}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.filterwarnings("ignore:.*(asyncio|event loop|Proactor|zmq|tornado|IPKernel|Kernel is running).*")
+def test_runs_from_scratch(path: Path) -> None:
+    committed = nbformat.read(path, as_version=4)
+    notebook = nbformat.read(path, as_version=4)
+    for cell in code_cells(notebook):
+        cell.outputs, cell.execution_count = [], None
+    client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOM)}})
+    client.execute()
+    assert "error" not in kinds(notebook)
+    assert "image/png" in kinds(notebook)
+    # Outputs hold times, so it is their shape that must agree with what is committed.
+    assert kinds(notebook) - {"stderr"} == kinds(committed)
+    assert len(printed(notebook).splitlines()) == len(printed(committed).splitlines())
