@@ -10,7 +10,7 @@ import torch
 
 from autoinit import flat
 
-BLOCK = 1 << 16
+BLOCK = 1 << 17
 """Elements that are measured at once: few enough that each pass after the first reads the cache."""
 TRANSFER = 1 << 20
 """Elements that are brought from another device at once."""

@@ -13,6 +13,7 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.measuring import is_zero
+from autoinit.pausing import collector_paused
 from autoinit.parameters import holding, named_parameters, unwrap
 from autoinit.plans import Alternative, Distribution, LayerPlan, Mode, OtherParameter, Plan, SlicePlan, Status
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
@@ -91,8 +92,9 @@ def plan(
     """
     started = time.perf_counter()
     settings = Settings(method, residual, mode, distribution, _globs(only), _globs(skip), zeros)
-    dataflow = trace(model, example_inputs)
-    made = plan_dataflow(dataflow, model, settings)
+    with collector_paused():
+        dataflow = trace(model, example_inputs)
+        made = plan_dataflow(dataflow, model, settings)
     return replace(made, seconds=time.perf_counter() - started)
 
 
@@ -173,13 +175,15 @@ def _layer(
         reparam=held.reparam,
         source=str(resolution.source or ""),
     )
-    status, note = _status(made, resolution, [parameters[name] for name in held.written if name in parameters], settings)
+    written = [parameters[name] for name in held.written if name in parameters]
+    status, note = _status(made, resolution, written, settings)
     notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
     if branches > 1:
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
     if transform := [each for each in resolution.transform if each not in _QUIET]:
         notes.append(f"reaches {resolution.op} through {', '.join(transform)}")
-    return replace(made, status=status, note="; ".join(filter(None, notes)))
+    told = "; ".join(filter(None, notes))
+    return replace(made, status=status, note=told) if told or status != made.status else made
 
 
 _QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "weight_norm", "getitem", "select"})

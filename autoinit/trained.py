@@ -24,7 +24,7 @@ from autoinit.sampling import CUT
 
 Matrix = npt.NDArray[np.float32]
 
-MAX_WEIGHTS = 64
+MAX_WEIGHTS = 32
 """Weights that are sampled, evenly over the model."""
 MAX_COLUMNS = 512
 MAX_SAMPLE = 1 << 15

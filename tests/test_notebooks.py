@@ -44,7 +44,9 @@ def test_is_committed_with_its_outputs(path: Path) -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 @pytest.mark.filterwarnings("ignore:.*(asyncio|event loop|Proactor|zmq|tornado|IPKernel|Kernel is running).*")
-def test_runs_from_scratch(path: Path) -> None:
+def test_runs_from_scratch(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Its tensors are small: threads that wait for each other on a busy machine cost more than they bring.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     committed = nbformat.read(path, as_version=4)
     notebook = nbformat.read(path, as_version=4)
     for cell in code_cells(notebook):

@@ -592,9 +592,9 @@ def test_every_parameter_is_listed_once(key: str, with_input: bool):
 
 
 def test_low_rank_update_of_a_weight():
-    """B is zero by intent; the weight reaches the layer through a sum, which is said."""
+    """The weight reaches the layer through a sum, which is said; its update, zero by intent, is left as it is."""
     made = plan(LowRank())
-    assert made["b"].status == "kept"
+    assert [each.param for each in made.values() if each.status == "planned"] == ["weight"]
     assert (made["weight"].nonlinearity, made["weight"].status) == ("relu", "planned")
     assert "add" in made["weight"].note
     assert made["weight"].std == pytest.approx(HE / math.sqrt(6))

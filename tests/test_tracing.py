@@ -219,6 +219,55 @@ def test_a_lock_in_the_model(inputs: Any):
     assert next(model.stream) == 0
 
 
+class Drawing(nn.Module):
+    """Draws from a generator of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(1)
+        self.more = {"generators": [torch.Generator().manual_seed(2)]}
+        self.fc = nn.Linear(WIDTH, WIDTH)
+
+    def forward(self, x: Tensor) -> Tensor:
+        noise = torch.randn(WIDTH, generator=self.generator, device="cpu")
+        noise = noise + torch.randn(WIDTH, generator=self.more["generators"][0], device="cpu")
+        return F.relu(self.fc(x) + noise.to(x.device))
+
+
+@pytest.mark.parametrize("tier", ["symbolic", "recorded", None])
+def test_a_generator_in_the_model(tier: Any):
+    model = Drawing()
+    generators = [model.generator, *model.more["generators"]]
+    before = [each.get_state() for each in generators]
+    dataflow = trace(model, None if tier == "symbolic" else (2, WIDTH), tier=tier)
+    assert all(torch.equal(each.get_state(), state) for each, state in zip(generators, before, strict=True))
+    assert feeds(dataflow) == {"fc": ("relu", "activation")}
+
+
+class Cache:
+    """An object of the user's own that holds what cannot be copied beside what forward changes."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.entries: list[int] = []
+
+
+def test_an_object_with_a_lock_in_the_model():
+    class Caching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cache = Cache()
+            self.fc = nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.cache.entries.append(1)
+            return F.relu(self.fc(x))
+
+    model = Caching()
+    assert feeds(trace(model, (2, WIDTH))) == {"fc": ("relu", "activation")}
+    assert model.cache.entries == []
+
+
 @pytest.mark.parametrize("tier", ["symbolic", "recorded"])
 def test_users_hooks_are_not_run_and_this_is_said(tier: Any):
     ran: list[str] = []

@@ -156,23 +156,22 @@ def _rows(labels: torch.Tensor) -> tuple[int, ...]:
     for axis in range(labels.dim()):
         if labels.stride(axis) == 0 and labels.shape[axis] > 1:
             labels = labels.narrow(axis, 0, 1)
-    return tuple(int(row) for row in labels.unique().tolist() if row >= 0 and row == int(row))
+    found = labels.unique()
+    return tuple(found[(found >= 0) & (found == found.floor())].long().tolist())
 
 
 def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, ...]:
     """Rows that went to the same places together."""
-    places: list[list[int]] = [[] for _ in range(count)]
+    reached = torch.zeros(count, len(pieces), dtype=torch.bool)
     for number, piece in enumerate(pieces):
-        for row in piece.rows:
-            places[row].append(number)
-    groups: dict[tuple[int, ...], list[int]] = {}
-    for row, numbers in enumerate(places):
-        groups.setdefault(tuple(numbers), []).append(row)
-    if not 1 < len(groups) <= _MOST_SLICES:
+        reached[torch.tensor(piece.rows), number] = True
+    places, group_of = reached.unique(dim=0, return_inverse=True)
+    if not 1 < len(places) <= _MOST_SLICES:
         return ()
+    groups = [(group_of == group).nonzero().flatten() for group in range(len(places))]
     made = []
-    for numbers, rows in groups.items():
-        endings = [ending for number in numbers for ending in pieces[number].endings]
+    for place, rows in sorted(zip(places, groups, strict=True), key=lambda each: int(each[1][0])):
+        endings = [ending for number in place.nonzero().flatten().tolist() for ending in pieces[number].endings]
         ending, alternatives = merge(_distinct(endings) or [Ending("linear", Reason.UNUSED)])
         made.append(SliceResolution(_runs(rows), ending, alternatives))
     return tuple(made)
@@ -185,11 +184,9 @@ def _distinct(endings: Sequence[Ending]) -> list[Ending]:
     return list(seen.values())
 
 
-def _runs(rows: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    runs: list[list[int]] = []
-    for row in rows:
-        if runs and runs[-1][1] == row:
-            runs[-1][1] = row + 1
-        else:
-            runs.append([row, row + 1])
-    return tuple((start, stop) for start, stop in runs)
+def _runs(rows: torch.Tensor) -> tuple[tuple[int, int], ...]:
+    """Ascending numbers as half-open runs."""
+    breaks = (rows.diff() > 1).nonzero().flatten()
+    starts = torch.cat((rows[:1], rows[breaks + 1]))
+    stops = torch.cat((rows[breaks], rows[-1:])) + 1
+    return tuple(zip(starts.tolist(), stops.tolist(), strict=True))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import torch
 import torch.fx
 from torch import nn
@@ -24,17 +23,24 @@ _INTEGER = frozenset(
 )
 
 
+def _empty_graph() -> OpGraph:
+    import networkx as nx  # a quarter of a second, paid by the first trace and not by `import autoinit`
+
+    return nx.DiGraph()
+
+
 @dataclass
 class _Build:
     """The state of one building: fx node -> Op, and the latest version of tensors written in place."""
 
     fx: torch.fx.Graph
     module: nn.Module
-    graph: OpGraph = field(default_factory=nx.DiGraph)
+    graph: OpGraph = field(default_factory=_empty_graph)
     ops: dict[torch.fx.Node, Op] = field(default_factory=dict)
     latest: dict[Op, Op] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)
     called: set[str] = field(default_factory=set)
+    names: dict[int, str] = field(default_factory=dict)
 
 
 def build(
@@ -50,7 +56,7 @@ def build(
         notes: for the Dataflow.
         values: the real values by name, for learned slopes; `module`'s own by default.
     """
-    state = _Build(fx, module)
+    state = _Build(fx, module, names={id(parameter): name for name, parameter in module.named_parameters()})
     tensors = _named_tensors(module)
     slopes = values if values is not None else {name: tensor for name, (_, tensor) in tensors.items()}
     for node in fx.nodes:
@@ -127,7 +133,7 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
             for name, _ in spec.arguments
             if name not in ("input", "weight", "bias") and hasattr(leaf, spec.attributes.get(name, name))
         }
-        params = tuple(_leaf_params(state, str(node.target), leaf))
+        params = tuple(_leaf_params(state, leaf))
     target: Any = None if leaf is not None else node.target
     return _classified(state, node.name, spec, bound, params, Call(target, args, kwargs, spec), where, slopes)
 
@@ -180,24 +186,17 @@ def _spelled(target: Any) -> str:
     return f"{module}.{name}" if module and not module.startswith("_") else name
 
 
-def _leaf_params(state: _Build, path: str, leaf: nn.Module) -> Iterator[ParamUse]:
+def _leaf_params(state: _Build, leaf: nn.Module) -> Iterator[ParamUse]:
     """Parameters of a leaf module under their slots, reparametrised ones under the slot that they make."""
-    first = _first_names(state)
-    prefix = f"{path}." if path else ""
-    for local, parameter in leaf.named_parameters():
-        slot, transform = _slot_of(leaf, local)
+    local = leaf._parameters.items() if not leaf._modules else leaf.named_parameters()
+    for slot_name, parameter in local:
+        if parameter is None:
+            continue
+        name = state.names[id(parameter)]
+        slot, transform = _slot_of(leaf, slot_name)
         if slot:
-            name = first[id(parameter)]
             yield ParamUse(slot, name, tuple(parameter.shape), transform=transform)
-        state.called.add(first.get(id(parameter), prefix + local))
-
-
-def _first_names(state: _Build) -> dict[int, str]:
-    cached = getattr(state, "_first", None)
-    if cached is None:
-        cached = {id(parameter): name for name, parameter in state.module.named_parameters()}
-        state._first = cached  # type: ignore[attr-defined]
-    return cached
+        state.called.add(name)
 
 
 def _slot_of(leaf: nn.Module, local: str) -> tuple[str, tuple[str, ...]]:

@@ -66,7 +66,7 @@ class Recorder(TorchFunctionMode):
         for name, module in self.module.named_modules():
             forward = module.forward
             leaf = REGISTRY.of_module(module) is not None
-            module.__dict__["forward"] = self._leaf(name, forward) if leaf else self._scope(name, forward)
+            module.__dict__["forward"] = self._leaf(name, module, forward) if leaf else self._scope(name, forward)
 
     def _scope(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -77,12 +77,14 @@ class Recorder(TorchFunctionMode):
 
         return call
 
-    def _leaf(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
+    def _leaf(self, name: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             self.stack.append(name)
             with torch._C.DisableTorchFunction():
                 written = self._written(args), self._written(kwargs)
-                result = forward(*args, **kwargs)
+                result = shape_only(module, args) if not kwargs else None
+                if result is None:
+                    result = forward(*args, **kwargs)
                 self._record("call_module", name, *written, result)
             self.stack.pop()
             return result
@@ -174,6 +176,30 @@ _SILENT = frozenset(
     "shape dtype device ndim requires_grad grad grad_fn is_leaf layout is_cuda is_meta is_sparse is_nested is_quantized "
     "itemsize nbytes names _version _base output_nr is_mkldnn is_cpu is_mps is_xpu is_vulkan volatile name".split()
 )
+
+
+def shape_only(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
+    """What a common module returns for a meta tensor, without running it; None where it has to be run.
+
+    torch's own meta kernels cost ten times as much. What does not fit is run, so that it fails as it would.
+    """
+    x = args[0] if len(args) == 1 else None
+    if not isinstance(x, torch.Tensor) or not x.is_meta or not x.is_floating_point():
+        return None
+    if type(module) is nn.Linear:
+        fits = x.dim() > 0 and x.shape[-1] == module.in_features and x.dtype == module.weight.dtype
+        return x.new_empty((*x.shape[:-1], module.out_features)) if fits else None
+    if type(module) in (nn.BatchNorm2d, nn.GroupNorm):
+        channels = module.num_features if isinstance(module, nn.BatchNorm2d) else module.num_channels
+        return torch.empty_like(x) if x.dim() == 4 and x.shape[1] == channels else None
+    if type(module) is nn.LayerNorm:
+        return torch.empty_like(x) if x.shape[-len(module.normalized_shape) :] == module.normalized_shape else None
+    if type(module) in _SHAPE_KEEPING:
+        return x if getattr(module, "inplace", False) else torch.empty_like(x)
+    return None
+
+
+_SHAPE_KEEPING = frozenset({nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.ReLU6, nn.Dropout})
 
 
 def _spelling(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
