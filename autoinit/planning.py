@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, get_args
@@ -104,8 +104,10 @@ def plan_dataflow(dataflow: Dataflow, model: Model, settings: Settings) -> Plan:
     parameters = named_parameters(inner)
     resolutions = resolve(dataflow)
     counts = branch_counts(dataflow) if settings.residual == "depth" else {}
+    kinds = _kinds(dataflow)
+    tables = {name for name, kind in kinds.items() if kind == "embedding"}
     layers = tuple(
-        _layer(inner, resolution, parameters, settings, counts)
+        _layer(inner, resolution, parameters, settings, counts, tables)
         for resolution in resolutions
         if resolution.param in parameters
     )
@@ -117,7 +119,7 @@ def plan_dataflow(dataflow: Dataflow, model: Model, settings: Settings) -> Plan:
         tier=dataflow.tier,
         method=settings.method,
         residual=settings.residual,
-        others=tuple(_others(dataflow, layers, parameters)),
+        others=tuple(_others(inner, kinds, layers, parameters)),
         unsupported=tuple(
             f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported
         ),
@@ -143,6 +145,7 @@ def _layer(
     parameters: Mapping[str, torch.nn.Parameter],
     settings: Settings,
     counts: Mapping[str, int],
+    tables: Collection[str],
 ) -> LayerPlan:
     """One weight's plan."""
     held = holding(model, resolution.param)
@@ -182,6 +185,8 @@ def _layer(
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
     if transform := [each for each in resolution.transform if each not in _QUIET]:
         notes.append(f"reaches {resolution.op} through {', '.join(transform)}")
+    if resolution.param in tables:
+        notes.append("tied to an embedding, whose table it is too")
     told = "; ".join(filter(None, notes))
     return replace(made, status=status, note=told) if told or status != made.status else made
 
@@ -248,11 +253,10 @@ def _matches(name: str, globs: Sequence[str]) -> str:
 
 
 def _others(
-    dataflow: Dataflow, layers: Sequence[LayerPlan], parameters: Mapping[str, torch.nn.Parameter]
+    model: Model, kinds: Mapping[str, str], layers: Sequence[LayerPlan], parameters: Mapping[str, torch.nn.Parameter]
 ) -> Iterator[OtherParameter]:
     """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
-    kinds = _kinds(dataflow)
-    planned = {layer.param for layer in layers}
+    planned = {name for layer in layers for name in holding(model, layer.param).written}
     biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
     for name, parameter in parameters.items():
         if name not in planned and name not in biases:

@@ -200,6 +200,31 @@ def test_experts():
     assert made["down"].std == pytest.approx(xavier(10, 6))
 
 
+PIECES: dict[str, Callable[[Tensor], tuple[Tensor, Tensor]]] = {
+    "chunk": lambda weight: weight.view(14, 5).chunk(2, 0),
+    "split": lambda weight: weight.view(14, 5).split(7),
+    "unbind": lambda weight: weight.unbind(0),
+    "index": lambda weight: (weight[0], weight[1]),
+    "slices": lambda weight: (weight.view(14, 5)[:7], weight.view(14, 5)[7:]),
+    "select": lambda weight: (weight.select(0, 0), weight.select(0, 1)),
+}
+
+
+@pytest.mark.parametrize("with_input", [False, True], ids=["no_input", "input"])
+@pytest.mark.parametrize("key", PIECES)
+def test_a_weight_used_in_pieces(key: str, with_input: bool):
+    """Two (7, 5) matrices in one parameter: each output sums 5 inputs."""
+
+    def forward(model: Any, x: Tensor) -> Tensor:
+        first, second = PIECES[key](model.w)
+        return F.relu(F.linear(x, first)) + F.relu(F.linear(x, second))
+
+    made = plan(Called(forward, w=WEIGHT(torch.randn(2, 7, 5))), (2, 5) if with_input else None)
+    assert list(made) == ["w"]
+    assert (made["w"].nonlinearity, made["w"].reason, made["w"].fan_in) == ("relu", "activation", 5)
+    assert made["w"].std == pytest.approx(HE / math.sqrt(5))
+
+
 # Tied weights.
 
 
@@ -493,8 +518,10 @@ def test_bad_json(change: Callable[[str], str], message: str):
 
 
 def accounted(made: Plan) -> dict[str, int]:
-    """How often each parameter of two or more dimensions is listed."""
+    """How often each parameter of two or more dimensions is listed. A weight norm's g is written with its v."""
     names = [each.param for each in made.layers] + [each.name for each in made.others if len(each.shape) >= 2]
+    norms = [each.param for each in made.layers if each.reparam == "weight_norm"]
+    names += [name.replace("original1", "original0").replace("weight_v", "weight_g") for name in norms]
     return {name: names.count(name) for name in names}
 
 

@@ -354,6 +354,38 @@ def test_control_flow(way: Callable[..., Tensor], training: bool, inputs: Any):
     assert feeds(trace(model, inputs)) == {"a": ("relu", "activation"), "b": ("linear", "output")}
 
 
+@pytest.mark.parametrize("tier", ["symbolic", "recorded", None])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: x.max(1).values,
+        lambda x: torch.sort(x, 1).values,
+        lambda x: x.topk(2, 1).values,
+        lambda x: x.max(1)[0],
+    ],
+    ids=["max", "sort", "topk", "by_position"],
+)
+def test_results_with_names(function: Callable[[Tensor], Tensor], tier: Any):
+    """`.values` is the first result: what was picked from the features."""
+    model = Branching(lambda model, x: torch.tanh(function(model.a(x))))
+    dataflow = trace(model, None if tier != "recorded" else (2, WIDTH), tier=tier)
+    assert dataflow.unsupported == ()
+    assert feeds(dataflow) == {"a": ("tanh", "activation")}
+
+
+def test_targets_in_the_forward():
+    """Needs real values: the rows of each cluster are picked by `nonzero`."""
+    model = nn.AdaptiveLogSoftmaxWithLoss(16, 20, [5, 10])
+    dataflow = trace(model, (rows((4, 16)), torch.tensor([1, 6, 12, 3])))
+    assert sorted(found(dataflow)) == ["head", "tail.0.0", "tail.0.1", "tail.1.0", "tail.1.1"]
+    assert {name: feeds(dataflow)[name][0] for name in ("head", "tail.0.1", "tail.1.1")} == {
+        "head": "softmax",
+        "tail.0.1": "softmax",
+        "tail.1.1": "softmax",
+    }
+    assert feeds(dataflow)["tail.0.0"] == ("linear", "weight")
+
+
 class Auxiliary(nn.Module):
     """An auxiliary head that only training uses."""
 

@@ -85,7 +85,7 @@ register_op(
     names="logsumexp",
     signature="input, dim=None, keepdim=False",
     function=torch.logsumexp,
-    acts=Acts.MIXING,
+    acts=Acts.REDUCING,
 )
 
 _CLAMP = "input, min=None, max=None"

@@ -20,6 +20,7 @@ from autoinit.tracing.executing import execute, substitute
 _LIMIT = 64
 _LONGEST_RUN = 8
 _NEUTRAL = frozenset({"cast", "identity", "dropout"})
+_ENDS = frozenset({"output", "loss", "softmax_loss"})
 _IGNORED = frozenset({"size", "assertion"})
 KINKED = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "masked_fill", "setitem"})
 """Choices between values: transparent by role, but curved when they choose between functions of one tensor."""
@@ -125,10 +126,11 @@ class Regions:
     def __init__(self, dataflow: Dataflow) -> None:
         self.graph = dataflow.graph
         self.order = {op: position for position, op in enumerate(dataflow.graph.nodes)}
+        self.live = _live(dataflow)
 
     def consumers(self, op: Op) -> Iterator[Op]:
-        """Operations that take the output as more than a size."""
-        return (after for after in self.graph.successors(op) if after.op not in _IGNORED)
+        """Operations that take the output as more than a size, and whose own output is used."""
+        return (after for after in self.graph.successors(op) if after in self.live and after.op not in _IGNORED)
 
     def elementwise(self, start: Op) -> Region | None:
         """The shortest scalar function of `start` that everything that takes it is part of."""
@@ -221,6 +223,15 @@ class Regions:
                 needed.add(op)
                 waiting.extend(op.operands.values())
         return needed
+
+
+def _live(dataflow: Dataflow) -> set[Op]:
+    """Operations from which an output, a loss or a weight operation is reached. The rest is logged, or thrown away."""
+    live: set[Op] = set()
+    for op in reversed(list(dataflow.graph.nodes)):
+        if op.role in (Role.WEIGHT, Role.UNKNOWN) or op.op in _ENDS or any(each in live for each in dataflow.graph.successors(op)):
+            live.add(op)
+    return live
 
 
 def _joins_elementwise(op: Op, members: set[Op]) -> bool:

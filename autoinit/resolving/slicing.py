@@ -11,13 +11,17 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from autoinit.resolving.merging import merge
 from autoinit.resolving.resolution import Ending, Reason, SliceResolution
 from autoinit.resolving.walking import Endings, Step, Walker, add_ending
 from autoinit.tracing.dataflow import Op, ParamUse
+from autoinit.tracing.building import operands_of
 from autoinit.tracing.executing import execute
+from autoinit.tracing.recording import Strided
 
 _MOST_VISITS = 4000
 _MOST_SLICES = 256
@@ -138,10 +142,31 @@ def _moved(step: Step, op: Op, value: Any) -> Any:
             if step.splits:
                 raise _LostError from None
             return None
+    if to.op == "setitem":
+        return _written_over(to, op, value)
     if not isinstance(value, torch.Tensor):
         return value
     same = to.shape == tuple(value.shape) if to.shape is not None else to.acts == "elementwise" or step.normalised
     return value if same else None
+
+
+def _written_over(to: Op, op: Op, value: Any) -> Any:
+    """Labels after `base[index] = values`: what is written over is gone, what is written comes in."""
+    if to.call is None or not isinstance(value, torch.Tensor):
+        return None
+    base, index, written = to.call.args
+    if any(True for _ in operands_of(index)):
+        return None
+    try:
+        labels = (value if op is base else _other(base)).clone(memory_format=torch.contiguous_format)
+        incoming = value if op is written else float(_OTHER)
+        if isinstance(index, Strided):
+            index.of(labels).copy_(torch.as_tensor(incoming, dtype=labels.dtype))
+        else:
+            labels[index] = incoming
+    except (RuntimeError, TypeError, IndexError, ValueError, _LostError):
+        return None
+    return labels
 
 
 def _other(op: Op) -> Any:
@@ -156,22 +181,22 @@ def _rows(labels: torch.Tensor) -> tuple[int, ...]:
     for axis in range(labels.dim()):
         if labels.stride(axis) == 0 and labels.shape[axis] > 1:
             labels = labels.narrow(axis, 0, 1)
-    found = labels.unique()
-    return tuple(found[(found >= 0) & (found == found.floor())].long().tolist())
+    found = np.unique(labels.numpy())
+    return tuple(found[(found >= 0) & (found == np.floor(found))].astype(int).tolist())
 
 
 def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, ...]:
     """Rows that went to the same places together."""
-    reached = torch.zeros(count, len(pieces), dtype=torch.bool)
+    reached = np.zeros((count, len(pieces)), dtype=np.bool_)
     for number, piece in enumerate(pieces):
-        reached[torch.tensor(piece.rows), number] = True
-    places, group_of = reached.unique(dim=0, return_inverse=True)
+        reached[list(piece.rows), number] = True
+    places, group_of = np.unique(reached, axis=0, return_inverse=True)
     if not 1 < len(places) <= _MOST_SLICES:
         return ()
-    groups = [(group_of == group).nonzero().flatten() for group in range(len(places))]
+    groups = [np.flatnonzero(group_of.reshape(-1) == group) for group in range(len(places))]
     made = []
     for place, rows in sorted(zip(places, groups, strict=True), key=lambda each: int(each[1][0])):
-        endings = [ending for number in place.nonzero().flatten().tolist() for ending in pieces[number].endings]
+        endings = [ending for number in np.flatnonzero(place) for ending in pieces[number].endings]
         ending, alternatives = merge(_distinct(endings) or [Ending("linear", Reason.UNUSED)])
         made.append(SliceResolution(_runs(rows), ending, alternatives))
     return tuple(made)
@@ -184,9 +209,9 @@ def _distinct(endings: Sequence[Ending]) -> list[Ending]:
     return list(seen.values())
 
 
-def _runs(rows: torch.Tensor) -> tuple[tuple[int, int], ...]:
+def _runs(rows: npt.NDArray[np.intp]) -> tuple[tuple[int, int], ...]:
     """Ascending numbers as half-open runs."""
-    breaks = (rows.diff() > 1).nonzero().flatten()
-    starts = torch.cat((rows[:1], rows[breaks + 1]))
-    stops = torch.cat((rows[breaks], rows[-1:])) + 1
+    breaks = np.flatnonzero(np.diff(rows) > 1)
+    starts = np.concatenate((rows[:1], rows[breaks + 1]))
+    stops = np.concatenate((rows[breaks], rows[-1:])) + 1
     return tuple(zip(starts.tolist(), stops.tolist(), strict=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -135,6 +135,8 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
         }
         params = tuple(_leaf_params(state, leaf))
     target: Any = None if leaf is not None else node.target
+    if target is getattr:
+        target = operator.attrgetter(str(node.args[1]))
     return _classified(state, node.name, spec, bound, params, Call(target, args, kwargs, spec), where, slopes)
 
 
@@ -338,9 +340,9 @@ def _with_layout(use: ParamUse, slot: WeightSlot, constants: Mapping[str, Any]) 
 
 def _operand_uses(op: Op, slot: WeightSlot, constants: Mapping[str, Any]) -> Iterator[ParamUse]:
     """The parameters behind a weight operand, each with the layout of its own axes."""
-    for use, transform, layout in operand_layout(op, lambda shape: slot.layout(constants, shape)):
+    for use in operand_layout(op, lambda shape: slot.layout(constants, shape)):
         if len(use.shape) >= 2:
-            yield ParamUse(slot.slot, use.name, use.shape, layout, transform)
+            yield replace(use, slot=slot.slot)
 
 
 _INPLACE = frozenset({operator.iadd, operator.imul, operator.isub, operator.itruediv, operator.ipow, operator.iand, operator.ior})
@@ -393,17 +395,23 @@ def _overwrite(state: _Build, node: torch.fx.Node, op: Op) -> None:
     if not isinstance(target, Op) or target is op:
         return
     state.latest[target] = op
-    base, view = target, op
+    base, view, parted = target, op, False
     while base.acts == Acts.REARRANGING.value and isinstance(base.call and base.call.args and base.call.args[0], Op):
         assert base.call is not None
-        below = base.call.args[0]
-        written = Op(
-            f"{below.name}_written_by_{op.name}", "setitem", Role.TRANSPARENT, module=op.module, source=op.source,
-            signal=below.signal or view.signal, shape=below.shape, operands={"input": below, "value": view},
-            call=Call(None, (below, None, view), {}, REGISTRY.specs["setitem"]), acts=Acts.MIXING.value,
-        )  # fmt: skip
+        below, parted = base.call.args[0], parted or base.role is Role.SPLIT
+        written = _written(below, view, op, parted)
         state.graph.add_node(written)
-        state.graph.add_edge(below, written, slots=("input",))
-        state.graph.add_edge(view, written, slots=("value",))
+        for slot, operand in written.operands.items():
+            state.graph.add_edge(operand, written, slots=(slot,))
         state.latest[below] = written
         base, view = below, written
+
+
+def _written(base: Op, view: Op, op: Op, parted: bool) -> Op:
+    """`base` after `op` has written to a view of it: the view's values, with the rest of the base's if it was a part."""
+    operands = {"input": base, "value": view} if parted else {"input": view}
+    name = "setitem" if parted else "identity"
+    return Op(
+        f"{base.name}_written_by_{op.name}", name, Role.TRANSPARENT, module=op.module, source=op.source,
+        signal=base.signal or view.signal, shape=base.shape, operands=operands, acts=Acts.MIXING.value,
+    )  # fmt: skip

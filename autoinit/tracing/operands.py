@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 
 from autoinit.ops import Role
@@ -20,15 +21,18 @@ from autoinit.tracing.executing import execute
 _NEUTRAL = frozenset({"cast", "identity", "dropout"})
 
 
-def operand_layout(
-    op: Op, layout_of: Callable[[tuple[int, ...]], Layout]
-) -> Iterator[tuple[ParamUse, tuple[str, ...], Layout | None]]:
-    """For each parameter behind `op`: its use, the operations on its way, and its own layout (None: untraceable)."""
+def operand_layout(op: Op, layout_of: Callable[[tuple[int, ...]], Layout]) -> Iterator[ParamUse]:
+    """For each parameter behind `op`: the operations on its way, its own layout (None: untraceable), and its shape.
+
+    The shape is that of the part that reaches the operation, where only a part does (`F.linear(x, self.w[:, :5])`).
+    """
     for parameter in _parameters(op):
         (use,) = parameter.params
         chain = _chain(parameter, op)
         transform = tuple(each.op for each in chain if each.op not in _NEUTRAL)
-        yield use, transform, _own_layout(parameter, op, use.shape, layout_of)
+        parted = any(each.role is Role.SPLIT or each.op == "gather" for each in chain)
+        layout, shape = _own_layout(parameter, op, use.shape, layout_of, parted)
+        yield ParamUse("", use.name, shape, layout, transform)
 
 
 def _parameters(op: Op) -> list[Op]:
@@ -62,22 +66,24 @@ def _chain(start: Op, end: Op) -> list[Op]:
 
 
 def _own_layout(
-    parameter: Op, op: Op, shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], Layout]
-) -> Layout | None:
+    parameter: Op, op: Op, shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], Layout], parted: bool
+) -> tuple[Layout | None, tuple[int, ...]]:
     if parameter is op:
-        return layout_of(shape)
+        return layout_of(shape), shape
     letters: list[str] = []
+    sizes: list[int] = []
     made: Layout | None = None
     for axis, size in enumerate(shape):
         index = torch.arange(size, dtype=torch.float32).reshape([-1 if at == axis else 1 for at in range(len(shape))])
         result = _sent(parameter, op, index.expand(shape))
         if not isinstance(result, torch.Tensor):
-            return None
+            return None, shape
         made = layout_of(tuple(result.shape))
         letters.append(_letter(result, size, made))
+        sizes.append(len(np.unique(result.numpy())) if parted and letters[-1] != "b" else size)
     if made is None:
-        return None
-    return Layout("".join(letters), made.groups, made.stride_area, made.transposed)
+        return None, shape
+    return Layout("".join(letters), made.groups, made.stride_area, made.transposed), tuple(sizes)
 
 
 def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:

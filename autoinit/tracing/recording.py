@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,10 +21,24 @@ from autoinit.ops import REGISTRY
 from autoinit.tracing.sources import current_line
 
 
+@dataclass(frozen=True)
+class Strided:
+    """The index of a view in the tensor it views."""
+
+    size: tuple[int, ...]
+    stride: tuple[int, ...]
+    offset: int
+
+    def of(self, base: torch.Tensor) -> torch.Tensor:
+        """The same view of another (contiguous) tensor."""
+        return base.as_strided(self.size, self.stride, self.offset)
+
+
 class Recorder(TorchFunctionMode):
     """Writes a `torch.fx.Graph` of the torch functions that run while it is active.
 
-    unknown: names of the graph's attributes that stand for tensors of unknown origin.
+    constants: tensors that are neither parameters nor buffers nor made while recording, by the names given to them.
+    failed: path of the innermost module that an exception came from.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -31,6 +46,8 @@ class Recorder(TorchFunctionMode):
         self.graph = torch.fx.Graph()
         self.module = module
         self.stack: list[str] = [""]
+        self.failed = ""
+        self._error: Exception | None = None
         self.constants: dict[str, torch.Tensor] = {}
         self._nodes = WeakIdKeyDictionary()
         self._names: dict[int, str] = {}
@@ -68,25 +85,39 @@ class Recorder(TorchFunctionMode):
             leaf = REGISTRY.of_module(module) is not None
             module.__dict__["forward"] = self._leaf(name, module, forward) if leaf else self._scope(name, forward)
 
+    def _blame(self, name: str, error: Exception) -> None:
+        """Remember the innermost module that an exception left."""
+        if error is not self._error:
+            self._error, self.failed = error, name
+
     def _scope(self, name: str, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             self.stack.append(name)
-            result = forward(*args, **kwargs)
-            self.stack.pop()  # on an exception the stack stays, to tell where it came from
-            return result
+            try:
+                return forward(*args, **kwargs)
+            except Exception as error:
+                self._blame(name, error)
+                raise
+            finally:
+                self.stack.pop()
 
         return call
 
     def _leaf(self, name: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             self.stack.append(name)
-            with torch._C.DisableTorchFunction():
-                written = self._written(args), self._written(kwargs)
-                result = shape_only(module, args) if not kwargs else None
-                if result is None:
-                    result = forward(*args, **kwargs)
-                self._record("call_module", name, *written, result)
-            self.stack.pop()
+            try:
+                with torch._C.DisableTorchFunction():
+                    written = self._written(args), self._written(kwargs)
+                    result = shape_only(module, args) if not kwargs else None
+                    if result is None:
+                        result = forward(*args, **kwargs)
+                    self._record("call_module", name, *written, result)
+            except Exception as error:
+                self._blame(name, error)
+                raise
+            finally:
+                self.stack.pop()
             return result
 
         return call
@@ -114,9 +145,15 @@ class Recorder(TorchFunctionMode):
     def _write_through(self, view: torch.Tensor) -> None:
         """What was written to a view is in its base as well."""
         base = view._base
-        if base is not None and base in self._nodes:
-            node = self._create("call_function", operator.setitem, (self._nodes[base], None, self._nodes[view]), {})
-            self._note(base, node)
+        if base is None or base not in self._nodes:
+            return
+        written = self._nodes[view]
+        if view.numel() == base.numel():
+            node = self._create("call_method", "reshape", (written, tuple(base.shape)), {})
+        else:
+            where = Strided(tuple(view.shape), view.stride(), view.storage_offset())
+            node = self._create("call_function", operator.setitem, (self._nodes[base], where, written), {})
+        self._note(base, node)
 
     def _create(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.fx.Node:
         node = self.graph.create_node(kind, target, args, kwargs)

@@ -10,13 +10,15 @@ from __future__ import annotations
 import copy
 import itertools
 import types
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.fx
+import torch.nn.modules.module as torch_modules
 from torch import nn
 from torch.nn.parameter import UninitializedTensorMixin
 from torch.overrides import TorchFunctionMode
@@ -33,6 +35,9 @@ _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_with_kwargs",
     "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called", "_state_dict_hooks", "_state_dict_pre_hooks",
     "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
+)  # fmt: skip
+_GLOBAL_HOOKS = (
+    "_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks",
 )  # fmt: skip
 _REPARAMETRISATIONS = ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm")
 
@@ -83,6 +88,19 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
                     skipped += _copy_attributes(module, memo[id(module)], memo, convert)
     notes = (f"{skipped} user hook{'s' if skipped > 1 else ''} not run while tracing",) if skipped else ()
     return Shadow(memo[id(model)], notes)
+
+
+@contextmanager
+def no_global_hooks() -> Iterator[None]:
+    """Leave out the hooks that a user has registered for all modules, as those of single modules are."""
+    held = {name: getattr(torch_modules, name) for name in _GLOBAL_HOOKS}
+    try:
+        for name in _GLOBAL_HOOKS:
+            setattr(torch_modules, name, OrderedDict())
+        yield
+    finally:
+        for name, hooks in held.items():
+            setattr(torch_modules, name, hooks)
 
 
 def _refuse(modules: list[nn.Module]) -> None:
@@ -172,8 +190,40 @@ def _copy_attributes(
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    """A deep copy; what cannot be copied (locks, generators, handles) is shared."""
+    """A deep copy, made item by item so that what cannot be copied (a lock, a handle) is shared alone."""
+    if isinstance(value, _ATOMIC):
+        return value
+    if id(value) in memo:
+        return memo[id(value)]
+    if isinstance(value, torch.Generator):
+        memo[id(value)] = value.clone_state()
+        return memo[id(value)]
+    if type(value) in (dict, OrderedDict):
+        made = memo[id(value)] = type(value)()
+        made.update((key, _copied(item, memo)) for key, item in value.items())
+        return made
+    if type(value) in (list, set, deque):
+        grown = memo[id(value)] = type(value)()
+        add = grown.add if isinstance(grown, set) else grown.append
+        for item in value:
+            add(_copied(item, memo))
+        return grown
+    if type(value) is tuple:
+        return tuple(_copied(item, memo) for item in value)
     try:
         return copy.deepcopy(value, memo)
     except Exception:  # noqa: BLE001 - any class may refuse to be copied, in its own way
+        return _copied_object(value, memo)
+
+
+def _copied_object(value: Any, memo: dict[int, Any]) -> Any:
+    """A plain object with its attributes copied; shared if it has none to copy."""
+    if type(value).__module__ == "builtins" or not hasattr(value, "__dict__"):
         return value
+    try:
+        made = object.__new__(type(value))
+    except TypeError:
+        return value
+    memo[id(value)] = made
+    made.__dict__.update((key, _copied(item, memo)) for key, item in vars(value).items())
+    return made

@@ -26,6 +26,8 @@ class SymbolicTracer(torch.fx.Tracer):
         super().__init__()
         self.strict = strict
         self.stack: list[str] = [""]
+        self.failed = ""
+        self._error: Exception | None = None
         self._names = {id(parameter): name for name, parameter in module.named_parameters()}
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -39,6 +41,10 @@ class SymbolicTracer(torch.fx.Tracer):
         self.stack.append(self.path_of_module(m))
         try:
             return super().call_module(m, forward, args, kwargs)
+        except Exception as error:
+            if error is not self._error:
+                self._error, self.failed = error, self.stack[-1]
+            raise
         finally:
             self.stack.pop()
 

@@ -22,7 +22,7 @@ from autoinit.tracing.exported import is_exported, read_exported
 from autoinit.tracing.inputs import Inputs, given_inputs, guessed_inputs
 from autoinit.tracing.recording import Recorder
 from autoinit.tracing.rng import untouched_generators
-from autoinit.tracing.shadow import make_shadow, unwrapped
+from autoinit.tracing.shadow import make_shadow, no_global_hooks, unwrapped
 from autoinit.tracing.sources import failing_line
 from autoinit.tracing.symbolic import SymbolicTracer
 
@@ -125,9 +125,10 @@ def _symbolic(model: nn.Module, training: bool, *, strict: bool) -> Dataflow:
     _set_mode(shadow.module, training)
     tracer = SymbolicTracer(shadow.module, strict)
     try:
-        graph = tracer.trace(shadow.module)
+        with no_global_hooks():
+            graph = tracer.trace(shadow.module)
     except Exception as error:
-        raise _Failed(f"symbolic{_mode(training)}", error, tracer.stack[-1]) from error
+        raise _Failed(f"symbolic{_mode(training)}", error, tracer.failed) from error
     return build(expand(graph, shadow.module), shadow.module, "symbolic", _notes(shadow.notes, training), values=_values(model))
 
 
@@ -151,12 +152,12 @@ def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Da
     recorder = Recorder(shadow.module)
     what = f"recorded on {device}{_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
     try:
-        with _default_device(device), _uncompiled(device):
+        with _default_device(device), _uncompiled(device), no_global_hooks():
             graph = recorder.run(args, kwargs)
     except LazyModuleError:
         raise
     except Exception as error:
-        raise _Failed(what, error, recorder.stack[-1]) from error
+        raise _Failed(what, error, recorder.failed) from error
     notes = (*shadow.notes, f"input {_shapes(inputs)} {inputs.origin}") if inputs.origin != "given" else shadow.notes
     return build(expand(graph, shadow.module), shadow.module, "recorded", _notes(notes, training), values=_values(model))
 
