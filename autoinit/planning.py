@@ -256,7 +256,8 @@ def _others(
     model: Model, kinds: Mapping[str, str], layers: Sequence[LayerPlan], parameters: Mapping[str, torch.nn.Parameter]
 ) -> Iterator[OtherParameter]:
     """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
-    planned = {name for layer in layers for name in holding(model, layer.param).written}
+    planned = {layer.param for layer in layers}
+    kinds = {name: "magnitude" for layer in layers for name in holding(model, layer.param).written} | dict(kinds)
     biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
     for name, parameter in parameters.items():
         if name not in planned and name not in biases:
@@ -266,6 +267,7 @@ def _others(
 
 _NOTES = {
     "uncalled": "no operation used it",
+    "magnitude": "part of a parametrised weight, set together with it",
     "weight": "its place could not be traced back from the operation that uses it",
 }
 

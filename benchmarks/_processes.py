@@ -22,7 +22,8 @@ def memory(name: str, layers: int) -> dict[str, float]:
 
 def import_seconds(repeats: int) -> dict[str, float]:
     """Best of `repeats` fresh processes each, in turn: `import torch`, and `import torch, autoinit`."""
-    torch_alone, both = [], []
+    torch_alone: list[float] = []
+    both: list[float] = []
     for _ in range(repeats + 1):
         for modules, into in (("torch", torch_alone), ("torch, autoinit", both)):
             command = [sys.executable, "-c", _IMPORT.format(modules)]

@@ -518,10 +518,8 @@ def test_bad_json(change: Callable[[str], str], message: str):
 
 
 def accounted(made: Plan) -> dict[str, int]:
-    """How often each parameter of two or more dimensions is listed. A weight norm's g is written with its v."""
+    """How often each parameter of two or more dimensions is listed."""
     names = [each.param for each in made.layers] + [each.name for each in made.others if len(each.shape) >= 2]
-    norms = [each.param for each in made.layers if each.reparam == "weight_norm"]
-    names += [name.replace("original1", "original0").replace("weight_v", "weight_g") for name in norms]
     return {name: names.count(name) for name in names}
 
 

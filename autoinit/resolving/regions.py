@@ -229,7 +229,8 @@ def _live(dataflow: Dataflow) -> set[Op]:
     """Operations from which an output, a loss or a weight operation is reached. The rest is logged, or thrown away."""
     live: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
-        if op.role in (Role.WEIGHT, Role.UNKNOWN) or op.op in _ENDS or any(each in live for each in dataflow.graph.successors(op)):
+        used = any(each in live and each.op not in _IGNORED for each in dataflow.graph.successors(op))
+        if used or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.op in _ENDS:
             live.add(op)
     return live
 

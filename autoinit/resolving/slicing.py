@@ -6,6 +6,7 @@ unbind, the numbers that are left say which rows of the weight went that way.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -19,7 +20,6 @@ from autoinit.resolving.merging import merge
 from autoinit.resolving.resolution import Ending, Reason, SliceResolution
 from autoinit.resolving.walking import Endings, Step, Walker, add_ending
 from autoinit.tracing.dataflow import Op, ParamUse
-from autoinit.tracing.building import operands_of
 from autoinit.tracing.executing import execute
 from autoinit.tracing.recording import Strided
 
@@ -155,18 +155,32 @@ def _written_over(to: Op, op: Op, value: Any) -> Any:
     if to.call is None or not isinstance(value, torch.Tensor):
         return None
     base, index, written = to.call.args
-    if any(True for _ in operands_of(index)):
-        return None
     try:
         labels = (value if op is base else _other(base)).clone(memory_format=torch.contiguous_format)
         incoming = value if op is written else float(_OTHER)
         if isinstance(index, Strided):
             index.of(labels).copy_(torch.as_tensor(incoming, dtype=labels.dtype))
+        elif _is_chain(index):
+            _view(labels, base, index).copy_(torch.as_tensor(incoming, dtype=labels.dtype))
         else:
             labels[index] = incoming
-    except (RuntimeError, TypeError, IndexError, ValueError, _LostError):
+    except (RuntimeError, TypeError, IndexError, ValueError, KeyError, _LostError):
         return None
     return labels
+
+
+def _is_chain(index: Any) -> bool:
+    return isinstance(index, tuple) and bool(index) and all(isinstance(each, Op) for each in index)
+
+
+def _view(labels: torch.Tensor, base: Op, chain: tuple[Op, ...]) -> torch.Tensor:
+    """The view of the labels that a chain of operations takes of `base`."""
+    part: Any = labels
+    for before, op in itertools.pairwise((base, *chain)):
+        part = execute(op, {before: part})
+    if not isinstance(part, torch.Tensor) or part.untyped_storage().data_ptr() != labels.untyped_storage().data_ptr():
+        raise _LostError
+    return part
 
 
 def _other(op: Op) -> Any:

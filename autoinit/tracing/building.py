@@ -39,6 +39,7 @@ class _Build:
     ops: dict[torch.fx.Node, Op] = field(default_factory=dict)
     latest: dict[Op, Op] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)
+    tier: str = ""
     called: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
 
@@ -56,7 +57,7 @@ def build(
         notes: for the Dataflow.
         values: the real values by name, for learned slopes; `module`'s own by default.
     """
-    state = _Build(fx, module, names={id(parameter): name for name, parameter in module.named_parameters()})
+    state = _Build(fx, module, tier=tier, names={id(parameter): name for name, parameter in module.named_parameters()})
     tensors = _named_tensors(module)
     slopes = values if values is not None else {name: tensor for name, (_, tensor) in tensors.items()}
     for node in fx.nodes:
@@ -395,23 +396,35 @@ def _overwrite(state: _Build, node: torch.fx.Node, op: Op) -> None:
     if not isinstance(target, Op) or target is op:
         return
     state.latest[target] = op
-    base, view, parted = target, op, False
-    while base.acts == Acts.REARRANGING.value and isinstance(base.call and base.call.args and base.call.args[0], Op):
-        assert base.call is not None
-        below, parted = base.call.args[0], parted or base.role is Role.SPLIT
-        written = _written(below, view, op, parted)
+    if state.tier == "recorded":
+        return  # the recorder has followed views itself
+    chain: list[Op] = []
+    root = target
+    while root.acts == Acts.REARRANGING.value and root.call and root.call.args and isinstance(root.call.args[0], Op):
+        chain.insert(0, root)
+        root = root.call.args[0]
+    if chain:
+        written = _written(root, tuple(chain), op)
         state.graph.add_node(written)
         for slot, operand in written.operands.items():
             state.graph.add_edge(operand, written, slots=(slot,))
-        state.latest[below] = written
-        base, view = below, written
+        state.latest[root] = written
 
 
-def _written(base: Op, view: Op, op: Op, parted: bool) -> Op:
-    """`base` after `op` has written to a view of it: the view's values, with the rest of the base's if it was a part."""
-    operands = {"input": base, "value": view} if parted else {"input": view}
-    name = "setitem" if parted else "identity"
+def _written(root: Op, chain: tuple[Op, ...], op: Op) -> Op:
+    """`root` after `op` has written to the view that `chain` takes of it.
+
+    These are the view's values, with the rest of the root's where the view is a part.
+    """
+    parted = any(each.role is Role.SPLIT for each in chain)
     return Op(
-        f"{base.name}_written_by_{op.name}", name, Role.TRANSPARENT, module=op.module, source=op.source,
-        signal=base.signal or view.signal, shape=base.shape, operands=operands, acts=Acts.MIXING.value,
-    )  # fmt: skip
+        name=f"{root.name}_written_by_{op.name}",
+        op="setitem" if parted else "identity",
+        role=Role.TRANSPARENT,
+        module=op.module,
+        source=op.source,
+        signal=root.signal or op.signal,
+        shape=root.shape,
+        operands={"input": root, "value": op} if parted else {"input": op},
+        call=Call(None, (root, chain, op), {}, REGISTRY.specs["setitem"]) if parted else None,
+    )
