@@ -10,9 +10,11 @@ import torch
 
 from autoinit.ops import REGISTRY
 from autoinit.planning import plan
-from autoinit.plans import Distribution, Mode
+from autoinit.plans import Distribution
 from autoinit.reports import Report
 from autoinit.theory import gains
+from autoinit.theory.activations import ACTIVATIONS
+from autoinit.theory.gains import Mode
 
 if TYPE_CHECKING:
     from autoinit.parameters import Model
@@ -42,11 +44,18 @@ def autoinit(
         0.5
 
     Every weight gets the std that its place in the dataflow calls for; biases of these layers become zero; everything
-    else stays. All or nothing. For the arguments not listed here see `plan`.
+    else stays. All or nothing.
 
     Args:
         model: the module to initialise.
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
+        method: see `plan`, as for the next six.
+        residual: `keep` or `depth`.
+        mode: `fan_in`, `fan_out` or `fan_avg` for every layer.
+        distribution: `normal`, `uniform`, `truncated_normal` or `orthogonal`.
+        only: globs of layer names; others are skipped.
+        skip: globs of layer names to leave alone.
+        zeros: `keep` or `reset` weights that are exactly zero.
         seed: the values are a function of (seed, parameter name, shape) alone. None takes a seed from torch's default
             generator, so that `torch.manual_seed` rules.
         force: write although the model looks trained.
@@ -124,7 +133,8 @@ def gain(
 
     Args:
         nonlinearity: torch.nn.functional's name, a registered operation's, or any elementwise function or module.
-        params: its parameters; they may also be given by keyword.
+        params: its parameters.
+        **named: the same by keyword.
 
     Raises:
         ArgumentError: the name is unknown, a parameter is unknown or out of range, or the function has no finite,
@@ -133,7 +143,7 @@ def gain(
     given = {**(params or {}), **named}
     if isinstance(nonlinearity, str):
         spec = REGISTRY.specs.get(nonlinearity)
-        function = spec.function if spec is not None and nonlinearity not in gains.ACTIVATIONS else None
+        function = spec.function if spec is not None and nonlinearity not in ACTIVATIONS else None
         if function is None:
             return gains.gain(nonlinearity, given)
         return gains.gain(nonlinearity, None, lambda z: function(z, **given))

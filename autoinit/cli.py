@@ -194,9 +194,7 @@ def main() -> None:
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 @_loading_options
 @_planning_options
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True
-)
+@click.option("--format", "form", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the report to a file.")
 @_talking_options
 def report(

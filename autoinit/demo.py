@@ -75,9 +75,7 @@ def run(console: Console | None = None) -> None:
     console.print()
     for sentence in _explanations(report):
         console.print(f"- {sentence}")
-    console.print(
-        "\nHow much of the signal's power passes each layer and what it feeds (1 keeps it):\n", style="bold"
-    )
+    console.print("\nHow much of the signal's power passes each layer and what it feeds (1 keeps it):\n", style="bold")
     _print_ratios(console, ratios)
     console.print("\nOn your own model:  autoinit(model)  or  autoinit report model.pt")
 

@@ -13,13 +13,13 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.measuring import is_zero
-from autoinit.pausing import collector_paused
 from autoinit.parameters import holding, named_parameters, unwrap
-from autoinit.plans import Alternative, Distribution, LayerPlan, Mode, OtherParameter, Plan, SlicePlan, Status
+from autoinit.pausing import collector_paused
+from autoinit.plans import Alternative, Distribution, LayerPlan, OtherParameter, Plan, SlicePlan, Status
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
 from autoinit.resolving.residual import branch_counts
 from autoinit.theory.fans import fans
-from autoinit.theory.gains import scheme, std
+from autoinit.theory.gains import Mode, scheme, std
 from autoinit.tracing import Dataflow, trace
 
 if TYPE_CHECKING:
@@ -120,9 +120,7 @@ def plan_dataflow(dataflow: Dataflow, model: Model, settings: Settings) -> Plan:
         method=settings.method,
         residual=settings.residual,
         others=tuple(_others(inner, kinds, layers, parameters)),
-        unsupported=tuple(
-            f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported
-        ),
+        unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
     )
 
@@ -296,4 +294,3 @@ def _kinds(dataflow: Dataflow) -> dict[str, str]:
                 elif slot == "bias":
                     kinds[use.name] = "bias"
     return kinds
-

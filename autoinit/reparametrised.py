@@ -109,9 +109,7 @@ def refresh(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor])
         module, leaf = owner(model, held)
         hook = hook_of(module, leaf)
         with torch.enable_grad():
-            fresh = (
-                hook.compute_weight(module) if isinstance(hook, WeightNorm) else hook.compute_weight(module, False)
-            )
+            fresh = hook.compute_weight(module) if isinstance(hook, WeightNorm) else hook.compute_weight(module, False)
         setattr(module, leaf, fresh)
 
 

@@ -52,9 +52,7 @@ def check_output(path: Path, loaded: Loaded, *, in_place: bool) -> None:
         ArgumentError: says what stands in the way and what to do.
     """
     if path.suffix not in SUFFIXES:
-        raise ArgumentError(
-            f"{path}: weights are written to {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}"
-        )
+        raise ArgumentError(f"{path}: weights are written to {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
     if path.is_dir():
         raise ArgumentError(f"{path} is a directory; name a file in it")
     for read in loaded.files:

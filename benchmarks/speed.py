@@ -205,13 +205,9 @@ def tables(found: Figures) -> list[Table]:
             table.add_row(f"{each['layers']:,}", f"{median:.3f}", f"{1000 * median / each['layers']:.3f}")
         made.append(table)
     if found.get("memory"):
-        table = Table(
-            "model", "process before", "first call", "second call", title="Peak memory above the model's, MB"
-        )
+        table = Table("model", "process before", "first call", "second call", title="Peak memory above the model's, MB")
         for each in found["memory"]:
-            table.add_row(
-                each["name"], *(f"{each[k]:.0f}" for k in ("before_mb", "first_above_mb", "second_above_mb"))
-            )
+            table.add_row(each["name"], *(f"{each[k]:.0f}" for k in ("before_mb", "first_above_mb", "second_above_mb")))
         made.append(table)
     if found["targets"]:
         table = Table("target", "measured", "limit", "", title="Targets")

@@ -397,9 +397,7 @@ def test_preflight_refuses_before_anything_is_written(spoil, fields, error, mess
 
 def test_lazy_layers_are_refused():
     model = nn.Sequential(nn.LazyLinear(5))
-    with pytest.raises(
-        LazyModuleError, match=r"0: 0.weight is lazy and has no shape yet. Run one forward pass first"
-    ):
+    with pytest.raises(LazyModuleError, match=r"0: 0.weight is lazy and has no shape yet. Run one forward pass first"):
         write(plan_of(layer_plan("0.weight", (5, 4))), model, seed=1)
 
 

@@ -319,9 +319,7 @@ def test_demo_shows_the_three_rows_and_the_three_ways():
     assert "\x1b" not in shown
     for name in ("block.conv1", "block.conv2", "head"):
         assert sum(line.strip().startswith((name, f"- {name}")) for line in shown.splitlines()) == 3
-    ratios = [
-        line.split() for line in shown.splitlines() if line.startswith("    ") and line.split()[-1][0].isdigit()
-    ]
+    ratios = [line.split() for line in shown.splitlines() if line.startswith("    ") and line.split()[-1][0].isdigit()]
     for _, default, _, ours in ratios[-3:]:
         assert float(default) < 0.5, "torch's default: at most 1/3 of the power"
         assert 0.8 < float(ours) < 1.2

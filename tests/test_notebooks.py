@@ -19,9 +19,7 @@ def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
 def kinds(notebook: nbformat.NotebookNode) -> set[str]:
     """Types of output, and the media types of those that have data."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    return {output.output_type for output in outputs} | {
-        kind for output in outputs for kind in output.get("data", ())
-    }
+    return {output.output_type for output in outputs} | {kind for output in outputs for kind in output.get("data", ())}
 
 
 def printed(notebook: nbformat.NotebookNode) -> str:

@@ -640,9 +640,7 @@ def test_a_masked_weight():
 
 def test_weight_standardisation():
     layer = (
-        plan(Standardised(3, 4, 3))[""]
-        if "" in plan(Standardised(3, 4, 3))
-        else plan(Standardised(3, 4, 3))["weight"]
+        plan(Standardised(3, 4, 3))[""] if "" in plan(Standardised(3, 4, 3)) else plan(Standardised(3, 4, 3))["weight"]
     )
     assert (layer.nonlinearity, layer.fan_in, layer.axes) == ("relu", 27, "oikk")
     assert "div" in layer.note
@@ -719,9 +717,7 @@ class Stage(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(width, out, 3, stride, 1, bias=False), nn.BatchNorm2d(out)
         self.conv2, self.bn2 = nn.Conv2d(out, out, 3, 1, 1, bias=False), nn.BatchNorm2d(out)
         same = width == out and stride == 1
-        self.short = (
-            None if same else nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
-        )
+        self.short = None if same else nn.Sequential(nn.Conv2d(width, out, 1, stride, bias=False), nn.BatchNorm2d(out))
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))

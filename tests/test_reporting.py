@@ -85,9 +85,7 @@ def small_plan() -> Plan:
                 slices=(part(0, 64), part(64, 128), part(128, 192)),
                 **{**LINEAR, "fan_in": 64.0, "fan_out": 64.0},
             ),
-            layer(
-                "attn.proj", reason="add", status="kept", note="exactly zero before: the author's intent", **LINEAR
-            ),
+            layer("attn.proj", reason="add", status="kept", note="exactly zero before: the author's intent", **LINEAR),
             layer("frozen", reason="output", status="skipped", note="requires_grad is False", **LINEAR),
             layer("odd", reason="unresolved", status="unresolved", note="my_op is not in the table", **LINEAR),
             layer(

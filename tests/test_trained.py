@@ -171,9 +171,7 @@ def test_one_odd_weight_among_fresh_ones_is_weak_evidence():
         (lambda w: w.pow(3) * 60, "kurtosis"),
         (lambda w: w + 0.02 * torch.tensor([1.0, -1.0]).repeat(64)[:, None], "rows have means of their own"),
         (
-            lambda w: (
-                w + 0.02 * torch.tensor([1.0, -1.0]).repeat(64)[:, None] * torch.tensor([1.0, -1.0]).repeat(128)
-            ),
+            lambda w: w + 0.02 * torch.tensor([1.0, -1.0]).repeat(64)[:, None] * torch.tensor([1.0, -1.0]).repeat(128),
             "rows point the same way",
         ),
     ],

@@ -28,19 +28,13 @@ def load_into(model: nn.Module, path: Path, *, trust: bool) -> tuple[tuple[str, 
     state, notes, holds = _state(path, trust)
     own = model.state_dict()
     for wrapper in _WRAPPERS:
-        if (
-            state
-            and all(key.startswith(wrapper) for key in state)
-            and not any(key.startswith(wrapper) for key in own)
-        ):
+        if state and all(key.startswith(wrapper) for key in state) and not any(key.startswith(wrapper) for key in own):
             state = {key.removeprefix(wrapper): value for key, value in state.items()}
             notes = (*notes, f"{path.name}: left off the prefix {wrapper!r} of every key")
     shapes = [
         f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
         for key, value in state.items()
-        if isinstance(own.get(key), torch.Tensor)
-        and isinstance(value, torch.Tensor)
-        and own[key].shape != value.shape
+        if isinstance(own.get(key), torch.Tensor) and isinstance(value, torch.Tensor) and own[key].shape != value.shape
     ]
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
@@ -60,9 +54,7 @@ def _state(path: Path, trust: bool) -> tuple[Mapping[str, Any], tuple[str, ...],
     if kind == "safetensors":
         return _safetensors(path), (), "state dict"
     if kind == "exported":
-        raise LoadError(
-            f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}"
-        )
+        raise LoadError(f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}")
     value = unpickling.read(path, trust=trust)
     notes: tuple[str, ...] = ()
     holds: files.Holding = "state dict"

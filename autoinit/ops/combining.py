@@ -27,7 +27,17 @@ register_op("mul", Role.PRODUCT, names=("mul", "multiply", "__mul__", "__rmul__"
 register_op(
     "div",
     Role.PRODUCT,
-    names=("div", "divide", "true_divide", "truediv", "__truediv__", "__div__", "__itruediv__", "__idiv__", "itruediv"),
+    names=(
+        "div",
+        "divide",
+        "true_divide",
+        "truediv",
+        "__truediv__",
+        "__div__",
+        "__itruediv__",
+        "__idiv__",
+        "itruediv",
+    ),
     signature="input, other, rounding_mode=None",
     acts=Acts.ELEMENTWISE,
     function=torch.div,
@@ -69,5 +79,7 @@ register_op(
 )  # fmt: skip
 register_op("setitem", Role.TRANSPARENT, names=("setitem", "__setitem__"), signature="input, index, value")
 register_op("copy", Role.TRANSPARENT, names="copy", signature="input, src")
-register_op("group", Role.TRANSPARENT, signature="*items", acts=Acts.REARRANGING)  # a tuple or record of tensors is made
+register_op(
+    "group", Role.TRANSPARENT, signature="*items", acts=Acts.REARRANGING
+)  # a tuple or record of tensors is made
 register_op("meshgrid", Role.TRANSPARENT, names=("meshgrid", "cartesian_prod", "broadcast_tensors"))

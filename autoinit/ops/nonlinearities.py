@@ -94,7 +94,9 @@ register_op("clamp_min", Role.NONLINEARITY, names="clamp_min", signature="input,
 register_op("clamp_max", Role.NONLINEARITY, names="clamp_max", signature="input, max=None", function=torch.clamp_max)
 register_op("pow", Role.NONLINEARITY, names=("pow", "float_power", "__pow__"), signature="input, exponent",
             function=torch.pow)  # fmt: skip
-register_op("rpow", Role.NONLINEARITY, names="__rpow__", signature="input, exponent", function=lambda x, exponent: exponent**x)
+register_op(
+    "rpow", Role.NONLINEARITY, names="__rpow__", signature="input, exponent", function=lambda x, exponent: exponent**x
+)
 register_op("reciprocal", Role.NONLINEARITY, names="reciprocal", function=torch.reciprocal)
 register_op(
     "rdiv",

@@ -13,7 +13,7 @@ register_op(
     modules=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     names=("batch_norm", "native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training",
            "cudnn_batch_norm", "_batch_norm_with_update"),
-    signature="input, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5",
+    signature="input, running_mean=None, running_var=None, weight=None, bias=None, training=False, eps=1e-5",
 )  # fmt: skip
 register_op(
     "layer_norm",

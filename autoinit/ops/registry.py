@@ -280,7 +280,7 @@ def register_op(
     role = Role(role)
     if role is Role.NONLINEARITY and function is None:
         raise RegistrationError(
-            f"nonlinearity {name!r} needs function=, called as function(input, **constants): its gain is computed from it"
+            f"nonlinearity {name!r} needs function=, called as function(input, **constants), to compute its gain"
         )
     default = Acts.ELEMENTWISE if role is Role.NONLINEARITY else Acts.MIXING
     spec = OpSpec(

@@ -106,6 +106,8 @@ for _name, _spellings in _REARRANGING.items():
         attributes={"dim": "dim", "sizes": "unflattened_size"} if _name == "unflatten" else {},
     )
 
+register_op("values", Role.TRANSPARENT, names="values", acts=Acts.MIXING)  # of what max, sort and topk return
+
 # The features may part here: the walk looks which of them go on.
 _SPLITTING = {
     "getitem": ("getitem __getitem__ unsafe_getitem", "input, index"),

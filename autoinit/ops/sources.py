@@ -66,7 +66,7 @@ register_op(
 register_op(
     "index",
     Role.SINK,
-    names=("argmax", "argmin", "argsort", "nonzero", "argwhere", "bucketize", "searchsorted", "unique",
+    names=("indices", "argmax", "argmin", "argsort", "nonzero", "argwhere", "bucketize", "searchsorted", "unique",
            "unique_consecutive", "one_hot", "bincount", "histc", "count_nonzero", "any", "all", "histogram"),
     carries=False,
 )  # fmt: skip
@@ -77,8 +77,9 @@ register_op(
            "layout", "is_contiguous", "is_floating_point", "is_complex", "grad", "grad_fn", "itemsize",
            "element_size", "storage_offset", "data_ptr", "get_device", "untyped_storage", "is_nested", "is_sparse",
            "is_quantized", "is_meta", "is_leaf", "_version", "names", "__len__", "len", "sym_size", "sym_numel",
-           "sym_stride", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__", "_local_scalar_dense",
-           "is_mkldnn", "output_nr", "result_type", "promote_types", "can_cast", "is_tensor", "__format__", "__repr__",
+           "sym_stride", "item", "tolist", "numpy", "__bool__", "__float__", "__int__", "__index__",
+           "_local_scalar_dense", "is_mkldnn", "output_nr", "result_type", "promote_types", "can_cast", "is_tensor",
+           "__format__", "__repr__",
            "__str__", "broadcast_shapes", "is_grad_enabled", "is_autocast_enabled", "_is_view", "is_inference",
            "get_default_dtype", "device_of", "backward", "__array__", "nbytes", "is_same_size", "is_pinned",
            "__contains__", "__hash__", "is_conj", "is_neg", "is_signed", "is_shared"),

@@ -21,10 +21,8 @@ def _fixed(axes: str) -> Callable[[Constants, tuple[int, ...]], Layout]:
 
 
 def _stride_area(stride: Any, dims: int) -> int:
-    if isinstance(stride, int):
-        return int(stride**dims)
-    values = [value for value in stride if isinstance(value, int)]
-    return prod(values) ** (dims if len(values) == 1 else 1)
+    values = [stride] if isinstance(stride, int) else [value for value in stride if isinstance(value, int)]
+    return prod(values * dims if len(values) == 1 else values)
 
 
 def _convolution(constants: Constants, shape: tuple[int, ...]) -> Layout:
@@ -267,7 +265,10 @@ def _flat_recurrent(constants: Constants, gates: tuple[str, ...]) -> tuple[Weigh
     return tuple(slots)
 
 
-_FLAT = "input, hx=None, params=None, has_biases=None, num_layers=None, dropout=0.0, train=True, bidirectional=None, batch_first=False"
+_FLAT = (
+    "input, hx=None, params=None, has_biases=None, num_layers=None, dropout=0.0, train=True, bidirectional=None, "
+    "batch_first=False"
+)
 _CELL = "input, hx=None, weight_ih=None, weight_hh=None, bias_ih=None, bias_hh=None"
 for _name, _module, _cell, _gates in (
     ("lstm", nn.LSTM, nn.LSTMCell, _LSTM_GATES),

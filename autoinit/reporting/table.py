@@ -161,9 +161,7 @@ class _Layout:
         planned = "planned" if self.report.after is None else "after"
         std = f"{self._before_title.rjust(self._before_width)} {self.glyphs.arrow} {planned}"
         feeds = (
-            [Column("feeds", least=15 if self.shows_op else 10)]
-            if self.joined
-            else [Column("feeds"), Column("reason")]
+            [Column("feeds", least=15 if self.shows_op else 10)] if self.joined else [Column("feeds"), Column("reason")]
         )
         op = [Column("op", least=7)] if self.shows_op else []
         times = [Column("n", "right", 3)] if self.repeated else []

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from autoinit.resolving.resolution import Ending, Reason
 
+
 def merge(endings: Sequence[Ending]) -> tuple[Ending, tuple[Ending, ...]]:
     """One ending for several, and the alternatives when there are more than one.
 

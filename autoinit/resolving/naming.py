@@ -48,7 +48,9 @@ def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") ->
             return None
         if known is not None:
             params = dict(known.params)
-            return Ending(_TORCH_NAMES.get(known.name, known.name), Reason.ACTIVATION, gain(known.name, params), params, path)
+            return Ending(
+                _TORCH_NAMES.get(known.name, known.name), Reason.ACTIVATION, gain(known.name, params), params, path
+            )
         return Ending(name, Reason.ACTIVATION, gain(name, None, phi), {}, path)
     except ArgumentError as error:
         return unresolved(str(error), path)

@@ -142,7 +142,7 @@ class Regions:
 
         A group with several ways out is as many functions.
         """
-        for group in self._groups(start, self._grown(start, _joins_elementwise)):
+        for group in self._groups(self._grown(start, _joins_elementwise)):
             closed = next(
                 filter(None, (self._closed(start, group[:count], group) for count in range(1, len(group) + 1))), None
             )
@@ -155,7 +155,7 @@ class Regions:
                     needed = self._needed(end, start, {start, *group})
                     yield Region(start, end, tuple(op for op in group if op in needed))
 
-    def _groups(self, start: Op, ops: list[Op]) -> list[list[Op]]:
+    def _groups(self, ops: list[Op]) -> list[list[Op]]:
         """The operations, parted into those that are connected other than through the start."""
         import networkx as nx
 

@@ -15,8 +15,8 @@ _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 def branch_counts(dataflow: Dataflow) -> dict[str, int]:
     """For each weight (by operation name and parameter) that ends a branch: the number of branches in its stream.
 
-    The keys are `operation/parameter`. A sum whose operands both leave weights (a projected shortcut) begins a stream;
-    its longer operand is the branch.
+    The keys are `operation/parameter`. A sum whose operands both leave weights (a projected shortcut) begins a
+    stream; its longer operand is the branch.
     """
     streams = _streams(dataflow)
     lengths = {stream: sum(1 for other in streams.values() if other is stream) for stream in set(streams.values())}

@@ -51,7 +51,8 @@ def _resolved(walker: Walker, op: Op, use: ParamUse) -> _Use:
 
 def _slot(op: Op, use: ParamUse) -> WeightSlot:
     spec = op.call.spec if op.call is not None else None
-    assert spec is not None and spec.weights is not None, f"{op!r} uses a weight but its entry has no weight slots"
+    assert spec is not None
+    assert spec.weights is not None
     return next(named for slot in spec.weights(op.constants) if (named := slot.named(use.slot)) is not None)
 
 

@@ -50,7 +50,11 @@ def slices(walker: Walker, op: Op, use: ParamUse) -> tuple[SliceResolution, ...]
 def _starts(op: Op, use: ParamUse) -> Iterator[tuple[torch.Tensor, int]]:
     """Feature numbers in the shape of the operation's output (likely shapes where it is not known), and their count."""
     spec = op.call.spec if op.call is not None else None
-    slot = next((named for each in spec.weights(op.constants) if (named := each.named(use.slot))), None) if spec and spec.weights else None
+    slot = (
+        next((named for each in spec.weights(op.constants) if (named := each.named(use.slot))), None)
+        if spec and spec.weights
+        else None
+    )
     if slot is None or slot.features is None or use.layout is None:
         return
     sizes = [size for size, letter in zip(use.shape, use.layout.axes, strict=True) if letter == "o"]
@@ -68,7 +72,9 @@ def _starts(op: Op, use: ParamUse) -> Iterator[tuple[torch.Tensor, int]]:
     else:
         return
     for shape in shapes:
-        if prod(shape) > 0 and all(-axis <= len(shape) and shape[axis] == size for axis, size in zip(axes, sizes, strict=True)):
+        if prod(shape) > 0 and all(
+            -axis <= len(shape) and shape[axis] == size for axis, size in zip(axes, sizes, strict=True)
+        ):
             yield _numbers(shape, axes, sizes), prod(sizes)
 
 
@@ -210,7 +216,7 @@ def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, .
     groups = [np.flatnonzero(group_of.reshape(-1) == group) for group in range(len(places))]
     made = []
     for place, rows in sorted(zip(places, groups, strict=True), key=lambda each: int(each[1][0])):
-        endings = [ending for number in np.flatnonzero(place) for ending in pieces[number].endings]
+        endings = [ending for number in np.flatnonzero(place).tolist() for ending in pieces[number].endings]
         ending, alternatives = merge(_distinct(endings) or [Ending("linear", Reason.UNUSED)])
         made.append(SliceResolution(_runs(rows), ending, alternatives))
     return tuple(made)

@@ -79,9 +79,7 @@ class Walker:
                 stack.extend(missing)
                 continue
             self._feeds[here] = self._gathered(steps)
-            self._splits[here] = any(
-                step.splits or (step.to is not None and self._splits[step.to]) for step in steps
-            )
+            self._splits[here] = any(step.splits or (step.to is not None and self._splits[step.to]) for step in steps)
             stack.pop()
 
     def _gathered(self, steps: tuple[Step, ...]) -> Endings:
@@ -195,7 +193,9 @@ class Walker:
                 return None
             return Step(name, to=op, normalised=op.role is Role.NORM, splits=op.role is Role.SPLIT)
         if op.role is Role.UNKNOWN:
-            note = f"{op.op} (called {op.name}) is not in the table of operations: describe it with autoinit.register_op"
+            note = (
+                f"{op.op} (called {op.name}) is not in the table of operations: describe it with autoinit.register_op"
+            )
             return Step(name, ending=unresolved(note, name))
         if op.op in _RANKINGS:
             return Step(name, ending=Ending("linear", Reason.UNUSED, path=name, note=RANKED))
@@ -216,8 +216,8 @@ class Walker:
             before = self._opened(op, self._continued(op))
             if before is not None:
                 return self._scalar(before)
-        before = next((each for each in op.operands.values() if each.signal), op)
-        ending = ending_of(op, Region(before, op, (op,)).function())
+        start = next((each for each in op.operands.values() if each.signal), op)
+        ending = ending_of(op, Region(start, op, (op,)).function())
         return Step((op.name,), to=op) if ending is None else Step((op.name,), ending=ending)
 
     def _continued(self, op: Op) -> Region | None:

@@ -74,9 +74,7 @@ def _require_fit(layout: Layout, shape: Sequence[int]) -> None:
     shape = tuple(shape)
     unknown = sorted(set(layout.axes) - set("oikb"))
     if unknown:
-        raise ArgumentError(
-            f"layout {layout.axes!r} has unknown axes {', '.join(unknown)}; expected letters of 'oikb'"
-        )
+        raise ArgumentError(f"layout {layout.axes!r} has unknown axes {', '.join(unknown)}; expected letters of 'oikb'")
     if len(layout.axes) != len(shape):
         raise ArgumentError(
             f"layout {layout.axes!r} describes {len(layout.axes)} axes, the weight has shape {shape}; "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from autoinit.ops.roles import Role
 from autoinit.theory.layouts import Layout
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from autoinit.ops.registry import OpSpec
 
-    OpGraph = nx.DiGraph["Op"]
+    OpGraph: TypeAlias = nx.DiGraph["Op"]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from autoinit.ops import REGISTRY, OpSpec
 
 
 def expand(graph: torch.fx.Graph, module: nn.Module) -> torch.fx.Graph:
-    """Write out `glu(x, dim)` as `a * sigmoid(b)` with `a, b = chunk(x, 2, dim)`, so that each half has its own walk."""
+    """Write out `glu(x, dim)` as `a * sigmoid(b)`, `a, b = chunk(x, 2, dim)`, so that each half has its own walk."""
     for node in list(graph.nodes):
         spec = _spec(node, module)
         if spec is not None and spec.name == "glu":

@@ -58,7 +58,7 @@ def _meta(meta: Mapping[str, Any]) -> dict[str, Any]:
         file, line, function = lines[-1]
         kept["source"] = SourceLine(file, int(line), function)
     value = meta.get("val")
-    if hasattr(value, "shape") and all(isinstance(size, int) for size in value.shape):
+    if isinstance(value, torch.Tensor) and all(isinstance(size, int) for size in value.shape):
         kept["shape"], kept["dtype"] = tuple(value.shape), value.dtype
     return kept
 

@@ -66,8 +66,8 @@ def given_inputs(example: Any, model: nn.Module) -> Inputs:
     if isinstance(example, (list, tuple)):
         return Inputs(tuple(_filled(value, dtype) for value in example))
     raise ArgumentError(
-        f"example_inputs is a {type(example).__name__}: pass a tensor, a tuple of arguments, a dict of keyword arguments, "
-        f"or a shape such as (1, 3, 224, 224)"
+        f"example_inputs is a {type(example).__name__}: pass a tensor, a tuple of arguments, a dict of keyword "
+        f"arguments, or a shape such as (1, 3, 224, 224)"
     )
 
 
@@ -106,7 +106,7 @@ def _declared(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:
         config = getattr(model, name, None)
         size = config.get("input_size") if isinstance(config, Mapping) else None
         if _is_shape(size):
-            yield Inputs((_tensor((_BATCH, *size), dtype),), origin=f"guessed from {name}")
+            yield Inputs((_tensor((_BATCH, *(size or ())), dtype),), origin=f"guessed from {name}")
     try:
         dummy = getattr(model, "dummy_inputs", None)
     except Exception:  # noqa: BLE001 - a property of the model's own, which may fail in any way

@@ -58,7 +58,7 @@ def _chain(start: Op, end: Op) -> list[Op]:
     def visit(op: Op) -> bool:
         if op not in depends:
             depends[op] = op is start
-            depends[op] = op is start or any([visit(each) for each in op.operands.values()])
+            depends[op] = op is start or any([visit(each) for each in op.operands.values()])  # noqa: C419 - all are to be visited
         return depends[op]
 
     visit(end)
@@ -76,6 +76,8 @@ def _own_layout(
     for axis, size in enumerate(shape):
         index = torch.arange(size, dtype=torch.float32).reshape([-1 if at == axis else 1 for at in range(len(shape))])
         result = _sent(parameter, op, index.expand(shape))
+        if result is None:  # a view that an expanded tensor does not allow
+            result = _sent(parameter, op, index.expand(shape).contiguous())
         if not isinstance(result, torch.Tensor):
             return None, shape
         made = layout_of(tuple(result.shape))
@@ -91,7 +93,11 @@ def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
     if size == 1:
         return layout.axes[0] if layout.axes.startswith("b") else "k"
     for axis, letter in enumerate(layout.axes):
-        if result.shape[axis] > 1 and result.stride(axis) != 0 and bool((result.select(axis, 0) != result.select(axis, 1)).any()):
+        if (
+            result.shape[axis] > 1
+            and result.stride(axis) != 0
+            and bool((result.select(axis, 0) != result.select(axis, 1)).any())
+        ):
             return letter
     return "b"
 
@@ -113,7 +119,7 @@ def _sent(parameter: Op, op: Op, value: torch.Tensor) -> Any:
 def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     """What becomes of index tensors in one operation; None where elements are mixed."""
     held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
-    if op.op == "size" or (op.acts == "rearranging" and held):
+    if op.op == "size" or (op.acts == "rearranging" and any(value is not None for value in operands.values())):
         try:
             return execute(op, operands)
         except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
@@ -131,10 +137,8 @@ def _broadcast(op: Op, operands: dict[Op, Any]) -> tuple[int, ...] | None:
     """The shape of an elementwise operation's output."""
     if op.shape is not None:
         return op.shape
-    shapes = [
-        tuple(value.shape) if isinstance(value, torch.Tensor) else each.shape for each, value in operands.items()
-    ]
+    shapes = [tuple(value.shape) if isinstance(value, torch.Tensor) else each.shape for each, value in operands.items()]
     try:
-        return tuple(torch.broadcast_shapes(*(shape for shape in shapes if shape is not None)))
-    except RuntimeError:
+        return np.broadcast_shapes(*(shape for shape in shapes if shape is not None))
+    except ValueError:
         return None

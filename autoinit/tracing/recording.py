@@ -151,7 +151,7 @@ class Recorder(TorchFunctionMode):
         if view.numel() == base.numel():
             node = self._create("call_method", "reshape", (written, tuple(base.shape)), {})
         else:
-            where = Strided(tuple(view.shape), view.stride(), view.storage_offset())
+            where = Strided(tuple(view.shape), view.stride(), int(view.storage_offset()))
             node = self._create("call_function", operator.setitem, (self._nodes[base], where, written), {})
         self._note(base, node)
 
@@ -182,9 +182,9 @@ class Recorder(TorchFunctionMode):
             self._note(item, self._create("call_function", operator.getitem, (node, key), {}))
 
     def _node(self, tensor: torch.Tensor) -> torch.fx.Node:
-        known = self._nodes.get(tensor)
-        if known is not None:
-            return known  # type: ignore[no-any-return]
+        if tensor in self._nodes:
+            known: torch.fx.Node = self._nodes[tensor]
+            return known
         name = self._names.get(id(tensor))
         if name is None:
             name = f"_tensor{len(self.constants)}"
@@ -210,8 +210,35 @@ class Recorder(TorchFunctionMode):
 
 
 _SILENT = frozenset(
-    "shape dtype device ndim requires_grad grad grad_fn is_leaf layout is_cuda is_meta is_sparse is_nested is_quantized "
-    "itemsize nbytes names _version _base output_nr is_mkldnn is_cpu is_mps is_xpu is_vulkan volatile name".split()
+    [
+        "shape",
+        "dtype",
+        "device",
+        "ndim",
+        "requires_grad",
+        "grad",
+        "grad_fn",
+        "is_leaf",
+        "layout",
+        "is_cuda",
+        "is_meta",
+        "is_sparse",
+        "is_nested",
+        "is_quantized",
+        "itemsize",
+        "nbytes",
+        "names",
+        "_version",
+        "_base",
+        "output_nr",
+        "is_mkldnn",
+        "is_cpu",
+        "is_mps",
+        "is_xpu",
+        "is_vulkan",
+        "volatile",
+        "name",
+    ]
 )
 
 
@@ -226,9 +253,8 @@ def shape_only(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
     if type(module) is nn.Linear:
         fits = x.dim() > 0 and x.shape[-1] == module.in_features and x.dtype == module.weight.dtype
         return x.new_empty((*x.shape[:-1], module.out_features)) if fits else None
-    if type(module) in (nn.BatchNorm2d, nn.GroupNorm):
-        channels = module.num_features if isinstance(module, nn.BatchNorm2d) else module.num_channels
-        return torch.empty_like(x) if x.dim() == 4 and x.shape[1] == channels else None
+    if type(module) is nn.BatchNorm2d:
+        return torch.empty_like(x) if x.dim() == 4 and x.shape[1] == module.num_features else None
     if type(module) is nn.LayerNorm:
         return torch.empty_like(x) if x.shape[-len(module.normalized_shape) :] == module.normalized_shape else None
     if type(module) in _SHAPE_KEEPING:
@@ -236,7 +262,9 @@ def shape_only(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
     return None
 
 
-_SHAPE_KEEPING = frozenset({nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.ReLU6, nn.Dropout})
+_SHAPE_KEEPING = frozenset(
+    {nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.ReLU6, nn.Dropout}
+)
 
 
 def _spelling(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:

@@ -20,7 +20,7 @@ import torch
 import torch.fx
 import torch.nn.modules.module as torch_modules
 from torch import nn
-from torch.nn.parameter import UninitializedTensorMixin
+from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from autoinit.errors import LazyModuleError, TraceError
@@ -108,7 +108,7 @@ def _refuse(modules: list[nn.Module]) -> None:
         f"{type(module).__name__}.{name}"
         for module in modules
         for name, parameter in itertools.chain(module._parameters.items(), module._buffers.items())
-        if isinstance(parameter, UninitializedTensorMixin)
+        if isinstance(parameter, (UninitializedParameter, UninitializedBuffer))
     ]
     if lazy:
         raise LazyModuleError(

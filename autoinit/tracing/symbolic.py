@@ -30,7 +30,7 @@ class SymbolicTracer(torch.fx.Tracer):
         self._error: Exception | None = None
         self._names = {id(parameter): name for name, parameter in module.named_parameters()}
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - fx's signature
         """Leaves are what the table knows."""
         return REGISTRY.of_module(m) is not None
 
@@ -48,7 +48,7 @@ class SymbolicTracer(torch.fx.Tracer):
         finally:
             self.stack.pop()
 
-    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:  # noqa: ARG002 - too
         """Parameters become proxies; found by identity, where fx searches the whole model each time."""
         name = self._names.get(id(attr_val)) if isinstance(attr_val, nn.Parameter) else None
         if name is None:
@@ -72,7 +72,6 @@ class SymbolicTracer(torch.fx.Tracer):
         if kind == "get_attr" and isinstance(constant := self.root.__dict__.get(str(args[0])), torch.Tensor):
             node.meta["constant"] = constant
         return node
-
 
 
 def _is_open(kind: str, target: Any, operands: Any, root: nn.Module) -> bool:

@@ -36,7 +36,7 @@ _TIERS = ("symbolic", "recorded", "exported")
 _MOST_REAL_RUNS = 3  # of guessed inputs, since each is a whole forward
 
 
-class _Failed(Exception):
+class _FailedError(Exception):
     """One tier's failure, for the TraceError that names them all."""
 
     def __init__(self, what: str, error: BaseException, module: str = "") -> None:
@@ -66,7 +66,8 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tie
         raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(_TIERS)}, or None for the best that works")
     if is_exported(model):
         graph, holder = read_exported(model)  # type: ignore[arg-type]
-        return build(expand(graph, holder), holder, "exported", values=model.state_dict)  # type: ignore[union-attr]
+        values: dict[str, torch.Tensor] = dict(model.state_dict)  # type: ignore[arg-type]
+        return build(expand(graph, holder), holder, "exported", values=values)
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram")
     model = unwrapped(model)
@@ -81,14 +82,12 @@ def _trace_module(model: nn.Module, example_inputs: Any, tier: Tier | None) -> D
     for attempt in _attempts(model, inputs, tier):
         try:
             return attempt()
-        except _Failed as failure:
+        except _FailedError as failure:
             failures.append(str(failure))
     raise TraceError(_explained(model, failures, guessed=inputs is None))
 
 
-def _attempts(
-    model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None
-) -> Iterator[Callable[[], Dataflow]]:
+def _attempts(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None) -> Iterator[Callable[[], Dataflow]]:
     """What to try, best first. Evaluation mode follows where training mode fails.
 
     A symbolic trace that leaves something open, since it knows no shapes, stands back until a recording has failed.
@@ -128,21 +127,30 @@ def _symbolic(model: nn.Module, training: bool, *, strict: bool) -> Dataflow:
         with no_global_hooks():
             graph = tracer.trace(shadow.module)
     except Exception as error:
-        raise _Failed(f"symbolic{_mode(training)}", error, tracer.failed) from error
-    return build(expand(graph, shadow.module), shadow.module, "symbolic", _notes(shadow.notes, training), values=_values(model))
+        raise _FailedError(f"symbolic{_mode(training)}", error, tracer.failed) from error
+    return build(
+        expand(graph, shadow.module), shadow.module, "symbolic", _notes(shadow.notes, training), values=_values(model)
+    )
 
 
 def _recorded(model: nn.Module, inputs: list[Inputs] | None, device: str, training: bool) -> Dataflow:
-    failure: _Failed | None = None
     guesses = inputs if inputs is not None else guessed_inputs(model)
-    for guess in itertools.islice(guesses, None if device == "meta" else _MOST_REAL_RUNS):
+    runs = (
+        partial(_record, model, guess, device, training)
+        for guess in itertools.islice(guesses, None if device == "meta" else _MOST_REAL_RUNS)
+    )
+    return _first(runs, "recorded")
+
+
+def _first(runs: Iterator[Callable[[], Dataflow]], tier: str) -> Dataflow:
+    """The result of the first run that succeeds; the first one's failure if none does."""
+    failures: list[_FailedError] = []
+    for run in runs:
         try:
-            return _record(model, guess, device, training)
-        except _Failed as error:
-            failure = failure or error
-    if failure is None:
-        raise _Failed("recorded", ValueError("no example input could be guessed"))
-    raise failure
+            return run()
+        except _FailedError as failure:
+            failures.append(failure)
+    raise failures[0] if failures else _FailedError(tier, ValueError("no example input could be guessed"))
 
 
 def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Dataflow:
@@ -157,9 +165,10 @@ def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Da
     except LazyModuleError:
         raise
     except Exception as error:
-        raise _Failed(what, error, recorder.failed) from error
-    notes = (*shadow.notes, f"input {_shapes(inputs)} {inputs.origin}") if inputs.origin != "given" else shadow.notes
-    return build(expand(graph, shadow.module), shadow.module, "recorded", _notes(notes, training), values=_values(model))
+        raise _FailedError(what, error, recorder.failed) from error
+    origin = () if inputs.origin == "given" else (f"input {_shapes(inputs)} {inputs.origin}",)
+    notes = _notes((*shadow.notes, *origin), training)
+    return build(expand(graph, shadow.module), shadow.module, "recorded", notes, values=_values(model))
 
 
 @contextmanager
@@ -185,26 +194,24 @@ def _uncompiled(device: str) -> Iterator[None]:
 
 
 def _export(model: nn.Module, inputs: list[Inputs] | None) -> Dataflow:
-    failure: _Failed | None = None
-    for guess in inputs if inputs is not None else guessed_inputs(model):
-        shadow = make_shadow(model, "cpu")
-        args, kwargs = guess.on("cpu")
-        try:
-            program = torch.export.export(shadow.module, args, kwargs)
-        except Exception as error:
-            failure = failure or _Failed("exported", error)
-            failure.__cause__ = error
-            continue
-        graph, holder = read_exported(program)
-        return build(expand(graph, holder), holder, "exported", _notes(shadow.notes, True), values=_values(model))
-    raise failure or _Failed("exported", ValueError("no example input could be guessed"))
+    guesses = inputs if inputs is not None else guessed_inputs(model)
+    return _first((partial(_export_with, model, guess) for guess in guesses), "exported")
+
+
+def _export_with(model: nn.Module, inputs: Inputs) -> Dataflow:
+    shadow = make_shadow(model, "cpu")
+    args, kwargs = inputs.on("cpu")
+    try:
+        program = torch.export.export(shadow.module, args, kwargs)
+    except Exception as error:
+        raise _FailedError("exported", error) from error
+    graph, holder = read_exported(program)
+    return build(expand(graph, holder), holder, "exported", _notes(shadow.notes, True), values=_values(model))
 
 
 def _values(model: nn.Module) -> dict[str, torch.Tensor]:
     """Parameters and buffers by the user's names."""
-    named = itertools.chain(
-        model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)
-    )
+    named = itertools.chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
     return {user_name(name, model): tensor for name, tensor in named}
 
 
@@ -223,6 +230,7 @@ def _notes(notes: tuple[str, ...], training: bool) -> tuple[str, ...]:
 
 
 def _shapes(inputs: Inputs) -> str:
-    values = [*inputs.args, *inputs.kwargs.values()]
-    shapes = [str(tuple(value.shape)) if isinstance(value, torch.Tensor) else type(value).__name__ for value in values]
-    return ", ".join(shapes)
+    values = (*inputs.args, *inputs.kwargs.values())
+    return ", ".join(
+        str(tuple(each.shape)) if isinstance(each, torch.Tensor) else type(each).__name__ for each in values
+    )

@@ -74,16 +74,12 @@ class Block(nn.Module):
 class GPT2(nn.Module):
     """Token and position embeddings, blocks, final norm, a head that gives logits."""
 
-    def __init__(
-        self, attention: type[nn.Module], gelu: type[nn.Module], width: int = 16, positions: int = 64
-    ) -> None:
+    def __init__(self, attention: type[nn.Module], gelu: type[nn.Module], width: int = 16, positions: int = 64) -> None:
         super().__init__()
         self.wte = nn.Embedding(50, width)
         self.wpe = nn.Embedding(positions, width)
         arguments = {"approximate": "tanh"} if gelu is nn.GELU else {}
-        self.blocks = nn.ModuleList(
-            [Block(attention(width, 2, positions), gelu(**arguments), width) for _ in range(2)]
-        )
+        self.blocks = nn.ModuleList([Block(attention(width, 2, positions), gelu(**arguments), width) for _ in range(2)])
         self.ln_f = nn.LayerNorm(width)
         self.lm_head = nn.Linear(width, 50, bias=False)
 

@@ -121,9 +121,7 @@ def gpt2_case(name: str, attention: type[nn.Module], gelu: type[nn.Module]) -> C
 
 def llama_case(name: str, qk_norm: bool) -> Case:
     build, table = partial(llama.LLaMA, qk_norm=qk_norm), partial(llama_table, qk_norm)
-    return Case(
-        name, build, partial(tokens, 6), table, ("tok_embeddings.weight",), symbolic=True, exported=not qk_norm
-    )
+    return Case(name, build, partial(tokens, 6), table, ("tok_embeddings.weight",), symbolic=True, exported=not qk_norm)
 
 
 def moe_case(name: str, spelling: str, hidden: Row) -> Case:
