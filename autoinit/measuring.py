@@ -10,7 +10,7 @@ import torch
 
 from autoinit import flat
 
-BLOCK = 1 << 17
+BLOCK = 1 << 18
 """Elements that are measured at once: few enough that each pass after the first reads the cache."""
 TRANSFER = 1 << 20
 """Elements that are brought from another device at once."""
@@ -110,8 +110,8 @@ def is_zero(tensor: torch.Tensor) -> bool:
 
 
 def _block_moments(block: flat.Floats) -> Moments:
-    with np.errstate(invalid="ignore"):
-        minimum, maximum = float(block.min()), float(block.max())
+    ends = torch.from_numpy(block).aminmax()
+    minimum, maximum = ends.min.item(), ends.max.item()
     if not (math.isfinite(minimum) and math.isfinite(maximum)):
         finite = block[np.isfinite(block)]
         rest = _block_moments(finite) if finite.size else Moments()

@@ -29,9 +29,9 @@ from autoinit.plans import Distribution, SlicePlan
 Array = npt.NDArray[np.float32]
 Rows = tuple[tuple[int, int], ...]
 
-CHUNK = 1 << 18
+CHUNK = 1 << 19
 """Elements that share one random stream. A weight's values depend on it."""
-BLOCK = 1 << 16
+BLOCK = 1 << 18
 """Elements that are drawn at once, so that the temporaries stay in the cache. Values depend on it too."""
 
 CUT = 2.0
@@ -211,7 +211,7 @@ def _scale(block: Array, draw: Draw, start: int) -> None:
 def _normal(stream: np.random.Generator, out: Array) -> None:
     """N(0, 1) by the transform of Box & Muller (1958): radius from 31 bits, angle from 32."""
     half = (out.size + 1) // 2
-    bits = stream.integers(0, 2**64 - 1, size=half, dtype=np.uint64, endpoint=True).view(np.int32)
+    bits = stream.bit_generator.random_raw(half).view(np.int32)
     radius = (bits[:half] & np.int32(2**31 - 1)).astype(np.float32)
     radius += np.float32(0.5)
     radius *= np.float32(2.0**-31)
@@ -231,7 +231,7 @@ def _normal(stream: np.random.Generator, out: Array) -> None:
 def _uniform(stream: np.random.Generator, out: Array) -> None:
     """Uniform of unit std: the 2**24 midpoints between -sqrt(3) and sqrt(3)."""
     half = (out.size + 1) // 2
-    bits = stream.integers(0, 2**64 - 1, size=half, dtype=np.uint64, endpoint=True).view(np.int32)[: out.size]
+    bits = stream.bit_generator.random_raw(half).view(np.int32)[: out.size]
     np.right_shift(bits, 8, out=bits)
     np.copyto(out, bits, casting="unsafe")
     out += np.float32(0.5)
