@@ -113,8 +113,8 @@ def small_report(written: bool = False) -> Report:
 
 
 GOLDEN_80 = """\
-autoinit  Net: 11.7 M parameters, symbolic tracing, method nonlinearity, normal
-distribution
+autoinit  Net: 11.7 M parameters, symbolic tracing, method nonlinearity,
+normal distribution
 
 layer          op      feeds              scheme      fan    std -> planned
 ---------------------------------------------------------------------------

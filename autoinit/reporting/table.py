@@ -60,6 +60,9 @@ def render(report: Report, width: int, *, full: bool = False, glyphs: Glyphs = P
     yield from _footer(report, width)
 
 
+_JOINT = "\0"
+
+
 def _header(report: Report, width: int) -> Iterator[Text]:
     plan = report.plan
     facts = [f"{wording.count(plan.parameters)} parameters", f"{plan.tier} tracing", f"method {plan.method}"]
@@ -71,8 +74,9 @@ def _header(report: Report, width: int) -> Iterator[Text]:
     if report.seed is not None:
         facts.append(f"seed {report.seed}")
     title = f"autoinit  {plan.model}"
-    for index, line in enumerate(wrap(f"{title}: {', '.join(facts)}", width)):
-        text = Text(line)
+    whole = (fact.replace(" ", _JOINT) for fact in facts)  # lines break between facts only
+    for index, line in enumerate(wrap(f"{title}: {', '.join(whole)}", width)):
+        text = Text(line.replace(_JOINT, " "))
         if index == 0:
             text.stylize("bold", 0, len(title))
         yield text
@@ -163,7 +167,7 @@ class _Layout:
         feeds = (
             [Column("feeds", least=15 if self.shows_op else 10)] if self.joined else [Column("feeds"), Column("reason")]
         )
-        op = [Column("op", least=7)] if self.shows_op else []
+        op = [Column("op", least=9)] if self.shows_op else []
         times = [Column("n", "right", 3)] if self.repeated else []
         return [
             Column("layer", least=14 if self.shows_op else 10),
@@ -187,7 +191,7 @@ class _Layout:
         return [
             Cell("  " * entry.depth + row.name, status),
             *times,
-            *([Cell(row.op, quiet)] if self.shows_op else []),
+            *([Cell(wording.operation(row.op), quiet)] if self.shows_op else []),
             *words,
             Cell(row.scheme, status),
             Cell(row.fan, status),

@@ -82,3 +82,8 @@ def rows(runs: tuple[tuple[int, int], ...]) -> str:
 
 def _integral(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:.4g}"
+
+
+def operation(op: str) -> str:
+    """An operation's name, short enough for a column."""
+    return {"multi_head_attention": "attention"}.get(op, op)
