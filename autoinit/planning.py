@@ -148,7 +148,7 @@ def _layer(
     """One weight's plan."""
     held = holding(model, resolution.param)
     branches = max((counts.get(f"{use}/{resolution.param}", 1) for use in resolution.uses), default=1)
-    factor = 1 / math.sqrt(branches)
+    factor = 1 / math.sqrt(branches) / (resolution.factor or 1.0)
     parts = tuple(_slice(resolution, part, settings, factor) for part in resolution.slices)
     whole = _slice(resolution, SliceResolution((), resolution.ending), settings, factor)
     made = LayerPlan(
@@ -182,11 +182,20 @@ def _layer(
     if branches > 1:
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
     if transform := [each for each in resolution.transform if each not in _QUIET]:
-        notes.append(f"reaches {resolution.op} through {', '.join(transform)}")
+        notes.append(f"reaches {resolution.op} through {', '.join(transform)}{_scaling(resolution.factor)}")
     if resolution.param in tables:
         notes.append("tied to an embedding, whose table it is too")
     told = "; ".join(filter(None, notes))
     return replace(made, status=status, note=told) if told or status != made.status else made
+
+
+def _scaling(factor: float | None) -> str:
+    """What the operations between parameter and use do to the scale."""
+    if factor is None:
+        return ", whose effect on its scale is unknown"
+    if factor == 0:
+        return ", which normalises its scale away"
+    return "" if factor == 1 else f", which multiplies its std by {factor:.3g}: planned is std / {factor:.3g}"
 
 
 _QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "weight_norm", "getitem", "select"})

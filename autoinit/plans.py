@@ -59,7 +59,8 @@ class LayerPlan:
     name: the layer's name: the weight's, less a trailing `.weight`. param: the weight's name in
     `named_parameters()`. shape: the weight's. axes: one letter for each of its dimensions (see `Layout`).
     op: the operation that uses it. nonlinearity, params: what it feeds. reason, path, alternatives: the evidence.
-    scheme, mode, gain, fan_in, fan_out: where std comes from. std: of the effective weight, every element.
+    scheme, mode, gain, fan_in, fan_out: where std comes from. std: of the
+    parameter's elements, so that the weight in use has the scale that follows from gain and fans.
     slices: one plan for each part of the output features that is treated on its own; then `std` is the root mean
     square over the whole weight and gain and fans are those of the first slice.
     status: `planned` (will be written), `kept` (the author's intent), `skipped` (the caller's), `unresolved`.

@@ -1,4 +1,4 @@
-"""The benchmark runs, and its JSON has what its tables show. No figure is asserted: that is for a quiet machine."""
+"""The benchmarks run, and their JSON has what their tables show. No time is asserted: that is for a quiet machine."""
 
 from __future__ import annotations
 
@@ -71,3 +71,57 @@ def test_refuses_numbers_that_mean_nothing() -> None:
     done = speed("--repeats", "0")
     assert done.returncode == 2
     assert "--repeats" in done.stderr
+
+
+def coverage(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT.parent / "coverage.py"), "--library", "torchvision", *arguments]
+    wide = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=wide)
+
+
+def test_coverage_of_a_slice_resumes_and_adds_up(tmp_path: Path) -> None:
+    written, lines = tmp_path / "coverage.json", tmp_path / "coverage.jsonl"
+    # Of the six, --offset 1 --every 2 leaves resnet18; resnet50, which is done; and vgg11, in which the process died.
+    names = ("alexnet", "resnet18", "resnet34", "resnet50", "squeezenet1_0", "vgg11")
+    known = {
+        "library": "torchvision",
+        "name": "resnet50",
+        "state": "not constructible",
+        "cause": "told",
+        "kind": "library",
+    }
+    started = json.dumps({"library": "torchvision", "name": "vgg11", "state": "started"})
+    lines.write_text(f'{json.dumps(known)}\n{started}\n{started}\n{{"library": "torchvi')
+    done = coverage("--models", *names, "--offset", "1", "--every", "2", "--json", str(written), "--resume", str(lines))
+    assert done.returncode == 0, done.stderr
+    assert "not constructible torchvision resnet50: told" in done.stdout
+    assert "the process died 2 times while planning it" in done.stdout
+
+    found = json.loads(written.read_text())
+    resnet18, resnet50, vgg11 = found["models"]
+    assert resnet50 == known
+    assert (vgg11["name"], vgg11["state"]) == ("vgg11", "failed")
+    # He et al. 2015, table 1: a stem, eight blocks of two convolutions, three projections and a classifier.
+    assert resnet18["layers"] == resnet18["matrices"] == resnet18["matrices_in_layers"] == 1 + 8 * 2 + 3 + 1
+    assert resnet18["tier"] == "symbolic"
+    assert (resnet18["lost"], resnet18["twice"], resnet18["unsupported"], resnet18["unresolved"]) == ([], [], [], {})
+
+    (total,) = found["libraries"]
+    assert (total["models"], total["not_constructible"], total["failed"], total["tiers"]) == (3, 1, 1, {"symbolic": 1})
+    assert (total["matrices"], total["lost"], total["worst"]) == (21, 0, "resnet18")
+    assert found["complete"]
+    added = [json.loads(line) for line in lines.read_text().splitlines()[4:]]
+    assert [(each["name"], each["state"]) for each in added] == [
+        ("resnet18", "started"),
+        ("resnet18", "planned"),
+        ("vgg11", "failed"),
+    ]
+
+
+def test_coverage_ends_a_model_that_takes_too_long(tmp_path: Path) -> None:
+    written = tmp_path / "coverage.json"
+    done = coverage("--models", "resnet18", "--limit", "0.0001", "--json", str(written))
+    assert done.returncode == 0, done.stderr
+    (only,) = json.loads(written.read_text())["models"]
+    assert only["kind"] == "timeout"
+    assert "took longer than 0.0001 s" in only["cause"]

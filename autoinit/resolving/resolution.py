@@ -73,6 +73,7 @@ class Resolution:
     biases: names of the parameters that enter the same operations as bias.
     uses: names of the operations that use it. source: the line of the first use.
     transform: operations between the parameter and the operation (`transpose`, `weight_norm`, ...).
+    factor: by how much these multiply the parameter's std; 0 if they normalise it away, None if neither.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Resolution:
     uses: tuple[str, ...] = ()
     source: SourceLine | None = None
     transform: tuple[str, ...] = ()
+    factor: float | None = 1.0
 
     @property
     def nonlinearity(self) -> str:

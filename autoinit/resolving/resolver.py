@@ -101,6 +101,7 @@ def _combined(name: str, uses: Sequence[_Use]) -> Resolution:
         uses=tuple(each.op.name for each in uses),
         source=first.op.source,
         transform=first.use.transform,
+        factor=first.use.factor,
     )
 
 

@@ -40,6 +40,7 @@ class ParamUse:
     shape: the parameter's shape.
     layout: what its axes mean to the operation; None where it is not a weight.
     transform: canonical names of the operations between the parameter and this operand, first to last.
+    factor: by how much these multiply its std; 0 if they normalise it away, None if neither.
     """
 
     slot: str
@@ -47,6 +48,7 @@ class ParamUse:
     shape: tuple[int, ...]
     layout: Layout | None = None
     transform: tuple[str, ...] = ()
+    factor: float | None = 1.0
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from autoinit.ops import Role
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Op, ParamUse
 from autoinit.tracing.executing import execute
+from autoinit.tracing.scaling import scale_factor
 
 _NEUTRAL = frozenset({"cast", "identity", "dropout"})
 
@@ -32,7 +33,7 @@ def operand_layout(op: Op, layout_of: Callable[[tuple[int, ...]], Layout]) -> It
         transform = tuple(each.op for each in chain if each.op not in _NEUTRAL)
         parted = any(each.role is Role.SPLIT or each.op == "gather" for each in chain)
         layout, shape = _own_layout(parameter, op, use.shape, layout_of, parted)
-        yield ParamUse("", use.name, shape, layout, transform)
+        yield ParamUse("", use.name, shape, layout, transform, scale_factor(parameter, op, chain))
 
 
 def _parameters(op: Op) -> list[Op]:

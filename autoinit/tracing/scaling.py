@@ -1,0 +1,67 @@
+"""What happens to a weight's scale between the parameter and the operation that uses it.
+
+`F.linear(x, self.weight * self.scale)` multiplies it, weight standardisation takes it away. The operations are run on a
+random parameter, at one scale and at twice that; other parameters and buffers stand at their mean.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from autoinit.tracing.dataflow import Op
+from autoinit.tracing.executing import execute
+
+_MOST_ELEMENTS = 1 << 22
+_KEEPING = frozenset({"rearranging"})
+
+
+def scale_factor(parameter: Op, end: Op, chain: list[Op]) -> float | None:
+    """The factor by which the operations of `chain` multiply the parameter's std on the way to `end`.
+
+    1 where they only move elements; 0 where the scale is normalised away; None where it is neither kept nor a
+    multiple, or cannot be told (more than four million elements, an operation that cannot be run again).
+    """
+    if all(op.acts in _KEEPING or op.op in ("cast", "identity", "dropout") for op in chain):
+        return 1.0
+    shape = parameter.shape or ()
+    if torch.Size(shape).numel() > _MOST_ELEMENTS:
+        return None
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    once, twice = _std_at(parameter, end, weight), _std_at(parameter, end, 2 * weight)
+    if once is None or twice is None or once == 0:
+        return None
+    if abs(twice - once) < 1e-3 * once:
+        return 0.0
+    factor = once / float(weight.std())
+    return _tidy(factor) if abs(twice - 2 * once) < 1e-3 * once else None
+
+
+def _tidy(factor: float) -> float:
+    """1 where sampling cannot tell it from 1 (a mask of ones, a LoRA that adds nothing)."""
+    return 1.0 if abs(factor - 1) < 1e-5 else factor
+
+
+def _std_at(parameter: Op, end: Op, weight: torch.Tensor) -> float | None:
+    values: dict[Op, Any] = {parameter: weight}
+    try:
+        result = _value(end, values)
+    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+        return None  # an operation that cannot be run outside the model
+    if not isinstance(result, torch.Tensor) or not result.is_floating_point() or result.numel() < 2:
+        return None
+    std = float(result.std())
+    return std if torch.isfinite(result).all() else None
+
+
+def _value(op: Op, values: dict[Op, Any]) -> Any:
+    if op in values:
+        return values[op]
+    if op.op in ("parameter", "buffer"):
+        values[op] = torch.full(op.shape or (), float(op.constants.get("value", 1.0)))
+    else:
+        for each in op.operands.values():
+            _value(each, values)
+        values[op] = execute(op, values)
+    return values[op]

@@ -1,0 +1,99 @@
+"""The architectures of three libraries, by name, and how to construct each without weights."""
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+import _torchvision
+import torch
+from _models import without_filling
+from torch import nn
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+Library = dict[str, Callable[..., Any]]
+
+
+class NotConstructibleError(Exception):
+    """The library itself cannot make the architecture from its defaults."""
+
+
+def names(library: str) -> list[str]:
+    """Every architecture of a library, sorted."""
+    found: list[str] = sorted(_LIBRARIES[library]["names"]())
+    return found
+
+
+def construct(library: str, name: str) -> tuple[nn.Module, str]:
+    """An architecture on the meta device, and the device that it was made on.
+
+    Some cannot be made on meta, since their constructors read numbers out of tensors: these are made on the CPU, their
+    weights left as they are in memory, and moved.
+
+    Raises:
+        NotConstructibleError: the library cannot make it at all.
+    """
+    prepared = _LIBRARIES[library]["prepare"](name)
+    try:
+        with torch.device("meta"):
+            return prepared(), "meta"
+    except Exception:  # noqa: BLE001 - what a constructor may raise on meta is not known
+        try:
+            with without_filling():
+                return prepared().to("meta"), "cpu"
+        except Exception as error:
+            text = " ".join(str(error).split())
+            raise NotConstructibleError(f"{type(error).__name__}: {text}") from error
+
+
+def _timm_names() -> list[str]:
+    import timm
+
+    return timm.list_models()
+
+
+def _timm(name: str) -> Callable[[], nn.Module]:
+    import timm
+
+    return lambda: timm.create_model(name, pretrained=False)
+
+
+def _torchvision_names() -> list[str]:
+    assert _torchvision.torchvision_ops
+    import torchvision
+
+    return torchvision.models.list_models()
+
+
+def _torchvision_model(name: str) -> Callable[[], nn.Module]:
+    import inspect
+
+    import torchvision
+
+    taken = inspect.signature(torchvision.models.get_model_builder(name)).parameters
+    # Weights of the backbone would be downloaded; these two warn unless told whether to initialise.
+    options: dict[str, Any] = {"weights_backbone": None} if "weights_backbone" in taken else {}
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = False
+    return lambda: torchvision.models.get_model(name, weights=None, **options)
+
+
+def _transformers_names() -> list[str]:
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return list(CONFIG_MAPPING.keys())
+
+
+def _transformers(name: str) -> Callable[[], nn.Module]:
+    from transformers import AutoModel
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    return lambda: AutoModel.from_config(CONFIG_MAPPING[name]())
+
+
+_LIBRARIES: dict[str, Library] = {
+    "timm": {"names": _timm_names, "prepare": _timm},
+    "torchvision": {"names": _torchvision_names, "prepare": _torchvision_model},
+    "transformers": {"names": _transformers_names, "prepare": _transformers},
+}
+LIBRARIES = tuple(_LIBRARIES)

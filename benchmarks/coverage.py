@@ -1,0 +1,330 @@
+"""How much of timm, torchvision and transformers autoinit plans, without weights and without example inputs.
+
+    python benchmarks/coverage.py
+    python benchmarks/coverage.py --every 20 --resume coverage.jsonl --json coverage.json
+    python benchmarks/coverage.py --library timm --models 'swin*' 'nfnet_f0'
+
+Every parameter of two or more dimensions must be found again in the plan: as a layer's weight, as its bias, or among
+`others` with its kind; `lost` counts the rest. An unresolved layer is one whose nonlinearity was not found. A model
+that its library cannot construct from defaults is counted apart, and is no failure.
+
+A run that was stopped goes on with the same --resume FILE, which has a line for each model that is done: delete it
+after changing anything. A model during which the process itself died is tried once more, then given up.
+"""
+
+import argparse
+import gc
+import json
+import platform
+import resource
+import signal
+import statistics
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from _libraries import LIBRARIES, NotConstructibleError, construct, names
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from rich.table import Table
+from torch import nn
+
+from autoinit import Plan, plan
+from autoinit.errors import AutoinitError
+
+Record = dict[str, Any]
+Key = tuple[str, str]
+
+TRIES = 2
+"""How often a model may end the process before it is given up."""
+PERIOD = 2.0
+"""Seconds from an alarm that went unheard, as one inside a destructor does, to the next."""
+
+
+class TimeUpError(BaseException):
+    """Raised by the alarm. Not an Exception: no tier may take it for its own failure and try another."""
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Ends the block by TimeUpError after so long."""
+
+    def ring(_signal: int, _frame: FrameType | None) -> None:
+        raise TimeUpError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, PERIOD)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def cover(library: str, name: str, limit: float) -> Record:
+    """One model, planned; or why not."""
+    record: Record = {"library": library, "name": name}
+    start = time.perf_counter()
+    doing = "constructing"
+    try:
+        with limited(limit):
+            model, record["made_on"] = construct(library, name)
+            record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
+            doing, start = "planning", time.perf_counter()
+            made = plan(model)
+            record["seconds"] = time.perf_counter() - start
+        return {**record, "state": "planned", **described(made, model)}
+    except TimeUpError:
+        state = "failed" if doing == "planning" else "not constructible"
+        return {**record, "state": state, "cause": f"{doing} took longer than {limit:g} s", "kind": "timeout"}
+    except NotConstructibleError as error:
+        return {**record, "state": "not constructible", "cause": str(error), "kind": "library"}
+    except AutoinitError as error:
+        record["seconds"] = time.perf_counter() - start
+        return {**record, "state": "failed", "cause": str(error), "kind": type(error).__name__}
+    except Exception as error:  # noqa: BLE001 - a fault of autoinit, listed like any other failure
+        record["seconds"] = time.perf_counter() - start
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        cause = f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}: {error}"
+        return {**record, "state": "failed", "cause": cause, "kind": "fault"}
+
+
+def described(made: Plan, model: nn.Module) -> Record:
+    """What the plan holds, and which parameters of two or more dimensions it does not."""
+    large = {name for name, parameter in model.named_parameters() if parameter.dim() >= 2}
+    weights = [layer.param for layer in made.layers]
+    biases = [bias for layer in made.layers for bias in layer.biases]
+    others = {other.name: other.kind for other in made.others}
+    return {
+        "tier": made.tier,
+        "notes": list(made.notes),
+        "layers": len(made.layers),
+        "status": dict(Counter(layer.status for layer in made.layers)),
+        "unresolved": {layer.name: layer.note for layer in made.layers if layer.status == "unresolved"},
+        "unsupported": list(made.unsupported),
+        "matrices": len(large),
+        "matrices_in_layers": len(large & {*weights, *biases}),
+        "matrices_in_others": dict(Counter(kind for name, kind in others.items() if name in large)),
+        "open": {name: kind for name, kind in others.items() if name in large and kind in _OPEN},
+        "lost": sorted(large - {*weights, *biases, *others}),
+        "twice": sorted({name for name, count in Counter(weights).items() if count > 1} | ({*weights} & {*others})),
+    }
+
+
+_OPEN = ("uncalled", "weight", "other")
+"""Kinds of other parameters that may be weights not found."""
+
+
+def run(options: argparse.Namespace) -> tuple[list[Record], bool]:
+    """The records of all models that were asked for, and whether it was stopped on the way."""
+    chosen = [(library, name) for library in options.library for name in sliced(names(library), options)]
+    done, tries = resumed(options.resume)
+    records = []
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("planning", total=len(chosen))
+        for key in chosen:
+            progress.update(task, description=f"{key[0]} {key[1]}"[:48].ljust(48))
+            try:
+                records.append(done[key] if key in done else attempted(key, tries.get(key, 0), options))
+            except KeyboardInterrupt:
+                return records, True
+            progress.advance(task)
+    return records, False
+
+
+def attempted(key: Key, tries: int, options: argparse.Namespace) -> Record:
+    """One model, with its lines in the resume file before and after."""
+    library, name = key
+    if tries >= TRIES:
+        record = {"library": library, "name": name, "state": "failed", "kind": "fault"}
+        record["cause"] = f"the process died {tries} times while planning it"
+    else:
+        append(options.resume, {"library": library, "name": name, "state": "started"})
+        record = cover(library, name, options.limit)
+        gc.collect()
+    append(options.resume, record)
+    return record
+
+
+def append(file: Path | None, record: Record) -> None:
+    """A line more, on disk before the next model begins."""
+    if file is not None:
+        with file.open("a") as lines:
+            lines.write(json.dumps(record) + "\n")
+
+
+def resumed(file: Path | None) -> tuple[dict[Key, Record], Counter[Key]]:
+    """Models that are done, and how often each other one was started."""
+    done: dict[Key, Record] = {}
+    tries: Counter[Key] = Counter()
+    text = file.read_text() if file is not None and file.exists() else ""
+    if file is not None and text and not text.endswith("\n"):
+        with file.open("a") as lines:
+            lines.write("\n")
+    for line in text.splitlines():
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # the line that was being written when the process died
+        key = record["library"], record["name"]
+        if record["state"] == "started":
+            tries[key] += 1
+        else:
+            done[key] = record
+    return done, tries
+
+
+def sliced(every: Sequence[str], options: argparse.Namespace) -> list[str]:
+    """The names that match --models, cut by --offset and --every."""
+    matching = [name for name in every if any(fnmatchcase(name, glob) for glob in options.models)]
+    return matching[options.offset :: options.every]
+
+
+def summary(library: str, records: Sequence[Record]) -> Record:
+    """One library's totals."""
+    planned = [each for each in records if each["state"] == "planned"]
+    timed = [each for each in records if "seconds" in each]
+    worst = max(timed, key=lambda each: each["seconds"], default=None)
+    others: Counter[str] = Counter()
+    for each in planned:
+        others.update(each["matrices_in_others"])
+    return {
+        "library": library,
+        "models": len(records),
+        "not_constructible": sum(each["state"] == "not constructible" for each in records),
+        "failed": sum(each["state"] == "failed" for each in records),
+        "tiers": dict(Counter(each["tier"] for each in planned)),
+        "layers": sum(each["layers"] for each in planned),
+        "unresolved": sum(len(each["unresolved"]) for each in planned),
+        "unsupported": dict(Counter(_operation(op) for each in planned for op in each["unsupported"]).most_common()),
+        "matrices": sum(each["matrices"] for each in planned),
+        "matrices_in_layers": sum(each["matrices_in_layers"] for each in planned),
+        "matrices_in_others": dict(others.most_common()),
+        "lost": sum(len(each["lost"]) for each in planned),
+        "twice": sum(len(each["twice"]) for each in planned),
+        "median_seconds": statistics.median(each["seconds"] for each in timed) if timed else None,
+        "worst_seconds": worst["seconds"] if worst else None,
+        "worst": worst["name"] if worst else None,
+    }
+
+
+def _operation(unsupported: str) -> str:
+    return unsupported.partition(" at ")[0]
+
+
+def table(totals: Record) -> Table:
+    """One library's totals for people."""
+    found = Table(title=totals["library"], show_header=False)
+    found.add_column("what")
+    found.add_column("figure", justify="right")
+    found.add_column("details", style="dim")
+    constructible = totals["models"] - totals["not_constructible"]
+    traced = sum(totals["tiers"].values())
+    left = totals["not_constructible"]
+    found.add_row("models", f"{constructible:,}", f"{left} more not constructible from defaults" if left else "")
+    share = f"{100 * traced / constructible:.1f} %" if constructible else ""
+    found.add_row("planned", f"{traced:,}", ", ".join([share, *_counts(totals["tiers"])]))
+    found.add_row("failed", _red(totals["failed"]), "")
+    found.add_row("weight layers", f"{totals['layers']:,}", "")
+    found.add_row("unresolved", _red(totals["unresolved"]), "")
+    unsupported = totals["unsupported"]
+    found.add_row("unsupported operations", _red(sum(unsupported.values())), ", ".join(_counts(unsupported)))
+    others = totals["matrices_in_others"]
+    found.add_row("parameters of 2 or more dimensions", f"{totals['matrices']:,}", "")
+    found.add_row("  in layers", f"{totals['matrices_in_layers']:,}", "")
+    found.add_row("  others", f"{sum(others.values()):,}", ", ".join(_counts(others)))
+    found.add_row("  lost", _red(totals["lost"]), "")
+    found.add_row("  counted twice", _red(totals["twice"]), "")
+    if totals["worst"] is not None:
+        found.add_row("median, s", f"{totals['median_seconds']:.2f}", "")
+        found.add_row("worst, s", f"{totals['worst_seconds']:.2f}", totals["worst"])
+    return found
+
+
+def _counts(counted: dict[str, int]) -> list[str]:
+    return [f"{name} {count:,}" for name, count in counted.items()]
+
+
+def _red(count: int) -> str:
+    return f"[red]{count:,}[/]" if count else "0"
+
+
+def failures(records: Sequence[Record], width: int) -> Iterator[str]:
+    """What went wrong, model by model, as lines of markup."""
+    for each in records:
+        label = f"{each['library']} {each['name']}"
+        if each["state"] == "failed":
+            first, *tiers = each["cause"].splitlines()
+            yield f"[red]failed[/] [bold]{escape(label)}[/] ({each['kind']})"
+            yield from (f"    {escape(shortened(line, width))}" for line in tiers or [first])
+        elif each["state"] == "not constructible":
+            yield f"[dim]not constructible {escape(label)}: {escape(shortened(each['cause'], width))}[/]"
+        else:
+            for what in ("unresolved", "unsupported", "lost", "twice"):
+                if each[what]:
+                    yield f"[yellow]{what}[/] [bold]{escape(label)}[/]: {escape(shortened(_joined(each[what]), width))}"
+
+
+def _joined(found: dict[str, str] | list[str]) -> str:
+    some = [f"{name} ({note})" for name, note in found.items()] if isinstance(found, dict) else found
+    rest = f", and {len(some) - 3} more" if len(some) > 3 else ""
+    return ", ".join(some[:3]) + rest
+
+
+def shortened(line: str, width: int) -> str:
+    """One line, cut where it is too long."""
+    text = " ".join(line.split())
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--library", nargs="+", choices=LIBRARIES, default=list(LIBRARIES), help="default: all")
+    parser.add_argument("--models", nargs="+", metavar="GLOB", default=["*"], help="names to take (default all)")
+    parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th of them")
+    parser.add_argument("--offset", type=int, default=0, metavar="K", help="start at the K-th, counted from 0")
+    parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS", help="for one model (default 60)")
+    parser.add_argument("--memory", type=float, metavar="GB", help="address space of the process (default no limit)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and records here")
+    options = parser.parse_args(arguments)
+    if options.every < 1 or options.offset < 0 or options.limit <= 0 or (options.memory or 1.0) <= 0:
+        parser.error("--every, --limit and --memory take numbers above 0, --offset 0 or more")
+    return options
+
+
+def main() -> int:
+    """Plan, print, and write the JSON; 130 if it was stopped."""
+    options = parse()
+    if options.memory is not None:
+        most = int(options.memory * 2**30)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+    records, stopped = run(options)
+    console = Console()
+    for line in failures(records, max(60, console.width - 24)):
+        console.print(line, soft_wrap=True, highlight=False)
+    grouped = {each: [record for record in records if record["library"] == each] for each in options.library}
+    totals = [summary(library, found) for library, found in grouped.items() if found]
+    for each in totals:
+        console.print(table(each))
+    if not records:
+        console.print("no architecture matches")
+    if options.json is not None:
+        environment = {"python": platform.python_version(), "torch": torch.__version__}
+        found = {"environment": environment, "complete": not stopped, "libraries": totals, "models": records}
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 130 if stopped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
