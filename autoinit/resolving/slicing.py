@@ -143,7 +143,7 @@ def _moved(step: Step, op: Op, value: Any) -> Any:
     if to.acts == "rearranging":
         operands = {each: _other(each) for each in to.operands.values() if each is not op}
         try:
-            return execute(to, {**operands, op: value})
+            return _rearranged(to, {**operands, op: value})
         except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
             if step.splits:
                 raise _LostError from None
@@ -154,6 +154,27 @@ def _moved(step: Step, op: Op, value: Any) -> Any:
         return value
     same = to.shape == tuple(value.shape) if to.shape is not None else to.acts == "elementwise" or step.normalised
     return value if same else None
+
+
+def _rearranged(to: Op, operands: dict[Op, Any]) -> Any:
+    """The operation's result on labels. A concatenation is made on one entry of the axes along which nothing varies."""
+    axes = _constant_axes(to, list(operands.values())) if to.op == "cat" else ()
+    for axis in axes:
+        operands = {each: labels.narrow(axis, 0, 1) for each, labels in operands.items()}
+    result = execute(to, operands)
+    if axes and to.shape is not None:
+        return result.expand(to.shape)
+    return result
+
+
+def _constant_axes(to: Op, labels: list[Any]) -> tuple[int, ...]:
+    """Axes, other than the concatenated one, along which no operand varies; none if the result's shape is unknown."""
+    dim = to.constants.get("dim", 0)
+    if to.shape is None or not isinstance(dim, int) or not all(isinstance(each, torch.Tensor) for each in labels):
+        return ()
+    rank = len(to.shape)
+    others = (axis for axis in range(rank) if axis != dim % rank)
+    return tuple(axis for axis in others if all(each.dim() == rank and each.stride(axis) == 0 for each in labels))
 
 
 def _written_over(to: Op, op: Op, value: Any) -> Any:
@@ -201,8 +222,9 @@ def _rows(labels: torch.Tensor) -> tuple[int, ...]:
     for axis in range(labels.dim()):
         if labels.stride(axis) == 0 and labels.shape[axis] > 1:
             labels = labels.narrow(axis, 0, 1)
-    found = np.unique(labels.numpy())
-    return tuple(found[(found >= 0) & (found == np.floor(found))].astype(int).tolist())
+    values = labels.numpy().reshape(-1)
+    whole = values[(values >= 0) & (values == np.floor(values))].astype(np.intp)
+    return tuple(np.flatnonzero(np.bincount(whole)).tolist())
 
 
 def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, ...]:

@@ -54,6 +54,7 @@ class _Build:
     tier: str = ""
     called: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
+    known: dict[Any, Any] = field(default_factory=dict)
 
 
 def build(
@@ -153,7 +154,7 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
     target: Any = None if leaf is not None else node.target
     if target is getattr:
         target = operator.attrgetter(str(node.args[1]))
-    return classified(node.name, spec, bound, params, Call(target, args, kwargs, spec), where, slopes)
+    return classified(node.name, spec, bound, params, Call(target, args, kwargs, spec), where, slopes, state.known)
 
 
 def _spec(node: torch.fx.Node, leaf: nn.Module | None, args: tuple[Any, ...]) -> tuple[OpSpec | None, tuple[Any, ...]]:

@@ -49,6 +49,7 @@ def classified(
     call: Call,
     where: dict[str, Any],
     slopes: Mapping[str, torch.Tensor],
+    known: dict[Any, Any],
 ) -> Op:
     """Decide the role of the operation here, from which operands carry a signal and which are weights."""
     operands = dict(slots(bound))
@@ -57,7 +58,7 @@ def classified(
     role = spec.role
     weights: tuple[ParamUse, ...] = ()
     if spec.weights is not None:
-        role, weights = _weight_role(spec, constants, operands, params, carrying)
+        role, weights = _weight_role(spec, constants, operands, params, carrying, known)
     elif role in (Role.ADD, Role.PRODUCT) and len(carrying) < 2:
         role = Role.TRANSPARENT
         if spec.name == "div" and carrying and carrying[0] != "input":
@@ -101,6 +102,7 @@ def _weight_role(
     operands: Mapping[str, Op],
     params: tuple[ParamUse, ...],
     carrying: list[str],
+    layouts: dict[Any, Any],
 ) -> tuple[Role, tuple[ParamUse, ...]]:
     """A weight operation, a product of signals, or a fixed linear map."""
     assert spec.weights is not None
@@ -115,7 +117,7 @@ def _weight_role(
         found = next((named for slot in known if (named := slot.named(name)) is not None), None)
         needed = spec.role is not Role.WEIGHT
         if found is not None and (carrying or not needed):
-            uses += _operand_uses(op, found, constants)
+            uses += _operand_uses(op, found, constants, layouts)
         elif op.op == "parameter":
             uses += [ParamUse(name, use.name, use.shape) for use in op.params]
     if any(use.layout is not None for use in uses):
@@ -127,8 +129,11 @@ def _with_layout(use: ParamUse, slot: WeightSlot, constants: Mapping[str, Any]) 
     return ParamUse(use.slot, use.name, use.shape, slot.layout(constants, use.shape), use.transform)
 
 
-def _operand_uses(op: Op, slot: WeightSlot, constants: Mapping[str, Any]) -> Iterator[ParamUse]:
+def _operand_uses(
+    op: Op, slot: WeightSlot, constants: Mapping[str, Any], layouts: dict[Any, Any]
+) -> Iterator[ParamUse]:
     """The parameters behind a weight operand, each with the layout of its own axes."""
-    for use in operand_layout(op, lambda shape: slot.layout(constants, shape)):
+    tag = f"{slot.slot} {dict(constants)!r}"
+    for use in operand_layout(op, lambda shape: slot.layout(constants, shape), tag, layouts):
         if len(use.shape) >= 2:
             yield replace(use, slot=slot.slot)

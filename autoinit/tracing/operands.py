@@ -22,18 +22,32 @@ from autoinit.tracing.scaling import scale_factor
 _NEUTRAL = frozenset({"cast", "identity", "dropout"})
 
 
-def operand_layout(op: Op, layout_of: Callable[[tuple[int, ...]], Layout]) -> Iterator[ParamUse]:
+def operand_layout(
+    op: Op, layout_of: Callable[[tuple[int, ...]], Layout], tag: str, known: dict[Any, Any]
+) -> Iterator[ParamUse]:
     """For each parameter behind `op`: the operations on its way, its own layout (None: untraceable), and its shape.
 
     The shape is that of the part that reaches the operation, where only a part does (`F.linear(x, self.w[:, :5])`).
+    `known` keeps what was found for equal operations on equal shapes; `tag` tells layouts apart.
     """
     for parameter in _parameters(op):
         (use,) = parameter.params
         chain = _chain(parameter, op)
         transform = tuple(each.op for each in chain if each.op not in _NEUTRAL)
         parted = any(each.role is Role.SPLIT or each.op == "gather" for each in chain)
-        layout, shape = _own_layout(parameter, op, use.shape, layout_of, parted)
-        yield ParamUse("", use.name, shape, layout, transform, scale_factor(parameter, op, chain))
+        steps = tuple(_step(each) for each in chain)
+        key = (tag, use.shape, steps)
+        if key not in known:
+            known[key] = _own_layout(parameter, op, use.shape, layout_of, parted)
+        layout, shape = known[key]
+        factor = scale_factor(parameter, op, chain, steps, known)
+        yield ParamUse("", use.name, shape, layout, transform, factor)
+
+
+def _step(op: Op) -> Any:
+    """What an operation on a parameter computes, so far as layout and scale go."""
+    operands = tuple((slot, each.op, each.shape, each.constants.get("value")) for slot, each in op.operands.items())
+    return op.op, repr(op.constants), operands
 
 
 def _parameters(op: Op) -> list[Op]:

@@ -6,6 +6,7 @@ random parameter, at one scale and at twice that; other parameters and buffers s
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -13,21 +14,32 @@ import torch
 from autoinit.tracing.dataflow import Op
 from autoinit.tracing.executing import execute
 
-_MOST_ELEMENTS = 1 << 22
+_MOST_ELEMENTS = 1 << 20
 _KEEPING = frozenset({"rearranging"})
 
 
-def scale_factor(parameter: Op, end: Op, chain: list[Op]) -> float | None:
+def scale_factor(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> float | None:
     """The factor by which the operations of `chain` multiply the parameter's std on the way to `end`.
 
     1 where they only move elements; 0 where the scale is normalised away; None where it is neither kept nor a
-    multiple, or cannot be told (more than four million elements, an operation that cannot be run again).
+    multiple, or cannot be told (an operation that cannot be run again). `known` keeps the answers by `steps` and shape;
+    a weight of more than a million elements takes a smaller one's, if that is 0 or 1.
     """
     if all(op.acts in _KEEPING or op.op in ("cast", "identity", "dropout") for op in chain):
         return 1.0
     shape = parameter.shape or ()
-    if torch.Size(shape).numel() > _MOST_ELEMENTS:
-        return None
+    names = tuple(op.op for op in chain)
+    if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (0.0, 1.0):
+        smaller: float = known[names]
+        return smaller
+    key = ("scale", shape, steps)
+    if key not in known:
+        known[key] = known[names] = _measured(parameter, end, shape)
+    found: float | None = known[key]
+    return found
+
+
+def _measured(parameter: Op, end: Op, shape: tuple[int, ...]) -> float | None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     once, twice = _std_at(parameter, end, weight), _std_at(parameter, end, 2 * weight)
     if once is None or twice is None or once == 0:
@@ -52,7 +64,7 @@ def _std_at(parameter: Op, end: Op, weight: torch.Tensor) -> float | None:
     if not isinstance(result, torch.Tensor) or not result.is_floating_point() or result.numel() < 2:
         return None
     std = float(result.std())
-    return std if torch.isfinite(result).all() else None
+    return std if math.isfinite(std) else None
 
 
 def _value(op: Op, values: dict[Op, Any]) -> Any:
