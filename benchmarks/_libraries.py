@@ -37,13 +37,20 @@ def construct(library: str, name: str) -> tuple[nn.Module, str]:
     try:
         with torch.device("meta"):
             return prepared(), "meta"
-    except Exception:  # noqa: BLE001 - what a constructor may raise on meta is not known
-        try:
-            with without_filling():
-                return prepared().to("meta"), "cpu"
-        except Exception as error:
-            text = " ".join(str(error).split())
-            raise NotConstructibleError(f"{type(error).__name__}: {text}") from error
+    except Exception as error:  # noqa: BLE001 - what a constructor may raise on meta is not known
+        on_meta = _told(error)
+    try:
+        with without_filling():
+            return prepared().to("meta"), "cpu"
+    except Exception as error:
+        on_cpu = _told(error)
+        both = on_cpu if on_cpu == on_meta else f"on meta {on_meta}; on the CPU {on_cpu}"
+        raise NotConstructibleError(both) from error
+
+
+def _told(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}"
 
 
 def _timm_names() -> list[str]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,6 +25,13 @@ class Inputs:
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     origin: str = "given"
+
+    def single(self) -> Inputs:
+        """A batch of one, in place of a guessed batch."""
+        if self.origin == "given":
+            return self
+        args = tuple(each[:1] if isinstance(each, torch.Tensor) and each.dim() else each for each in self.args)
+        return replace(self, args=args)
 
     def on(self, device: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with their tensors on a device ("meta" or "cpu")."""
@@ -97,7 +105,19 @@ def guessed_inputs(model: nn.Module) -> Iterator[Inputs]:
     """Inputs worth trying, most telling first: what the model itself declares, then what its first weights take."""
     dtype = _floating_dtype(model)
     yield from _declared(model, dtype)
-    yield from _from_weights(model, dtype)
+    count = _required_arguments(model)
+    for inputs in _from_weights(model, dtype):
+        yield replace(inputs, args=inputs.args * count)
+
+
+def _required_arguments(model: nn.Module) -> int:
+    """How many arguments forward cannot do without: two images, say, which are then guessed alike. At least one."""
+    try:
+        parameters = inspect.signature(model.forward).parameters.values()
+    except (TypeError, ValueError):
+        return 1
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return max(1, sum(each.kind in positional and each.default is each.empty for each in parameters))
 
 
 def _declared(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:

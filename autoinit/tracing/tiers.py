@@ -136,7 +136,7 @@ def _symbolic(model: nn.Module, training: bool, *, strict: bool) -> Dataflow:
 def _recorded(model: nn.Module, inputs: list[Inputs] | None, device: str, training: bool) -> Dataflow:
     guesses = inputs if inputs is not None else guessed_inputs(model)
     runs = (
-        partial(_record, model, guess, device, training)
+        partial(_record, model, guess if device == "meta" else guess.single(), device, training)
         for guess in itertools.islice(guesses, None if device == "meta" else _MOST_REAL_RUNS)
     )
     return _first(runs, "recorded")
