@@ -262,7 +262,7 @@ def main() -> None:
     """Measure, print, and write the JSON."""
     options = parse()
     found = run(options)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 130)
     for table in tables(found):
         console.print(table)
     if options.json is not None:
