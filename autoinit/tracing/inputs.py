@@ -16,6 +16,7 @@ from autoinit.ops import REGISTRY
 _SIDES = (224, 32, 28, 64, 256, 96, 128, 299, 512, 16, 8)
 _CLIPS = ((16, 112, 112), (16, 224, 224), (8, 224, 224))
 _BATCH = 2
+_FEW = 3  # arguments: fewer than these and **kwargs, and forward passes all it gets on
 
 
 @dataclass(frozen=True)
@@ -104,35 +105,67 @@ def _floating_dtype(model: nn.Module) -> torch.dtype:
 def guessed_inputs(model: nn.Module) -> Iterator[Inputs]:
     """Inputs worth trying, most telling first: what the model itself declares, then what its first weights take."""
     dtype = _floating_dtype(model)
-    yield from _declared(model, dtype)
-    count = _required_arguments(model)
+    arguments = _arguments(model)
+    declared = _dummy_inputs(model, arguments)
+    yield from _configured(model, dtype)
+    yield from _dummies(declared)
+    count = max(1, sum(each.kind in _POSITIONAL and each.default is each.empty for each in arguments.values()))
+    main = _main_argument(model, arguments, declared)
     for inputs in _from_weights(model, dtype):
-        yield replace(inputs, args=inputs.args * count)
+        if main:
+            yield Inputs((), {**declared, main: inputs.args[0]}, inputs.origin)
+        else:
+            yield replace(inputs, args=inputs.args * count)  # two images, say, are guessed alike
 
 
-def _required_arguments(model: nn.Module) -> int:
-    """How many arguments forward cannot do without: two images, say, which are then guessed alike. At least one."""
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
+def _arguments(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """The arguments of forward; none if it does not say."""
     try:
-        parameters = inspect.signature(model.forward).parameters.values()
+        return inspect.signature(model.forward).parameters
     except (TypeError, ValueError):
-        return 1
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return max(1, sum(each.kind in positional and each.default is each.empty for each in parameters))
+        return {}
 
 
-def _declared(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:
-    """`pretrained_cfg`/`default_cfg` hold `input_size`; `dummy_inputs` holds keyword arguments."""
+def _configured(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:
+    """`pretrained_cfg` and `default_cfg` hold `input_size`."""
     for name in ("pretrained_cfg", "default_cfg"):
         config = getattr(model, name, None)
         size = config.get("input_size") if isinstance(config, Mapping) else None
         if _is_shape(size):
             yield Inputs((_tensor((_BATCH, *(size or ())), dtype),), origin=f"guessed from {name}")
+
+
+def _dummy_inputs(model: nn.Module, arguments: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
+    """Those of the model's `dummy_inputs` that forward takes."""
     try:
         dummy = getattr(model, "dummy_inputs", None)
     except Exception:  # noqa: BLE001 - a property of the model's own, which may fail in any way
-        dummy = None
-    if isinstance(dummy, Mapping) and dummy:
-        yield Inputs((), dict(dummy), origin="guessed from dummy_inputs")
+        return {}
+    if not isinstance(dummy, Mapping):
+        return {}
+    anything = any(each.kind is each.VAR_KEYWORD for each in arguments.values()) and len(arguments) < _FEW
+    return {str(name): value for name, value in dummy.items() if anything or name in arguments}
+
+
+def _dummies(declared: Mapping[str, Any]) -> Iterator[Inputs]:
+    """As declared, and without masks, whose values a model may want to look at."""
+    origin = "guessed from dummy_inputs"
+    if declared:
+        yield Inputs((), declared, origin)
+        plain = {name: value for name, value in declared.items() if "mask" not in name}
+        if plain and len(plain) < len(declared):
+            yield Inputs((), plain, origin)
+
+
+def _main_argument(
+    model: nn.Module, arguments: Mapping[str, inspect.Parameter], declared: Mapping[str, Any]
+) -> str | None:
+    """The argument that what the first weight takes is for, where the model names one (`main_input_name`)."""
+    names = (getattr(model, "main_input_name", None), "pixel_values", "input_values", "input_features")
+    return next((name for name in names if isinstance(name, str) and name in arguments and name not in declared), None)
 
 
 def _from_weights(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:

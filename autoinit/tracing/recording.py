@@ -131,7 +131,7 @@ class Recorder(TorchFunctionMode):
         if kind == "property" and target in _SILENT:
             return func(*args, **kwargs)
         written = self._written(operands), self._written(kwargs)
-        result = func(*args, **kwargs)
+        result = _run(func, args, kwargs)
         if kind == "property":
             self._record("call_function", getattr, (written[0][0], target), {}, result)
         elif target in ("__setitem__", "copy_") or _has_tensor(result):
@@ -265,6 +265,16 @@ def shape_only(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
 _SHAPE_KEEPING = frozenset(
     {nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.ReLU6, nn.Dropout}
 )
+
+
+def _run(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call a torch function; on meta, grouped products are made in bfloat16, the only type its kernel there knows."""
+    if "grouped_mm" in getattr(func, "__name__", "") and args[0].is_meta:
+        held = [
+            each.bfloat16() if isinstance(each, torch.Tensor) and each.is_floating_point() else each for each in args
+        ]
+        return func(*held, **kwargs).to(args[0].dtype)
+    return func(*args, **kwargs)
 
 
 def _spelling(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:

@@ -33,6 +33,7 @@ Tier = Literal["symbolic", "recorded", "exported"]
 _TIERS = ("symbolic", "recorded", "exported")
 
 
+_MOST_REAL_BYTES = 8 << 30
 _MOST_REAL_RUNS = 3  # of guessed inputs, since each is a whole forward
 
 
@@ -154,12 +155,16 @@ def _first(runs: Iterator[Callable[[], Dataflow]], tier: str) -> Dataflow:
 
 
 def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Dataflow:
+    what = f"recorded on {device}{_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
+    size = sum(each.numel() * each.element_size() for each in model.parameters())
+    if device == "cpu" and size > _MOST_REAL_BYTES:
+        limit = f"a copy of its weights takes {size / 2**30:.1f} GiB; real runs are made up to {_MOST_REAL_BYTES >> 30}"
+        raise _FailedError(what, MemoryError(limit))
     shadow = make_shadow(model, device)
     _set_mode(shadow.module, training)
-    args, kwargs = inputs.on(device)
     recorder = Recorder(shadow.module)
-    what = f"recorded on {device}{_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
     try:
+        args, kwargs = inputs.on(device)
         with _default_device(device), _uncompiled(device), no_global_hooks():
             graph = recorder.run(args, kwargs)
     except LazyModuleError:
