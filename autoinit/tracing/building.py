@@ -55,6 +55,7 @@ class _Build:
     called: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
     known: dict[Any, Any] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
 
 
 def build(
@@ -78,9 +79,11 @@ def build(
     slopes = values if values is not None else {name: tensor for name, (_, tensor) in tensors.items()}
     for node in fx.nodes:
         if node.op == "get_attr":
-            op = _attribute(node, tensors, slopes)
+            op = _attribute(node, _name(state, node), tensors, slopes)
         elif node.op == "placeholder":
-            op = Op(node.name, "input", Role.SOURCE, signal=node.meta.get("dtype") not in _INTEGER, **_where(node))
+            op = Op(
+                _name(state, node), "input", Role.SOURCE, signal=node.meta.get("dtype") not in _INTEGER, **_where(node)
+            )
         else:
             op = _operation(state, node, slopes)
         _enter(state, node, op)
@@ -106,6 +109,7 @@ def _where(node: torch.fx.Node) -> dict[str, Any]:
 
 def _attribute(
     node: torch.fx.Node,
+    unique: str,
     tensors: Mapping[str, tuple[str, torch.Tensor]],
     slopes: Mapping[str, torch.Tensor],
 ) -> Op:
@@ -117,8 +121,8 @@ def _attribute(
     constants: dict[str, Any] = {"name": name} | _mean_value(slopes.get(name, tensor))
     if isinstance(tensor, nn.Parameter):
         use = ParamUse("", name, tuple(tensor.shape))
-        return Op(node.name, "parameter", Role.SOURCE, params=(use,), constants=constants, signal=False, **where)
-    return Op(node.name, "buffer", Role.SOURCE, constants=constants, signal=False, **where)
+        return Op(unique, "parameter", Role.SOURCE, params=(use,), constants=constants, signal=False, **where)
+    return Op(unique, "buffer", Role.SOURCE, constants=constants, signal=False, **where)
 
 
 def _mean_value(tensor: torch.Tensor | None) -> dict[str, float]:
@@ -132,7 +136,7 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
     args, kwargs = (_resolved(state, value) for value in (node.args, node.kwargs))
     where = _where(node)
     if node.op == "output":
-        return Op(node.name, "output", Role.SINK, call=Call(None, args, kwargs), **where)
+        return Op(_name(state, node), "output", Role.SINK, call=Call(None, args, kwargs), **where)
     leaf = state.module.get_submodule(str(node.target)) if node.op == "call_module" else None
     spec, args = _spec(node, leaf, args)
     if spec is None:
@@ -154,7 +158,19 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
     target: Any = None if leaf is not None else node.target
     if target is getattr:
         target = operator.attrgetter(str(node.args[1]))
-    return classified(node.name, spec, bound, params, Call(target, args, kwargs, spec), where, slopes, state.known)
+    return classified(
+        _name(state, node), spec, bound, params, Call(target, args, kwargs, spec), where, slopes, state.known
+    )
+
+
+def _name(state: _Build, node: torch.fx.Node) -> str:
+    """The module's path for the call of a module, as the user knows it; else the node's name. Unique either way."""
+    wanted = str(node.target) if node.op == "call_module" else node.name
+    name, count = wanted, 1
+    while name in state.taken:
+        name, count = f"{wanted}_{count}", count + 1
+    state.taken.add(name)
+    return name
 
 
 def _spec(node: torch.fx.Node, leaf: nn.Module | None, args: tuple[Any, ...]) -> tuple[OpSpec | None, tuple[Any, ...]]:
@@ -190,11 +206,12 @@ def _resolved(state: _Build, value: Any) -> Any:
 
 def _unknown(state: _Build, node: torch.fx.Node, args: Any, kwargs: Any, leaf: nn.Module | None) -> Op:
     name = type(leaf).__name__ if leaf is not None else _spelled(node.target)
+    place = _name(state, node)
     where = _where(node)
     signal = any(op.signal for op in operands_of((args, kwargs)))
     if signal or leaf is not None:
-        state.unsupported.append(Unsupported(name, node.name, where["module"], where["source"]))
-    return Op(node.name, name, Role.UNKNOWN, signal=signal, call=Call(node.target, args, kwargs), **where)
+        state.unsupported.append(Unsupported(name, place, where["module"], where["source"]))
+    return Op(place, name, Role.UNKNOWN, signal=signal, call=Call(node.target, args, kwargs), **where)
 
 
 def _spelled(target: Any) -> str:

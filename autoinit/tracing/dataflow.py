@@ -69,7 +69,8 @@ class Call:
 class Op:
     """One operation of the model; a node of `Dataflow.graph`.
 
-    name: unique in the graph. op: canonical name. role: its role *here* (an `add` of a constant is transparent).
+    name: unique in the graph; a module's path where the operation is the call of a module.
+    op: canonical name. role: its role *here* (an `add` of a constant is transparent).
     module: path of the module whose forward called it ("" for the model itself).
     params: the parameters used. constants: arguments that are not tensors, by name.
     shape: of the output, when the tier knows it. source: the line that called it, when known.
@@ -112,7 +113,7 @@ class Dataflow:
     graph: nodes are `Op` records; an edge u -> v means that v takes u's output, `slots` on the edge says as which
         operands.
     tier: `symbolic`, `recorded` or `exported`.
-    fx: the `torch.fx.Graph` it was read from; `Op.name` is the name of its fx node.
+    fx: the `torch.fx.Graph` it was read from.
     unsupported: operations with no known role. uncalled: weights (parameters of two or more dimensions) that no
         operation used. notes: what a reader of the report should know about the tracing.
     """
