@@ -1,10 +1,12 @@
-"""Holding the garbage collector back while many small objects are made that live on."""
+"""Surroundings that the work must not depend on: the garbage collector, and the caller's default device."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+import torch
 
 
 @contextmanager
@@ -18,3 +20,13 @@ def collector_paused() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+
+
+@contextmanager
+def tensors_on_cpu() -> Iterator[None]:
+    """Make new tensors on the CPU, also inside a caller's `with torch.device("meta")`."""
+    if torch.get_default_device().type == "cpu":
+        yield
+    else:
+        with torch.device("cpu"):
+            yield

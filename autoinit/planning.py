@@ -244,6 +244,8 @@ def _status(
         return "skipped", f"skip={glob!r}"
     if not all(parameter.requires_grad for parameter in written):
         return "skipped", "frozen: requires_grad is False"
+    if not all(parameter.numel() for parameter in written):
+        return "skipped", "empty: it has no elements"
     if not all(parameter.is_floating_point() for parameter in written):
         return "skipped", f"holds {written[0].dtype}, not floating-point numbers"
     if resolution.reason is Reason.UNRESOLVED:

@@ -799,3 +799,55 @@ def test_a_layer_plan_is_complete():
     )
     assert (layer.biases, layer.normalised, layer.slices, layer.note) == (("0.bias",), False, (), "")
     assert layer.std == pytest.approx(math.sqrt(2 / 1.04 / 8))
+
+
+# What a plan takes for granted is said.
+
+
+class LearnableSwish(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.tensor(1.0))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.beta * x)
+
+
+@pytest.mark.parametrize(
+    ("activation", "said"),
+    [(LearnableSwish, "the value of 1.beta is not known: 1 taken"), (nn.PReLU, "0.25, torch's default, taken")],
+    ids=["swish", "prelu"],
+)
+def test_a_value_that_is_not_there_is_assumed_aloud(activation: Callable[[], nn.Module], said: str):
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(6, 6), activation())
+    assert said in plan(model)["0"].note
+    assert plan(nn.Sequential(nn.Linear(6, 6), activation()))["0"].note == ""
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors is a no-op:UserWarning")
+def test_an_empty_weight_is_called_empty():
+    layer = plan(nn.Sequential(nn.Linear(4, 0)))["0"]
+    assert (layer.status, layer.note) == ("skipped", "empty: it has no elements")
+
+
+@pytest.mark.parametrize("inputs", [None, (2, 6)], ids=["no_input", "input"])
+def test_the_callers_default_device_makes_no_difference(inputs: Any):
+    """Planning inside `with torch.device("meta")`: composites, norms and slices are computed all the same."""
+
+    class Parted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(6, 16), nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            a, b = self.up(x).chunk(2, -1)
+            y = a * torch.sigmoid(a) * b
+            return self.down(y * torch.rsqrt(y.pow(2).mean(-1, keepdim=True) + 1e-6))
+
+    with torch.device("meta"):
+        made = plan(Parted(), inputs)
+    silu, gate = made["up"].slices
+    assert (silu.nonlinearity, silu.rows) == ("silu", ((0, 8),))
+    assert (gate.nonlinearity, gate.reason, gate.rows) == ("linear", "gate", ((8, 16),))
+    assert torch.get_default_device().type == "cpu"

@@ -71,3 +71,19 @@ def test_what_is_not_proportional_is_said(change: Any, said: str):
 def test_moves_and_casts_keep_the_scale(change: Any):
     layer = plan(Scaled(change))["weight"]
     assert (layer.std, layer.note) == (pytest.approx(HE), "")
+
+
+def test_an_unknown_factor_is_not_taken_for_one():
+    class Gained(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.gain = nn.Parameter(torch.randn(8, 64)), nn.Parameter(torch.full((8, 1), 0.5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(F.linear(x, self.weight * self.gain))
+
+    assert plan(Gained())["weight"].std == pytest.approx(HE / 0.5, rel=1e-4)
+    with torch.device("meta"):
+        layer = plan(Gained())["weight"]
+    assert "effect on its scale is unknown" in layer.note
+    assert layer.std == pytest.approx(HE)

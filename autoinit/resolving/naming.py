@@ -32,7 +32,8 @@ def ending_of(op: Op, phi: Phi) -> Ending | None:
     if op.op == "gelu" and op.constants.get("approximate") == "tanh":
         name, params = "gelu_tanh", {}
     if name in ACTIVATIONS and name != "threshold":  # threshold at 0 is a relu
-        return Ending(_TORCH_NAMES.get(name, name), Reason.ACTIVATION, gain(name, params), params, path)
+        note = str(op.constants.get("assumed", ""))
+        return Ending(_TORCH_NAMES.get(name, name), Reason.ACTIVATION, gain(name, params), params, path, note=note)
     ending = ending_of_function(phi, path, name)
     if ending is None or ending.nonlinearity != name or ending.params:
         return ending

@@ -51,6 +51,12 @@ class Region:
         return any(list(op.operands.values()).count(self.start) > 1 for op in self.ops)
 
     @property
+    def assumes(self) -> str:
+        """Name of a parameter whose value is needed but unknown (on meta, or large), so that 1 stands for it."""
+        outside = (each for op in self.ops for each in op.operands.values() if each.op == "parameter")
+        return next((each.params[0].name for each in outside if "value" not in each.constants), "")
+
+    @property
     def path(self) -> tuple[str, ...]:
         """Names of its operations that carry the signal."""
         return tuple(op.name for op in self.ops if op.signal)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from autoinit.ops import WeightSlot
+from autoinit.pausing import tensors_on_cpu
 from autoinit.resolving.merging import merge
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
 from autoinit.resolving.slicing import slices
@@ -32,12 +33,13 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
     Returns one Resolution for each parameter that enters a weight operation, in the order of first use; a weight
     with several uses is listed once. What could not be resolved has reason `unresolved` and a note.
     """
-    walker = Walker(dataflow)
     found: dict[str, list[_Use]] = {}
-    for op in dataflow.graph.nodes:
-        for use in op.params:
-            if use.layout is not None:
-                found.setdefault(use.name, []).append(_resolved(walker, op, use))
+    with tensors_on_cpu():
+        walker = Walker(dataflow)
+        for op in dataflow.graph.nodes:
+            for use in op.params:
+                if use.layout is not None:
+                    found.setdefault(use.name, []).append(_resolved(walker, op, use))
     return [_combined(name, uses) for name, uses in found.items()]
 
 

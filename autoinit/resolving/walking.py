@@ -174,7 +174,10 @@ class Walker:
         if key not in self._functions:
             self._functions[key] = self._evaluated_anew(region)
         ending = self._functions[key]
-        return ending if ending is None else replace(ending, path=region.path)
+        if ending is None:
+            return None
+        note = f"the value of {region.assumes} is not known: 1 taken" if region.assumes else ending.note
+        return replace(ending, path=region.path, note=note)
 
     def _evaluated_anew(self, region: Region) -> Ending | None:
         try:

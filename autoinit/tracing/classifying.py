@@ -79,16 +79,14 @@ def classified(
 
 def _slope(
     operands: Mapping[str, Op], params: tuple[ParamUse, ...], slopes: Mapping[str, torch.Tensor]
-) -> dict[str, float]:
-    """A learned slope's present value: its root mean square over channels. 0.25, torch's default, on meta."""
+) -> dict[str, Any]:
+    """A learned slope's present value: its root mean square over channels. 0.25, torch's default, where unknown."""
     uses = [use for use in params if use.slot == "weight"]
     if not uses and "weight" in operands:
         uses = list(operands["weight"].params)
-    if not uses or uses[0].name not in slopes:
-        return {"weight": 0.25}
-    value = slopes[uses[0].name]
-    if value.is_meta:
-        return {"weight": 0.25}
+    value = slopes.get(uses[0].name) if uses else None
+    if value is None or value.is_meta:
+        return {"weight": 0.25, "assumed": "the slope's value is not known: 0.25, torch's default, taken"}
     return {"weight": float(value.detach().double().square().mean().sqrt())}
 
 

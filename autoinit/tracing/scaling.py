@@ -22,8 +22,9 @@ def scale_factor(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dic
     """The factor by which the operations of `chain` multiply the parameter's std on the way to `end`.
 
     1 where they only move elements; 0 where the scale is normalised away; None where it is neither kept nor a
-    multiple, or cannot be told (an operation that cannot be run again). `known` keeps the answers by `steps` and shape;
-    a weight of more than a million elements takes a smaller one's, if that is 0 or 1.
+    multiple, or cannot be told (an operation that cannot be run again, another parameter whose value is unknown).
+    `known` keeps the answers by `steps` and shape; a weight of more than a million elements takes a smaller one's, if
+    that is 0 or 1.
     """
     if all(op.acts in _KEEPING or op.op in ("cast", "identity", "dropout") for op in chain):
         return 1.0
@@ -46,8 +47,19 @@ def _measured(parameter: Op, end: Op, shape: tuple[int, ...]) -> float | None:
         return None
     if abs(twice - once) < 1e-3 * once:
         return 0.0
+    if not _all_known(parameter, end):
+        return None
     factor = once / float(weight.std())
     return _tidy(factor) if abs(twice - 2 * once) < 1e-3 * once else None
+
+
+def _all_known(parameter: Op, op: Op) -> bool:
+    """Whether every other parameter and buffer on the way has a value (not on meta, not large)."""
+    if op is parameter:
+        return True
+    if op.op in ("parameter", "buffer"):
+        return "value" in op.constants
+    return all(_all_known(parameter, each) for each in op.operands.values())
 
 
 def _tidy(factor: float) -> float:

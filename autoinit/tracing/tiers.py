@@ -15,6 +15,7 @@ from torch import nn
 
 from autoinit.errors import ArgumentError, LazyModuleError, TraceError
 from autoinit.parameters import user_name
+from autoinit.pausing import tensors_on_cpu
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, SourceLine
 from autoinit.tracing.expanding import expand
@@ -68,11 +69,12 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tie
     if is_exported(model):
         graph, holder = read_exported(model)  # type: ignore[arg-type]
         values: dict[str, torch.Tensor] = dict(model.state_dict)  # type: ignore[arg-type]
-        return build(expand(graph, holder), holder, "exported", values=values)
+        with tensors_on_cpu():
+            return build(expand(graph, holder), holder, "exported", values=values)
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram")
     model = unwrapped(model)
-    with untouched_generators(), torch.no_grad(), warnings.catch_warnings():
+    with tensors_on_cpu(), untouched_generators(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _trace_module(model, example_inputs, tier)
 
