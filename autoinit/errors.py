@@ -37,3 +37,7 @@ class ApplyError(AutoinitError):
 
 class LoadError(AutoinitError):
     """A model spec or a file could not be loaded."""
+
+
+class ConfigurationError(AutoinitError, ValueError):
+    """A configuration or baseline file cannot be used. Names the file, the key, its value and what was expected."""

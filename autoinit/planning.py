@@ -98,11 +98,13 @@ def plan(
     return replace(made, seconds=time.perf_counter() - started)
 
 
-def plan_dataflow(dataflow: Dataflow, model: Model, settings: Settings) -> Plan:
-    """Plan the weights of a dataflow already traced from the model."""
+def plan_dataflow(
+    dataflow: Dataflow, model: Model, settings: Settings, resolutions: Sequence[Resolution] | None = None
+) -> Plan:
+    """Plan the weights of a dataflow already traced from the model, and perhaps already resolved."""
     inner = unwrap(model)
     parameters = named_parameters(inner)
-    resolutions = resolve(dataflow)
+    resolutions = resolve(dataflow) if resolutions is None else resolutions
     counts = branch_counts(dataflow) if settings.residual == "depth" else {}
     kinds = _kinds(dataflow)
     tables = {name for name, kind in kinds.items() if kind == "embedding"}

@@ -31,21 +31,26 @@ POWER_ITERATIONS = 15
 """As in the constructor of torch.nn.utils.parametrizations.spectral_norm."""
 
 
-def effective_stats(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> WeightStats | None:
-    """Statistics of the weight as forward reads it. Runs no hidden random number and moves no buffer."""
+def effective_weight(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """The weight as forward reads it; None on the meta device. Runs no hidden random number and moves no buffer."""
     source = parameters[held.param].detach()
     if source.is_meta:
         return None
     if held.kind == "weight_norm":
-        return measuring.weight_stats(source * (parameters[held.magnitude].detach() / _norms(held, parameters)))
+        return source * (parameters[held.magnitude].detach() / _norms(held, parameters))
     if held.kind == "spectral_norm":
-        stats = measuring.weight_stats(source)
         matrix, u, v = _spectral_parts(model, held, source)
         sigma = float(source.norm() if u is None or v is None else u @ (matrix @ v))
-        return stats.scaled(1.0 / sigma) if stats is not None and sigma else stats
+        return source / sigma if sigma else source
     if held.kind == "parametrized":
-        return measuring.weight_stats(_effective(model, held))
-    return measuring.weight_stats(source)
+        return _effective(model, held)
+    return source
+
+
+def effective_stats(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> WeightStats | None:
+    """Statistics of the weight as forward reads it; None on the meta device."""
+    weight = effective_weight(model, held, parameters)
+    return measuring.weight_stats(weight) if weight is not None else None
 
 
 def effective_shape(model: Model, held: Holding) -> tuple[int, ...]:

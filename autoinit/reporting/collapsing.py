@@ -9,25 +9,27 @@ from dataclasses import replace
 
 from autoinit.reporting.rows import Row
 
-_Token = str | tuple[int, ...]
-_Name = tuple[_Token, ...]
+Token = str | tuple[int, ...]
+Name = tuple[Token, ...]
 
 
 def collapse(rows: Sequence[Row]) -> list[Row]:
     """Merge rows that differ in the numbers of their names only; each stays where the first of its kind stood."""
-    merged = [(_tokens(row.name), row) for row in rows]
+    merged = [(tokens_of(row.name), row) for row in rows]
     while True:
         shorter = _merge_once(merged)
         if len(shorter) == len(merged):
-            return [row if row.count == 1 else replace(row, name=_spell(tokens)) for tokens, row in merged]
+            return [row if row.count == 1 else replace(row, name=spell(tokens)) for tokens, row in merged]
         merged = shorter
 
 
-def _tokens(name: str) -> _Name:
+def tokens_of(name: str) -> Name:
+    """A name in pieces: words, and sets of numbers (here of one each)."""
     return tuple((int(part),) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
 
 
-def _spell(tokens: _Name) -> str:
+def spell(tokens: Name) -> str:
+    """The name that stands for all that its sets of numbers name: `blocks.{0-11}.attn.qkv`."""
     return "".join(token if isinstance(token, str) else _numbers(token) for token in tokens)
 
 
@@ -50,16 +52,16 @@ def _signature(row: Row) -> Row:
     return replace(row, name="", before=(), after=(), via=(), count=1, slices=planned)
 
 
-def _merge_once(rows: list[tuple[_Name, Row]]) -> list[tuple[_Name, Row]]:
+def _merge_once(rows: list[tuple[Name, Row]]) -> list[tuple[Name, Row]]:
     """Along one number of the names, merge the largest sets of equal rows that leave no row in two sets."""
-    sets: dict[tuple[_Name, _Name, Row], list[int]] = defaultdict(list)
+    sets: dict[tuple[Name, Name, Row], list[int]] = defaultdict(list)
     for index, (tokens, row) in enumerate(rows):
         signature = _signature(row)
         for place, token in enumerate(tokens):
             if isinstance(token, tuple):
                 sets[tokens[:place], tokens[place + 1 :], signature].append(index)
     taken: set[int] = set()
-    replaced: dict[int, tuple[_Name, Row]] = {}
+    replaced: dict[int, tuple[Name, Row]] = {}
     for (head, tail, _), members in sorted(sets.items(), key=lambda item: (-len(item[1]), item[1][0])):
         free = [index for index in members if index not in taken]
         if len(free) < 2:
@@ -71,7 +73,7 @@ def _merge_once(rows: list[tuple[_Name, Row]]) -> list[tuple[_Name, Row]]:
     return [replaced.get(index, entry) for index, entry in enumerate(rows) if index not in taken or index in replaced]
 
 
-def _at(tokens: _Name, place: int) -> tuple[int, ...]:
+def _at(tokens: Name, place: int) -> tuple[int, ...]:
     token = tokens[place]
     assert isinstance(token, tuple)
     return token

@@ -1,0 +1,1 @@
+"""Holding a model's weights against its plan: rules, severities, recipes, configuration and baselines."""

@@ -1,0 +1,128 @@
+"""`check`: a model's weights held against what the dataflow calls for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from autoinit.checking.findings import SEVERITIES, CheckResult, Finding, Severity
+from autoinit.checking.recipes import Published, declared, recognised
+from autoinit.checking.rules.registry import rules
+from autoinit.checking.selecting import select as selected
+from autoinit.checking.subject import Subject, subject
+from autoinit.errors import ArgumentError
+from autoinit.pausing import collector_paused
+from autoinit.tracing import trace
+from autoinit.trained import trained_evidence
+
+if TYPE_CHECKING:
+    from autoinit.checking.selecting import Ignore
+    from autoinit.parameters import Model
+    from autoinit.provenance import Recording
+
+
+def check(
+    model: Model,
+    example_inputs: Any = None,
+    *,
+    select: Sequence[str] = (),
+    ignore: Sequence[str] = (),
+    ignores: Sequence[Ignore] = (),
+    fail_level: Severity = "error",
+    recipe: str = "auto",
+    tolerance: float = 0.10,
+    provenance: Recording | None = None,
+    name: str = "",
+) -> CheckResult:
+    """Hold a model's weights against what its dataflow calls for. Changes nothing.
+
+        >>> import torch.nn as nn
+        >>> model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256))
+        >>> [finding.code for finding in check(model).findings if finding.severity == "error"]
+        ['INI103']
+
+    Args:
+        model: a module or a `torch.export.ExportedProgram`, with its weights as they are before training.
+        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
+        select: prefixes of rule codes to report; all by default.
+        ignore: prefixes of rule codes to leave out.
+        ignores: rule codes to leave out at some layers, each with its reason.
+        fail_level: `error`, `warning` or `info`: what makes `ok` false.
+        recipe: a published recipe that the weights are meant to follow (`gpt2`, `trunc_normal(0.02)`, ...); `auto`
+            recognises one that the whole model follows, `none` judges by the dataflow alone.
+        tolerance: how far a std may be from the one called for, beyond the sampling error of the layer's size.
+        provenance: what `recording()` noted while the model was built.
+        name: of the model, for the findings; its class by default.
+
+    Raises:
+        TraceError: the model could not be traced.
+        ArgumentError: an argument has no meaning.
+    """
+    started = time.perf_counter()
+    if fail_level not in SEVERITIES:
+        raise ArgumentError(f"fail_level={fail_level!r}: expected one of {', '.join(map(repr, SEVERITIES))}")
+    if not 0 < tolerance < 1:
+        raise ArgumentError(f"tolerance={tolerance!r}: expected a fraction between 0 and 1, such as 0.1")
+    given = declared(recipe) if recipe not in ("auto", "none") else None
+    with collector_paused():
+        looked_at = subject(model, trace(model, example_inputs), name=name, provenance=provenance, tolerance=tolerance)
+        published = recognised(looked_at.parts) if recipe == "auto" else given
+        if published is not None:
+            looked_at = replace(looked_at, published=published)
+        findings = _ordered(looked_at, _findings(looked_at))
+    selection = selected(
+        findings, select=select, ignore=ignore, ignores=ignores, model=looked_at.name, known=tuple(rules())
+    )
+    return CheckResult(
+        model=looked_at.name,
+        findings=selection.kept,
+        suppressed=selection.suppressed,
+        unused_ignores=selection.unused_ignores,
+        fail_level=fail_level,
+        layers=len(looked_at.plan),
+        recipe=_told(published, recipe),
+        notes=tuple(_notes(looked_at, published, recipe)),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _findings(looked_at: Subject) -> Iterator[Finding]:
+    for rule in rules().values():
+        yield from rule.look(looked_at)
+
+
+def _ordered(looked_at: Subject, findings: Iterator[Finding]) -> tuple[Finding, ...]:
+    """In order of the dataflow, what is no layer's last; the gravest first where there are several."""
+    place = {layer.name: number for number, layer in enumerate(looked_at.plan.layers)}
+    place |= {layer.param: number for number, layer in enumerate(looked_at.plan.layers)}
+    place |= {bias: number for number, layer in enumerate(looked_at.plan.layers) for bias in layer.biases}
+    last = len(looked_at.plan.layers)
+
+    def key(finding: Finding) -> tuple[int, int, str]:
+        at = place.get(finding.layer, place.get(finding.param, last))
+        return at, SEVERITIES.index(finding.severity), finding.code
+
+    return tuple(sorted(findings, key=key))
+
+
+def _told(published: Published | None, recipe: str) -> str:
+    if published is None:
+        return ""
+    return published.name if recipe != "auto" else f"{published.name} (recognised)"
+
+
+def _notes(looked_at: Subject, published: Published | None, recipe: str) -> Iterator[str]:
+    yield from looked_at.plan.notes
+    if published is not None and recipe == "auto":
+        yield (
+            f"nearly all weights follow the recipe {published.name} ({published.reference}): they are held against it. "
+            f"recipe='none' judges by the dataflow alone."
+        )
+    without = [layer.name for layer in looked_at.plan.layers if layer.name not in looked_at.portraits]
+    if without:
+        yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
+    evidence = trained_evidence(looked_at.model, looked_at.plan)
+    if evidence.strong:
+        yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"

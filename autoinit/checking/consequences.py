@@ -1,0 +1,33 @@
+"""Severity by consequence: what a wrong scale does to the signal where it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from autoinit.checking.findings import Severity
+
+if TYPE_CHECKING:
+    from autoinit.checking.subject import Part
+
+WARNING_LIMIT = 2.0
+"""A std that is off by up to this factor is a warning, beyond it an error."""
+
+
+def consequence(part: Part, ratio: float) -> tuple[Severity, str]:
+    """The severity of a std that is `ratio` times the one called for, and what it does, as a sentence.
+
+    A norm takes the scale away: info. Off by up to a factor of two: warning. Beyond: error, but for a branch that is
+    too weak, which the skip connection carries the signal past: warning.
+    """
+    power = ratio * ratio
+    told = f"{power:.2g} times" if 0.001 <= power < 1000 else f"{power:.1e} times"
+    if part.normalised:
+        return "info", "A normalisation takes the scale away, so that the forward signal is not harmed."
+    if part.skipped_over and ratio < 1:
+        return (
+            "warning",
+            f"The branch starts with {told} its share of power; the skip connection carries the signal past.",
+        )
+    effect = "shrinks" if ratio < 1 else "grows"
+    sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."
+    return ("error" if max(ratio, 1 / ratio) > WARNING_LIMIT else "warning"), sentence

@@ -1,0 +1,166 @@
+"""Finding and CheckResult: what a check says, as immutable values that print themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from autoinit.tracing.dataflow import SourceLine
+
+Severity = Literal["error", "warning", "info"]
+SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
+"""From the gravest on."""
+
+
+def at_least(severity: Severity, level: Severity) -> bool:
+    """Whether a severity is as grave as a level."""
+    return SEVERITIES.index(severity) <= SEVERITIES.index(level)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong with the start of a model.
+
+    code: of the rule, permanent. severity: by consequence. layer: the layer's name as in the plan (a module's path
+    for norms, a parameter's name elsewhere). param: the parameter's name, empty where the finding is not about one.
+    message: value, expected, why it matters here and what to do, in one paragraph that begins with the layer's name.
+    expected_std, actual_std: of the parameter's elements, or of the rows that the finding is about.
+    rows: half-open runs of output rows that it is about; empty for the whole weight.
+    recipe: what produced the weight, as far as it can be told. fix: a line of code to paste; empty where there is none.
+    location: the line that last wrote the weight, else the one that built or first used it.
+    """
+
+    code: str
+    severity: Severity
+    layer: str
+    param: str
+    message: str
+    expected_std: float | None = None
+    actual_std: float | None = None
+    rows: tuple[tuple[int, int], ...] = ()
+    recipe: str = ""
+    fix: str = ""
+    location: SourceLine | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.location}: " if self.location is not None else ""
+        return f"{place}{self.code} {self.severity}: {self.message}"
+
+
+@dataclass(frozen=True)
+class Suppressed:
+    """A finding that does not count. by: `baseline`, or the ignore that matched, with its reason."""
+
+    finding: Finding
+    by: str
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What a check of one model found.
+
+    model: its name: the spec, or the class. findings: in order of the dataflow, gravest first within a layer.
+    suppressed: findings that the baseline or an ignore took out. unused_ignores: ignores that matched nothing.
+    fail_level: findings at or above it make `ok` false. layers: how many weight layers were looked at.
+    recipe: the declared or recognised recipe that weights were held against, empty for the plan alone.
+    notes: what a reader should know about tracing and loading. fixed: layers that `--fix` wrote.
+    seconds: tracing, planning and checking.
+    """
+
+    model: str
+    findings: tuple[Finding, ...]
+    suppressed: tuple[Suppressed, ...] = ()
+    unused_ignores: tuple[str, ...] = ()
+    fail_level: Severity = "error"
+    layers: int = 0
+    recipe: str = ""
+    notes: tuple[str, ...] = ()
+    fixed: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether no finding is at or above the fail level."""
+        return not self.failing
+
+    @property
+    def failing(self) -> tuple[Finding, ...]:
+        """The findings at or above the fail level."""
+        return tuple(finding for finding in self.findings if at_least(finding.severity, self.fail_level))
+
+    @property
+    def counts(self) -> dict[Severity, int]:
+        """How many findings there are of each severity."""
+        return {level: sum(finding.severity == level for finding in self.findings) for level in SEVERITIES}
+
+    def __str__(self) -> str:
+        return CheckRun((self,)).to_text()
+
+    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
+        """Print as text: coloured in a terminal, plain elsewhere. `full` shows infos and what is suppressed too."""
+        CheckRun((self,)).print(file, console, full=full)
+
+    def to(self, form: str) -> str:
+        """The result as `text`, `json`, `github`, `sarif`, `junit` or `markdown`."""
+        return CheckRun((self,)).to(form)
+
+
+@dataclass(frozen=True)
+class CheckFailure:
+    """A model that could not be checked, and the one line that says why."""
+
+    model: str
+    error: str
+
+
+@dataclass(frozen=True)
+class CheckRun:
+    """The checks of one or several models, in one document.
+
+    results: of the models that could be checked. failures: those that could not.
+    exit_zero: whether findings leave the exit status at 0. notes: about the run as a whole.
+    """
+
+    results: tuple[CheckResult, ...]
+    failures: tuple[CheckFailure, ...] = ()
+    exit_zero: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def exit_code(self) -> int:
+        """0 clean, 1 findings at or above the fail level, 2 a model could not be checked."""
+        if self.failures:
+            return 2
+        return 0 if self.exit_zero or all(result.ok for result in self.results) else 1
+
+    @property
+    def counts(self) -> Mapping[Severity, int]:
+        """How many findings of each severity all models have together."""
+        return {level: sum(result.counts[level] for result in self.results) for level in SEVERITIES}
+
+    def to(self, form: str) -> str:
+        """The run as `text`, `json`, `github`, `sarif`, `junit` or `markdown`.
+
+        Raises:
+            ArgumentError: there is no such format.
+        """
+        from autoinit.checking.rules.registry import rules
+        from autoinit.reporting.findings import render
+
+        return render(self, form, rules)
+
+    def to_text(self, *, full: bool = False) -> str:
+        """As plain text."""
+        from autoinit.reporting.findings.text import plain
+
+        return plain(self, full=full)
+
+    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
+        """Print as text: coloured in a terminal, plain elsewhere. `full` shows infos and what is suppressed too."""
+        from autoinit.reporting.findings.text import show
+
+        show(self, file, console, full=full)

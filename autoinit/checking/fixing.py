@@ -1,0 +1,55 @@
+"""`--fix`: the plan applied to exactly the layers with findings."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from autoinit.checking.findings import CheckResult, Finding
+from autoinit.planning import plan
+
+if TYPE_CHECKING:
+    from autoinit.parameters import Model
+
+_ABOUT_WEIGHTS = ("INI00", "INI10")
+"""Codes of faults that new values for the weight repair."""
+
+
+def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: int | None = None) -> CheckResult:
+    """Initialises the weights that a check found fault with, and no others. All or nothing.
+
+    Findings about biases, norms, unused and unresolved weights are left: what is right there is the author's to say.
+    So are weights that follow a recipe.
+
+    Args:
+        model: the model that was checked.
+        result: of that check.
+        example_inputs: as for the check.
+        seed: as for `Plan.apply`.
+
+    Returns:
+        The result with the names of the layers written in `fixed`, and a note for each fault that was left.
+
+    Raises:
+        PlanError, TrainedModelError, ApplyError: nothing was written.
+    """
+    wanted = {finding.layer for finding in result.findings if _repairable(finding)}
+    if not wanted:
+        return result
+    whole = plan(model, example_inputs, zeros="reset")
+    names = [layer.name for layer in whole.layers if layer.name in wanted and layer.status == "planned"]
+    left = sorted(wanted - set(names))
+    notes = result.notes + tuple(f"{name}: not written, for it is no layer of the plan that can be" for name in left)
+    if not names:
+        return replace(result, notes=notes)
+    made = plan(model, example_inputs, zeros="reset", only=[glob.escape(name) for name in names])
+    made.apply(model, seed)
+    return replace(result, fixed=tuple(names), notes=notes)
+
+
+def _repairable(finding: Finding) -> bool:
+    return finding.code.startswith(_ABOUT_WEIGHTS) and bool(finding.fix)
+
+

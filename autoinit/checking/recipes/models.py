@@ -1,0 +1,125 @@
+"""Recipes for whole models, as their papers and authors' code give them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from autoinit.checking.recipes.geometry import is_attention, is_conv, is_head, is_standardised, rows, size
+from autoinit.checking.recipes.initialisers import TRUNCATION, framework_default, glorot, he
+from autoinit.checking.recipes.published import Published
+
+if TYPE_CHECKING:
+    from autoinit.checking.subject import Part
+
+_T5_HEAD_WIDTHS = (32, 64, 128, 256)
+
+
+def _resnet(part: Part) -> tuple[float, ...]:
+    if is_conv(part):
+        return he(part, "fan_out", math.sqrt(2))
+    return (*framework_default(part), 0.01, *he(part, "fan_in", 1), *he(part, "fan_in", math.sqrt(2)))
+
+
+def _gpt2(part: Part) -> tuple[float, ...]:
+    return (0.02 / math.sqrt(part.branches),)
+
+
+def _llama(part: Part) -> tuple[float, ...]:
+    """Depth by the number of blocks, or by that of the block itself, counted from 1."""
+    if part.branches > 1:
+        return tuple(0.02 / math.sqrt(2 * block) for block in range(1, part.branches // 2 + 1))
+    return (0.02, part.place.fan_in**-0.5) if is_head(part) else (0.02,)
+
+
+def _bert(_: Part) -> tuple[float, ...]:
+    return (0.02, TRUNCATION * 0.02)
+
+
+def _vit(part: Part) -> tuple[float, ...]:
+    if is_conv(part):
+        lecun = part.place.fan_in**-0.5
+        return (0.02, TRUNCATION * 0.02, lecun, TRUNCATION * lecun, *framework_default(part))
+    return (0.02, TRUNCATION * 0.02)
+
+
+def _t5(part: Part) -> tuple[float, ...]:
+    plain = part.place.fan_in**-0.5
+    if is_head(part):
+        return (1.0, plain)
+    if is_attention(part):
+        widths = [each for each in _T5_HEAD_WIDTHS if rows(part) % each == 0]
+        return (plain, *(plain / math.sqrt(each) for each in widths))
+    return (plain,)
+
+
+def _dit(part: Part) -> tuple[float, ...]:
+    """Xavier, a fused projection and a patch convolution taken as one flat matrix."""
+    flat = math.sqrt(2 / (size(part, "o") + size(part, "i") * size(part, "k")))
+    timestep = (0.02,) if not part.skipped_over and not is_conv(part) and not is_head(part) else ()
+    return (*glorot(part), flat, *timestep)
+
+
+def _nfnet(part: Part) -> tuple[float, ...]:
+    """A standardised weight may have any scale."""
+    if is_standardised(part):
+        return (part.actual,)
+    return (0.01,) if is_head(part) else he(part, "fan_in", 1)
+
+
+def _lsuv(part: Part) -> tuple[float, ...]:
+    """Scales depend on the data: 1 / sqrt(fan_in q), q the second moment of the layer's input.
+
+    After an activation of a unit Gaussian q is 1 (linear), 0.5 (relu), 0.36 (silu); pooling moves it on: max-pooling
+    up to 4, averaging down to 0.16 (relu's mean, squared). So all from 0.5 to 2.5 times 1 / sqrt(fan_in) will do.
+    """
+    unit = part.place.fan_in**-0.5
+    return (min(max(part.actual, 0.5 * unit), 2.5 * unit),)
+
+
+def _dcgan(_: Part) -> tuple[float, ...]:
+    return (0.02,)
+
+
+def _scaled_by_depth(parts: Sequence[Part]) -> bool:
+    return any(part.branches > 1 for part in parts)
+
+
+def _gated(parts: Sequence[Part]) -> bool:
+    return _scaled_by_depth(parts) and any(part.place.reason == "gate" for part in parts)
+
+
+def _attends(parts: Sequence[Part]) -> bool:
+    return 8 * sum(is_attention(part) for part in parts) >= len(parts)
+
+
+def _sees(parts: Sequence[Part]) -> bool:
+    return _attends(parts) and any(is_conv(part) for part in parts)
+
+
+def _asks_softly(parts: Sequence[Part]) -> bool:
+    """T5's mark: some of what attention uses is far below 1 / sqrt(fan_in)."""
+    return any(is_attention(part) and part.actual < 0.25 * part.place.fan_in**-0.5 for part in parts)
+
+
+def _paints(parts: Sequence[Part]) -> bool:
+    return any(part.layer.op.startswith("conv_transpose") for part in parts) and all(is_conv(part) for part in parts)
+
+
+MODELS = (
+    Published(
+        "llama", "Megatron-LM, scaled_init_method_normal; torchtitan, models/llama3 (depth_init)", _llama, _gated
+    ),
+    Published("gpt2", "Radford et al. 2019, section 2.3; openai/gpt-2, src/model.py", _gpt2, _scaled_by_depth),
+    Published(
+        "t5", "Raffel et al. 2020; Mesh TensorFlow's scaling, in transformers' modeling_t5.py", _t5, _asks_softly
+    ),
+    Published("vit", "Dosovitskiy et al. 2021; timm's init_weights_vit_timm and torchvision's patches", _vit, _sees),
+    Published("bert", "Devlin et al. 2019; google-research/bert, modeling.py (create_initializer)", _bert, _attends),
+    Published("dcgan", "Radford et al. 2016, section 4", _dcgan, _paints),
+    Published("resnet", "He et al. 2015, eq. 14; torchvision's resnet.py; head 0.01: Goyal et al. 2017, 5.1", _resnet),
+    Published("dit", "Peebles & Xie 2023, facebookresearch/DiT, models.py (initialize_weights)", _dit),
+    Published("nfnet", "Brock et al. 2021; deepmind-research, nfnets/nfnet.py", _nfnet),
+    Published("lsuv", "Mishkin & Matas 2016, algorithm 1", _lsuv),
+)

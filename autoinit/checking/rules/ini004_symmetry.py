@@ -1,0 +1,156 @@
+"""INI004: unbroken symmetry."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import torch
+
+from autoinit.checking.findings import Finding
+from autoinit.checking.rules.chance import NEVER, coincidence
+from autoinit.checking.rules.lookup import listed, pasted, recipe, redraw, trainable
+from autoinit.checking.rules.registry import rule
+from autoinit.checking.subject import Subject
+from autoinit.checking.wording import number
+from autoinit.plans import LayerPlan
+
+
+@rule("INI004", "unbroken symmetry", "error")
+def look(subject: Subject) -> Iterator[Finding]:
+    """Several outputs of one layer start with the same weights on the same inputs.
+
+    ## What it is
+
+    A weight whose elements all have one value other than zero, or one that holds bit-identical filters: rows that see
+    the same inputs and compute the same number. Equality that chance can explain (short rows, coarse dtypes) does not
+    count, and neither do zeros, layers with one output per group (depthwise convolutions), filters that pixel shuffle
+    interleaves (ICNR), tables that are embeddings too, and frozen weights.
+
+    ## Why it matters
+
+    Identical units receive identical inputs, and where what they feed is alike too, identical gradients: they stay
+    one unit. A constant weight has rank one: it passes a single feature on, however wide the layer is. Random
+    weights exist to break this symmetry.
+
+    ## Example
+
+        nn.init.constant_(layer.weight, 0.01)
+        conv.weight.data[:] = conv.weight.data[0]
+
+    ## What to do
+
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")   # or: autoinit(model)
+
+    ## References
+
+    - Goodfellow, Bengio & Courville 2016, *Deep Learning*, section 8.4: initial parameters must break symmetry
+      between units
+    - Aitken et al. 2017, "Checkerboard artifact free sub-pixel convolution", arXiv:1707.02937 (ICNR, the exception)
+    """
+    for layer in subject.plan.layers:
+        if not trainable(layer) or layer.name not in subject.portraits:
+            continue
+        stats = subject.portraits[layer.name].stats
+        alike = _outputs_alike(subject, layer)
+        if stats.nonfinite or alike < 2:
+            continue
+        if stats.minimum == stats.maximum:
+            if stats.maximum != 0:
+                yield _constant(subject, layer, alike)
+        elif pairs := tuple(_twins(subject, layer)):
+            yield _identical(subject, layer, pairs)
+
+
+def _outputs_alike(subject: Subject, layer: LayerPlan) -> int:
+    """How many outputs of one copy see the same inputs."""
+    layout = subject.resolutions[layer.name].layout
+    outputs = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "o")
+    return outputs if layout.transposed else outputs // layout.groups
+
+
+def _twins(subject: Subject, layer: LayerPlan) -> Iterator[tuple[int, int]]:
+    """Pairs of outputs (of one copy) that see the same inputs, go the same way, and are equal beyond chance."""
+    pairs = subject.portraits[layer.name].twins
+    embedded = any(op.op == "embedding" for op, _ in subject.uses.get(layer.param, ()))
+    if not pairs or layer.reparam == "parametrized" or embedded:
+        return
+    alike = _outputs_alike(subject, layer)
+    outputs = subject.portraits[layer.name].power.shape[1]
+    block = _interleaved(subject, layer)
+    rows = _rows(subject.parameters[layer.param].detach(), layer.axes)
+    expected: dict[int, float] = {}
+    for one, other in pairs:
+        first, second = one % outputs, other % outputs
+        if one // outputs != other // outputs or first // alike != second // alike:
+            continue
+        if _slice_of(layer, first) != _slice_of(layer, second) or (block > 1 and first // block == second // block):
+            continue
+        if one not in expected:
+            expected[one] = coincidence(rows[one], len(rows) * (alike - 1))
+        if expected[one] < NEVER:
+            yield first, second
+
+
+def _rows(weight: torch.Tensor, axes: str) -> torch.Tensor:
+    """The weight as (copies and outputs, width)."""
+    order = [axis for letter in "boik" for axis, each in enumerate(axes) if each == letter]
+    leading = sum(each in "bo" for each in axes)
+    turned = weight.permute(order)
+    return turned.reshape(math.prod(turned.shape[:leading]), -1)
+
+
+def _slice_of(layer: LayerPlan, row: int) -> int:
+    """The slice of the plan that an output row belongs to."""
+    runs = ((number, run) for number, part in enumerate(layer.slices) for run in part.rows)
+    return next((number for number, (start, stop) in runs if start <= row < stop), -1)
+
+
+def _interleaved(subject: Subject, layer: LayerPlan) -> int:
+    """How many consecutive outputs pixel shuffle makes one channel of; 1 without it."""
+    for name in layer.path:
+        op = subject.dataflow.by_name.get(name)
+        if op is not None and op.op == "pixel_shuffle":
+            return int(op.constants["upscale_factor"]) ** 2
+    return 1
+
+
+def _constant(subject: Subject, layer: LayerPlan, alike: int) -> Finding:
+    stats, fix = subject.portraits[layer.name].stats, redraw(subject, layer)
+    return Finding(
+        code="INI004",
+        severity="error",
+        layer=layer.name,
+        param=layer.param,
+        message=(
+            f"{layer.name}: all {stats.numel} weights are {number(stats.mean)}, expected independent values of std "
+            f"{number(layer.std)}: the {alike} outputs that see the same inputs compute the same number, one feature "
+            f"in place of {alike}. Draw it: {pasted(fix)}"
+        ),
+        expected_std=layer.std,
+        actual_std=0.0,
+        recipe=recipe(subject, layer),
+        fix=fix,
+        location=subject.location(layer.param, layer.source),
+    )
+
+
+def _identical(subject: Subject, layer: LayerPlan, pairs: tuple[tuple[int, int], ...]) -> Finding:
+    portrait, fix = subject.portraits[layer.name], redraw(subject, layer)
+    told = listed([f"{one} and {other}" for one, other in pairs])
+    return Finding(
+        code="INI004",
+        severity="error",
+        layer=layer.name,
+        param=layer.param,
+        message=(
+            f"{layer.name}: filters that see the same inputs are bit-identical (outputs {told}; {portrait.width} "
+            f"weights each), expected independent values of std {number(layer.std)}: they compute the same feature "
+            f"twice, and what treats them alike trains them alike. Draw the weight anew: {pasted(fix)}"
+        ),
+        expected_std=layer.std,
+        actual_std=portrait.rms(),
+        recipe=recipe(subject, layer),
+        fix=fix,
+        location=subject.location(layer.param, layer.source),
+    )

@@ -1,0 +1,54 @@
+"""INI102: a std that is too large."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autoinit.checking.findings import Finding
+from autoinit.checking.rules.registry import rule
+from autoinit.checking.scale import explained_by, scale_finding
+from autoinit.checking.subject import Subject
+from autoinit.checking.wording import feeds, number
+
+SPIKE = 1e-4
+"""A larger share of elements at the very bound is no accident of sampling."""
+
+
+@rule("INI102", "std too large for what the layer feeds", "by consequence")
+def too_large(subject: Subject) -> Iterator[Finding]:
+    """The weight is drawn too wide for what the layer feeds, and no more special rule explains why.
+
+    ## What it is
+
+    The std of the weight (or of some of its rows) is above the one called for, gain / sqrt(fan), by more than the
+    tolerance and the sampling error of its size.
+
+    ## Why it matters
+
+    A layer whose std is r times too large multiplies the signal's power by r², and layers multiply: activations
+    saturate, logits start confident and wrong, losses start as NaN. Where a norm follows, the scale does no harm to
+    the forward signal: info.
+
+    ## Example
+
+        nn.init.normal_(layer.weight, std=layer.in_features ** -0.25)   # the root was taken twice
+        nn.init.trunc_normal_(layer.weight.bfloat16(), std=0.01)        # low precision: values pile up at the bounds +-2
+
+    ## What to do
+
+        nn.init.xavier_normal_(layer.weight)   # or as the finding says; draw in float32, then cast
+
+    ## References
+
+    Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10; pytorch#145498 (truncation in bfloat16).
+    """
+    for deviation in explained_by(subject, "INI102"):
+        part = deviation.part
+        fault = f"The layer feeds {feeds(part)}; the weight is {deviation.produced}."
+        if part.portrait.at_bound > SPIKE:
+            peak = max(abs(part.portrait.stats.minimum), abs(part.portrait.stats.maximum))
+            fault += (
+                f" {part.portrait.at_bound:.1%} of the elements sit exactly at the bound {number(peak)}, as truncation "
+                f"in low precision leaves them: draw in float32, then cast."
+            )
+        yield scale_finding(subject, deviation, fault)

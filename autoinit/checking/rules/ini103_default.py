@@ -1,0 +1,47 @@
+"""INI103: the framework's default."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autoinit.checking.findings import Finding
+from autoinit.checking.rules.registry import rule
+from autoinit.checking.scale import explained_by, scale_finding
+from autoinit.checking.subject import Subject
+from autoinit.checking.wording import feeds
+
+
+@rule("INI103", "framework default left in place", "by consequence")
+def default(subject: Subject) -> Iterator[Finding]:
+    """The weight is still as torch's constructor left it, and that is not what the layer's place calls for.
+
+    ## What it is
+
+    The statistics (or the record of the last write) are those of torch's own `reset_parameters`. For linear layers and
+    convolutions that is `kaiming_uniform_(a=sqrt(5))`: std 1 / sqrt(3 fan_in), whatever follows.
+
+    ## Why it matters
+
+    Before a ReLU the signal needs sqrt(2 / fan_in), 2.4 times as much: each layer keeps a sixth of the signal's
+    power. The default is a left-over of Lua Torch, not a choice. Often it stands where an initialisation was meant to
+    be: the loop over modules missed the class, the name or the branch.
+
+    ## Example
+
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):     # Conv3d, Linear and the others keep the default
+                nn.init.kaiming_normal_(module.weight)
+
+    ## What to do
+
+        autoinit(model)                           # or, for one layer, the line that the finding gives
+
+    If the default is meant, declare it: `recipe = "torch"` in `[tool.autoinit]`.
+
+    ## References
+
+    He et al. 2015, eq. 10; pytorch#15314, #18182, #129302.
+    """
+    for deviation in explained_by(subject, "INI103"):
+        fault = f"The layer feeds {feeds(deviation.part)}; the weight is {deviation.produced}, left in place."
+        yield scale_finding(subject, deviation, fault)

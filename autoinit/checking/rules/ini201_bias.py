@@ -1,0 +1,222 @@
+"""INI201: bias not zero."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from autoinit.checking.findings import Finding, Severity
+from autoinit.checking.rules.ini002_uninitialised import extreme
+from autoinit.checking.rules.lookup import pasted
+from autoinit.checking.rules.registry import rule
+from autoinit.checking.subject import Subject
+from autoinit.checking.wording import expression, number
+from autoinit.ops import Role
+from autoinit.plans import LayerPlan
+
+ONE_STD = 1.0
+"""The std of a pre-activation of a planned layer, for an input of second moment 1 and no gain."""
+SIGMAS = 5.0
+"""Standard errors within which a root mean square is that of torch's default."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Bias:
+    """A bias and the layer whose planned weight it belongs to.
+
+    rest: its values, less the runs that are a documented prior.
+    """
+
+    layer: LayerPlan
+    param: str
+    rest: torch.Tensor
+
+    @property
+    def peak(self) -> float:
+        return float(self.rest.abs().max())
+
+    @property
+    def rms(self) -> float:
+        return float(self.rest.square().mean().sqrt())
+
+    @property
+    def constant(self) -> float | None:
+        """The value that all have; None if they differ."""
+        value = float(self.rest[0])
+        return value if bool((self.rest == self.rest[0]).all()) else None
+
+
+@rule("INI201", "bias not zero", "info")
+def look(subject: Subject) -> Iterator[Finding]:
+    """A bias of a layer whose weight is drawn starts elsewhere than at zero.
+
+    ## What it is
+
+    The biases of layers with a trainable, non-zero weight. Level info, and `torch's default` where the values are
+    those of U(-1, 1) / sqrt(fan_in). Level warning where a bias moves what the layer gives by more than one standard
+    deviation (a value beyond 1), or where a prior for sigmoid sits on an output that has none while the head that
+    feeds sigmoid has a zero bias. Nothing is said of constant biases on rows that feed sigmoid: the forget gate's 1,
+    a gate's opening, a class prior log(pi / (1 - pi)). Output layers may hold priors from data: level info. Biases of
+    norms are INI202's; frozen, zero and skipped layers are left out.
+
+    ## Why it matters
+
+    Gains are derived for pre-activations of mean zero. A bias of one standard deviation makes most units of a ReLU
+    layer always on or always off. A small random bias is harmless, but adds a variance that no formula counts.
+
+    ## Example
+
+        nn.init.constant_(regression_head.bias, -math.log(99))       # meant for the classification head
+        nn.init.normal_(layer.bias, std=2.0)
+
+    ## What to do
+
+        nn.init.constant_(classification_head.bias, -math.log(99))   # feeds sigmoid: starts at probability 0.01
+        nn.init.zeros_(regression_head.bias)
+        nn.init.zeros_(layer.bias)
+
+    ## References
+
+    - He et al. 2015, arXiv:1502.01852: biases start at zero
+    - Lin et al. 2017, "Focal loss for dense object detection", arXiv:1708.02002, section 4.1: the prior on the head
+    - Jozefowicz et al. 2015, "An empirical exploration of recurrent network architectures": forget gate bias 1
+    - Srivastava et al. 2015, "Highway networks", arXiv:1505.00387: negative gate biases
+    - [torch.nn.Linear](https://pytorch.org/docs/stable/generated/torch.nn.Linear.html): the default
+    """
+    told: set[str] = set()
+    for layer in subject.plan.layers:
+        for param in layer.biases if layer.status == "planned" else ():
+            parameter = subject.parameters.get(param)
+            if param in told or parameter is None or not parameter.requires_grad or param not in subject.other_stats:
+                continue
+            told.add(param)
+            stats = subject.other_stats[param]
+            if stats.nonfinite or extreme(stats) or stats.minimum == 0 == stats.maximum:
+                continue
+            found = _Bias(layer, param, _less_priors(layer, parameter))
+            if found.rest.numel() and found.peak > 0:
+                yield _finding(subject, found)
+
+
+def _less_priors(layer: LayerPlan, parameter: torch.Tensor) -> torch.Tensor:
+    """The values, less the runs of rows that feed sigmoid and have one value throughout."""
+    values = parameter.detach().flatten().to("cpu", torch.float64)
+    feeding: tuple[tuple[tuple[tuple[int, int], ...], str], ...]
+    feeding = tuple((part.rows, part.nonlinearity) for part in layer.slices)
+    if not layer.slices or sum(stop - start for rows, _ in feeding for start, stop in rows) != values.numel():
+        feeding = ((((0, values.numel()),), layer.nonlinearity),)
+    kept = []
+    for rows, nonlinearity in feeding:
+        piece = torch.cat([values[start:stop] for start, stop in rows])
+        if nonlinearity != "sigmoid" or bool((piece != piece[0]).any()):
+            kept.append(piece)
+    return torch.cat(kept) if kept else values[:0]
+
+
+def _finding(subject: Subject, bias: _Bias) -> Finding:
+    layer, fix = bias.layer, f"nn.init.zeros_({expression(bias.param)})"
+    severity, why, recipe = _judged(subject, bias)
+    constant = bias.constant
+    value = (
+        f"is {number(constant)}"
+        if constant is not None
+        else f"goes from {number(float(bias.rest.min()))} to {number(float(bias.rest.max()))} (rms {number(bias.rms)})"
+    )
+    return Finding(
+        code="INI201",
+        severity=severity,
+        layer=layer.name,
+        param=bias.param,
+        message=f"{layer.name}: {bias.param} {value}, expected 0: {why} {pasted(fix)}",
+        expected_std=0.0,
+        actual_std=bias.rms,
+        recipe=recipe,
+        fix=fix,
+        location=subject.location(bias.param, layer.source),
+    )
+
+
+def _judged(subject: Subject, bias: _Bias) -> tuple[Severity, str, str]:
+    """Severity, why and what to do, and what produced it."""
+    bound = _default_bound(bias.layer)
+    if _is_default(bias, bound):
+        recipe = "uniform(+-1/sqrt(fan_in)), torch's default"
+        return (
+            "info",
+            f"torch's default, within +-{number(bound)}. Small, but no part of what scales are planned for. Write zeros:",
+            recipe,
+        )
+    origin = subject.origin(bias.param)
+    recipe = str(origin) if origin is not None else ""
+    at_head = bias.layer.reason in ("output", "softmax") or _gives_output(subject, bias.layer)
+    constant = bias.constant
+    if at_head and constant is not None and constant < 0:
+        head = _unprimed_head(subject, bias.layer) if constant < -ONE_STD else ""
+        prior = number(1 / (1 + math.exp(-constant)))
+        if head:
+            why = (
+                f"as a prior for sigmoid (probability {prior}) it belongs on {head}, whose bias is 0; this output, "
+                f"which feeds none, starts off by {number(-constant)}. Swap them:"
+            )
+            return "warning", why, recipe
+        return "info", f"right for logits of classes of probability {prior}, else an offset to remove:", recipe
+    if at_head:
+        return "info", "right if it is a prior taken from the data, else an offset to remove:", recipe
+    if bias.layer.normalised:
+        return "info", "a norm follows, so it is of little effect:", recipe
+    if bias.peak > ONE_STD:
+        why = (
+            f"it moves the pre-activation, whose planned std is about 1, by up to {number(bias.peak)}: units start "
+            f"always on, always off or saturated. Write zeros:"
+        )
+        return "warning", why, recipe
+    return (
+        "info",
+        "below one std of the pre-activation, but no part of what scales are planned for. Write zeros:",
+        recipe,
+    )
+
+
+def _default_bound(layer: LayerPlan) -> float:
+    """The bound of torch's default: 1 / sqrt(fan_in) as torch reads it, 1 / sqrt(hidden) for recurrent layers."""
+    if layer.op.removesuffix("_cell") in ("lstm", "gru", "rnn", "rnn_tanh", "rnn_relu"):
+        return 1 / math.sqrt(layer.shape[0] // max(1, len(layer.slices)))
+    shape = layer.shape[1:] if layer.op != "bilinear" else layer.shape[1:2]
+    return 1 / math.sqrt(math.prod(shape))
+
+
+def _is_default(bias: _Bias, bound: float) -> bool:
+    """Whether the values could be uniform draws within the bound; the rms of n has relative error 1 / sqrt(5 n)."""
+    size = bias.rest.numel()
+    if bias.peak > bound * 1.005 or (bias.constant is not None and size > 1):
+        return False
+    return abs(bias.rms * math.sqrt(3) / bound - 1) <= SIGMAS / math.sqrt(5 * size)
+
+
+def _unprimed_head(subject: Subject, but: LayerPlan) -> str:
+    """A layer whose sigmoid is given out and whose bias is zero."""
+    for layer in subject.plan.layers:
+        stats = [subject.other_stats[each] for each in layer.biases if each in subject.other_stats]
+        zero = bool(stats) and all(each.minimum == 0 == each.maximum for each in stats)
+        if layer is not but and zero and layer.nonlinearity == "sigmoid" and _gives_output(subject, layer):
+            return layer.name
+    return ""
+
+
+def _gives_output(subject: Subject, layer: LayerPlan) -> bool:
+    """Whether what the layer feeds goes on to an output with nothing but transparent operations between."""
+    start = subject.dataflow.by_name.get(layer.path[-1]) if layer.path else None
+    waiting = [start] if start is not None else []
+    seen = set(waiting)
+    while waiting:
+        op = waiting.pop()
+        if op.op in ("output", "loss"):
+            return True
+        if op is start or op.role in (Role.TRANSPARENT, Role.SPLIT):
+            following = [each for each in subject.dataflow.graph.successors(op) if each not in seen]
+            seen.update(following)
+            waiting += following
+    return False

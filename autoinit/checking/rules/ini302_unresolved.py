@@ -1,0 +1,109 @@
+"""INI302: nonlinearity could not be resolved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from autoinit.checking.findings import Finding
+from autoinit.checking.rules.lookup import pasted
+from autoinit.checking.rules.registry import rule
+from autoinit.checking.subject import Subject
+from autoinit.plans import LayerPlan
+from autoinit.tracing.dataflow import Unsupported
+
+
+@rule("INI302", "nonlinearity could not be resolved", "warning")
+def look(subject: Subject) -> Iterator[Finding]:
+    """What a weight feeds is not known, so its scale could not be checked.
+
+    ## What it is
+
+    The way from a weight ends at an operation that is not in the table of operations, or at a function that could not
+    be evaluated. Operations that are not in the table and that no such weight leads to are listed too: what lies
+    behind them is seen, but not what they do.
+
+    ## Why it matters
+
+    A layer that is not resolved is neither initialised by `autoinit(model)` nor checked: whatever is wrong with it goes
+    unseen. An unknown operation is never taken for the identity.
+
+    ## Example
+
+        class Snake(torch.autograd.Function): ...
+
+        y = Snake.apply(self.conv(x))                                # what does conv feed?
+
+    ## What to do
+
+        autoinit.register_op("snake", "nonlinearity", functions=Snake.apply, function=lambda x: x + torch.sin(x) ** 2)
+    Other roles are `transparent`, `norm`, `add`, `product`, `split`, `sink` and `source`.
+
+    ## References
+
+    - `help(autoinit.register_op)`: roles, spellings and what each role needs
+    - [torch.library](https://pytorch.org/docs/stable/library.html): custom operators
+    """
+    reached: set[str] = set()
+    unsupported = {each.name: each for each in subject.dataflow.unsupported}
+    for layer in subject.plan.layers:
+        ends = {layer.path[-1:], *(each.path[-1:] for each in layer.alternatives)}
+        reached |= {name for end in ends for name in end}
+        if layer.status == "unresolved":
+            yield _layer(subject, layer, unsupported.get(layer.path[-1]) if layer.path else None)
+    rest: dict[str, list[Unsupported]] = {}
+    for each in subject.dataflow.unsupported:
+        if each.name not in reached:
+            rest.setdefault(each.op, []).append(each)
+    for places in rest.values():
+        yield _operation(places)
+
+
+def _layer(subject: Subject, layer: LayerPlan, stop: Unsupported | None) -> Finding:
+    fix = _registration(stop) if stop is not None else ""
+    what = (
+        f"the way from it ends at {stop.op} ({_place(stop)}), which is not in the table of operations, expected one "
+        f"that is: neither its scale nor what lies behind can be checked. Describe it: {pasted(fix)}"
+        if stop is not None
+        else f"{layer.note}; expected a nonlinearity that can be evaluated, or none: its scale cannot be checked. Pass "
+        f"example_inputs=, or describe the function with autoinit.register_op(...)"
+    )
+    return Finding(
+        code="INI302",
+        severity="warning",
+        layer=layer.name,
+        param=layer.param,
+        message=f"{layer.name}: what it feeds could not be resolved: {what}",
+        fix=fix,
+        location=(stop.source if stop is not None else None) or subject.location(layer.param, layer.source),
+    )
+
+
+def _operation(places: list[Unsupported]) -> Finding:
+    first, fix = places[0], _registration(places[0])
+    more = f" and {len(places) - 1} more places" if len(places) > 1 else ""
+    return Finding(
+        code="INI302",
+        severity="warning",
+        layer=first.name,
+        param="",
+        message=(
+            f"{first.name}: {first.op} ({_place(first)}{more}) is not in the table of operations, expected one that "
+            f"is: what comes out of it is not known, so layers behind it are judged without. Describe it: {pasted(fix)}"
+        ),
+        fix=fix,
+        location=first.source,
+    )
+
+
+def _place(stop: Unsupported) -> str:
+    return str(stop.source or (f"in {stop.module}" if stop.module else "in the model's own forward"))
+
+
+def _registration(stop: Unsupported) -> str:
+    """The call that would enter it in the table, as a nonlinearity: the role is the user's to say."""
+    name = stop.op.rpartition(".")[2]
+    if stop.op.startswith("Tensor."):
+        spelling = f'names="{name}"'
+    else:
+        spelling = f"modules={name}" if name[:1].isupper() and "." not in stop.op else f"functions={name}"
+    return f'autoinit.register_op("{name.lower()}", "nonlinearity", {spelling}, function=...)'

@@ -1,0 +1,248 @@
+"""Subject: all that rules look at, gathered once: the plan, the graph, and what every weight looks like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from autoinit.checking.branches import inside_branches
+from autoinit.checking.deviations import Deviation, deviations
+from autoinit.measuring import WeightStats, weight_stats
+from autoinit.parameters import Model, holding, named_parameters, submodule, unwrap
+from autoinit.planning import Settings, plan_dataflow
+from autoinit.plans import LayerPlan, Plan, SlicePlan
+from autoinit.recognising.portrait import Portrait, portray
+from autoinit.recognising.recognition import Recognition, recognise
+from autoinit.reparametrised import effective_weight
+from autoinit.resolving import Resolution, resolve
+from autoinit.resolving.residual import branch_counts
+from autoinit.theory.gains import gain
+from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from autoinit.checking.recipes import Published
+    from autoinit.provenance import Origin, Recording
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A weight, or some of its output rows, that has one plan of its own.
+
+    layer: the plan of the whole weight. rows: half-open runs of output rows; empty for all of them.
+    place: what these rows feed, their fans and the std that is called for.
+    portrait: what the whole weight looks like. actual: root mean square of these rows.
+    branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
+    skipped_over: whether a skip connection carries the signal past the layer.
+    normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
+    """
+
+    layer: LayerPlan
+    rows: tuple[tuple[int, int], ...]
+    place: LayerPlan | SlicePlan
+    portrait: Portrait
+    branches: int = 1
+    skipped_over: bool = False
+    normalised: bool = False
+
+    @cached_property
+    def actual(self) -> float:
+        """Root mean square of the elements: the std, as weights have mean zero."""
+        return self.portrait.rms(self.rows)
+
+    @cached_property
+    def count(self) -> int:
+        """How many elements there are."""
+        return self.portrait.count(self.rows)
+
+    @cached_property
+    def recognition(self) -> Recognition:
+        """What could have produced it, by its statistics."""
+        return recognise(self.portrait, self.layer, self.rows)
+
+    @cached_property
+    def scales(self) -> tuple[float, float]:
+        """The least and the greatest std that are as good as the planned one.
+
+        For a gain of the Xavier kind, everything from the gain over sqrt(fan_in), which keeps the forward signal, to
+        Xavier's compromise. Where what the layer feeds is mixed, the gains of all that it feeds. At the end of one of
+        L branches of a residual stream, down to 1 / sqrt(L) of it.
+        """
+        place, factor = self.place, self._factor
+        chosen = [place.std]
+        if place.scheme == "xavier" and place.mode == "fan_avg":
+            chosen.append(factor * place.gain / math.sqrt(place.fan_in))
+        if place.reason == "mixed":
+            chosen += [place.std * each / place.gain for each in _gains(self.layer)]
+        return min(chosen) / math.sqrt(self.branches), max(chosen)
+
+    @cached_property
+    def _factor(self) -> float:
+        """What the planned std was multiplied by, beside gain and fan."""
+        place = self.place
+        fan = {"fan_in": place.fan_in, "fan_out": place.fan_out}.get(place.mode, (place.fan_in + place.fan_out) / 2)
+        return place.std * math.sqrt(fan) / place.gain
+
+
+def _gains(layer: LayerPlan) -> Iterator[float]:
+    for each in layer.alternatives:
+        if each.nonlinearity != "custom":
+            yield gain(each.nonlinearity, each.params)
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model under check.
+
+    name: as the user calls it. tolerance: how far a std may be from the planned one, beyond noise.
+    portraits: by layer name, of the weight as the forward reads it; none for weights without values.
+    provenance: what was recorded while the model was built. published: the recipe that it is held against.
+    """
+
+    name: str
+    model: Model
+    dataflow: Dataflow
+    resolutions: Mapping[str, Resolution]
+    plan: Plan
+    portraits: Mapping[str, Portrait]
+    parameters: Mapping[str, nn.Parameter]
+    provenance: Recording | None = None
+    published: Published | None = None
+    tolerance: float = 0.10
+
+    @cached_property
+    def deviations(self) -> tuple[Deviation, ...]:
+        """Every scale that is not the one called for."""
+        return deviations(self)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Every weight or slice whose scale is a matter of choice: trainable, used, resolved, and not zero."""
+        return tuple(
+            part
+            for layer in self.plan.layers
+            if layer.status == "planned" and layer.name in self.portraits
+            for part in self._parts(layer)
+        )
+
+    def _parts(self, layer: LayerPlan) -> Iterator[Part]:
+        portrait = self.portraits[layer.name]
+        factor = self.resolutions[layer.name].factor
+        branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
+        skipped = all(use in self._skipped_over for use in layer.uses)
+        for place in layer.slices or (layer,):
+            rows = place.rows if isinstance(place, SlicePlan) else ()
+            part = Part(layer, rows, place, portrait, branches, skipped, place.normalised or factor == 0)
+            if part.actual > 0:
+                yield part
+
+    @cached_property
+    def _branch_counts(self) -> Mapping[str, int]:
+        return branch_counts(self.dataflow)
+
+    @cached_property
+    def _skipped_over(self) -> frozenset[str]:
+        return inside_branches(self.dataflow)
+
+    def is_zero(self, param: str) -> bool:
+        """Whether a parameter is zero everywhere."""
+        if param in self._weights:
+            portrait = self.portraits.get(self._weights[param])
+            return portrait is not None and portrait.family == "zeros"
+        stats = self.other_stats.get(param)
+        return stats is not None and stats.zeros == 1.0
+
+    @cached_property
+    def _weights(self) -> Mapping[str, str]:
+        return {layer.param: layer.name for layer in self.plan.layers}
+
+    @cached_property
+    def other_stats(self) -> Mapping[str, WeightStats]:
+        """Statistics of every parameter that is no weight layer's: biases, norms, embeddings, tables."""
+        found = {
+            name: weight_stats(parameter)
+            for name, parameter in self.parameters.items()
+            if name not in self._weights and parameter.is_floating_point()
+        }
+        return {name: stats for name, stats in found.items() if stats is not None}
+
+    @cached_property
+    def uses(self) -> Mapping[str, tuple[tuple[Op, str], ...]]:
+        """For each parameter the operations that use it, and the operand as which it enters."""
+        found: dict[str, list[tuple[Op, str]]] = {}
+        for op in self.dataflow.graph.nodes:
+            for use in op.params:
+                if op.op != "parameter":
+                    found.setdefault(use.name, []).append((op, use.slot))
+            for slot, operand in op.operands.items():
+                for use in operand.params if operand.op == "parameter" else ():
+                    found.setdefault(use.name, []).append((op, slot))
+        return {name: tuple(each) for name, each in found.items()}
+
+    def origin(self, param: str) -> Origin | None:
+        """What last wrote a parameter, if that was recorded."""
+        parameter = self.parameters.get(param)
+        return self.provenance.origin(parameter) if self.provenance is not None and parameter is not None else None
+
+    def location(self, param: str, source: str = "") -> SourceLine | None:
+        """The line that last wrote a parameter, else that built its module, else `source`, where it is used."""
+        origin = self.origin(param)
+        if origin is not None and origin.source is not None:
+            return origin.source
+        built = self._built_at(param)
+        if built is not None:
+            return built
+        file, _, line = source.rpartition(":")
+        return SourceLine(file, int(line), "") if file and line.isdecimal() else None
+
+    def _built_at(self, param: str) -> SourceLine | None:
+        if self.provenance is None or param not in self.parameters:
+            return None
+        registered = self.provenance.registered_at(self.parameters[param])
+        path = param.rpartition(".")[0].partition(".parametrizations")[0]
+        return registered or self.provenance.built_at(submodule(self.model, path))
+
+
+def subject(
+    model: Model,
+    dataflow: Dataflow,
+    *,
+    name: str = "",
+    provenance: Recording | None = None,
+    tolerance: float = 0.10,
+) -> Subject:
+    """Gathers what rules look at. Reads every weight once; changes nothing."""
+    root = unwrap(model)
+    resolutions = resolve(dataflow)
+    made = plan_dataflow(dataflow, root, Settings(), resolutions)
+    parameters = named_parameters(root)
+    portraits: dict[str, Portrait] = {}
+    for layer in made.layers:
+        weight = _effective(root, layer, parameters)
+        portrait = portray(weight, layer.axes) if weight is not None else None
+        if portrait is not None:
+            portraits[layer.name] = portrait
+    return Subject(
+        name=name or made.model,
+        model=root,
+        dataflow=dataflow,
+        resolutions={each.name: each for each in resolutions},
+        plan=replace(made, model=name or made.model),
+        portraits=portraits,
+        parameters=parameters,
+        provenance=provenance,
+        tolerance=tolerance,
+    )
+
+
+def _effective(model: Model, layer: LayerPlan, parameters: Mapping[str, nn.Parameter]) -> torch.Tensor | None:
+    """The weight as forward reads it, in the layer's own shape; None where it has no values to look at."""
+    held = holding(model, layer.param)
+    if not all(parameters[name].numel() and parameters[name].is_floating_point() for name in held.written):
+        return None
+    return effective_weight(model, held, parameters)

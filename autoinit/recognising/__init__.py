@@ -1,0 +1,1 @@
+"""What produced a weight, as far as its values can tell."""

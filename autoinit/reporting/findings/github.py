@@ -1,0 +1,67 @@
+"""A check as workflow commands of GitHub Actions: annotations at the lines that wrote the weights.
+
+    ::error file=models/vit.py,line=12,title=INI102 blocks.0.fc1::blocks.0.fc1: std 0.08, expected ...
+
+An info is a notice. GitHub shows only the first few of a step: the gravest come first, and of those that say the same
+of sibling layers one comes before all the others. Files below the working
+directory are named relative to it, as GitHub expects. What the baseline or an ignore took out is left out. The last
+line is the summary and no command.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from autoinit.reporting.findings.alike import entries
+from autoinit.reporting.findings.places import path_of
+from autoinit.reporting.findings.summary import reason, summary
+
+if TYPE_CHECKING:
+    from autoinit.checking.findings import CheckRun, Finding
+
+_COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
+
+
+def commands(run: CheckRun) -> str:
+    """One line for each annotation, then the summary; without a newline at its end."""
+    return "\n".join((*_annotations(run), summary(run)))
+
+
+def _annotations(run: CheckRun) -> Iterator[str]:
+    for failure in run.failures:
+        yield _command("error", {"title": f"{failure.model} could not be checked"}, reason(failure))
+    for severity in run.counts:
+        found = [
+            entry
+            for result in run.results
+            for entry in entries([each for each in result.findings if each.severity == severity])
+        ]
+        yield from (_finding(entry.finding) for entry in found)
+        yield from (_finding(other) for entry in found for other in entry.others)
+    for result in run.results:
+        for unused in result.unused_ignores:
+            yield _command("warning", {"title": f"{result.model}: unused ignore"}, unused)
+
+
+def _finding(finding: Finding) -> str:
+    properties = {}
+    path = path_of(finding.location)
+    if path is not None and finding.location is not None:
+        properties = {"file": path.as_posix(), "line": str(finding.location.line)}
+    properties["title"] = f"{finding.code} {finding.layer}".rstrip()
+    message = f"{finding.message}\nfix:\n{finding.fix}" if finding.fix else finding.message
+    return _command(_COMMANDS[finding.severity], properties, message)
+
+
+def _command(name: str, properties: dict[str, str], message: str) -> str:
+    listed = ",".join(f"{key}={_property(value)}" for key, value in properties.items())
+    return f"::{name} {listed}::{_data(message)}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")

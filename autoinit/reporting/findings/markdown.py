@@ -1,0 +1,101 @@
+"""A check as GitHub's Markdown, for a comment on a pull request: summary, a table for each model, infos folded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from autoinit.reporting import wording
+from autoinit.reporting.findings.alike import Entry, entries
+from autoinit.reporting.findings.places import spelled
+from autoinit.reporting.findings.summary import counted, reason, summary
+
+if TYPE_CHECKING:
+    from autoinit.checking.findings import CheckResult, CheckRun, Finding
+
+_SPECIAL = re.compile(r"([\\`*_\[\]~|#])")
+_CODE = re.compile(r"(`[^`]+`)")
+
+
+def render(run: CheckRun) -> str:
+    """The run as a document, without a newline at its end. Equal findings of sibling layers share a row."""
+    return "\n".join(_lines(run))
+
+
+def _lines(run: CheckRun) -> Iterator[str]:
+    yield f"**autoinit check**: {_text(summary(run))}"
+    for failure in run.failures:
+        yield from ("", f"- {code(failure.model)} could not be checked: {_text(reason(failure))}")
+    for note in run.notes:
+        yield from ("", f"- Note: {_text(note)}")
+    for result in run.results:
+        yield from _model(result)
+
+
+def _model(result: CheckResult) -> Iterator[str]:
+    recipe = f"; recipe {_text(result.recipe)}" if result.recipe else ""
+    facts = f"{wording.plural(result.layers, 'layer')}: {counted(result.counts)}{recipe}"
+    yield from ("", f"### {code(result.model)}", "", facts)
+    shown = [finding for finding in result.findings if finding.severity != "info"]
+    infos = [finding for finding in result.findings if finding.severity == "info"]
+    if shown:
+        yield from ("", *_table(shown))
+    if infos:
+        yield from _folded(f"{len(infos)} of severity info", _table(infos))
+    if result.suppressed:
+        yield from _folded(
+            f"{len(result.suppressed)} suppressed",
+            (f"- {each.finding.code} {code(each.finding.layer)}: {_text(each.by)}" for each in result.suppressed),
+        )
+    said = [f"Fixed: {', '.join(map(code, result.fixed))}"] if result.fixed else []
+    said += [*map(_text, result.unused_ignores), *(f"Note: {_text(note)}" for note in result.notes)]
+    if said:
+        yield from ("", *(f"- {line}" for line in said))
+
+
+def _folded(title: str, lines: Iterator[str]) -> Iterator[str]:
+    yield from ("", f"<details><summary>{title}</summary>", "", *lines, "", "</details>")
+
+
+def _table(findings: Sequence[Finding]) -> Iterator[str]:
+    yield "| severity | rule | layer | finding | where |"
+    yield "|---|---|---|---|---|"
+    for entry in entries(findings):
+        yield _row(entry)
+
+
+def _row(entry: Entry) -> str:
+    finding = entry.finding
+    layers = [code(finding.layer)] if finding.layer else []
+    if entry.others:
+        layers.append(f"the same: {_text(entry.siblings)}")
+    said = [_text(finding.message), *(code(line) for line in finding.fix.splitlines())]
+    place = spelled(finding.location)
+    cells = (
+        finding.severity,
+        finding.code,
+        "<br>".join(layers),
+        "<br>".join(said),
+        code(place) if place else "",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def code(text: str) -> str:
+    """A code span that holds any text, also within a table."""
+    text = " ".join(text.split()).replace("|", "\\|")
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    pad = " " if text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def _text(text: str) -> str:
+    """Prose on one line: its code spans stay, all else that Markdown would read as a sign is escaped."""
+    pieces = _CODE.split(" ".join(text.split()))
+    return "".join(code(piece[1:-1]) if index % 2 else _prose(piece) for index, piece in enumerate(pieces))
+
+
+def _prose(text: str) -> str:
+    escaped = _SPECIAL.sub(r"\\\1", text)
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
