@@ -3,15 +3,22 @@
     from autoinit import autoinit
     autoinit(model)                  # initialise in place, print the report
 
-`plan` shows what would be written, `report` sets it beside what is there, `trace` and `resolve` are the analysis.
+`plan` shows what would be written, `report` sets it beside what is there, `check` says what is wrong with it, `trace`
+and `resolve` are the analysis.
 """
 
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
 from autoinit._version import __version__
-from autoinit.api import autoinit, gain, report
 from autoinit.errors import (
     ApplyError,
     ArgumentError,
     AutoinitError,
+    ConfigurationError,
+    InitializationError,
     LazyModuleError,
     LoadError,
     PlanError,
@@ -19,33 +26,49 @@ from autoinit.errors import (
     TraceError,
     TrainedModelError,
 )
-from autoinit.measuring import WeightStats
-from autoinit.ops import Role, register_op
-from autoinit.planning import plan
-from autoinit.plans import LayerPlan, OtherParameter, Plan, SlicePlan
-from autoinit.reports import Report
-from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
-from autoinit.theory.fans import Fans
-from autoinit.theory.layouts import Layout
-from autoinit.tracing import Dataflow, Op, ParamUse, SourceLine, Unsupported, trace
+
+if TYPE_CHECKING:
+    from autoinit import callbacks as callbacks
+    from autoinit import testing as testing
+    from autoinit.api import autoinit, gain, report
+    from autoinit.callbacks import InitializationCheck
+    from autoinit.checking.checker import check
+    from autoinit.checking.findings import CheckResult, Finding
+    from autoinit.measuring import WeightStats
+    from autoinit.ops import Role, register_op
+    from autoinit.planning import plan
+    from autoinit.plans import LayerPlan, OtherParameter, Plan, SlicePlan
+    from autoinit.provenance import Origin, Recording, recording
+    from autoinit.reports import Report
+    from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
+    from autoinit.theory.fans import Fans
+    from autoinit.theory.layouts import Layout
+    from autoinit.tracing import Dataflow, Op, ParamUse, SourceLine, Unsupported, trace
 
 __all__ = [
     "ApplyError",
     "ArgumentError",
     "AutoinitError",
+    "CheckResult",
+    "ConfigurationError",
     "Dataflow",
     "Ending",
     "Fans",
+    "Finding",
+    "InitializationCheck",
+    "InitializationError",
     "LayerPlan",
     "Layout",
     "LazyModuleError",
     "LoadError",
     "Op",
+    "Origin",
     "OtherParameter",
     "ParamUse",
     "Plan",
     "PlanError",
     "Reason",
+    "Recording",
     "RegistrationError",
     "Report",
     "Resolution",
@@ -59,10 +82,48 @@ __all__ = [
     "WeightStats",
     "__version__",
     "autoinit",
+    "check",
     "gain",
     "plan",
+    "recording",
     "register_op",
     "report",
     "resolve",
     "trace",
 ]
+
+_LAZY = {
+    "autoinit.api": ("autoinit", "gain", "report"),
+    "autoinit.callbacks": ("InitializationCheck",),
+    "autoinit.checking.checker": ("check",),
+    "autoinit.checking.findings": ("CheckResult", "Finding"),
+    "autoinit.measuring": ("WeightStats",),
+    "autoinit.ops": ("Role", "register_op"),
+    "autoinit.planning": ("plan",),
+    "autoinit.plans": ("LayerPlan", "OtherParameter", "Plan", "SlicePlan"),
+    "autoinit.provenance": ("Origin", "Recording", "recording"),
+    "autoinit.reports": ("Report",),
+    "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
+    "autoinit.theory.fans": ("Fans",),
+    "autoinit.theory.layouts": ("Layout",),
+    "autoinit.tracing": ("Dataflow", "Op", "ParamUse", "SourceLine", "Unsupported", "trace"),
+}
+"""What is imported when it is first asked for: pytest loads this package at every start, and torch takes seconds."""
+_HOMES = {name: module for module, names in _LAZY.items() for name in names}
+_MODULES = ("callbacks", "testing")
+
+if not TYPE_CHECKING:  # a type checker that saw it would take any name for one that exists
+
+    def __getattr__(name: str) -> object:
+        """Import a public name where it is first used (PEP 562)."""
+        if name in _MODULES:
+            return importlib.import_module(f"{__name__}.{name}")
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+        value = getattr(importlib.import_module(_HOMES[name]), name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

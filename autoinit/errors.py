@@ -41,3 +41,7 @@ class LoadError(AutoinitError):
 
 class ConfigurationError(AutoinitError, ValueError):
     """A configuration or baseline file cannot be used. Names the file, the key, its value and what was expected."""
+
+
+class InitializationError(AutoinitError):
+    """A model that is about to be trained does not start well. Names what was found."""

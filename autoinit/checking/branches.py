@@ -1,6 +1,8 @@
-"""Branches: operations that a skip connection carries the signal past."""
+"""Places where a wrong scale does less harm: beside a skip connection, and before a norm further on."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from autoinit.ops import Role
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -21,6 +23,47 @@ def inside_branches(dataflow: Dataflow) -> frozenset[str]:
                 for end in operands[1:]:
                     found |= _between(start, end, order)
     return frozenset(found)
+
+
+_HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
+"""phi(c x) = c phi(x) for c > 0: a scale goes through them unchanged."""
+
+
+def renormalised(dataflow: Dataflow) -> frozenset[str]:
+    """Names of the operations whose scale a norm takes away further on, on every way, with nothing but scaling between.
+
+    Rectifiers and weights without bias pass a scale on unchanged.
+    """
+    return _leading_to(dataflow, lambda op: op.role is Role.NORM, _passes_scale)
+
+
+def muted(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> frozenset[str]:
+    """Names of the operations from which every way on leads through a zero weight.
+
+    Args:
+        dataflow: of the model.
+        is_zero: whether a parameter, by name, is zero everywhere.
+    """
+
+    def silences(op: Op) -> bool:
+        held = [use for use in op.params if use.layout is not None]
+        return len(held) == 1 and is_zero(held[0].name)
+
+    return _leading_to(dataflow, silences, lambda op: op.role not in (Role.SINK, Role.UNKNOWN))
+
+
+def _leading_to(dataflow: Dataflow, ends: Callable[[Op], bool], passes: Callable[[Op], bool]) -> frozenset[str]:
+    """Names of the operations from which every way on comes to one that ends it, through such as let it pass."""
+    found: set[Op] = set()
+    for op in reversed(list(dataflow.graph.nodes)):
+        after = [each for each in dataflow.graph.successors(op) if each.signal or each.role is Role.SINK]
+        if after and all(ends(each) or (passes(each) and each in found) for each in after):
+            found.add(op)
+    return frozenset(op.name for op in found)
+
+
+def _passes_scale(op: Op) -> bool:
+    return op.role in (Role.TRANSPARENT, Role.SPLIT, Role.WEIGHT) or op.op in _HOMOGENEOUS
 
 
 def _behind(op: Op) -> Op:

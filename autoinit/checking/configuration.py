@@ -233,7 +233,7 @@ class _Table:
     def fraction(self, key: str, default: float) -> float:
         """A number between 0 and 1."""
         value = self.values.get(key, default)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < 1:
+        if not isinstance(value, (int, float)) or not 0 < value < 1:
             raise self.refusal(key, _IN_TOLERANCE)
         return float(value)
 

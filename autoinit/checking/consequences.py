@@ -16,18 +16,25 @@ WARNING_LIMIT = 2.0
 def consequence(part: Part, ratio: float) -> tuple[Severity, str]:
     """The severity of a std that is `ratio` times the one called for, and what it does, as a sentence.
 
-    A norm takes the scale away: info. Off by up to a factor of two: warning. Beyond: error, but for a branch that is
-    too weak, which the skip connection carries the signal past: warning.
+    A norm takes the scale away: info. Off by up to a factor of two: warning. Beyond: error, but a warning where the
+    harm is bounded: a branch that is too weak, which the skip connection carries the signal past; an output that starts
+    too small, as zero-initialised heads do on purpose; a norm further on; nothing behind it but weights that are zero.
     """
     power = ratio * ratio
     told = f"{power:.2g} times" if 0.001 <= power < 1000 else f"{power:.1e} times"
     if part.normalised:
         return "info", "A normalisation takes the scale away, so that the forward signal is not harmed."
+    if part.muted:
+        return "warning", f"The signal's power is {told} what it should be; all that it feeds starts at zero."
     if part.skipped_over and ratio < 1:
         return (
             "warning",
-            f"The branch starts with {told} its share of power; the skip connection carries the signal past.",
+            f"The branch starts with {told} its share of power; the skip connection carries the rest past.",
         )
+    if part.renormalised:
+        return "warning", f"The signal's power is {told} what it should be, until a norm further on."
+    if part.place.reason in ("output", "softmax") and ratio < 1:
+        return "warning", f"The output starts with {told} the power that it should have."
     effect = "shrinks" if ratio < 1 else "grows"
     sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."
     return ("error" if max(ratio, 1 / ratio) > WARNING_LIMIT else "warning"), sentence

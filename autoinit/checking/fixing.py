@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -51,5 +50,3 @@ def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: 
 
 def _repairable(finding: Finding) -> bool:
     return finding.code.startswith(_ABOUT_WEIGHTS) and bool(finding.fix)
-
-

@@ -34,7 +34,7 @@ def recorded_recipe(origin: Origin, part: Part) -> Recipe | None:
     mode = str(arguments.get("mode", "fan_in")) if scheme == "kaiming" else "fan_avg"
     return Recipe(
         name=str(origin),
-        kind=scheme,
+        kind="xavier" if scheme == "xavier" else "kaiming",
         distribution=_distribution(function),
         std=part.actual,
         gain=gain,

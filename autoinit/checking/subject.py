@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from autoinit.checking.branches import inside_branches
+from autoinit.checking.branches import inside_branches, muted, renormalised
 from autoinit.checking.deviations import Deviation, deviations
 from autoinit.measuring import WeightStats, weight_stats
 from autoinit.parameters import Model, holding, named_parameters, submodule, unwrap
@@ -20,6 +20,7 @@ from autoinit.reparametrised import effective_weight
 from autoinit.resolving import Resolution, resolve
 from autoinit.resolving.residual import branch_counts
 from autoinit.theory.gains import gain
+from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
 
 if TYPE_CHECKING:
@@ -36,19 +37,24 @@ class Part:
 
     layer: the plan of the whole weight. rows: half-open runs of output rows; empty for all of them.
     place: what these rows feed, their fans and the std that is called for.
-    portrait: what the whole weight looks like. actual: root mean square of these rows.
+    portrait: what the whole weight looks like. layout: what its axes mean.
     branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
     skipped_over: whether a skip connection carries the signal past the layer.
     normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
+    renormalised: whether a norm does so further on, behind rectifiers and other weights.
+    muted: whether all that it feeds are weights that start at zero.
     """
 
     layer: LayerPlan
     rows: tuple[tuple[int, int], ...]
     place: LayerPlan | SlicePlan
     portrait: Portrait
+    layout: Layout
     branches: int = 1
     skipped_over: bool = False
     normalised: bool = False
+    renormalised: bool = False
+    muted: bool = False
 
     @cached_property
     def actual(self) -> float:
@@ -135,9 +141,13 @@ class Subject:
         factor = self.resolutions[layer.name].factor
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
         skipped = all(use in self._skipped_over for use in layer.uses)
+        later = all(use in self._renormalised for use in layer.uses)
+        silent = all(use in self._muted for use in layer.uses)
+        layout = self.resolutions[layer.name].layout
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
-            part = Part(layer, rows, place, portrait, branches, skipped, place.normalised or factor == 0)
+            normalised = place.normalised or factor == 0
+            part = Part(layer, rows, place, portrait, layout, branches, skipped, normalised, later, silent)
             if part.actual > 0:
                 yield part
 
@@ -148,6 +158,14 @@ class Subject:
     @cached_property
     def _skipped_over(self) -> frozenset[str]:
         return inside_branches(self.dataflow)
+
+    @cached_property
+    def _renormalised(self) -> frozenset[str]:
+        return renormalised(self.dataflow)
+
+    @cached_property
+    def _muted(self) -> frozenset[str]:
+        return muted(self.dataflow, self.is_zero)
 
     def is_zero(self, param: str) -> bool:
         """Whether a parameter is zero everywhere."""

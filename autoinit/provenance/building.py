@@ -17,15 +17,24 @@ from torch.nn.modules.module import (
 )
 from torch.utils.weak import WeakIdKeyDictionary
 
-from autoinit.provenance.stack import Place, place, user_line
+from autoinit.provenance.ledger import Ledger, Write
+from autoinit.provenance.origins import Origin
+from autoinit.provenance.regions import Region
+from autoinit.provenance.stack import Place, loading, place, site, user_line
+from autoinit.tracing.dataflow import SourceLine
 
 
 class Building:
-    """Lines that constructed modules and registered parameters. Both are held weakly."""
+    """Lines that constructed modules and registered parameters.
 
-    def __init__(self) -> None:
+    Modules are held weakly. Parameters are not held at all, for torch swaps no tensors that are weakly referred to:
+    they are known by their modules and names.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
         self.modules = WeakIdKeyDictionary()
-        self.parameters = WeakIdKeyDictionary()
+        self._registered = WeakIdKeyDictionary()
+        self._ledger = ledger
         self._thread = threading.get_ident()
 
     @contextmanager
@@ -42,14 +51,27 @@ class Building:
             for handle in handles:
                 handle.remove()
 
-    def _parameter(self, module: nn.Module, _name: str, parameter: nn.Parameter) -> None:
+    def registered_at(self, parameter: torch.Tensor) -> SourceLine | None:
+        """The user's line that first registered a parameter."""
+        for module, lines in self._registered.items():
+            for name, line in lines.items():
+                if module._parameters.get(name) is parameter:
+                    found: SourceLine | None = line
+                    return found
+        return None
+
+    def _parameter(self, module: nn.Module, name: str, parameter: nn.Parameter) -> None:
         if threading.get_ident() != self._thread:
             return
         self._constructed(module)
-        if parameter not in self.parameters:
+        if loading():
+            with torch._C.DisableTorchFunction():
+                by = site(parameter)
+                self._ledger.note(parameter, Write(Region.of(parameter), Origin(by.function, source=by.source)))
+        elif module._parameters.get(name) is not parameter:
             frame = _registering(sys._getframe(1))
             users = frame is not None and place(frame.f_code.co_filename) is Place.USER
-            self.parameters[parameter] = user_line(frame) if users else None
+            self._registered.setdefault(module, {})[name] = user_line(frame) if users else None
 
     def _module(self, parent: nn.Module, _name: str, child: nn.Module | None) -> None:
         if threading.get_ident() != self._thread:

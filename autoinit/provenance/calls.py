@@ -142,6 +142,11 @@ def factor(name: str, operands: tuple[Any, ...], kwargs: Mapping[str, Any]) -> f
     return 1.0
 
 
+def item(values: Any, position: int) -> Any:
+    """What of an operand belongs to one of the tensors that a call writes to: an item of a list, else all of it."""
+    return values[position] if isinstance(values, (list, tuple)) and position < len(values) else values
+
+
 def tensors_in(values: Any) -> Iterator[torch.Tensor]:
     """Tensors of a value, or of the lists, tuples and dicts that it consists of."""
     if isinstance(values, torch.Tensor):

@@ -14,8 +14,8 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from autoinit.provenance.origins import Origin
 from autoinit.provenance.regions import Region
 
-Token = tuple[int, object]
-"""What tells one call of an initialiser from another: its frame's id and its code."""
+Token = tuple[object, ...]
+"""What tells one call of an initialiser from another: its frame's id and code, the region that it was given, its line."""
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,11 @@ class Ledger:
             if len(self._storages) >= self._limit:
                 self._forget_the_freed()
             held = self._storages[storage] = _Storage(StorageWeakRef(tensor.untyped_storage()))  # type: ignore[no-untyped-call]
+        kept = held.writes
         if write.origin is not None:
-            held.writes = [each for each in held.writes if not write.region.covers(each.region)]
-        elif write.token is not None and _belongs(write, held.writes):
-            return
-        held.writes.append(write)
+            kept = [each for each in kept if not write.region.covers(each.region)]
+        if write.token is None or not _is_step(write, kept):
+            held.writes = [*kept, write]
 
     def _forget_the_freed(self) -> None:
         freed = [key for key, held in self._storages.items() if held.reference.expired()]  # type: ignore[no-untyped-call]
@@ -100,11 +100,10 @@ class Ledger:
         return found
 
 
-def _belongs(change: Write, writes: list[Write]) -> bool:
-    """Whether a change is a step of the initialiser call that wrote the values."""
+def _is_step(write: Write, writes: list[Write]) -> bool:
+    """Whether a write is a further step of the initialiser call that wrote the values."""
     return any(
-        write.token == change.token and write.origin is not None and write.region.covers(change.region)
-        for write in reversed(writes)
+        each.token == write.token and each.origin is not None and each.region.covers(write.region) for each in writes
     )
 
 

@@ -22,13 +22,13 @@ from autoinit.tracing.dataflow import SourceLine
 class Recording:
     """What was noted of parameters and modules. It can be asked during the block and after it.
 
-    Tensors and modules are held weakly. What other threads write, and what goes past torch's functions (NumPy arrays
+    No tensor and no module is kept alive. What other threads write, and what goes past torch's functions (NumPy arrays
     that share a tensor's memory), is not seen.
     """
 
     def __init__(self) -> None:
         self._ledger = Ledger()
-        self._building = Building()
+        self._building = Building(self._ledger)
 
     def origin(self, tensor: torch.Tensor) -> Origin | None:
         """What last wrote all values of a parameter, and what was done to them since; None if that was not seen."""
@@ -45,8 +45,7 @@ class Recording:
 
     def registered_at(self, tensor: torch.Tensor) -> SourceLine | None:
         """The line that registered a parameter; None if a module of torch registered it, or it was not seen."""
-        line: SourceLine | None = self._building.parameters.get(tensor)  # type: ignore[no-untyped-call]
-        return line
+        return self._building.registered_at(tensor)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from autoinit.provenance.ledger import Token, address
+from autoinit.provenance.regions import Region
 from autoinit.tracing.dataflow import SourceLine
 
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -81,16 +82,18 @@ def site(tensor: torch.Tensor) -> Site:
     function, token, arguments = "", None, {}
     while frame is not None:
         where = place(frame.f_code.co_filename)
-        if _initialises(frame, where, storage):
+        taken = _initialised(frame, where, storage)
+        if taken is not None:
             function = f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_name}"
-            token, arguments = (id(frame), frame.f_code), _arguments(frame)
+            token, arguments = (id(frame), frame.f_code, Region.of(taken)), _arguments(frame)
         elif where in (Place.USER, Place.MODULE, Place.MODULES):
             break
         frame = frame.f_back
     if frame is not None and place(frame.f_code.co_filename) is Place.MODULE:
         return _by_module(frame)
     default = frame is not None and place(frame.f_code.co_filename) is Place.MODULES
-    return Site(function, arguments, user_line(frame), default, token)
+    source = user_line(frame)
+    return Site(function, arguments, source, default, None if token is None else (*token, source))
 
 
 def _by_module(frame: FrameType) -> Site:
@@ -113,17 +116,20 @@ def user_line(frame: FrameType | None) -> SourceLine | None:
     return None
 
 
-def _initialises(frame: FrameType, where: Place, storage: int | None) -> bool:
-    """Whether a frame is a call of an initialiser, with the tensor among its arguments."""
+def _initialised(frame: FrameType, where: Place, storage: int | None) -> torch.Tensor | None:
+    """The tensor that an initialiser was given, if a frame is a call of one with that storage among its arguments."""
     if where not in (Place.INIT, Place.USER):
-        return False
+        return None
     name = frame.f_code.co_name
     named = name.endswith("_") and not name.endswith("__")
     if not named and frame.f_globals.get("__name__") not in _LIBRARIES:
-        return False
+        return None
     held = frame.f_locals
-    values = (held.get(parameter) for parameter in _parameters(frame.f_code))
-    return any(isinstance(value, torch.Tensor) and address(value) == storage for value in values)
+    for parameter in _parameters(frame.f_code):
+        value = held.get(parameter)
+        if isinstance(value, torch.Tensor) and address(value) == storage:
+            return value
+    return None
 
 
 def _parameters(code: CodeType) -> tuple[str, ...]:
@@ -139,13 +145,23 @@ def _arguments(frame: FrameType) -> dict[str, Any]:
     }
 
 
+def loading() -> bool:
+    """Whether the methods of `nn.Module` that are running innermost load a state dict."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and place(frame.f_code.co_filename) in (Place.OWN, Place.MODULE):
+        if frame.f_code.co_name == "_load_from_state_dict":
+            return True
+        frame = frame.f_back
+    return False
+
+
 def called_by_init(tensor: torch.Tensor) -> bool:
     """Whether the innermost caller outside autoinit is an initialiser of torch.nn.init that was given the tensor."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         where = place(frame.f_code.co_filename)
         if where is Place.INIT:
-            return _initialises(frame, where, address(tensor))
+            return _initialised(frame, where, address(tensor)) is not None
         if where not in (Place.OWN, Place.TORCH):
             return False
         frame = frame.f_back

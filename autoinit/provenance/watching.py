@@ -63,7 +63,7 @@ class Watcher(TorchFunctionMode):
             return
         plain = name.removeprefix("_foreach_")
         for position, target in enumerate(calls.tensors_in(first)):
-            own = tuple(value[position] if isinstance(value, (list, tuple)) else value for value in args[1:])
+            own = tuple(calls.item(value, position) for value in args[1:])
             self._written(target, func, plain, own, kwargs)
 
     def _written(
@@ -132,11 +132,12 @@ class Watcher(TorchFunctionMode):
                 kept = self.ledger.origin(operands[0])
                 if kept is None:
                     continue
-                origin = kept.changed(calls.described(name, args[1:], kwargs)) if name in calls.REPEATING else kept
+                if name in calls.REPEATING:
+                    kept = kept.changed(calls.described(name, args[1:], kwargs))
             else:
-                origin = None if calls.makes_anew(name) else self._derived(name, args, kwargs, operands, made)
-            if origin is not None:
-                self.ledger.note(made, Write(Region.of(made), origin))
+                kept = None if calls.makes_anew(name) else self._derived(name, args, kwargs, operands, made)
+            if kept is not None:
+                self.ledger.note(made, Write(Region.of(made), kept))
             else:
                 self._replace(made, site(made), calls.full_name(func), calls.arguments(name, args, kwargs))
 

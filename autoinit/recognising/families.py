@@ -42,10 +42,12 @@ class Fit:
     """What a sample says of its family.
 
     likely: families by likelihood, best first, without those ruled out; empty where no family could have drawn it.
+    odds: logarithm of the likelihood of each, over that of the first.
     cut: of the truncated normal, in sigma. misfit: why no family fits.
     """
 
     likely: tuple[Drawn, ...]
+    odds: tuple[float, ...] = ()
     cut: float = CUT
     misfit: str = ""
 
@@ -65,9 +67,9 @@ def plausible(count: int, squares: float, peak: float) -> Fit:
     found = likelihoods(count, squares, peak)
     best = max(found.values())
     if best == found["normal"] and _cut(count, squares, peak, WIDE_CUT) > -math.log(TAIL):
-        return Fit(("truncated_normal",), WIDE_CUT)
-    likely = [name for name in found if found[name] > best + math.log(TAIL)]
-    return Fit(tuple(sorted(likely, key=lambda name: -found[name])))
+        return Fit(("truncated_normal",), (0.0,), WIDE_CUT)
+    likely = sorted((name for name in found if found[name] > best + math.log(TAIL)), key=lambda name: -found[name])
+    return Fit(tuple(likely), tuple(found[name] - best for name in likely))
 
 
 def fit(rows: RowSums) -> Fit:
@@ -84,11 +86,15 @@ def fit(rows: RowSums) -> Fit:
     mean = float(rows.sums.sum()) / math.sqrt(squares * count)
     if abs(mean) * math.sqrt(count) > Z:
         return Fit((), misfit=f"its mean is {mean:.3g} standard deviations")
-    likely = tuple(each for each in found.likely if kurtosis_fits(kurtosis, count, each, found.cut))
+    likely = {
+        each: odds
+        for each, odds in zip(found.likely, found.odds, strict=True)
+        if kurtosis_fits(kurtosis, count, each, found.cut)
+    }
     if not likely:
         return Fit((), misfit=f"its kurtosis is {kurtosis:.3g}, that of no initialisation")
     told = rows_misfit(rows, kurtosis)
-    return Fit((), misfit=f"its rows {told}") if told else Fit(likely, found.cut)
+    return Fit((), misfit=f"its rows {told}") if told else Fit((*likely,), (*likely.values(),), found.cut)
 
 
 def kurtosis_fits(kurtosis: float, count: int, family: Drawn, cut: float = CUT) -> bool:
@@ -101,6 +107,7 @@ def kurtosis_fits(kurtosis: float, count: int, family: Drawn, cut: float = CUT) 
 
 def rows_misfit(rows: RowSums, kurtosis: float) -> str:
     """Why sums along rows, or columns, are not those of independent draws from one distribution; empty if they are."""
+    rows = rows.where(rows.counts > 0)
     if rows.counts.size < 2:
         return ""
     limit = _limit(math.sqrt((2.0 + 12.0 / float(rows.counts.mean())) / rows.counts.size))
@@ -140,6 +147,12 @@ def truncated_kurtosis(cut: float) -> tuple[float, float]:
         moments[order] = (order - 1) * moments[order - 2] - edge * cut ** (order - 1)
     second = moments[2]
     return _kurtosis_and_variance(moments[4] / second**2, moments[6] / second**3, moments[8] / second**4)
+
+
+def truncated_std(cut: float) -> float:
+    """Standard deviation of N(0, 1) cut at +-c: sqrt(1 - 2 c phi(c) / mass)."""
+    mass = math.erf(cut / math.sqrt(2))
+    return math.sqrt(1 - 2 * cut * math.exp(-cut * cut / 2) / math.sqrt(2 * math.pi) / mass)
 
 
 def _kurtosis_and_variance(fourth: float, sixth: float, eighth: float) -> tuple[float, float]:

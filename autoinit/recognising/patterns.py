@@ -38,8 +38,8 @@ class Orthogonality:
 
 def orthogonality(
     weight: torch.Tensor, axes: str, power: npt.NDArray[np.float64], zeros: float
-) -> Orthogonality | None:
-    """Whether a weight is orthogonal: as (outputs, all else), as torch reads its shape, or in equal parts.
+) -> tuple[Orthogonality, ...]:
+    """The ways in which a weight is orthogonal: as (outputs, all else), as torch reads its shape, or in equal parts.
 
     Looks at up to 16 rows or columns at full length, of the first copy.
     """
@@ -56,14 +56,10 @@ def orthogonality(
     letters = letters.replace("b", "")
     rows = tuple(at for at, letter in enumerate(letters) if letter == "o")
     columns = tuple(at for at, letter in enumerate(letters) if letter != "o")
-    for parts in PARTS:
-        if found := _orthogonal_parts(tensor, rows, columns, parts, power):
-            return Orthogonality(found / math.sqrt(area), parts)
-    if letters and letters[0] != "o" and len(letters) > 2:
-        found = _orthogonal_parts(tensor, (0,), tuple(range(1, tensor.dim())), 1, None)
-        if found:
-            return Orthogonality(found / math.sqrt(area))
-    return None
+    units = {parts: _orthogonal_parts(tensor, rows, columns, parts, power) for parts in PARTS}
+    if not units[1] and letters[:1] not in ("", "o") and len(letters) > 2:
+        units[1] = _orthogonal_parts(tensor, (0,), tuple(range(1, tensor.dim())), 1, None)
+    return tuple(Orthogonality(unit / math.sqrt(area), parts) for parts, unit in units.items() if unit)
 
 
 def _orthogonal_parts(

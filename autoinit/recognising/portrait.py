@@ -17,7 +17,6 @@ from autoinit.recognising.noise import spread
 from autoinit.recognising.patterns import Orthogonality, is_identity, orthogonality, twins
 from autoinit.recognising.samples import Matrix, RowSums, Sample, row_sums, sample, unit
 from autoinit.recognising.totals import Totals, totals
-from autoinit.sampling import CUT
 
 __all__ = ["Family", "Portrait", "Rows", "portray", "spread"]
 
@@ -42,8 +41,8 @@ class Portrait:
     at_bound: share of the elements of the sample that equal the minimum or the maximum of all.
     fingerprint: equal for bit-identical weights of one shape and dtype.
     family: the most likely one. families: all that the sample cannot rule out; of a large weight, one.
-    cut: where a truncated normal is cut, in sigma. rows: sums over the sampled features, from which `look` judges
-        some of them on their own. frame: how it is orthogonal. misfit: why the family is unknown.
+    drawn: what the sample says of distributions, and why none fits if none does. rows: sums over the sampled
+        features, for `fit`. frames: each way in which it is orthogonal.
     """
 
     stats: WeightStats
@@ -57,36 +56,37 @@ class Portrait:
     fingerprint: bytes
     family: Family
     families: tuple[Family, ...]
-    cut: float = CUT
+    drawn: Fit = Fit(())
     rows: RowSums | None = None
-    frame: Orthogonality | None = None
-    misfit: str = ""
+    frames: tuple[Orthogonality, ...] = ()
 
     def rms(self, rows: Rows = ()) -> float:
         """The root mean square of these output features of all copies; of the whole without rows."""
-        power = np.concatenate([self.power[:, start:stop] for start, stop in rows], axis=1) if rows else self.power
+        power = self.power_of(rows)
         return math.sqrt(float(power.mean())) if power.size else math.nan
+
+    def power_of(self, rows: Rows = ()) -> npt.NDArray[np.float64]:
+        """The mean squares of these output features of all copies; of all without rows."""
+        return np.concatenate([self.power[:, start:stop] for start, stop in rows], axis=1) if rows else self.power
 
     def count(self, rows: Rows = ()) -> int:
         """How many weights these output features of all copies have; the whole without rows."""
         outputs = sum(stop - start for start, stop in rows) if rows else self.power.shape[1]
-        return self.power.shape[0] * outputs * self.width
+        return int(self.power.shape[0] * outputs * self.width)
 
-    def look(self, rows: Rows = ()) -> tuple[Family, tuple[Family, ...], float]:
-        """Family, families and cut of some output features on their own, for weights drawn part by part."""
-        if not rows or self.rows is None or self.family in _PATTERNS:
-            return self.family, self.families, self.cut
+    def fit(self, rows: Rows = ()) -> Fit:
+        """Which families could have drawn some output features, on their own: weights are drawn part by part."""
+        if not rows or self.rows is None:
+            return self.drawn
         features = self.rows.features % self.power.shape[1]
         chosen = np.zeros(features.shape, dtype=bool)
         for start, stop in rows:
             chosen |= (features >= start) & (features < stop)
-        found = fit(self.rows.where(chosen))
-        if self.misfit.startswith(_BEYOND_ROWS) or not found.likely:
-            return "unknown", ("unknown",), CUT
-        return found.likely[0], found.likely, found.cut
+        if self.drawn.misfit.startswith(_BEYOND_ROWS):
+            return self.drawn
+        return fit(self.rows.where(chosen))
 
 
-_PATTERNS = ("zeros", "constant", "identity", "orthogonal")
 MIN_WIDTH = 8
 """Fewer columns than this are not held against each other."""
 _BEYOND_ROWS = ("its columns", "its rows point")
@@ -108,43 +108,42 @@ def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
     rows = row_sums(Sample(level, taken.features))
     width = weight.numel() // max(1, sums.power.size)
     identity = is_identity(sums, width)
-    frame = None if identity or sums.stats.nonfinite else orthogonality(weight, axes, sums.power, sums.stats.zeros)
-    found, misfit = _drawn(rows, level, sums.power.shape[1])
-    pattern = _pattern(sums, identity, frame)
+    frames = () if identity or sums.stats.nonfinite else orthogonality(weight, axes, sums.power, sums.stats.zeros)
+    found = _drawn(rows, level, sums.power.shape[1])
+    pattern = _pattern(sums, identity, bool(frames))
     families: tuple[Family, ...] = (pattern,) if pattern else found.likely or ("unknown",)
     return Portrait(
         stats=sums.stats,
         power=sums.power,
         width=width,
         kurtosis=_kurtosis(level),
-        orthogonal=frame is not None,
+        orthogonal=bool(frames),
         identity=identity,
         twins=() if identity else twins(weight, axes, sums.power),
         at_bound=_at_bound(taken.matrix, sums),
         fingerprint=_fingerprint(weight, taken.matrix, sums),
         family=families[0],
         families=families,
-        cut=found.cut,
+        drawn=found,
         rows=rows,
-        frame=frame,
-        misfit="" if pattern else misfit,
+        frames=frames,
     )
 
 
-def _pattern(sums: Totals, identity: bool, frame: Orthogonality | None) -> Family | None:
+def _pattern(sums: Totals, identity: bool, orthogonal: bool) -> Family | None:
     if sums.stats.zeros == 1:
         return "zeros"
     if sums.stats.numel > 1 and not sums.stats.nonfinite and sums.stats.minimum == sums.stats.maximum:
         return "constant"
     if identity:
         return "identity"
-    return "orthogonal" if frame is not None else None
+    return "orthogonal" if orthogonal else None
 
 
-def _drawn(rows: RowSums, level: Matrix, outputs: int) -> tuple[Fit, str]:
+def _drawn(rows: RowSums, level: Matrix, outputs: int) -> Fit:
     """The families that could have drawn all rows, each of a few equal parts on its own scale if need be."""
     found = fit(rows)
-    for parts in (2, 3, 4, 6, 8):
+    for parts in (2, 3, 4, 6):
         if found.likely or outputs % parts:
             continue
         part = rows.features % outputs // (outputs // parts)
@@ -154,7 +153,7 @@ def _drawn(rows: RowSums, level: Matrix, outputs: int) -> tuple[Fit, str]:
             found = again if again.likely else found
     if found.likely and (told := _misfit_beyond_rows(rows, level)):
         found = Fit((), misfit=told)
-    return found, found.misfit
+    return found
 
 
 def _misfit_beyond_rows(rows: RowSums, level: Matrix) -> str:
@@ -162,8 +161,8 @@ def _misfit_beyond_rows(rows: RowSums, level: Matrix) -> str:
     filled = rows.counts > 0
     if rows.counts.sum() < MIN_SAMPLE or level.shape[1] < MIN_WIDTH:
         return ""
-    lengths = np.sqrt(rows.seconds[filled] / rows.counts[filled])
-    even = level[filled] / lengths[:, None].astype(np.float32)
+    lengths: Matrix = np.sqrt(rows.seconds[filled] / rows.counts[filled]).astype(np.float32)
+    even = level[filled] / lengths[:, None]
     columns = row_sums(Sample(np.ascontiguousarray(even.T), np.arange(even.shape[1])))
     told = rows_misfit(columns, columns.kurtosis)
     return f"its columns {told}" if told else alignment_misfit(even)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,3 +37,12 @@ class Recipe:
 
     def __str__(self) -> str:
         return self.name
+
+
+def written(value: float) -> str:
+    """A number as people write it: `sqrt(2)`, `5/3`, `0.02`."""
+    known = {"sqrt(2)": math.sqrt(2), "5/3": 5 / 3, "sqrt(5)": math.sqrt(5), "sqrt(3)": math.sqrt(3)}
+    for name, each in known.items():
+        if abs(value / each - 1) < 1e-6:
+            return name
+    return f"{value:.6g}" if abs(value - round(value, 6)) < 1e-12 else f"{value:.4g}"

@@ -49,8 +49,14 @@ class RowSums:
 
     def where(self, chosen: npt.NDArray[np.bool_]) -> RowSums:
         """Those of some of the rows."""
-        parts = (self.features, self.counts, self.sums, self.seconds, self.fourths, self.peaks)
-        return RowSums(*(part[chosen] for part in parts))
+        return RowSums(
+            self.features[chosen],
+            self.counts[chosen],
+            self.sums[chosen],
+            self.seconds[chosen],
+            self.fourths[chosen],
+            self.peaks[chosen],
+        )
 
     def scaled(self, factors: Floats) -> RowSums:
         """Those of rows times positive factors."""

@@ -6,6 +6,8 @@ weights. The other operand is a branch.
 
 from __future__ import annotations
 
+from collections import Counter
+
 from autoinit.ops import Role
 from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -15,22 +17,25 @@ _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 def branch_counts(dataflow: Dataflow) -> dict[str, int]:
     """For each weight (by operation name and parameter) that ends a branch: the number of branches in its stream.
 
-    The keys are `operation/parameter`. A sum whose operands both leave weights (a projected shortcut) begins a
+    The keys are `operation/parameter`. A sum of what no weight made, such as token and position embeddings, adds no
+    branch. A sum whose operands both leave weights (a projected shortcut) begins a
     stream; its longer operand is the branch.
     """
     streams = _streams(dataflow)
-    lengths = {stream: sum(1 for other in streams.values() if other is stream) for stream in set(streams.values())}
     depth = _depths(dataflow)
-    counts: dict[str, int] = {}
-    for add, stream in streams.items():
-        if lengths[stream] < 2:
-            continue
-        for branch in _branches(add, streams, depth):
-            for weight in _ending_weights(branch):
-                for use in weight.params:
-                    if use.layout is not None:
-                        counts[f"{weight.name}/{use.name}"] = lengths[stream]
-    return counts
+    ends = {
+        add: [weight for branch in _branches(add, streams, depth) for weight in _ending_weights(branch)]
+        for add in streams
+    }
+    lengths = Counter(stream for add, stream in streams.items() if ends[add])
+    return {
+        f"{weight.name}/{use.name}": lengths[stream]
+        for add, stream in streams.items()
+        if lengths[stream] > 1
+        for weight in ends[add]
+        for use in weight.params
+        if use.layout is not None
+    }
 
 
 def _streams(dataflow: Dataflow) -> dict[Op, Op]:

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from autoinit.checking.recipes.geometry import is_standardised
 from autoinit.checking.recipes.models import MODELS
 from autoinit.checking.recipes.published import Published, noise
 
@@ -24,16 +25,16 @@ _UNIFORM_KURTOSIS = 2.1
 def recognised(parts: Sequence[Part]) -> Published | None:
     """The published recipe for whole models that nearly all of these weights follow; None if there is any doubt.
 
-    At least 6 weights, 95 % of which have the recipe's std to within 3 % beyond noise; no more than 75 % of which
-    have the planned one; and the model shows what the recipe is for. All of these recipes draw from normal
-    distributions, so that a model of uniform weights, as the framework leaves them, follows none.
+    At least 6 weights, 95 % of which have the recipe's std to within 3 % beyond noise; no more than 75 % of those whose
+    scale matters have the planned one; most are normal, or uniform, as the recipe draws them; and the model shows what
+    the recipe is for.
     """
-    if len(parts) < _FEWEST or sum(_planned(part) for part in parts) > _PLAN_AT_MOST * len(parts):
+    deciding = [part for part in parts if not is_standardised(part)]
+    if len(parts) < _FEWEST or sum(_planned(part) for part in deciding) > _PLAN_AT_MOST * len(deciding):
         return None
-    if statistics.median(part.portrait.kurtosis for part in parts) < _UNIFORM_KURTOSIS:
-        return None
+    uniform = statistics.median(part.portrait.kurtosis for part in parts) < _UNIFORM_KURTOSIS
     for recipe in MODELS:
-        if recipe.trait is not None and recipe.trait(parts):
+        if recipe.trait is not None and recipe.uniform == uniform and recipe.trait(parts):
             following = sum(recipe.fits(part, _EXACT) for part in parts)
             if following >= _NEARLY_ALL * len(parts):
                 return recipe

@@ -43,15 +43,8 @@ def is_standardised(part: Part) -> bool:
 def fan_outs(part: Part) -> tuple[float, ...]:
     """The true fan_out and, for a strided convolution, that of He et al. 2015 and torch.nn.init: without the stride.
 
-    True is out / groups * kernel / stride area. What it lacks of out * kernel is groups and stride together: it is
-    taken for stride where it is a whole step in each dimension, of no more than the kernel or two.
+    Groups count: to leave them out is a fault, not another convention.
     """
     true = part.place.fan_out
-    dimensions = part.layer.axes.count("k")
-    if not dimensions or part.layer.op.startswith("conv_transpose"):
-        return (true,)
-    whole = float(rows(part) * size(part, "k"))
-    step = round((whole / true) ** (1 / dimensions))
-    kernel = max(length for letter, length in zip(part.layer.axes, part.layer.shape, strict=True) if letter == "k")
-    strided = 1 < step <= max(2, kernel) and math.isclose(step**dimensions, whole / true) and size(part, "i") > 1
-    return (true, whole) if strided else (true,)
+    stride_area = part.layout.stride_area
+    return (true,) if part.layout.transposed or stride_area == 1 else (true, true * stride_area)

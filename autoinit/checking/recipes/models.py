@@ -22,14 +22,19 @@ def _resnet(part: Part) -> tuple[float, ...]:
     return (*framework_default(part), 0.01, *he(part, "fan_in", 1), *he(part, "fan_in", math.sqrt(2)))
 
 
+def _blocks(part: Part) -> int:
+    """Blocks of two branches; an odd branch is the sum of embeddings that the stream begins with."""
+    return part.branches // 2
+
+
 def _gpt2(part: Part) -> tuple[float, ...]:
-    return (0.02 / math.sqrt(part.branches),)
+    return (0.02 / math.sqrt(2 * _blocks(part)),) if part.branches > 1 else (0.02,)
 
 
 def _llama(part: Part) -> tuple[float, ...]:
     """Depth by the number of blocks, or by that of the block itself, counted from 1."""
     if part.branches > 1:
-        return tuple(0.02 / math.sqrt(2 * block) for block in range(1, part.branches // 2 + 1))
+        return tuple(0.02 / math.sqrt(2 * block) for block in range(1, _blocks(part) + 1))
     return (0.02, part.place.fan_in**-0.5) if is_head(part) else (0.02,)
 
 
@@ -44,6 +49,14 @@ def _vit(part: Part) -> tuple[float, ...]:
     return (0.02, TRUNCATION * 0.02)
 
 
+def _vit_jax(part: Part) -> tuple[float, ...]:
+    """LeCun for patches, Xavier elsewhere; torchvision leaves the output projection of attention at the default."""
+    lecun = part.place.fan_in**-0.5
+    if is_conv(part):
+        return (lecun, TRUNCATION * lecun)
+    return (*glorot(part), _flat(part), *framework_default(part))
+
+
 def _t5(part: Part) -> tuple[float, ...]:
     plain = part.place.fan_in**-0.5
     if is_head(part):
@@ -56,9 +69,16 @@ def _t5(part: Part) -> tuple[float, ...]:
 
 def _dit(part: Part) -> tuple[float, ...]:
     """Xavier, a fused projection and a patch convolution taken as one flat matrix."""
-    flat = math.sqrt(2 / (size(part, "o") + size(part, "i") * size(part, "k")))
-    timestep = (0.02,) if not part.skipped_over and not is_conv(part) and not is_head(part) else ()
-    return (*glorot(part), flat, *timestep)
+    return (*glorot(part), _flat(part), 0.02) if _beside_blocks(part) else (*glorot(part), _flat(part))
+
+
+def _flat(part: Part) -> float:
+    """Xavier of the weight as one matrix, as it is held."""
+    return math.sqrt(2 / (size(part, "o") + size(part, "i") * size(part, "k")))
+
+
+def _beside_blocks(part: Part) -> bool:
+    return not (part.skipped_over or is_conv(part) or is_head(part))
 
 
 def _nfnet(part: Part) -> tuple[float, ...]:
@@ -103,6 +123,16 @@ def _asks_softly(parts: Sequence[Part]) -> bool:
     return any(is_attention(part) and part.actual < 0.25 * part.place.fan_in**-0.5 for part in parts)
 
 
+def _conditioned(parts: Sequence[Part]) -> bool:
+    """DiT's mark beside attention: a timestep MLP whose weights are at 0.02, far from Xavier's."""
+    beside = [part for part in parts if _beside_blocks(part) and abs(part.actual - 0.02) < 0.001]
+    return _attends(parts) and sum(min(glorot(part)) > 0.025 for part in beside) >= 2
+
+
+def _standardised(parts: Sequence[Part]) -> bool:
+    return 2 * sum(is_standardised(part) for part in parts) >= len(parts)
+
+
 def _paints(parts: Sequence[Part]) -> bool:
     return any(part.layer.op.startswith("conv_transpose") for part in parts) and all(is_conv(part) for part in parts)
 
@@ -115,11 +145,24 @@ MODELS = (
     Published(
         "t5", "Raffel et al. 2020; Mesh TensorFlow's scaling, in transformers' modeling_t5.py", _t5, _asks_softly
     ),
-    Published("vit", "Dosovitskiy et al. 2021; timm's init_weights_vit_timm and torchvision's patches", _vit, _sees),
-    Published("bert", "Devlin et al. 2019; google-research/bert, modeling.py (create_initializer)", _bert, _attends),
+    Published("vit", "Touvron et al. 2021 (DeiT); init_weights_vit_timm in timm's vision_transformer.py", _vit, _sees),
+    Published("vit_jax", "Dosovitskiy et al. 2021; torchvision's vision_transformer.py", _vit_jax),
+    Published(
+        "bert",
+        "Devlin et al. 2019; google-research/bert, modeling.py; N(0, 0.02) is the default in transformers",
+        _bert,
+        _attends,
+    ),
+    Published("convnext", "Liu et al. 2022; facebookresearch/ConvNeXt, models/convnext.py (_init_weights)", _bert),
     Published("dcgan", "Radford et al. 2016, section 4", _dcgan, _paints),
     Published("resnet", "He et al. 2015, eq. 14; torchvision's resnet.py; head 0.01: Goyal et al. 2017, 5.1", _resnet),
-    Published("dit", "Peebles & Xie 2023, facebookresearch/DiT, models.py (initialize_weights)", _dit),
-    Published("nfnet", "Brock et al. 2021; deepmind-research, nfnets/nfnet.py", _nfnet),
+    Published(
+        "dit",
+        "Peebles & Xie 2023, facebookresearch/DiT, models.py (initialize_weights)",
+        _dit,
+        _conditioned,
+        uniform=True,
+    ),
+    Published("nfnet", "Brock et al. 2021; deepmind-research, nfnets/nfnet.py", _nfnet, _standardised),
     Published("lsuv", "Mishkin & Matas 2016, algorithm 1", _lsuv),
 )

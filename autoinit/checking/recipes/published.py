@@ -22,13 +22,15 @@ class Published:
     name: as it is declared: `gpt2`, `normal(0.02)`. reference: the paper and section, or the public source that
     documents it. stds: every std that it allows for these rows; nothing where it says nothing about them.
     trait: what a model must show before it is taken to follow the recipe unasked; None where weights alone are no
-    evidence, as of a single normal distribution or a framework's default.
+    evidence, as of a single normal distribution or a framework's default. uniform: whether most weights are drawn from
+    uniform distributions.
     """
 
     name: str
     reference: str
     stds: Stds
     trait: Callable[[Sequence[Part]], bool] | None = None
+    uniform: bool = False
 
     def fits(self, part: Part, tolerance: float) -> bool:
         """Whether the part's std is one that the recipe allows, but for noise and the tolerance."""

@@ -40,11 +40,11 @@ def look(subject: Subject) -> Iterator[Finding]:
         layer = layer.to_empty(device="cpu")
         layer.reset_parameters()                    # or, for a whole model: autoinit(model)
 
-    ## References -
+    ## References
 
-    [torch.nn.Module.to_empty](https://pytorch.org/docs/stable/generated/torch.nn.Module.html#torch.nn.Module.to_empty):
-    moves without copying storage; values are whatever the memory holds - huggingface/transformers#35437: missing
-    weights left uninitialised
+    - torch.nn.Module.to_empty: "moves the parameters and buffers to the specified device without copying storage",
+      https://docs.pytorch.org/docs/stable/generated/torch.nn.Module.html
+    - huggingface/transformers#35437: missing weights left uninitialised
     """
     for param, stats in all_stats(subject):
         if stats.nonfinite:

@@ -52,8 +52,8 @@ def too_small(subject: Subject) -> Iterator[Finding]:
             layer=name,
             param=param,
             message=(
-                f"{name}: the embedding is zero everywhere, expected std {number(dim**-0.5)}, 1 / sqrt({dim}). It is the "
-                f"only signal that {hungry.name} gets, so that the output does not depend on the input. "
+                f"{name}: the embedding is zero everywhere, expected std {number(dim**-0.5)}, 1 / sqrt({dim}). It is "
+                f"the only signal that {hungry.name} gets, so that the output does not depend on the input. "
                 f"Initialise it, and zero the padding row alone."
             ),
             expected_std=dim**-0.5,

@@ -48,7 +48,7 @@ def too_large(subject: Subject) -> Iterator[Finding]:
         if part.portrait.at_bound > SPIKE:
             peak = max(abs(part.portrait.stats.minimum), abs(part.portrait.stats.maximum))
             fault += (
-                f" {part.portrait.at_bound:.1%} of the elements sit exactly at the bound {number(peak)}, as truncation "
-                f"in low precision leaves them: draw in float32, then cast."
+                f" {part.portrait.at_bound:.1%} of the elements sit exactly at the bound {number(peak)}, as "
+                f"truncation in low precision leaves them: draw in float32, then cast."
             )
         yield scale_finding(subject, deviation, fault)

@@ -44,7 +44,7 @@ def gain_without_rectifier(subject: Subject) -> Iterator[Finding]:
     for deviation in explained_by(subject, "INI104"):
         gain = deviation.cause.gain if deviation.cause is not None else float("nan")
         fault = (
-            f"The layer feeds {feeds(deviation.part)}, and the weight is {deviation.produced}: there is nothing that its "
-            f"gain of {number(gain)} makes up for."
+            f"The layer feeds {feeds(deviation.part)}, and the weight is {deviation.produced}: there is nothing that "
+            f"its gain of {number(gain)} makes up for."
         )
         yield scale_finding(subject, deviation, fault, severity="warning")

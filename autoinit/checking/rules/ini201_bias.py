@@ -116,10 +116,20 @@ def _less_priors(layer: LayerPlan, parameter: torch.Tensor) -> torch.Tensor:
     return torch.cat(kept) if kept else values[:0]
 
 
+@dataclass(frozen=True)
+class _Verdict:
+    """severity. why: what it does here and what to do. recipe: what produced it. fix: more lines than writing zeros."""
+
+    severity: Severity
+    why: str
+    recipe: str = ""
+    fix: str = ""
+
+
 def _finding(subject: Subject, bias: _Bias) -> Finding:
-    layer, fix = bias.layer, f"nn.init.zeros_({expression(bias.param)})"
-    severity, why, recipe = _judged(subject, bias)
-    constant = bias.constant
+    layer, verdict = bias.layer, _verdict(subject, bias)
+    fix = f"nn.init.zeros_({expression(bias.param)}){verdict.fix}"
+    constant, origin = bias.constant, subject.origin(bias.param)
     value = (
         f"is {number(constant)}"
         if constant is not None
@@ -127,57 +137,49 @@ def _finding(subject: Subject, bias: _Bias) -> Finding:
     )
     return Finding(
         code="INI201",
-        severity=severity,
+        severity=verdict.severity,
         layer=layer.name,
         param=bias.param,
-        message=f"{layer.name}: {bias.param} {value}, expected 0: {why} {pasted(fix)}",
+        message=f"{layer.name}: {bias.param} {value}, expected 0: {verdict.why}: {pasted(fix)}",
         expected_std=0.0,
         actual_std=bias.rms,
-        recipe=recipe,
+        recipe=verdict.recipe or (str(origin) if origin is not None else ""),
         fix=fix,
         location=subject.location(bias.param, layer.source),
     )
 
 
-def _judged(subject: Subject, bias: _Bias) -> tuple[Severity, str, str]:
-    """Severity, why and what to do, and what produced it."""
+def _verdict(subject: Subject, bias: _Bias) -> _Verdict:
     bound = _default_bound(bias.layer)
     if _is_default(bias, bound):
-        recipe = "uniform(+-1/sqrt(fan_in)), torch's default"
-        return (
-            "info",
-            f"torch's default, within +-{number(bound)}. Small, but no part of what scales are planned for. Write zeros:",
-            recipe,
-        )
-    origin = subject.origin(bias.param)
-    recipe = str(origin) if origin is not None else ""
-    at_head = bias.layer.reason in ("output", "softmax") or _gives_output(subject, bias.layer)
-    constant = bias.constant
-    if at_head and constant is not None and constant < 0:
-        head = _unprimed_head(subject, bias.layer) if constant < -ONE_STD else ""
-        prior = number(1 / (1 + math.exp(-constant)))
-        if head:
-            why = (
-                f"as a prior for sigmoid (probability {prior}) it belongs on {head}, whose bias is 0; this output, "
-                f"which feeds none, starts off by {number(-constant)}. Swap them:"
-            )
-            return "warning", why, recipe
-        return "info", f"right for logits of classes of probability {prior}, else an offset to remove:", recipe
-    if at_head:
-        return "info", "right if it is a prior taken from the data, else an offset to remove:", recipe
+        why = f"torch's default, within +-{number(bound)}. Small, but no formula counts it. Write zeros"
+        return _Verdict("info", why, "uniform(+-1/sqrt(fan_in)), torch's default")
+    if bias.layer.reason in ("output", "softmax") or _gives_output(subject, bias.layer):
+        return _verdict_on_head(subject, bias)
     if bias.layer.normalised:
-        return "info", "a norm follows, so it is of little effect:", recipe
+        return _Verdict("info", "the norm that follows takes out what it can of it. Write zeros")
     if bias.peak > ONE_STD:
         why = (
-            f"it moves the pre-activation, whose planned std is about 1, by up to {number(bias.peak)}: units start "
-            f"always on, always off or saturated. Write zeros:"
+            f"it moves the pre-activation, whose planned std is about 1, by up to {number(bias.peak)}, so that units "
+            f"start always on, always off or saturated. Write zeros"
         )
-        return "warning", why, recipe
-    return (
-        "info",
-        "below one std of the pre-activation, but no part of what scales are planned for. Write zeros:",
-        recipe,
+        return _Verdict("warning", why)
+    return _Verdict("info", "less than one std of the pre-activation, but no formula counts it. Write zeros")
+
+
+def _verdict_on_head(subject: Subject, bias: _Bias) -> _Verdict:
+    constant = bias.constant
+    if constant is None or constant >= 0:
+        return _Verdict("info", "right if it is a prior taken from the data, else an offset to remove")
+    prior = number(1 / (1 + math.exp(-constant)))
+    head = _unprimed_head(subject, bias.layer) if constant < -ONE_STD else None
+    if head is None:
+        return _Verdict("info", f"right for the logits of classes of probability {prior}, else an offset to remove")
+    why = (
+        f"a prior for sigmoid (probability {prior}) belongs on {head.name}, which feeds one and whose bias is 0; this "
+        f"output feeds none and starts off by {number(-constant)}. Swap them"
     )
+    return _Verdict("warning", why, fix=f"\nnn.init.constant_({expression(head.biases[0])}, {constant:.4g})")
 
 
 def _default_bound(layer: LayerPlan) -> float:
@@ -196,14 +198,14 @@ def _is_default(bias: _Bias, bound: float) -> bool:
     return abs(bias.rms * math.sqrt(3) / bound - 1) <= SIGMAS / math.sqrt(5 * size)
 
 
-def _unprimed_head(subject: Subject, but: LayerPlan) -> str:
+def _unprimed_head(subject: Subject, but: LayerPlan) -> LayerPlan | None:
     """A layer whose sigmoid is given out and whose bias is zero."""
     for layer in subject.plan.layers:
         stats = [subject.other_stats[each] for each in layer.biases if each in subject.other_stats]
         zero = bool(stats) and all(each.minimum == 0 == each.maximum for each in stats)
         if layer is not but and zero and layer.nonlinearity == "sigmoid" and _gives_output(subject, layer):
-            return layer.name
-    return ""
+            return layer
+    return None
 
 
 def _gives_output(subject: Subject, layer: LayerPlan) -> bool:

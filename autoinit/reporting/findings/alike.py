@@ -46,25 +46,25 @@ def entries(findings: Sequence[Finding]) -> list[Entry]:
     buckets: dict[Hashable, list[int]] = defaultdict(list)
     for index, finding in enumerate(findings):
         buckets[_signature(finding)].append(index)
+    names = [tokens_of(finding.layer) for finding in findings]
     merged: dict[int, Entry] = {}
     for bucket in buckets.values():
         left = bucket
         while left:
-            run = _run(findings, left)
+            run = _run(findings, names, left)
             merged[run[0]] = Entry(findings[run[0]], tuple(findings[index] for index in run[1:]))
             left = [index for index in left if index not in run]
     return [merged[index] for index in sorted(merged)]
 
 
-def _run(findings: Sequence[Finding], left: Sequence[int]) -> list[int]:
+def _run(findings: Sequence[Finding], names: Sequence[Name], left: Sequence[int]) -> list[int]:
     """The first that is left, with its siblings along that number of its name along which it has most."""
-    first = findings[left[0]]
-    tokens = tokens_of(first.layer)
+    first, tokens = findings[left[0]], names[left[0]]
     best = [left[0]]
     for place in (place for place, token in enumerate(tokens) if isinstance(token, tuple)):
         found = {tokens[place]: left[0]}
         for index in left[1:]:
-            other = tokens_of(findings[index].layer)
+            other = names[index]
             if _but(other, place) == _but(tokens, place) and _same_stds(first, findings[index]):
                 found.setdefault(other[place], index)
         best = max(best, list(found.values()), key=len)

@@ -3,9 +3,8 @@
     ::error file=models/vit.py,line=12,title=INI102 blocks.0.fc1::blocks.0.fc1: std 0.08, expected ...
 
 An info is a notice. GitHub shows only the first few of a step: the gravest come first, and of those that say the same
-of sibling layers one comes before all the others. Files below the working
-directory are named relative to it, as GitHub expects. What the baseline or an ignore took out is left out. The last
-line is the summary and no command.
+of sibling layers one comes before all the others. Files below the working directory are named relative to it, as GitHub
+expects. What the baseline or an ignore took out is left out. The last lines, notes and the summary, are no commands.
 """
 
 from __future__ import annotations
@@ -24,8 +23,9 @@ _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 
 
 def commands(run: CheckRun) -> str:
-    """One line for each annotation, then the summary; without a newline at its end."""
-    return "\n".join((*_annotations(run), summary(run)))
+    """One line for each annotation, then the notes and the summary; without a newline at its end."""
+    notes = [*run.notes, *(f"{result.model}: {note}" for result in run.results for note in result.notes)]
+    return "\n".join((*_annotations(run), *(f"note: {' '.join(note.split())}" for note in notes), summary(run)))
 
 
 def _annotations(run: CheckRun) -> Iterator[str]:

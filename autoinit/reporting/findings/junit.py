@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
 from autoinit.reporting import wording
@@ -17,7 +17,7 @@ from autoinit.reporting.findings.places import path_of, spelled
 from autoinit.reporting.findings.summary import reason
 
 if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding
+    from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding, Severity
 
 _WHOLE = "the model"
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -50,7 +50,8 @@ def _suite(result: CheckResult) -> ET.Element:
     suite = ET.Element("testsuite", {"name": _xml(result.model), "time": f"{result.seconds:.3f}"})
     suppressed = [each.finding for each in result.suppressed]
     layers = dict.fromkeys(finding.layer for finding in (*result.findings, *suppressed))
-    suite.extend([_case(result, layer) for layer in layers])
+    grave = {finding.severity for finding in result.failing}
+    suite.extend([_case(result, layer, grave) for layer in layers])
     if not layers:
         name = f"no findings in {wording.plural(result.layers, 'layer')}"
         ET.SubElement(suite, "testcase", {"classname": _xml(result.model), "name": name})
@@ -61,9 +62,10 @@ def _suite(result: CheckResult) -> ET.Element:
     return suite
 
 
-def _case(result: CheckResult, layer: str) -> ET.Element:
+def _case(result: CheckResult, layer: str, grave: Container[Severity]) -> ET.Element:
+    """A layer's findings; those of `grave` severities fail it."""
     found = [each for each in result.findings if each.layer == layer]
-    failing = [each for each in result.failing if each.layer == layer]
+    failing = [each for each in found if each.severity in grave]
     known = [each for each in result.suppressed if each.finding.layer == layer]
     places = [each.location for each in (*failing, *found, *(each.finding for each in known)) if each.location]
     case = ET.Element("testcase", {"classname": _xml(result.model), "name": _xml(layer or _WHOLE)})
@@ -76,7 +78,7 @@ def _case(result: CheckResult, layer: str) -> ET.Element:
         failure.text = _xml("\n\n".join(_described(each) for each in failing))
     elif not found:
         ET.SubElement(case, "skipped", {"message": _xml("; ".join(f"suppressed: {each.by}" for each in known))})
-    milder = [_described(each) for each in found if each not in failing]
+    milder = [_described(each) for each in found if each.severity not in grave]
     _output(case, [*milder, *(f"suppressed ({each.by}): {_described(each.finding)}" for each in known)])
     return case
 

@@ -14,7 +14,8 @@ from autoinit.reporting.findings.summary import counted, reason, summary
 if TYPE_CHECKING:
     from autoinit.checking.findings import CheckResult, CheckRun, Finding
 
-_SPECIAL = re.compile(r"([\\`*_\[\]~|#])")
+_SPECIAL = re.compile(r"([\\`*_\[\]~#])")
+_BAR = r"\|"
 _CODE = re.compile(r"(`[^`]+`)")
 
 
@@ -24,17 +25,17 @@ def render(run: CheckRun) -> str:
 
 
 def _lines(run: CheckRun) -> Iterator[str]:
-    yield f"**autoinit check**: {_text(summary(run))}"
+    yield f"**autoinit check**: {prose(summary(run))}"
     for failure in run.failures:
-        yield from ("", f"- {code(failure.model)} could not be checked: {_text(reason(failure))}")
+        yield from ("", f"- {code(failure.model)} could not be checked: {prose(reason(failure))}")
     for note in run.notes:
-        yield from ("", f"- Note: {_text(note)}")
+        yield from ("", f"- Note: {prose(note)}")
     for result in run.results:
         yield from _model(result)
 
 
 def _model(result: CheckResult) -> Iterator[str]:
-    recipe = f"; recipe {_text(result.recipe)}" if result.recipe else ""
+    recipe = f"; recipe {prose(result.recipe)}" if result.recipe else ""
     facts = f"{wording.plural(result.layers, 'layer')}: {counted(result.counts)}{recipe}"
     yield from ("", f"### {code(result.model)}", "", facts)
     shown = [finding for finding in result.findings if finding.severity != "info"]
@@ -46,10 +47,10 @@ def _model(result: CheckResult) -> Iterator[str]:
     if result.suppressed:
         yield from _folded(
             f"{len(result.suppressed)} suppressed",
-            (f"- {each.finding.code} {code(each.finding.layer)}: {_text(each.by)}" for each in result.suppressed),
+            (f"- {each.finding.code} {_layer(each.finding)}: {prose(each.by)}" for each in result.suppressed),
         )
     said = [f"Fixed: {', '.join(map(code, result.fixed))}"] if result.fixed else []
-    said += [*map(_text, result.unused_ignores), *(f"Note: {_text(note)}" for note in result.notes)]
+    said += [*map(prose, result.unused_ignores), *(f"Note: {prose(note)}" for note in result.notes)]
     if said:
         yield from ("", *(f"- {line}" for line in said))
 
@@ -67,10 +68,10 @@ def _table(findings: Sequence[Finding]) -> Iterator[str]:
 
 def _row(entry: Entry) -> str:
     finding = entry.finding
-    layers = [code(finding.layer)] if finding.layer else []
+    layers = [_layer(finding)]
     if entry.others:
-        layers.append(f"the same: {_text(entry.siblings)}")
-    said = [_text(finding.message), *(code(line) for line in finding.fix.splitlines())]
+        layers.append(f"the same: {prose(entry.siblings)}")
+    said = [prose(finding.message), *(code(line) for line in finding.fix.splitlines())]
     place = spelled(finding.location)
     cells = (
         finding.severity,
@@ -79,23 +80,28 @@ def _row(entry: Entry) -> str:
         "<br>".join(said),
         code(place) if place else "",
     )
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
+
+
+def _layer(finding: Finding) -> str:
+    return code(finding.layer) if finding.layer else "the model"
 
 
 def code(text: str) -> str:
-    """A code span that holds any text, also within a table."""
-    text = " ".join(text.split()).replace("|", "\\|")
+    """A code span that holds any text."""
+    text = " ".join(text.split())
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
     pad = " " if text.startswith("`") or text.endswith("`") else ""
     return f"{fence}{pad}{text}{pad}{fence}"
 
 
-def _text(text: str) -> str:
-    """Prose on one line: its code spans stay, all else that Markdown would read as a sign is escaped."""
+def prose(text: str) -> str:
+    """Text on one line: its code spans stay, all else that Markdown would read as a sign is escaped."""
     pieces = _CODE.split(" ".join(text.split()))
-    return "".join(code(piece[1:-1]) if index % 2 else _prose(piece) for index, piece in enumerate(pieces))
+    return "".join(code(piece[1:-1]) if index % 2 else _escaped(piece) for index, piece in enumerate(pieces))
 
 
-def _prose(text: str) -> str:
-    escaped = _SPECIAL.sub(r"\\\1", text)
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")
+def _escaped(text: str) -> str:
+    """The text without signs, tags, and mentions of people."""
+    signs = _SPECIAL.sub(r"\\\1", text)
+    return signs.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")

@@ -28,6 +28,7 @@ from urllib.parse import quote
 
 from autoinit._version import __version__
 from autoinit.reporting.findings.jsons import finite
+from autoinit.reporting.findings.markdown import prose
 from autoinit.reporting.findings.places import path_of
 from autoinit.reporting.findings.summary import reason
 
@@ -68,7 +69,6 @@ def _log(run: CheckRun, rules: Mapping[str, Rule]) -> dict[str, Any]:
                     "driver": {
                         "name": "autoinit",
                         "version": __version__,
-                        "semanticVersion": __version__,
                         "rules": [_rule(code, rules.get(code)) for code in codes],
                         "notifications": [
                             {"id": name, "shortDescription": {"text": text}} for name, text in _NOTIFICATIONS.items()
@@ -164,7 +164,7 @@ def _result(
         "ruleId": finding.code,
         "ruleIndex": codes.index(finding.code),
         "level": _LEVELS[finding.severity],
-        "message": {"text": _escaped(finding.message), "markdown": _escaped(_no_html(finding.message) + fix)},
+        "message": {"text": _escaped(finding.message), "markdown": _escaped(prose(finding.message) + fix)},
         "locations": [_location(model, finding)],
         "partialFingerprints": {_FINGERPRINT: _fingerprint(model, finding, seen)},
         "suppressions": suppressions,
@@ -216,9 +216,3 @@ def _digest(parts: Iterable[str]) -> str:
 def _escaped(text: str) -> str:
     """Braces doubled, because single ones are placeholders [3.11.5]."""
     return text.replace("{", "{{").replace("}", "}}")
-
-
-def _no_html(text: str) -> str:
-    """Markdown whose angle brackets are no tags [3.11.4.2]; code spans stay."""
-    pieces = re.split(r"(`[^`]*`)", text)
-    return "".join(piece if index % 2 else piece.replace("<", "\\<") for index, piece in enumerate(pieces))

@@ -116,7 +116,7 @@ def _finding(finding: Finding, width: int, remark: str = "") -> Iterator[Text]:
     place = spelled(finding.location)
     head = f"{place}: " if place else ""
     kind = f"{finding.code} {finding.severity}"
-    for index, line in enumerate(_wrapped(f"{_joined(head)}{kind}{remark}: {finding.message}", width)):
+    for index, line in enumerate(_wrapped(f"{_joined(head + kind)}{remark}: {finding.message}", width)):
         text = Text(line, style="dim" if remark else "")
         if index == 0 and not remark:
             start = len(head)
@@ -143,7 +143,7 @@ def _note(note: str, width: int) -> Iterator[Text]:
 
 def _joined(text: str) -> str:
     """The text with spaces that no line breaks at."""
-    return text.rstrip(" ").replace(" ", _JOINT) + text[len(text.rstrip(" ")) :]
+    return text.replace(" ", _JOINT)
 
 
 def _wrapped(text: str, width: int, *, initial_indent: str = "", subsequent_indent: str = _INDENT) -> list[str]:

@@ -1,0 +1,129 @@
+"""`assert_well_initialized`: the check for test-suites."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from torch import nn
+
+from autoinit.checking.checker import check
+from autoinit.checking.findings import CheckResult, CheckRun, Severity
+from autoinit.errors import ArgumentError
+from autoinit.provenance import recording
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from autoinit.checking.selecting import Ignore
+    from autoinit.parameters import Model
+    from autoinit.provenance import Recording
+
+
+class CheckOptions(TypedDict, total=False):
+    """Options of `autoinit.check` that every way of calling it passes on."""
+
+    select: Sequence[str]
+    ignore: Sequence[str]
+    ignores: Sequence[Ignore]
+    recipe: str
+    tolerance: float
+    provenance: Recording | None
+    name: str
+
+
+def assert_well_initialized(
+    model: Model | Callable[[], Model],
+    example_inputs: Any = None,
+    *,
+    fail_level: Severity = "error",
+    allow_empty: bool = False,
+    **options: Unpack[CheckOptions],
+) -> CheckResult:
+    """Fail with the findings as text if a model's weights do not start as its dataflow calls for.
+
+        def test_initialization():
+            assert_well_initialized(build_model)
+
+    Args:
+        model: a module, or a function that builds one. A function is called under `autoinit.recording()`, so that
+            findings name the file and line that wrote the weight.
+        example_inputs: as in `autoinit.check`.
+        fail_level: the mildest severity that fails: `error`, `warning` or `info`.
+        allow_empty: accept a model in which there is nothing to check: without weight layers, or on the meta device.
+        **options: the other options of `autoinit.check`.
+
+    Returns:
+        The result, findings below the fail level included.
+
+    Raises:
+        AssertionError: there are findings at or above the fail level, or there is nothing to check.
+        TraceError: the model could not be traced.
+        ArgumentError: an argument has no meaning.
+    """
+    __tracebackhide__ = True
+    built, log = _built(model)
+    if log is not None:
+        if options.get("provenance") is not None:
+            raise ArgumentError("provenance: a factory is recorded as it is called; give provenance beside a model")
+        options = {**options, "provenance": log}
+    result = check(built, example_inputs, fail_level=fail_level, **options)
+    said = complaint(built, result, allow_empty=allow_empty)
+    if said:
+        raise AssertionError(said)
+    return result
+
+
+def complaint(model: Model, result: CheckResult, *, allow_empty: bool = False) -> str:
+    """What is wrong with a model that was checked, in plain text; empty if nothing is.
+
+    Args:
+        model: the one that was checked.
+        result: what the check found.
+        allow_empty: whether it is right that there is nothing to check.
+    """
+    if not allow_empty and result.layers == 0:
+        return f"{result.model} has no weight layers, so nothing was checked; if that is right, say allow_empty=True"
+    if not allow_empty and _without_values(model):
+        return (
+            f"{result.model} is on the meta device: its weights have no values, so nothing was checked; build it on "
+            f"the CPU, or say allow_empty=True"
+        )
+    if result.ok:
+        return ""
+    milder = len(result.findings) - len(result.failing)
+    text = CheckRun((replace(result, findings=result.failing),)).to_text(full=result.fail_level == "info")
+    more = f"\n{milder} milder than {result.fail_level} not shown: autoinit.check(model) has them" if milder else ""
+    return f"{result.model} is not well initialized.\n{text}{more}"
+
+
+def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]:
+    """The model, and what was recorded of its construction if it was constructed here."""
+    if isinstance(model, nn.Module) or _is_exported(model):
+        return cast("Model", model), None
+    if not callable(model):
+        raise ArgumentError(
+            f"model is {model!r}: expected a torch.nn.Module, an ExportedProgram or a function that gives one"
+        )
+    with recording() as log:
+        built = model()
+    if isinstance(built, nn.Module) or _is_exported(built):
+        return built, log
+    raise ArgumentError(
+        f"{getattr(model, '__qualname__', model)!s} gave a {type(built).__name__}: expected a function that gives a "
+        f"torch.nn.Module or an ExportedProgram"
+    )
+
+
+def _is_exported(model: object) -> bool:
+    from torch.export import ExportedProgram
+
+    return isinstance(model, ExportedProgram)
+
+
+def _without_values(model: Model) -> bool:
+    """Whether every parameter is on the meta device."""
+    module: Any = model
+    tensors = list(module.parameters())
+    return bool(tensors) and all(tensor.is_meta for tensor in tensors)
