@@ -110,20 +110,24 @@ _LAZY = {
 }
 """What is imported when it is first asked for: pytest loads this package at every start, and torch takes seconds."""
 _HOMES = {name: module for module, names in _LAZY.items() for name in names}
-_MODULES = ("callbacks", "testing")
 
 if not TYPE_CHECKING:  # a type checker that saw it would take any name for one that exists
 
     def __getattr__(name: str) -> object:
-        """Import a public name where it is first used (PEP 562)."""
-        if name in _MODULES:
-            return importlib.import_module(f"{__name__}.{name}")
-        if name not in _HOMES:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
-        value = getattr(importlib.import_module(_HOMES[name]), name)
-        globals()[name] = value
-        return value
+        """Import a public name, or a module of the package, when it is first used (PEP 562)."""
+        if name in _HOMES:
+            value = getattr(importlib.import_module(_HOMES[name]), name)
+            globals()[name] = value
+            return value
+        module = f"{__name__}.{name}"
+        if not name.startswith("_"):
+            try:
+                return importlib.import_module(module)
+            except ModuleNotFoundError as error:
+                if error.name != module:
+                    raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_MODULES})
+    return sorted({*globals(), *__all__})

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from torch import nn
 
+from autoinit.checking.baselines import read_baseline, stale_note
 from autoinit.checking.checker import check
 from autoinit.checking.findings import CheckResult, CheckRun, Severity
+from autoinit.checking.rules.registry import rules
+from autoinit.checking.selecting import enabled_codes
 from autoinit.errors import ArgumentError
 from autoinit.provenance import recording
+from autoinit.tracing.exported import is_exported
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -39,6 +44,7 @@ def assert_well_initialized(
     *,
     fail_level: Severity = "error",
     allow_empty: bool = False,
+    baseline: str | Path | None = None,
     **options: Unpack[CheckOptions],
 ) -> CheckResult:
     """Fail with the findings as text if a model's weights do not start as its dataflow calls for.
@@ -52,6 +58,7 @@ def assert_well_initialized(
         example_inputs: as in `autoinit.check`.
         fail_level: the mildest severity that fails: `error`, `warning` or `info`.
         allow_empty: accept a model in which there is nothing to check: without weight layers, or on the meta device.
+        baseline: a file that `autoinit check --write-baseline` wrote; what it holds under this `name` does not fail.
         **options: the other options of `autoinit.check`.
 
     Returns:
@@ -61,6 +68,7 @@ def assert_well_initialized(
         AssertionError: there are findings at or above the fail level, or there is nothing to check.
         TraceError: the model could not be traced.
         ArgumentError: an argument has no meaning.
+        ConfigurationError: the baseline cannot be read, or a code fits no rule.
     """
     __tracebackhide__ = True
     built, log = _built(model)
@@ -69,6 +77,8 @@ def assert_well_initialized(
             raise ArgumentError("provenance: a factory is recorded as it is called; give provenance beside a model")
         options = {**options, "provenance": log}
     result = check(built, example_inputs, fail_level=fail_level, **options)
+    if baseline is not None:
+        result = _without_known(result, Path(baseline), options)
     said = complaint(built, result, allow_empty=allow_empty)
     if said:
         raise AssertionError(said)
@@ -93,14 +103,15 @@ def complaint(model: Model, result: CheckResult, *, allow_empty: bool = False) -
     if result.ok:
         return ""
     milder = len(result.findings) - len(result.failing)
-    text = CheckRun((replace(result, findings=result.failing),)).to_text(full=result.fail_level == "info")
-    more = f"\n{milder} milder than {result.fail_level} not shown: autoinit.check(model) has them" if milder else ""
+    shown = replace(result, findings=result.failing, unused_ignores=())
+    text = CheckRun((shown,)).to_text(full=result.fail_level == "info")
+    more = f"\nMilder than {result.fail_level}, and not shown: {milder} (autoinit.check returns them all)" if milder else ""
     return f"{result.model} is not well initialized.\n{text}{more}"
 
 
 def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]:
     """The model, and what was recorded of its construction if it was constructed here."""
-    if isinstance(model, nn.Module) or _is_exported(model):
+    if isinstance(model, nn.Module) or is_exported(model):
         return cast("Model", model), None
     if not callable(model):
         raise ArgumentError(
@@ -108,7 +119,7 @@ def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]
         )
     with recording() as log:
         built = model()
-    if isinstance(built, nn.Module) or _is_exported(built):
+    if isinstance(built, nn.Module) or is_exported(built):
         return built, log
     raise ArgumentError(
         f"{getattr(model, '__qualname__', model)!s} gave a {type(built).__name__}: expected a function that gives a "
@@ -116,10 +127,16 @@ def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]
     )
 
 
-def _is_exported(model: object) -> bool:
-    from torch.export import ExportedProgram
-
-    return isinstance(model, ExportedProgram)
+def _without_known(result: CheckResult, path: Path, options: CheckOptions) -> CheckResult:
+    codes = enabled_codes(tuple(rules()), options.get("select", ()), options.get("ignore", ()))
+    split = read_baseline(path).split(result.model, result.findings, codes)
+    stale = stale_note(split.stale, path)
+    return replace(
+        result,
+        findings=split.kept,
+        suppressed=(*result.suppressed, *split.suppressed),
+        notes=(*result.notes, stale) if stale else result.notes,
+    )
 
 
 def _without_values(model: Model) -> bool:

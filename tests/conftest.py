@@ -1,3 +1,5 @@
-"""Set-up that every test shares: torchvision's operators are defined before anything imports torchvision."""
+"""Set-up that every test shares: torchvision's operators, before anything imports it, and pytest's own test fixtures."""
 
 from tests import torchvision_ops as torchvision_ops
+
+pytest_plugins = ("pytester",)

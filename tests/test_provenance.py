@@ -437,6 +437,32 @@ class TestParts:
             nn.init.normal_(layer.weight)
         assert of(log, layer.weight).then == ()
 
+    def test_row_by_row(self):
+        with recording() as log:
+            layers = [nn.Linear(3, 6) for _ in range(3)]
+            with torch.no_grad():
+                for row in range(5):
+                    layers[0].weight[row] = 0.5
+                    layers[1].weight[row + 1] *= 2
+                for row in range(6):
+                    nn.init.normal_(layers[2].weight[row], std=0.5)
+                layers[2].weight.mul_(2)
+        assert of(log, layers[0].weight).then == ("rows 0:5 fill_(0.5)",)
+        assert of(log, layers[1].weight).then == ("rows 1:6 mul_(2)",)
+        assert of(log, layers[2].weight).call == "normal_(mean=0, std=0.5)"
+        assert of(log, layers[2].weight).then == ("mul_(2)",)
+
+    def test_thousands_of_writes_are_kept_in_bounds(self):
+        with recording() as log:
+            layer = nn.Linear(1, 3000)
+            with torch.no_grad():
+                for row in range(0, 3000, 2):
+                    layer.weight[row] = 0.0
+        then = of(log, layer.weight).then
+        assert then[:2] == ("row 0 fill_(0)", "row 2 fill_(0)")
+        assert then[-1] == "a part changed further"
+        assert len(then) == 999
+
     def test_parameters_in_one_buffer(self):
         """Each is whole in itself, though a part of the storage."""
         with recording() as log:
@@ -467,6 +493,7 @@ class TestValuesMadeElsewhere:
             (lambda: torch.randn(3, 3).mul(2).div(8), "torch.randn", 0.25),
             (lambda: torch.randn(3, 3).clamp(-1, 1), "torch.randn", 1.0),
             (lambda: 2 / torch.ones(3, 3), "torch.ones", 1.0),
+            (lambda: torch.mul(input=torch.randn(3, 3), other=0.5), "torch.randn", 0.5),
             (lambda: torch.randn(3, 3).to(torch.float64).t().contiguous(), "torch.randn", 1.0),
             (lambda: torch.ones(3, 3).normal_(), "Tensor.normal_", 1.0),
             (lambda: nn.init.orthogonal_(torch.empty(3, 3)), "torch.nn.init.orthogonal_", 1.0),
@@ -475,6 +502,7 @@ class TestValuesMadeElsewhere:
             (lambda: torch.randn_like(torch.zeros(3, 3)), "torch.randn_like", 1.0),
             (lambda: torch.zeros(3, 3).new_ones(2), "Tensor.new_ones", 1.0),
             (lambda: torch.linalg.qr(torch.randn(3, 3))[0], "torch.linalg.qr", 1.0),
+            (lambda: torch.randn(3, 3) @ torch.eye(3), "Tensor.matmul", 1.0),
             (lambda: torch.tensor([1.0, 2.0]), "torch.tensor", 1.0),
             (lambda: torch.empty(3, 3), "torch.empty", 1.0),
             (lambda: copy.deepcopy(torch.randn(3, 3)), "torch.randn", 1.0),
@@ -782,7 +810,6 @@ class TestDoesNoHarm:
         with recording() as log:
             layers = [nn.Linear(64, 64) for _ in range(3)]
             del layers
-            gc.collect()
         fresh = [torch.zeros(64, 64) for _ in range(20)]
         assert [log.origin(each) for each in fresh] == [None] * 20
 

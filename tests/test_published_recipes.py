@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +13,8 @@ import torch
 from torch import nn
 
 from autoinit.checking.checker import check
-from autoinit.checking.recipes import declared, names, recognised
+from autoinit.checking.recipes import declared, recognised
 from autoinit.checking.subject import Part, subject
-from autoinit.errors import ArgumentError
 from autoinit.tracing import trace
 from tests.models import dcgan
 from tests.models.gpt2 import GPT2, FlashAttention, NewGELU
@@ -231,7 +230,11 @@ def test_declared_nothing_above_info(case):
     assert result.recipe == case.recipe
 
 
-@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+# The generator's image starts near zero, 0.02 where tanh wants 0.14: an error unless the recipe is declared.
+UNDECLARED = {name: case for name, case in CASES.items() if name != "dcgan_g"}
+
+
+@pytest.mark.parametrize("case", UNDECLARED.values(), ids=UNDECLARED)
 def test_undeclared_does_not_fail(case):
     result = check(case.build(), case.inputs)
     assert [str(each) for each in result.findings if each.severity == "error"] == []
@@ -294,6 +297,51 @@ def test_fault_in_a_recognised_model_is_still_named(name, param):
     assert [each.param for each in result.findings if each.severity != "info"] == [param]
 
 
+def wide(power: float) -> nn.Module:
+    """Yang et al. 2022: four times the base width; hidden weights at 0.02 / 4^power, the head at 0.02."""
+    model = every_weight(GPT2(FlashAttention, NewGELU, width=256), normal(0.02 / 4**power))
+    nn.init.normal_(model.lm_head.weight, std=0.02)
+    return model
+
+
+def uniform_by(axis: int) -> nn.Module:
+    """torch's default is U(-1/sqrt(fan), 1/sqrt(fan)) with the fan on axis 1."""
+    layers = nn.Sequential(nn.Linear(64, 256), nn.ReLU(), nn.Linear(256, 64))
+    for layer in (layers[0], layers[2]):
+        bound = layer.weight.shape[axis] ** -0.5
+        nn.init.uniform_(layer.weight, -bound, bound)
+    return layers
+
+
+def vocoder(before: bool) -> nn.Module:
+    """hifi-gan#145: N(0, 0.01) written before weight_norm stays; written after it, is lost at the next forward."""
+    layers = nn.Sequential(nn.Conv1d(64, 64, 7, padding=3), nn.LeakyReLU(0.1), nn.Conv1d(64, 64, 3, padding=1))
+    for layer in (layers[0], layers[2]):
+        if before:
+            nn.init.normal_(layer.weight, std=0.01)
+        nn.utils.parametrizations.weight_norm(layer)
+        if not before:
+            layer.weight.data.normal_(0, 0.01)
+    return layers
+
+
+# model, whether it is wrong, the recipe that it was meant to follow, inputs, the stds of the first wrong weight
+REAL = {
+    "width_multiplier": (wide, (1, 0.5), "mup(0.02, 4)", WORDS, (0.02 / 4, 0.02 / 2)),
+    "fan_is_shape_0": (uniform_by, (0, 1), "torch", torch.ones(2, 64), ((3 * 256) ** -0.5, (3 * 64) ** -0.5)),
+    "weight_norm": (vocoder, (False, True), "normal(0.01)", torch.ones(2, 64, 16), ((3 * 64 * 7) ** -0.5, 0.01)),
+}
+
+
+@pytest.mark.parametrize(("build", "choices", "recipe", "inputs", "stds"), REAL.values(), ids=REAL)
+def test_real_faults_are_named_by_the_declared_recipe_and_the_right_ones_pass(build, choices, recipe, inputs, stds):
+    wrong, right = choices
+    found = [each for each in check(build(wrong), inputs, recipe=recipe).findings if each.severity != "info"]
+    assert found[0].actual_std == pytest.approx(stds[0], rel=0.02)
+    assert found[0].expected_std == pytest.approx(stds[1], rel=1e-6)
+    assert {each.severity for each in check(build(right), inputs, recipe=recipe).findings} <= {"info"}
+
+
 def mlp() -> nn.Module:
     layers = [each for _ in range(9) for each in (nn.Linear(256, 256), nn.ReLU())]
     return nn.Sequential(*layers, nn.Linear(256, 10))
@@ -329,90 +377,13 @@ def test_planned_weights_with_a_few_wrong_ones_follow_no_recipe():
     assert recognised(parts_of(model, WORDS)) is None
 
 
+def test_default_weights_with_a_few_at_0_02_follow_no_recipe():
+    model = GPT2(FlashAttention, NewGELU, width=256)
+    for block in model.blocks:
+        nn.init.normal_(block.attn.c_proj.weight, std=0.02)
+        nn.init.normal_(block.attn.c_attn.weight, std=0.02)
+    assert recognised(parts_of(model, WORDS)) is None
+
+
 def test_few_weights_follow_no_recipe():
     assert recognised(parts_of(t5(), (WORDS, WORDS))[:5]) is None
-
-
-def stds_of(recipe: str, module: nn.Module, inputs: Any) -> Sequence[float]:
-    return [declared(recipe).nearest(part) for part in parts_of(module, inputs)]
-
-
-def test_framework_defaults_by_layer_type():
-    """U(-b, b) has the std b / sqrt(3); b by torch's documentation of each layer."""
-    image, sequence = torch.ones(2, 8, 6, 6), torch.ones(2, 5, 8)
-    assert stds_of("torch", nn.Linear(8, 3), sequence) == [pytest.approx(1 / math.sqrt(3 * 8))]
-    assert stds_of("torch", nn.Conv2d(8, 12, 3, groups=4), image) == [pytest.approx(1 / math.sqrt(3 * 2 * 9))]
-    assert stds_of("torch", nn.ConvTranspose2d(8, 12, 3, groups=4), image) == [pytest.approx(1 / math.sqrt(3 * 3 * 9))]
-    assert stds_of("torch", nn.GRU(8, 16), sequence) == [pytest.approx(1 / math.sqrt(3 * 16))] * 6
-    packed, out = math.sqrt(2 / (8 + 24)), 1 / math.sqrt(3 * 8)
-    layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
-    assert stds_of("torch", layer, sequence)[:4] == [pytest.approx(each) for each in (packed, packed, packed, out)]
-
-
-@pytest.mark.parametrize("module", [nn.LSTM(16, 32), nn.RNN(16, 32), nn.Conv1d(16, 32, 3), nn.Linear(16, 64)])
-def test_framework_defaults_fit(module):
-    inputs = torch.ones(2, 16, 16)
-    assert all(declared("torch").fits(part, 0.01) for part in parts_of(module, inputs))
-
-
-@pytest.mark.parametrize(
-    ("recipe", "std"),
-    [
-        ("normal(0.02)", 0.02),
-        ("uniform(0.3)", 0.3 / math.sqrt(3)),
-        ("xavier", math.sqrt(2 / (16 * 9 + 32 * 9))),
-        ("lecun", 1 / 12),
-        ("kaiming", math.sqrt(2) / 12),
-        ("kaiming(fan_out)", math.sqrt(2 / (32 * 9))),
-        ("kaiming(fan_out, linear)", math.sqrt(1 / (32 * 9))),
-        ("kaiming(fan_in, leaky_relu, 0.2)", math.sqrt(2 / 1.04) / 12),
-        ("Kaiming( fan_avg , relu )", math.sqrt(4 / (16 * 9 + 32 * 9))),
-    ],
-)
-def test_stds_of_initialisers(recipe, std):
-    (part,) = parts_of(nn.Conv2d(16, 32, 3), torch.ones(1, 16, 8, 8))
-    assert declared(recipe).stds(part) == (pytest.approx(std),)
-
-
-def test_truncated_normals_may_be_cut_at_two_sigma():
-    """The variance of N(0, 1) cut at 2: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.7737."""
-    (part,) = parts_of(nn.Linear(64, 64), torch.ones(1, 64))
-    assert declared("trunc_normal(0.02)").stds(part) == (0.02, pytest.approx(0.02 * math.sqrt(0.773741), rel=1e-5))
-
-
-def test_stride_may_count_in_fan_out_but_groups_must():
-    (strided,) = parts_of(nn.Conv2d(16, 32, 3, stride=2), torch.ones(1, 16, 8, 8))
-    assert sorted(declared("kaiming(fan_out)").stds(strided)) == [
-        pytest.approx(math.sqrt(2 / (32 * 9))),
-        pytest.approx(math.sqrt(2 / (32 * 9 / 4))),
-    ]
-    (depthwise,) = parts_of(nn.Conv2d(16, 16, 3, groups=16), torch.ones(1, 16, 8, 8))
-    assert declared("kaiming(fan_out)").stds(depthwise) == (pytest.approx(math.sqrt(2 / 9)),)
-
-
-@pytest.mark.parametrize("name", names())
-def test_every_recipe_has_a_reference(name):
-    text = f"{name}(0.02)" if name in ("normal", "trunc_normal", "uniform") else name
-    assert declared(text).name.startswith(name)
-    assert len(declared(text).reference) > 10
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("gpt3", r"no recipe 'gpt3'; did you mean gpt2\? Known are torch, kaiming\(fan_out, relu\)"),
-        ("truncnormal(0.02)", r"did you mean trunc_normal\(0\.02\)"),
-        ("", "no recipe ''; Known are torch"),
-        ("normal", "recipe normal\\(\\): expected one number, the std"),
-        ("normal(-1)", "std -1; expected a positive number"),
-        ("normal(big)", "std 'big'; expected a number such as 0.02"),
-        ("kaiming(fan)", "mode 'fan'; expected one of fan_in, fan_out, fan_avg"),
-        ("kaiming(fan_in, relo)", "no gain is known for the nonlinearity 'relo'; did you mean relu"),
-        ("kaiming(fan_in, relu, 1, 2)", "expected mode, nonlinearity and slope at most"),
-        ("xavier(2)", "xavier takes no arguments"),
-        ("gpt2(0.02)", "gpt2 takes no arguments"),
-    ],
-)
-def test_unknown_recipes_are_refused(text, match):
-    with pytest.raises(ArgumentError, match=match):
-        declared(text)

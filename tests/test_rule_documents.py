@@ -60,7 +60,9 @@ def test_rule_is_in_the_file_of_its_code(code):
 def test_rule_has_tests_that_it_names_and_that_it_passes(code):
     names = names_of_tests()
     for way in ("names", "passes"):
-        assert any(name.startswith(f"test_{code.lower()}_{way}_") for name in names), f"no test_{code.lower()}_{way}_..."
+        assert any(name.startswith(f"test_{code.lower()}_{way}_") for name in names), (
+            f"no test_{code.lower()}_{way}_..."
+        )
 
 
 def test_explain_takes_any_case_and_lists_the_codes_for_an_unknown_one():

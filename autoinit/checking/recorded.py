@@ -29,20 +29,28 @@ def recorded_recipe(origin: Origin, part: Part) -> Recipe | None:
     scheme = function.partition("_")[0]
     if scheme not in ("kaiming", "xavier") or part.rows:
         return None
-    arguments = origin.arguments
+    arguments, place = origin.arguments, part.place
     gain, nonlinearity = _gain(scheme, arguments)
     mode = str(arguments.get("mode", "fan_in")) if scheme == "kaiming" else "fan_avg"
+    true = {"fan_in": place.fan_in, "fan_out": place.fan_out, "fan_avg": (place.fan_in + place.fan_out) / 2}[mode]
+    fan = _torch_fan(part.layer.shape, mode)
     return Recipe(
         name=str(origin),
         kind="xavier" if scheme == "xavier" else "kaiming",
         distribution=_distribution(function),
-        std=part.actual,
+        std=gain / math.sqrt(fan) * origin.factor,
         gain=gain,
         nonlinearity=nonlinearity,
         mode=mode,
-        fans="torch",
+        fans="true" if math.isclose(true, fan, rel_tol=1e-6) else "torch",
         factor=origin.factor,
     )
+
+
+def _torch_fan(shape: tuple[int, ...], mode: str) -> float:
+    """The fan that torch.nn.init reads from a shape."""
+    area = math.prod(shape[2:])
+    return {"fan_in": shape[1], "fan_out": shape[0], "fan_avg": (shape[0] + shape[1]) / 2}[mode] * area
 
 
 def _distribution(function: str) -> str:

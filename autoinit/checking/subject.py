@@ -76,13 +76,16 @@ class Part:
         """The least and the greatest std that are as good as the planned one.
 
         For a gain of the Xavier kind, everything from the gain over sqrt(fan_in), which keeps the forward signal, to
-        Xavier's compromise. Where what the layer feeds is mixed, the gains of all that it feeds. At the end of one of
-        L branches of a residual stream, down to 1 / sqrt(L) of it.
+        Xavier's compromise. For tanh, from the gain of 1 that Xavier was derived with (Glorot & Bengio 2010). Where
+        what the layer feeds is mixed, the gains of all that it feeds. At the end of one of L branches of a residual
+        stream, down to 1 / sqrt(L) of it.
         """
         place, factor = self.place, self._factor
         chosen = [place.std]
         if place.scheme == "xavier" and place.mode == "fan_avg":
             chosen.append(factor * place.gain / math.sqrt(place.fan_in))
+        if place.nonlinearity == "tanh":
+            chosen.append(min(chosen) / place.gain)
         if place.reason == "mixed":
             chosen += [place.std * each / place.gain for each in _gains(self.layer)]
         return min(chosen) / math.sqrt(self.branches), max(chosen)

@@ -53,7 +53,7 @@ class Building:
 
     def registered_at(self, parameter: torch.Tensor) -> SourceLine | None:
         """The user's line that first registered a parameter."""
-        for module, lines in self._registered.items():
+        for module, lines in self._registered.items():  # type: ignore[no-untyped-call]
             for name, line in lines.items():
                 if module._parameters.get(name) is parameter:
                     found: SourceLine | None = line
@@ -71,7 +71,8 @@ class Building:
         elif module._parameters.get(name) is not parameter:
             frame = _registering(sys._getframe(1))
             users = frame is not None and place(frame.f_code.co_filename) is Place.USER
-            self._registered.setdefault(module, {})[name] = user_line(frame) if users else None
+            lines = self._registered.setdefault(module, {})  # type: ignore[no-untyped-call]
+            lines[name] = user_line(frame) if users else None
 
     def _module(self, parent: nn.Module, _name: str, child: nn.Module | None) -> None:
         if threading.get_ident() != self._thread:

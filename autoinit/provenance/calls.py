@@ -36,6 +36,15 @@ KEEPING = _words(
 REPEATING = _words("repeat tile")
 """Those of them whose result holds a value several times."""
 
+ELEMENTWISE = _words(
+    "abs absolute acos add asin atan ceil clamp clamp_max clamp_min clip cos cosh div divide elu erf erfc erfinv exp "
+    "exp2 expm1 floor float_power floordiv fmod frac gelu hardtanh leaky_relu log log10 log1p log2 logit masked_fill "
+    "maximum minimum mod mul multiply neg negative nan_to_num pow radd rdiv reciprocal relu remainder rmul round rpow "
+    "rsqrt rsub rtruediv sgn sigmoid sign silu sin sinh softplus sqrt square sub subtract tan tanh tril triu "
+    "true_divide truediv trunc"
+)
+"""Functions that compute each value from the one in its place, by their names without underscores around them."""
+
 _SIGNATURES: Mapping[str, tuple[tuple[str, float | None], ...]] = {
     "bernoulli_": (("p", 0.5),),
     "cauchy_": (("median", 0.0), ("sigma", 1.0)),
@@ -71,11 +80,6 @@ def full_name(func: Any) -> str:
 def writes(name: str) -> bool:
     """Whether a function of this name writes to its first operand."""
     return name.endswith("_") and not name.endswith("__") and name not in NOT_WRITING
-
-
-def makes_anew(name: str) -> bool:
-    """Whether a function of this name takes only the kind of tensor from its operands, not the values."""
-    return name.endswith("_like") or name.startswith("new_")
 
 
 def arguments(name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:

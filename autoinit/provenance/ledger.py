@@ -6,7 +6,7 @@ itself is freed with its last tensor.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
@@ -15,7 +15,10 @@ from autoinit.provenance.origins import Origin
 from autoinit.provenance.regions import Region
 
 Token = tuple[object, ...]
-"""What tells one call of an initialiser from another: its frame's id and code, the region that it was given, its line."""
+"""What tells one call of an initialiser from another: its frame's id and code, the region it was given, its line."""
+
+_MOST = 1000
+"""Writes noted of one storage, before the later ones are no longer told apart."""
 
 
 @dataclass(frozen=True)
@@ -72,10 +75,16 @@ class Ledger:
                 self._forget_the_freed()
             held = self._storages[storage] = _Storage(StorageWeakRef(tensor.untyped_storage()))  # type: ignore[no-untyped-call]
         kept = held.writes
-        if write.origin is not None:
+        if write.origin is not None and (len(kept) < _MOST or write.region.covers(kept[0].region)):
             kept = [each for each in kept if not write.region.covers(each.region)]
-        if write.token is None or not _is_step(write, kept):
-            held.writes = [*kept, write]
+        if write.token is not None and _is_step(write, kept):
+            return
+        _join_last(kept)
+        if len(kept) >= _MOST:
+            kept[-1] = Write(kept[-1].region.hull(write.region), text="changed further")
+        else:
+            kept.append(write)
+        held.writes = kept
 
     def _forget_the_freed(self) -> None:
         freed = [key for key, held in self._storages.items() if held.reference.expired()]  # type: ignore[no-untyped-call]
@@ -89,7 +98,9 @@ class Ledger:
         if storage is None or storage not in self._storages:
             return None
         region, found = Region.of(tensor), None
-        for write in self._storages[storage].writes:
+        writes = list(self._storages[storage].writes)
+        _join_last(writes)
+        for write in writes:
             if write.region.covers(region):
                 if write.origin is not None:
                     found = write.origin
@@ -105,6 +116,21 @@ def _is_step(write: Write, writes: list[Write]) -> bool:
     return any(
         each.token == write.token and each.origin is not None and each.region.covers(write.region) for each in writes
     )
+
+
+def _join_last(writes: list[Write]) -> None:
+    """Make one of the last two, if they can be."""
+    joined = _joined(*writes[-2:]) if len(writes) > 1 else None
+    if joined is not None:
+        writes[-2:] = [joined]
+
+
+def _joined(first: Write, second: Write) -> Write | None:
+    """Two writes as one, where the second did the same to what follows: the turns of a loop over rows."""
+    follows = first.region.dense and second.region.dense and first.region.stop == second.region.start
+    if not follows or (first.origin, first.text, first.factor) != (second.origin, second.text, second.factor):
+        return None
+    return replace(first, region=first.region.hull(second.region, dense=True), token=None)
 
 
 def _told(write: Write) -> str:

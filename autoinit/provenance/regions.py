@@ -55,6 +55,10 @@ class Region:
         """Whether the runs of bytes meet."""
         return self.start < other.stop and other.start < self.stop
 
+    def hull(self, other: Region, dense: bool = False) -> Region:
+        """The run of bytes from the first of both to the last. `dense` says whether the two fill it."""
+        return Region(min(self.start, other.start), max(self.stop, other.stop), (), (), dense)
+
     def within(self, whole: Region) -> str:
         """In words, which part of the whole this is: `row 3`, `rows 0:64`, `columns 2:4`, `a part`."""
         if not whole.sizes or self.start < whole.start or self.stop > whole.stop:
@@ -63,7 +67,7 @@ class Region:
         noun = "element" if len(whole.sizes) == 1 else "row"
         if self.dense and row and offset % row == 0 and (self.stop - self.start) % row == 0:
             return _run(noun, offset // row, (self.stop - self.start) // row)
-        if len(whole.sizes) == 2 and row and (whole.sizes[0], row) == (self.sizes[0], self.strides[0]):
+        if len(whole.sizes) == 2 and row and (whole.sizes[:1], (row,)) == (self.sizes[:1], self.strides[:1]):
             item = whole.strides[1]
             if self.strides[1:] == (item,) or len(self.sizes) == 1:
                 return _run("column", offset // item, self.sizes[1] if len(self.sizes) == 2 else 1)

@@ -122,6 +122,8 @@ class Watcher(TorchFunctionMode):
             for target in calls.tensors_in(kwargs["out"]):
                 self._replace(target, site(target), calls.full_name(func), calls.arguments(name, args, kwargs))
             return
+        if name == "__deepcopy__":
+            args = args[:1]  # the copy itself is in the memo that follows
         operands = [*calls.tensors_in(args), *calls.tensors_in(kwargs)]
         viewed = {address(operand) for operand in operands}
         for made in calls.tensors_in(result):
@@ -135,7 +137,7 @@ class Watcher(TorchFunctionMode):
                 if name in calls.REPEATING:
                     kept = kept.changed(calls.described(name, args[1:], kwargs))
             else:
-                kept = None if calls.makes_anew(name) else self._derived(name, args, kwargs, operands, made)
+                kept = self._derived(name, args, kwargs, operands, made)
             if kept is not None:
                 self.ledger.note(made, Write(Region.of(made), kept))
             else:
@@ -150,15 +152,18 @@ class Watcher(TorchFunctionMode):
         made: torch.Tensor,
     ) -> Origin | None:
         """The origin of values that were computed element by element from one tensor with a recorded origin."""
+        if name.strip("_") not in calls.ELEMENTWISE:
+            return None
         known = [(operand, self.ledger.origin(operand)) for operand in operands if operand.dim()]
         bases = [(operand, origin) for operand, origin in known if origin is not None]
         if len(bases) != 1 or bases[0][0].size() != made.size():
             return None
         base, origin = bases[0]
         others = tuple(value for value in args if value is not base)
-        first = bool(args) and args[0] is base
-        scaled = calls.factor(name, others, kwargs) if first or name.strip("_") in ("mul", "multiply") else 1.0
-        return None if origin is None else origin.changed(calls.described(name, others, kwargs), scaled)
+        named = {key: value for key, value in kwargs.items() if value is not base}
+        first = (args[0] if args else kwargs.get("input")) is base
+        scaled = calls.factor(name, others, named) if first or name.strip("_") in ("mul", "multiply") else 1.0
+        return None if origin is None else origin.changed(calls.described(name, others, named), scaled)
 
 
 def _is_basic(index: Any) -> bool:

@@ -29,6 +29,7 @@ from autoinit.sampling import CUT
 
 Drawn = Literal["uniform", "normal", "truncated_normal"]
 
+FAMILIES: tuple[Drawn, ...] = ("uniform", "normal", "truncated_normal")
 MIN_SAMPLE = 512
 """Fewer numbers than this do not tell a drawn weight from another."""
 ERRORS = 5.0

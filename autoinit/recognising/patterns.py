@@ -59,7 +59,8 @@ def orthogonality(
     units = {parts: _orthogonal_parts(tensor, rows, columns, parts, power) for parts in PARTS}
     if not units[1] and letters[:1] not in ("", "o") and len(letters) > 2:
         units[1] = _orthogonal_parts(tensor, (0,), tuple(range(1, tensor.dim())), 1, None)
-    return tuple(Orthogonality(unit / math.sqrt(area), parts) for parts, unit in units.items() if unit)
+    first = {unit: parts for parts, unit in reversed(units.items()) if unit}
+    return tuple(Orthogonality(unit / math.sqrt(area), parts) for unit, parts in reversed(first.items()))
 
 
 def _orthogonal_parts(

@@ -15,13 +15,14 @@ from autoinit.measuring import WeightStats
 from autoinit.recognising.families import MIN_SAMPLE, Fit, alignment_misfit, fit, rows_misfit
 from autoinit.recognising.noise import spread
 from autoinit.recognising.patterns import Orthogonality, is_identity, orthogonality, twins
-from autoinit.recognising.samples import Matrix, RowSums, Sample, row_sums, sample, unit
+from autoinit.recognising.samples import Matrix, RowSums, row_sums, sample, unit
 from autoinit.recognising.totals import Totals, totals
 
 __all__ = ["Family", "Portrait", "Rows", "portray", "spread"]
 
 Family = Literal["zeros", "constant", "identity", "orthogonal", "uniform", "truncated_normal", "normal", "unknown"]
 Rows = tuple[tuple[int, int], ...]
+NO_FIT = Fit(())
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Portrait:
     fingerprint: equal for bit-identical weights of one shape and dtype.
     family: the most likely one. families: all that the sample cannot rule out; of a large weight, one.
     drawn: what the sample says of distributions, and why none fits if none does. rows: sums over the sampled
-        features, for `fit`. frames: each way in which it is orthogonal.
+        features, divided by `scale`, for `fit` and `peak`. frames: each way in which it is orthogonal.
     """
 
     stats: WeightStats
@@ -56,8 +57,9 @@ class Portrait:
     fingerprint: bytes
     family: Family
     families: tuple[Family, ...]
-    drawn: Fit = Fit(())
+    drawn: Fit = NO_FIT
     rows: RowSums | None = None
+    scale: float = 1.0
     frames: tuple[Orthogonality, ...] = ()
 
     def rms(self, rows: Rows = ()) -> float:
@@ -78,15 +80,28 @@ class Portrait:
         """Which families could have drawn some output features, on their own: weights are drawn part by part."""
         if not rows or self.rows is None:
             return self.drawn
+        if self.drawn.misfit.startswith(_BEYOND_ROWS):
+            return self.drawn
+        return fit(self._sampled(rows))
+
+    def peak(self, rows: Rows = ()) -> tuple[float, int]:
+        """The largest magnitude among the finite weights of some output features, and among how many it is sought."""
+        if rows and self.rows is not None:
+            chosen = self._sampled(rows)
+            return self.scale * float(chosen.peaks.max(initial=0)), int(chosen.counts.sum())
+        return max(-self.stats.minimum, self.stats.maximum), self.stats.numel - self.stats.nonfinite
+
+    def _sampled(self, rows: Rows) -> RowSums:
+        assert self.rows is not None
         features = self.rows.features % self.power.shape[1]
         chosen = np.zeros(features.shape, dtype=bool)
         for start, stop in rows:
             chosen |= (features >= start) & (features < stop)
-        if self.drawn.misfit.startswith(_BEYOND_ROWS):
-            return self.drawn
-        return fit(self.rows.where(chosen))
+        return self.rows.where(chosen)
 
 
+HASHED = 1 << 13
+"""Elements that enter a fingerprint one by one."""
 MIN_WIDTH = 8
 """Fewer columns than this are not held against each other."""
 _BEYOND_ROWS = ("its columns", "its rows point")
@@ -104,8 +119,8 @@ def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
         return None
     sums = totals(weight, axes)
     taken = sample(weight, axes)
-    level = unit(taken.matrix)
-    rows = row_sums(Sample(level, taken.features))
+    level, scale = unit(taken.matrix)
+    rows = row_sums(level, taken.features)
     width = weight.numel() // max(1, sums.power.size)
     identity = is_identity(sums, width)
     frames = () if identity or sums.stats.nonfinite else orthogonality(weight, axes, sums.power, sums.stats.zeros)
@@ -126,6 +141,7 @@ def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
         families=families,
         drawn=found,
         rows=rows,
+        scale=scale,
         frames=frames,
     )
 
@@ -163,7 +179,7 @@ def _misfit_beyond_rows(rows: RowSums, level: Matrix) -> str:
         return ""
     lengths: Matrix = np.sqrt(rows.seconds[filled] / rows.counts[filled]).astype(np.float32)
     even = level[filled] / lengths[:, None]
-    columns = row_sums(Sample(np.ascontiguousarray(even.T), np.arange(even.shape[1])))
+    columns = row_sums(np.ascontiguousarray(even.T), np.arange(even.shape[1]))
     told = rows_misfit(columns, columns.kurtosis)
     return f"its columns {told}" if told else alignment_misfit(even)
 
@@ -171,7 +187,7 @@ def _misfit_beyond_rows(rows: RowSums, level: Matrix) -> str:
 def _kurtosis(level: Matrix) -> float:
     if not level.any() or float(level.min()) == float(level.max()):
         return math.nan
-    squares = np.square(level - level.mean(dtype=np.float64), dtype=np.float64)
+    squares = np.square(level - level.mean())
     return float(np.square(squares).mean() / squares.mean() ** 2)
 
 
@@ -183,5 +199,6 @@ def _at_bound(matrix: Matrix, sums: Totals) -> float:
 def _fingerprint(weight: torch.Tensor, matrix: Matrix, sums: Totals) -> bytes:
     """A hash of the sample and of sums that ask no order: the same whatever the strides."""
     stats = sums.stats
+    some = matrix.reshape(-1)[:: max(1, matrix.size // HASHED)]
     told = (weight.dtype, tuple(weight.shape), stats.minimum, stats.maximum, stats.zeros, sums.checksum)
-    return hashlib.blake2b(matrix.tobytes() + repr(told).encode(), digest_size=16).digest()
+    return hashlib.blake2b(some.tobytes() + repr(told).encode(), digest_size=16).digest()

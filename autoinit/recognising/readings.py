@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from autoinit.plans import LayerPlan, SlicePlan
+from autoinit.plans import LayerPlan, SlicePlan
 
 Rows = tuple[tuple[int, int], ...]
 
@@ -53,16 +51,12 @@ def readings(layer: LayerPlan, rows: Rows = ()) -> tuple[Reading, ...]:
 def _all(layer: LayerPlan, rows: Rows) -> Iterator[Reading]:
     size = sizes(layer)
     place = place_of(layer, rows)
-    planned = (
-        sum(stop - start for start, stop in (place if place is not layer else first_part(layer)).rows)
-        if (layer.slices)
-        else size["o"]
-    )
-    wanted = sum(stop - start for start, stop in rows) or size["o"]
-    fan_in, per_row = place.fan_in, place.fan_out / max(1, planned)
-    yield Reading("true", fan_in, per_row * wanted)
+    part = place if isinstance(place, SlicePlan) else next(iter(layer.slices), None)
+    planned = _length(part.rows) if part is not None else size["o"]
+    per_row = place.fan_out / max(1, planned)
+    yield Reading("true", place.fan_in, per_row * (_length(rows) or size["o"]))
     if rows:
-        yield Reading("packed", fan_in, per_row * size["o"], 0.5)
+        yield Reading("packed", place.fan_in, per_row * size["o"], 0.5)
     if len(layer.shape) >= 2:
         area = math.prod(layer.shape[2:])
         yield Reading("torch", float(layer.shape[1] * area), float(layer.shape[0] * area), 0.5)
@@ -84,13 +78,12 @@ def _convolutional(layer: LayerPlan, size: dict[str, int]) -> Iterator[Reading]:
         if rest or (size["i"] if transposed else size["o"]) % groups:
             continue
         if transposed:
-            yield Reading("unstrided", whole_in / groups, float(whole_out), 1.0)
+            yield Reading("unstrided", whole_in / groups, float(whole_out), 1.6)
         else:
-            yield Reading("unstrided", float(whole_in), whole_out / groups, 1.0)
+            yield Reading("unstrided", float(whole_in), whole_out / groups, 1.6)
             if groups > 1:
                 yield Reading("ungrouped", float(whole_in * groups), float(whole_out), 3.0)
 
 
-def first_part(layer: LayerPlan) -> SlicePlan:
-    """The slice whose fans the plan of the whole bears."""
-    return layer.slices[0]
+def _length(rows: Rows) -> int:
+    return sum(stop - start for start, stop in rows)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autoinit.recognising.candidates import Candidate, candidates, exact, scaled
+from autoinit.recognising.candidates import Candidate, Window, candidates, exact, scaled
 from autoinit.recognising.families import Drawn, Fit, kurtosis_of, truncated_std
 from autoinit.recognising.noise import TAIL, spread
 from autoinit.recognising.recipes import Recipe, written
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 PRECISION = 0.005
 """What finite precision may add to the relative error of a std."""
+EXACT = 3e-6
+"""Relative error of a length in float32."""
 ORTHOGONAL_GAINS = (1.0, math.sqrt(2), 5 / 3, 0.01, 0.1, 0.5, 2.0, math.sqrt(2 / 1.04), 0.75)
 NAMED = 3
 """How many recipes are told by name."""
@@ -72,38 +74,55 @@ def recognise(portrait: Portrait, layer: LayerPlan, rows: Rows = ()) -> Recognit
     if portrait.frames:
         return Recognition("orthogonal", std, tuple(_orthogonal(portrait, layer, rows, std)))
     fit = portrait.fit(rows)
+    single = tuple(_single(portrait, rows))
     if not fit.likely:
-        return Recognition("unknown", std, ())
-    evidence = Evidence(fit, std, filled.size * portrait.width, portrait.fit_peak(rows))
-    return Recognition(fit.likely[0], std, tuple(_drawn(evidence, layer, rows)))
+        return Recognition("unknown", std, single)
+    evidence = Evidence(fit, std, filled.size * portrait.width, *portrait.peak(rows))
+    return Recognition(fit.likely[0], std, (*single, *_drawn(evidence, layer, rows)))
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What candidates are held against: families and their odds, root mean square, count, largest magnitude."""
+    """What candidates are held against.
+
+    fit: families and their odds. std: root mean square of `count` elements. peak: the largest magnitude of `sought`.
+    """
 
     fit: Fit
     std: float
     count: int
     peak: float
+    sought: int
 
-    def misfit(self, candidate: Candidate, odds: float) -> float | None:
-        """Minus the logarithm of how likely the candidate is beside others; None if it cannot be."""
-        recipe = candidate.recipe
-        kurtosis = kurtosis_of(recipe.distribution, self.fit.cut)
-        low, high = spread(self.count, kurtosis)
-        ratio = self.std / recipe.std
-        if not low * (1 - PRECISION) <= ratio <= high * (1 + PRECISION):
-            return None
-        if recipe.distribution == "uniform" and not self._fits_bound(math.sqrt(3) * recipe.std):
-            return None
+    def window(self, family: Drawn) -> Window:
+        """The standard deviations that a family could have been drawn with."""
+        low, high = spread(self.count, kurtosis_of(family, self.fit.cut))
+        least = self.std / (high * (1 + PRECISION))
+        return Window(least, self.std / (low * (1 - PRECISION)) if low > 0 else math.inf)
+
+    def fitting(self, made: Mapping[Drawn, tuple[Candidate, ...]]) -> list[Recipe]:
+        """The recipes that fit, the most plausible first."""
+        odds = dict(zip(self.fit.likely, self.fit.odds, strict=True))
+        scored = [
+            (self._doubt(each, odds[family]), each.recipe)
+            for family in made
+            for each in made[family]
+            if each.recipe.std in self.window(family) and self._fits_bound(each.recipe)
+        ]
+        return [recipe for _, recipe in sorted(scored, key=lambda each: each[0])]
+
+    def _doubt(self, candidate: Candidate, odds: float) -> float:
+        """Minus the logarithm of how plausible a candidate is, its std and its family being as they are."""
+        kurtosis = kurtosis_of(candidate.recipe.distribution, self.fit.cut)
         variance = (kurtosis - 1) / (4 * self.count) + (PRECISION / 5) ** 2
-        return candidate.doubt - odds + math.log(ratio) ** 2 / (2 * variance)
+        return candidate.doubt - odds + math.log(self.std / candidate.recipe.std) ** 2 / (2 * variance)
 
-    def _fits_bound(self, bound: float) -> bool:
+    def _fits_bound(self, recipe: Recipe) -> bool:
         """The largest of n uniform magnitudes is below b (1 - d) with probability (1 - d)^n."""
-        least = TAIL ** (1 / self.count)
-        return least * (1 - PRECISION) <= self.peak / bound <= 1 + PRECISION
+        if recipe.distribution != "uniform":
+            return True
+        least = TAIL ** (1 / max(1, self.sought)) * (1 - PRECISION)
+        return bool(least <= self.peak / (math.sqrt(3) * recipe.std) <= 1 + PRECISION)
 
 
 def _filled(portrait: Portrait, rows: Rows) -> npt.NDArray[np.float64]:
@@ -116,21 +135,31 @@ def _filled(portrait: Portrait, rows: Rows) -> npt.NDArray[np.float64]:
 def _drawn(evidence: Evidence, layer: LayerPlan, rows: Rows) -> list[Recipe]:
     """Recipes without a scale on top if any fits, else those with one, and round numbers of two digits."""
     shrunk = truncated_std(evidence.fit.cut)
-    odds = dict(zip(evidence.fit.likely, evidence.fit.odds, strict=True))
-    plain = {family: candidates(layer, rows, family, shrunk) for family in odds}
-    found = _fitting(evidence, plain, odds)
-    if not found:
-        more = {family: (*exact(family, shrunk), *scaled(made)) for family, made in plain.items()}
-        found = _fitting(evidence, more, odds)
-    return found
+    windows = {family: evidence.window(family) for family in evidence.fit.likely}
+    plain = {family: candidates(layer, rows, family, shrunk, window) for family, window in windows.items()}
+    found = evidence.fitting(plain)
+    if found:
+        return found
+    more = {
+        family: (*exact(family, shrunk, window), *scaled(candidates(layer, rows, family, shrunk), window))
+        for family, window in windows.items()
+    }
+    return evidence.fitting(more)
 
 
-def _fitting(
-    evidence: Evidence, made: Mapping[Drawn, tuple[Candidate, ...]], odds: Mapping[Drawn, float]
-) -> list[Recipe]:
-    scored = [(evidence.misfit(each, odds[family]), each.recipe) for family in made for each in made[family]]
-    fitting = [(score, recipe) for score, recipe in scored if score is not None]
-    return [recipe for _, recipe in sorted(fitting, key=lambda each: each[0])]
+def _single(portrait: Portrait, rows: Rows) -> Iterator[Recipe]:
+    """A single row or column has no other to be orthogonal to, but a length that is a usual gain and no accident."""
+    if (
+        rows
+        or portrait.stats.nonfinite
+        or (portrait.power.size > 1 and (portrait.width > 1 or len(portrait.power) > 1))
+    ):
+        return
+    length = math.sqrt(float(portrait.power.sum()) * portrait.width)
+    for gain in ORTHOGONAL_GAINS:
+        if abs(length / gain - 1) <= EXACT:
+            std = gain / math.sqrt(portrait.power.size * portrait.width)
+            yield Recipe(f"orthogonal(gain={written(gain)})", "orthogonal", "orthogonal", std, gain, fans="true")
 
 
 def _orthogonal(portrait: Portrait, layer: LayerPlan, rows: Rows, std: float) -> Iterator[Recipe]:

@@ -16,7 +16,7 @@ Indices = npt.NDArray[np.intp]
 MAX_COLUMNS = 512
 """Elements of one feature that are looked at, where there are features enough."""
 SAMPLE = 1 << 15
-"""Elements that a sample has at least, where the weight has so many. It has at most four times as many."""
+"""Elements that a sample has at least, where the weight has so many. It has less than four times as many."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ def sample(weight: torch.Tensor, axes: str) -> Sample:
         turned = turned.narrow(leading, (turned.shape[leading] - run) // 2, run)
     width = math.prod(turned.shape[leading:])
     steps = [1] * leading
-    while math.prod(counts) * width > 2 * SAMPLE and max(counts, default=1) > 1:
+    while math.prod(counts) * width >= 2 * SAMPLE and max(counts, default=1) > 1:
         widest = counts.index(max(counts))
         steps[widest] *= 2
         counts[widest] = -(-turned.shape[widest] // steps[widest])
@@ -94,28 +94,29 @@ def sample(weight: torch.Tensor, axes: str) -> Sample:
     return Sample(matrix, kept.reshape(-1))
 
 
-def row_sums(taken: Sample) -> RowSums:
-    """The sums of a sample's rows, of unit second moment together so that no power leaves the range of numbers."""
-    matrix = taken.matrix
+def row_sums(matrix: Matrix, features: Indices) -> RowSums:
+    """The sums of a matrix's rows."""
+    ones = np.ones(matrix.shape[1], np.float32)
     squares = np.square(matrix)
-    return RowSums(
-        taken.features,
-        np.count_nonzero(matrix, axis=1).astype(np.float64),
-        matrix.sum(1, dtype=np.float64),
-        squares.sum(1, dtype=np.float64),
-        np.einsum("ij,ij->i", squares, squares).astype(np.float64),
-        np.abs(matrix).max(1, initial=0).astype(np.float64),
-    )
+    if matrix.all():
+        counts = np.full(len(matrix), float(matrix.shape[1]))
+    else:
+        counts = np.count_nonzero(matrix, axis=1).astype(np.float64)
+    peaks = np.maximum(matrix.max(1, initial=0), -matrix.min(1, initial=0))
+    sums, seconds, fourths = (each @ ones for each in (matrix, squares, np.square(squares)))
+    return RowSums(features, counts, *(each.astype(np.float64) for each in (sums, seconds, fourths, peaks)))
 
 
-def unit(matrix: Matrix) -> Matrix:
-    """The matrix with unit mean square of its elements that are not zero; NaN and infinities are replaced by zero."""
-    clean = np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
+def unit(matrix: Matrix) -> tuple[Matrix, float]:
+    """The matrix with unit mean square of its elements that are not zero, and what it was divided by.
+
+    NaN and infinities are replaced by zero. No power of an element is then out of the range of numbers.
+    """
+    clean = matrix if np.isfinite(matrix.sum()) else np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
     peak = float(np.abs(clean).max(initial=0))
     if peak == 0:
-        return clean
-    clean = clean / np.float32(peak)
-    filled = np.count_nonzero(clean)
-    power = float(np.square(clean, dtype=np.float64).sum()) / filled
-    scaled: Matrix = clean / np.float32(math.sqrt(power))
-    return scaled
+        return clean, 1.0
+    level = clean / np.float32(peak)
+    power = np.float32(math.sqrt(float(np.square(level).sum(dtype=np.float64)) / np.count_nonzero(level)))
+    level /= power
+    return level, peak * float(power)

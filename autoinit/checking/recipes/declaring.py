@@ -19,12 +19,14 @@ _INITIALISERS: Mapping[str, Callable[[Sequence[str]], Published]] = {
     "normal": initialisers.normal,
     "trunc_normal": initialisers.trunc_normal,
     "uniform": initialisers.uniform,
+    "mup": initialisers.mup,
 }
 _EXAMPLES = {
     "kaiming": "kaiming(fan_out, relu)",
     "normal": "normal(0.02)",
     "trunc_normal": "trunc_normal(0.02)",
     "uniform": "uniform(0.05)",
+    "mup": "mup(0.02, 4)",
 }
 _FORM = re.compile(r"\s*([A-Za-z]\w*)\s*(?:\((.*)\))?\s*")
 

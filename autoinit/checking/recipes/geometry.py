@@ -20,6 +20,11 @@ def rows(part: Part) -> int:
     return sum(stop - start for start, stop in part.rows) or size(part, "o")
 
 
+def blocks(part: Part) -> int:
+    """Blocks of two branches each; an odd branch is the sum of embeddings that the stream begins with."""
+    return part.branches // 2
+
+
 def is_conv(part: Part) -> bool:
     """Whether it is a convolution's weight, transposed ones included."""
     return "k" in part.layer.axes

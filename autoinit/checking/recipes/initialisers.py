@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autoinit.checking.recipes.geometry import fan_outs, is_head, size
+from autoinit.checking.recipes.geometry import blocks, fan_outs, is_conv, is_head, size
 from autoinit.checking.recipes.published import Published
 from autoinit.errors import ArgumentError
 from autoinit.theory.gains import gain
@@ -62,6 +62,29 @@ def lecun(arguments: Sequence[str]) -> Published:
     """`lecun`: 1 / sqrt(fan_in)."""
     _none("lecun", arguments)
     return Published("lecun", "LeCun et al. 1998, Efficient BackProp, section 4.6", lambda part: he(part, "fan_in", 1))
+
+
+def mup(arguments: Sequence[str]) -> Published:
+    """`mup(s, m)`: s at the base width; s / sqrt(m) for the hidden weights of a model m times as wide.
+
+    What reads the input keeps s; so may a head whose output is divided by m, else s / m. Branches may end by depth.
+    """
+    if len(arguments) != 2:
+        raise ArgumentError(
+            f"recipe mup({', '.join(arguments)}): expected two numbers, the std and the width multiplier"
+        )
+    std = _positive("mup", arguments[:1], "std")
+    multiplier = _positive("mup", arguments[1:], "width multiplier")
+    hidden = std / math.sqrt(multiplier)
+
+    def stds(part: Part) -> tuple[float, ...]:
+        if is_head(part):
+            return (std, std / multiplier)
+        if part.branches > 1:
+            return (hidden, hidden / math.sqrt(2 * blocks(part)))
+        return (std,) if is_conv(part) and not part.skipped_over else (hidden,)
+
+    return Published(f"mup({std:g}, {multiplier:g})", "Yang et al. 2022 (Tensor Programs V), table 8", stds)
 
 
 def torch(arguments: Sequence[str]) -> Published:

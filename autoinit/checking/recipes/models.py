@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autoinit.checking.recipes.geometry import is_attention, is_conv, is_head, is_standardised, rows, size
+from autoinit.checking.recipes.geometry import blocks, is_attention, is_conv, is_head, is_standardised, rows, size
 from autoinit.checking.recipes.initialisers import TRUNCATION, framework_default, glorot, he
 from autoinit.checking.recipes.published import Published
 
@@ -22,19 +22,14 @@ def _resnet(part: Part) -> tuple[float, ...]:
     return (*framework_default(part), 0.01, *he(part, "fan_in", 1), *he(part, "fan_in", math.sqrt(2)))
 
 
-def _blocks(part: Part) -> int:
-    """Blocks of two branches; an odd branch is the sum of embeddings that the stream begins with."""
-    return part.branches // 2
-
-
 def _gpt2(part: Part) -> tuple[float, ...]:
-    return (0.02 / math.sqrt(2 * _blocks(part)),) if part.branches > 1 else (0.02,)
+    return (0.02 / math.sqrt(2 * blocks(part)),) if part.branches > 1 else (0.02,)
 
 
 def _llama(part: Part) -> tuple[float, ...]:
     """Depth by the number of blocks, or by that of the block itself, counted from 1."""
     if part.branches > 1:
-        return tuple(0.02 / math.sqrt(2 * block) for block in range(1, _blocks(part) + 1))
+        return tuple(0.02 / math.sqrt(2 * block) for block in range(1, blocks(part) + 1))
     return (0.02, part.place.fan_in**-0.5) if is_head(part) else (0.02,)
 
 

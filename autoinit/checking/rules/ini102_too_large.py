@@ -10,8 +10,8 @@ from autoinit.checking.scale import explained_by, scale_finding
 from autoinit.checking.subject import Subject
 from autoinit.checking.wording import feeds, number
 
-SPIKE = 1e-4
-"""A larger share of elements at the very bound is no accident of sampling."""
+SPIKE, FEW = 1e-4, 16
+"""A larger share of elements at the very bound, and more of them, are no accident of sampling."""
 
 
 @rule("INI102", "std too large for what the layer feeds", "by consequence")
@@ -32,7 +32,7 @@ def too_large(subject: Subject) -> Iterator[Finding]:
     ## Example
 
         nn.init.normal_(layer.weight, std=layer.in_features ** -0.25)   # the root was taken twice
-        nn.init.trunc_normal_(layer.weight.bfloat16(), std=0.01)        # low precision: values pile up at the bounds +-2
+        nn.init.trunc_normal_(layer.weight.bfloat16(), std=0.01)   # low precision: values pile up at the bounds +-2
 
     ## What to do
 
@@ -45,7 +45,7 @@ def too_large(subject: Subject) -> Iterator[Finding]:
     for deviation in explained_by(subject, "INI102"):
         part = deviation.part
         fault = f"The layer feeds {feeds(part)}; the weight is {deviation.produced}."
-        if part.portrait.at_bound > SPIKE:
+        if part.portrait.at_bound > max(SPIKE, FEW / part.portrait.stats.numel):
             peak = max(abs(part.portrait.stats.minimum), abs(part.portrait.stats.maximum))
             fault += (
                 f" {part.portrait.at_bound:.1%} of the elements sit exactly at the bound {number(peak)}, as "

@@ -19,6 +19,8 @@ from autoinit.plans import LayerPlan
 
 ONE_STD = 1.0
 """The std of a pre-activation of a planned layer, for an input of second moment 1 and no gain."""
+NEGLIGIBLE = 1e-4
+"""Of one std: biases as small as the N(0, 1e-6) of vision transformers are as good as zero."""
 SIGMAS = 5.0
 """Standard errors within which a root mean square is that of torch's default."""
 
@@ -58,9 +60,11 @@ def look(subject: Subject) -> Iterator[Finding]:
     The biases of layers with a trainable, non-zero weight. Level info, and `torch's default` where the values are
     those of U(-1, 1) / sqrt(fan_in). Level warning where a bias moves what the layer gives by more than one standard
     deviation (a value beyond 1), or where a prior for sigmoid sits on an output that has none while the head that
-    feeds sigmoid has a zero bias. Nothing is said of constant biases on rows that feed sigmoid: the forget gate's 1,
-    a gate's opening, a class prior log(pi / (1 - pi)). Output layers may hold priors from data: level info. Biases of
-    norms are INI202's; frozen, zero and skipped layers are left out.
+    feeds sigmoid has a zero bias. Output layers may hold priors from data: level info.
+
+    Nothing is said of biases below 1e-4, nor of constant ones on rows that feed sigmoid: the forget gate's 1, a gate's
+    opening, a class prior log(pi / (1 - pi)). Biases of norms are INI202's; those of frozen, zero and skipped layers
+    are left out.
 
     ## Why it matters
 
@@ -97,7 +101,7 @@ def look(subject: Subject) -> Iterator[Finding]:
             if stats.nonfinite or extreme(stats) or stats.minimum == 0 == stats.maximum:
                 continue
             found = _Bias(layer, param, _less_priors(layer, parameter))
-            if found.rest.numel() and found.peak > 0:
+            if found.rest.numel() and found.peak > NEGLIGIBLE:
                 yield _finding(subject, found)
 
 
@@ -209,8 +213,10 @@ def _unprimed_head(subject: Subject, but: LayerPlan) -> LayerPlan | None:
 
 
 def _gives_output(subject: Subject, layer: LayerPlan) -> bool:
-    """Whether what the layer feeds goes on to an output with nothing but transparent operations between."""
-    start = subject.dataflow.by_name.get(layer.path[-1]) if layer.path else None
+    """Whether the nonlinearity that the layer feeds goes on to an output with only transparent operations between."""
+    start = subject.dataflow.by_name.get(layer.path[-1]) if layer.reason == "activation" else None
+    if start is not None and start.role is Role.WEIGHT:  # a gate inside a recurrent layer
+        return False
     waiting = [start] if start is not None else []
     seen = set(waiting)
     while waiting:

@@ -120,7 +120,7 @@ def _as_in_dcgan(stats: WeightStats) -> bool:
 
 
 def _finding(subject: Subject, layer: str, offs: list[_Off]) -> Finding:
-    fix = "; ".join(dict.fromkeys(off.fix for off in offs))
+    fix = "\n".join(dict.fromkeys(off.fix for off in offs))
     recipe = next((off.recipe for off in offs if off.recipe), "")
     origin = subject.origin(offs[0].param)
     return Finding(

@@ -11,8 +11,10 @@ from autoinit.checking.rules.lookup import listed, pasted
 from autoinit.checking.rules.registry import rule
 from autoinit.checking.subject import Subject
 from autoinit.checking.wording import expression
+from autoinit.ops import Role
 from autoinit.parameters import user_name
 from autoinit.resolving.resolver import layer_name
+from autoinit.tracing.dataflow import Dataflow
 
 UNCALLED = "no operation of the forward uses it"
 DISCARDED = "its output reaches neither an output nor a loss"
@@ -78,9 +80,21 @@ def _idle(subject: Subject) -> Iterator[_Idle]:
         param = user_name(name, subject.model)
         if param in subject.parameters:
             yield _Idle(param, UNCALLED)
+    leading_on = _leading_on(subject.dataflow)
     for layer in subject.plan.layers:
-        if layer.reason == "unused":
+        if layer.reason == "unused" or not any(use in leading_on for use in layer.uses):
             yield _Idle(layer.param, DISCARDED, layer.source)
+
+
+def _leading_on(dataflow: Dataflow) -> set[str]:
+    """Names of the operations whose result reaches a sink, or an operation of which nothing is known."""
+    waiting = [op for op in dataflow.graph.nodes if op.role in (Role.SINK, Role.UNKNOWN)]
+    found = set(waiting)
+    while waiting:
+        before = [op for op in dataflow.graph.predecessors(waiting.pop()) if op not in found]
+        found.update(before)
+        waiting += before
+    return {op.name for op in found}
 
 
 def _above(param: str) -> Iterator[str]:

@@ -46,9 +46,8 @@ def look(subject: Subject) -> Iterator[Finding]:
     reached: set[str] = set()
     unsupported = {each.name: each for each in subject.dataflow.unsupported}
     for layer in subject.plan.layers:
-        ends = {layer.path[-1:], *(each.path[-1:] for each in layer.alternatives)}
-        reached |= {name for end in ends for name in end}
         if layer.status == "unresolved":
+            reached |= {path[-1] for path in (layer.path, *(each.path for each in layer.alternatives)) if path}
             yield _layer(subject, layer, unsupported.get(layer.path[-1]) if layer.path else None)
     rest: dict[str, list[Unsupported]] = {}
     for each in subject.dataflow.unsupported:
@@ -80,7 +79,7 @@ def _layer(subject: Subject, layer: LayerPlan, stop: Unsupported | None) -> Find
 
 def _operation(places: list[Unsupported]) -> Finding:
     first, fix = places[0], _registration(places[0])
-    more = f" and {len(places) - 1} more places" if len(places) > 1 else ""
+    more = f" and {len(places) - 1} more place{'s' * (len(places) > 2)}" if len(places) > 1 else ""
     return Finding(
         code="INI302",
         severity="warning",

@@ -26,10 +26,8 @@ def render(run: CheckRun) -> str:
 
 def _lines(run: CheckRun) -> Iterator[str]:
     yield f"**autoinit check**: {prose(summary(run))}"
-    for failure in run.failures:
-        yield from ("", f"- {code(failure.model)} could not be checked: {prose(reason(failure))}")
-    for note in run.notes:
-        yield from ("", f"- Note: {prose(note)}")
+    said = [f"{code(failure.model)} could not be checked: {prose(reason(failure))}" for failure in run.failures]
+    yield from _listed([*said, *(f"Note: {prose(note)}" for note in run.notes)])
     for result in run.results:
         yield from _model(result)
 
@@ -51,6 +49,10 @@ def _model(result: CheckResult) -> Iterator[str]:
         )
     said = [f"Fixed: {', '.join(map(code, result.fixed))}"] if result.fixed else []
     said += [*map(prose, result.unused_ignores), *(f"Note: {prose(note)}" for note in result.notes)]
+    yield from _listed(said)
+
+
+def _listed(said: Sequence[str]) -> Iterator[str]:
     if said:
         yield from ("", *(f"- {line}" for line in said))
 

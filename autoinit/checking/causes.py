@@ -1,0 +1,108 @@
+"""Causes: which single fault explains a scale that is not the one called for.
+
+Several recipes may fit a weight. Each is held against what the layer's place calls for, and the one that leaves the
+fewest things wrong explains it: a wrong fan with the right gain rather than another gain over another fan. Among equals
+the recipe that is more usual decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from autoinit.recognising.recipes import Recipe
+
+if TYPE_CHECKING:
+    from autoinit.checking.subject import Part
+
+TRUNCATION = 0.8796
+"""The std of N(0, 1) cut at two sigma."""
+SAME = 0.03
+"""Gains and fans that differ by less are the same here."""
+
+
+class Verdict(NamedTuple):
+    """faults: how many things are wrong with a recipe. code: of the rule that says so."""
+
+    faults: int
+    code: str
+
+
+def cause(part: Part, recipes: Sequence[Recipe], ratio: float) -> tuple[str, Recipe | None]:
+    """The code of the rule that explains the rows' std, and the recipe by which it does.
+
+    Args:
+        part: rows whose std is not the one that their place calls for.
+        recipes: that could have produced them, the most usual first.
+        ratio: actual over expected std.
+    """
+    verdicts = [(verdict, recipe) for recipe in recipes if (verdict := _verdict(part, recipe)) is not None]
+    if not verdicts:
+        return _plain(ratio), None
+    verdict, recipe = min(verdicts, key=lambda each: each[0].faults)
+    return verdict.code or _plain(ratio), recipe
+
+
+def cause_by_recipe(part: Part, recipes: Sequence[Recipe], expected: float, ratio: float) -> tuple[str, Recipe | None]:
+    """The same for rows that are meant to follow a published recipe: what kept them from its std.
+
+    Args:
+        part: such rows.
+        recipes: that could have produced them, the most usual first.
+        expected: the std by the published recipe.
+        ratio: actual over expected std.
+    """
+    for recipe in recipes:
+        if recipe.kind == "default" and recipe.fans in ("", "true"):
+            return "INI103", recipe
+    for recipe in recipes:
+        if recipe.mode and _same(recipe.gain / math.sqrt(part.place.fan_in), expected):
+            return "INI106", recipe
+    return _plain(ratio), recipes[0] if recipes else None
+
+
+def _plain(ratio: float) -> str:
+    return "INI101" if ratio < 1 else "INI102"
+
+
+def _verdict(part: Part, recipe: Recipe) -> Verdict | None:
+    """What is wrong with a recipe at this place; None if nothing is. An empty code: no rule of its own."""
+    place = part.place
+    if not recipe.corrected and _same(recipe.std, TRUNCATION * place.std):
+        return Verdict(0, "INI108")
+    if recipe.fans == "packed" and _same(recipe.gain, 1.0 if recipe.kind != "kaiming" else place.gain):
+        return Verdict(0, "INI107")
+    if recipe.kind == "default":
+        return Verdict(0, "INI103")
+    if recipe.kind == "absolute":
+        return Verdict(1, "INI109")
+    if recipe.factor != 1 or recipe.kind not in ("kaiming", "xavier", "orthogonal") or not _by_fan(part, recipe):
+        return Verdict(1, "")
+    if recipe.kind == "orthogonal":
+        return _wrong_gain(part, recipe) or Verdict(1, "")
+    wrong_fan = recipe.mode == "fan_out" or recipe.fans != "true"
+    wrong_gain = _wrong_gain(part, recipe)
+    if wrong_gain is not None:
+        return wrong_gain._replace(faults=1 + wrong_fan)
+    return Verdict(1, "INI106") if wrong_fan else None
+
+
+def _wrong_gain(part: Part, recipe: Recipe) -> Verdict | None:
+    """A gain where none belongs, or another than belongs there."""
+    if _same(recipe.gain, part.place.gain):
+        return None
+    if part.place.scheme == "he":
+        return Verdict(1, "INI105")
+    return Verdict(1, "INI104" if recipe.gain > part.place.gain else "")
+
+
+def _by_fan(part: Part, recipe: Recipe) -> bool:
+    """Whether the recipe's std is its gain over the root of a fan, as far as that can be told."""
+    if recipe.fans != "true" or recipe.mode != "fan_in":
+        return True
+    return _same(recipe.gain / math.sqrt(part.place.fan_in) * (1 if recipe.corrected else TRUNCATION), recipe.std)
+
+
+def _same(one: float, other: float) -> bool:
+    return math.isclose(one, other, rel_tol=SAME)

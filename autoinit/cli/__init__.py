@@ -1,0 +1,22 @@
+"""The command line. torch and the rest of the package are imported by the commands that need them."""
+
+from __future__ import annotations
+
+import click
+
+from autoinit._version import __version__
+from autoinit.cli.checking import check
+from autoinit.cli.explaining import explain
+from autoinit.cli.group import Commands
+from autoinit.cli.helping import completion, demo
+from autoinit.cli.initialising import apply, report
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="autoinit")
+def main() -> None:
+    """Computes from a PyTorch model's dataflow how each weight should start, sets it, and says why."""
+
+
+for _command in (report, apply, check, explain, demo, completion):
+    main.add_command(_command)

@@ -1,0 +1,264 @@
+"""`autoinit check`."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from autoinit.checking.configuration import FORMATS
+from autoinit.checking.findings import SEVERITIES
+from autoinit.cli.group import wants_traceback
+from autoinit.cli.options import (
+    SPEC_HELP,
+    Input,
+    example_inputs,
+    loading_options,
+    options,
+    quiet_option,
+    traceback_option,
+)
+from autoinit.cli.talking import Talk
+from autoinit.errors import AutoinitError, ConfigurationError
+
+if TYPE_CHECKING:
+    from autoinit.checking.baselines import Baseline
+    from autoinit.checking.configuration import Configuration, ModelEntry
+    from autoinit.checking.findings import CheckFailure, CheckRun
+    from autoinit.running import Fixing
+
+_EPILOG = (
+    SPEC_HELP
+    + """
+\b
+Exit status: 0 clean, 1 findings at or above the fail level, 2 a model could not be checked.
+"""
+)
+_STANDARD_OUTPUT = Path("-")
+
+
+def _codes(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[str, ...]:  # noqa: ARG001 - click's
+    """`INI1,INI202`, repeatable."""
+    return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
+
+
+_path = click.Path(path_type=Path)
+_selecting_options = options(
+    click.option("--config", type=_path, metavar="FILE", help="Take [tool.autoinit] from this file."),
+    click.option("--no-config", is_flag=True, help="Take no configuration, not that of a pyproject.toml either."),
+    click.option("--select", multiple=True, callback=_codes, metavar="CODES", help="Only rules such as INI1,INI202."),
+    click.option("--ignore", multiple=True, callback=_codes, metavar="CODES", help="Not rules such as INI2,INI103."),
+    click.option("--fail-level", type=click.Choice(SEVERITIES), help="What makes the check fail.  [default: error]"),
+    click.option("--recipe", help="A published recipe that the models follow; auto, or none.  [default: auto]"),
+    click.option("--tolerance", type=float, help="How far a std may be off, beyond noise.  [default: 0.1]"),
+    click.option("--exit-zero", is_flag=True, help="Findings leave the exit status at 0."),
+)
+_baseline_options = options(
+    click.option("--baseline", type=_path, metavar="FILE", help="Known findings, which do not count."),
+    click.option("--write-baseline", type=_path, metavar="FILE", help="Note all findings of this run as known."),
+)
+_fixing_options = options(
+    click.option("--fix", is_flag=True, help="Initialise the layers with findings, and rewrite the file they are in."),
+    click.option("--fix-to", type=_path, metavar="FILE", help="The same, written to FILE.safetensors, .pt or .pth."),
+    click.option("--seed", type=int, help="Base of all random numbers of --fix."),
+)
+_showing_options = options(
+    click.option("--format", "form", type=click.Choice(FORMATS), help="How findings are shown.  [default: text]"),
+    click.option("--output", "-o", type=_path, metavar="FILE", help="Write the findings to a file; - for none."),
+    quiet_option,
+    click.option("--verbose", "-v", is_flag=True, help="Show findings of level info, and how long each step took."),
+    traceback_option,
+)
+
+
+@click.command(epilog=_EPILOG, short_help="Find layers that are initialised wrongly.")
+@click.argument("specs", metavar="[SPEC]...", nargs=-1)
+@loading_options
+@_selecting_options
+@_baseline_options
+@_fixing_options
+@_showing_options
+def check(
+    specs: Sequence[str],
+    weights: str | None,
+    arguments: dict[str, Any],
+    trust: bool,
+    shapes: Sequence[Input],
+    config: Path | None,
+    no_config: bool,
+    write_baseline: Path | None,
+    exit_zero: bool,
+    fix: bool,
+    fix_to: Path | None,
+    seed: int | None,
+    quiet: bool,
+    verbose: bool,
+    form: str | None,
+    **given: Any,
+) -> int:
+    """Hold the weights of models against what their dataflow calls for. Without SPEC, the models of [tool.autoinit]."""
+    if config is not None and no_config:
+        raise click.UsageError("--config and --no-config exclude each other")
+    read = _read_configuration(config, no_config)
+    chosen = read.overridden(models=specs, format=form, **given)
+    if not chosen.models:
+        place = f"{chosen.file} lists none" if chosen.file else "no pyproject.toml lists any"
+        raise click.UsageError(f"name a model: {place} under [tool.autoinit] models")
+    if fix_to is not None and len(chosen.models) > 1:
+        raise click.UsageError(f"--fix-to {fix_to} holds the weights of one model; name one, not {len(chosen.models)}")
+    example_inputs(shapes)
+    entries = tuple(_with_options(entry, weights, arguments, trust, shapes) for entry in chosen.models)
+    output = None if chosen.output == _STANDARD_OUTPUT else chosen.output
+    order = _Order(
+        replace(chosen, models=entries, output=output),
+        configured=tuple(entry.name for entry in read.models),
+        write_baseline=write_baseline,
+        fix=fix,
+        fix_to=fix_to,
+        seed=seed,
+        exit_zero=exit_zero,
+    )
+    talk = _CheckTalk(quiet, verbose)
+    order.require_writable()
+    run = order.carry_out(talk)
+    _show(run, order.configuration, talk)
+    return run.exit_code
+
+
+@dataclass(frozen=True)
+class _CheckTalk(Talk):
+    """What a check says beside its result."""
+
+    def failed(self, failure: CheckFailure, error: BaseException) -> None:
+        """One line for a model that could not be checked."""
+        if wants_traceback():
+            traceback.print_exception(error)
+        hint = "" if isinstance(error, AutoinitError) else " (--traceback shows where; please report it)"
+        said = failure.error.removeprefix(f"{failure.model}:").strip()
+        click.echo(f"error: {failure.model}: {said}{hint}", err=True)
+
+
+@dataclass(frozen=True)
+class _Order:
+    """What a command line asks for."""
+
+    configuration: Configuration
+    configured: tuple[str, ...]
+    write_baseline: Path | None
+    fix: bool
+    fix_to: Path | None
+    seed: int | None
+    exit_zero: bool
+
+    def require_writable(self) -> None:
+        """Refuse what could not be written in the end.
+
+        Raises:
+            ArgumentError: says why.
+        """
+        from autoinit import running, saving
+
+        outputs = [each for each in (self.configuration.output, self.write_baseline, self.fix_to) if each is not None]
+        for path in outputs:
+            running.require_writable(path, self._reads())
+        if self.fix_to is not None and self.fix_to.suffix not in saving.SUFFIXES:
+            raise click.UsageError(f"--fix-to {self.fix_to}: weights are written to {', '.join(saving.SUFFIXES)}")
+        if len({path.resolve() for path in outputs}) < len(outputs):
+            raise click.UsageError(f"one file cannot hold two outputs: {', '.join(map(str, outputs))}")
+
+    def carry_out(self, talk: _CheckTalk) -> CheckRun:
+        """The run, its baseline and its repaired weights written."""
+        from autoinit import running
+        from autoinit.checking.baselines import Baseline, read_baseline
+        from autoinit.saving import replacing
+
+        path = self.configuration.baseline
+        reads = path is not None and self.write_baseline is None
+        run = running.check_models(
+            self.configuration,
+            configured=self.configured,
+            baseline=read_baseline(path) if reads and path is not None else Baseline(),
+            fixing=self._fixing(),
+            exit_zero=self.exit_zero,
+            watcher=talk,
+        )
+        if self.write_baseline is None:
+            return run
+        baseline, run = running.noted(run, _earlier(self.write_baseline, talk), self.configured)
+        with replacing(self.write_baseline) as temporary:
+            temporary.write_text(baseline.to_json(), encoding="utf-8")
+        talk.note(f"wrote {sum(entry.count for entry in baseline.entries)} findings to {self.write_baseline}")
+        return run
+
+    def _fixing(self) -> Fixing | None:
+        from autoinit.running import Fixing
+
+        return Fixing(self.fix_to, self.seed) if self.fix or self.fix_to is not None else None
+
+    def _reads(self) -> Iterator[Path]:
+        """Files that no output may replace."""
+        if self.configuration.file is not None:
+            yield self.configuration.file
+        for entry in self.configuration.models:
+            source, colon, _ = entry.spec.rpartition(":")
+            yield Path(source if colon else entry.spec)
+            if entry.weights is not None:
+                yield entry.weights
+        if self.configuration.baseline is not None and self.write_baseline is None:
+            yield self.configuration.baseline
+
+
+def _read_configuration(config: Path | None, no_config: bool) -> Configuration:
+    from autoinit.checking.configuration import Configuration, load_configuration
+
+    return Configuration(Path.cwd()) if no_config else load_configuration(config)
+
+
+def _with_options(
+    entry: ModelEntry, weights: str | None, arguments: dict[str, Any], trust: bool, shapes: Sequence[Input]
+) -> ModelEntry:
+    """A model with what the command line says about loading it."""
+    return replace(
+        entry,
+        weights=Path(weights) if weights is not None else entry.weights,
+        arguments={**entry.arguments, **arguments},
+        trust=trust or entry.trust,
+        input_shape=tuple(shapes) or entry.input_shape,
+    )
+
+
+def _earlier(path: Path, talk: Talk) -> Baseline:
+    """The baseline that is about to be replaced; none where the file is no baseline, of which the user is told."""
+    from autoinit.checking.baselines import Baseline, read_baseline
+
+    if not path.exists():
+        return Baseline()
+    try:
+        return read_baseline(path)
+    except ConfigurationError as error:
+        talk.note(f"nothing is kept of what stood there: {error}")
+        return Baseline()
+
+
+def _show(run: CheckRun, configuration: Configuration, talk: Talk) -> None:
+    """Print the findings, or write them to the file that was asked for."""
+    from autoinit.reporting.findings.summary import summary
+    from autoinit.saving import replacing
+
+    def text() -> str:
+        return run.to_text(full=talk.verbose) if configuration.format == "text" else run.to(configuration.format)
+
+    if configuration.output is not None:
+        with replacing(configuration.output) as temporary:
+            temporary.write_text(text() + "\n", encoding="utf-8")
+        talk.note(f"wrote {configuration.output}: {summary(run)}")
+    elif talk.quiet:
+        return
+    elif configuration.format == "text":
+        run.print(full=talk.verbose)
+    else:
+        click.echo(text())
