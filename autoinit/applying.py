@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from autoinit import filling, reparametrised
+from autoinit import filling, provenance, reparametrised
 from autoinit.errors import ApplyError, ArgumentError, TrainedModelError
 from autoinit.measuring import WeightStats
 from autoinit.parameters import Model, unwrap
@@ -165,6 +165,9 @@ class _Writing:
             bias.zero_()
         for tensor in self.targets.touched:
             torch.autograd.graph.increment_version(tensor)
+        for each in self.targets.writes:
+            plan = each.layer
+            provenance.written(each.tensor, "autoinit", {"distribution": plan.distribution, "std": plan.std})
         written = {each.layer.name for each in self.targets.writes}
         again = _measure(self.root, self.targets, tuple(each for each in apart if each.layer.name in written))
         return self._ordered(before | first), self._ordered(before | first | then | again)

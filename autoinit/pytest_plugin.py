@@ -40,10 +40,10 @@ def assert_well_initialized(pytestconfig: pytest.Config) -> Callable[..., CheckR
     What a call says itself goes before that. `name="..."`, of a configured model, brings that model's recipe, ignores
     and known findings.
     """
-    from autoinit import testing
-
     configuration = _configuration(pytestconfig)
     level = pytestconfig.getoption(_OPTION) or configuration.fail_level
+
+    from autoinit import testing
 
     def assert_well_initialized(
         model: Model | Callable[[], Model],

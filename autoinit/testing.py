@@ -105,8 +105,8 @@ def complaint(model: Model, result: CheckResult, *, allow_empty: bool = False) -
     milder = len(result.findings) - len(result.failing)
     shown = replace(result, findings=result.failing, unused_ignores=())
     text = CheckRun((shown,)).to_text(full=result.fail_level == "info")
-    more = f"\nMilder than {result.fail_level}, and not shown: {milder} (autoinit.check returns them all)" if milder else ""
-    return f"{result.model} is not well initialized.\n{text}{more}"
+    said = f"{result.model} is not well initialized.\n{text}"
+    return f"{said}\nMilder than {result.fail_level}, and not shown: {milder}" if milder else said
 
 
 def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]:

@@ -88,11 +88,12 @@ class Truth:
 
     def is_named_by(self, recipe: Recipe, weight: torch.Tensor) -> bool:
         """Whether a recipe is this one."""
-        if (recipe.kind, recipe.distribution) != (self.kind, self.distribution):
+        same = recipe.kind == self.kind or (recipe.kind == "default" and recipe.name.startswith(f"{self.kind}_"))
+        if not same or recipe.distribution != self.distribution:
             return False
         if abs(recipe.factor / self.factor - 1) > 1e-6 and self.factor != 1:
             return False
-        return self.std is None or abs(recipe.std / (self.std(weight) * self.factor) - 1) < 0.01
+        return self.std is None or bool(abs(recipe.std / (self.std(weight) * self.factor) - 1) < 0.01)
 
 
 def fan(weight: torch.Tensor, mode: str) -> float:

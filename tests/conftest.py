@@ -1,4 +1,4 @@
-"""Set-up that every test shares: torchvision's operators, before anything imports it, and pytest's own test fixtures."""
+"""Set-up that every test shares: torchvision's operators, before anything imports it, and pytest's own fixtures."""
 
 from tests import torchvision_ops as torchvision_ops
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -13,7 +12,8 @@ from torch import nn
 from autoinit.checking.findings import Finding
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.subject import subject
-from autoinit.tracing import SourceLine, trace
+from autoinit.provenance import Origin
+from autoinit.tracing import trace
 
 
 def findings(code: str, model: nn.Module, inputs: Any = None, provenance: Any = None) -> list[Finding]:
@@ -55,24 +55,13 @@ def filled(layer: Any, init: Callable[..., Any], *arguments: Any) -> Any:
     return layer
 
 
-@dataclass
-class Written:
-    """An origin, as `recording` gives it."""
-
-    function: str
-    source: SourceLine | None = None
-
-    def __str__(self) -> str:
-        return self.function
-
-
 class Record:
     """A recording in which some parameters have an origin."""
 
-    def __init__(self, origins: Iterable[tuple[nn.Parameter, Written]]) -> None:
+    def __init__(self, origins: Iterable[tuple[nn.Parameter, Origin]]) -> None:
         self.origins = {id(parameter): origin for parameter, origin in origins}
 
-    def origin(self, parameter: nn.Parameter) -> Written | None:
+    def origin(self, parameter: nn.Parameter) -> Origin | None:
         return self.origins.get(id(parameter))
 
     def registered_at(self, parameter: nn.Parameter) -> None:

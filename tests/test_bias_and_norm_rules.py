@@ -155,6 +155,26 @@ def test_ini201_passes_the_forget_gate_bias_and_names_what_is_beside_it(forget):
     assert "bias_ih_l0 is 3, expected 0" in finding.message
 
 
+def test_ini201_names_gate_biases_of_many_values_as_information():
+    model = without_biases(nn.LSTM(8, 16))
+    with torch.no_grad():  # chrono initialisation, Tallec & Ollivier 2018: memories of up to 100 steps
+        model.bias_hh_l0[16:32] = torch.rand(16).mul(98).add(1).log()
+        model.bias_hh_l0[:16] = -model.bias_hh_l0[16:32]
+    finding = only("INI201", model, torch.randn(3, 1, 8))
+    assert (finding.severity, finding.param) == ("info", "bias_hh_l0")
+    assert "how far gates open" in finding.message
+
+
+def test_ini201_names_the_time_step_of_a_state_space_as_information():
+    step = nn.Linear(8, 16)
+    with torch.no_grad():  # Gu & Dao 2023: softplus of the bias is log-uniform in [0.001, 0.1]
+        wanted = torch.rand(16).mul(math.log(100)).add(math.log(0.001)).exp()
+        step.bias.copy_(wanted.expm1().log())
+    model = nn.Sequential(step, nn.Softplus(), without_biases(nn.Linear(16, 4)))
+    finding = only("INI201", model)
+    assert (finding.severity, finding.layer) == ("info", "0")
+
+
 def test_ini201_passes_the_opening_of_a_highway_gate():
     class Highway(nn.Module):
         def __init__(self):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from autoinit.provenance import Origin, recording
 from autoinit.tracing.dataflow import SourceLine
-from tests.rule_checks import Record, Written, findings, mlp, only, put
+from tests.rule_checks import Record, findings, mlp, only, put
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,7 @@ def test_ini001_names_every_kind_of_parameter_and_running_statistics():
         put(tensor.view(-1), slice(0, 2), math.nan)
     found = findings("INI001", model, torch.zeros(3, dtype=torch.long))
     assert [(each.layer, each.param, each.fix) for each in found] == [
-        ("0.weight", "0.weight", "nn.init.normal_(model[0].weight, std=0.02)"),
+        ("0", "0.weight", "nn.init.normal_(model[0].weight, std=0.02)"),
         ("1", "1.bias", "nn.init.zeros_(model[1].bias)"),
         ("2", "2.weight", "nn.init.ones_(model[2].weight)"),
         ("2", "2.running_var", "model[2].reset_running_stats()"),
@@ -99,18 +100,37 @@ def test_ini002_names_biases_norms_and_tables_too():
         put(tensor.view(-1), 0, 1e9)
     found = findings("INI002", model, torch.zeros(3, dtype=torch.long))
     assert [each.param for each in found] == ["0.weight", "1.bias", "2.weight"]
-    assert [each.layer for each in found] == ["0.weight", "1", "2"]
+    assert [each.layer for each in found] == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("function", ["torch.nn.Module.to_empty", "torch.empty"])
+@pytest.mark.parametrize("function", ["to_empty", "torch.empty", "Tensor.new_empty"])
 def test_ini002_names_memory_that_looks_harmless_by_its_record(function):
     model = mlp(8, 16, 4)
     nn.init.zeros_(model[0].weight)
     line = SourceLine("net.py", 7, "build")
-    record = Record([(model[0].weight, Written(function, line)), (model[2].weight, Written("kaiming_uniform_"))])
+    record = Record([(model[0].weight, Origin(function, source=line)), (model[2].weight, Origin("kaiming_uniform_"))])
     finding = only("INI002", model, provenance=record)
     assert (finding.param, finding.location) == ("0.weight", line)
     assert f"was allocated by {function.rpartition('.')[2]} and never written" in finding.message
+
+
+def test_ini002_names_a_model_that_was_only_materialised_by_a_real_record():
+    with recording() as record:
+        model = mlp(8, 16, 4).to("meta").to_empty(device="cpu")
+        for parameter in model.parameters():
+            parameter.data.zero_() if parameter.dim() == 1 else None
+    with torch.no_grad():  # what the memory held, here such as no test of values would notice
+        model[0].weight.copy_(torch.randn(16, 8))
+        model[2].weight.zero_()
+    found = findings("INI002", model, provenance=record)
+    assert [each.param for each in found] == ["0.weight", "2.weight"]
+    assert all(each.location is not None and each.location.file == __file__ for each in found)
+
+
+def test_ini002_passes_memory_that_was_written_after_it_was_allocated():
+    model = mlp(8, 16, 4)
+    record = Record([(model[0].weight, Origin("torch.empty", then=("normal_(std=0.1)",)))])
+    assert findings("INI002", model, provenance=record) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

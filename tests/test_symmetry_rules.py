@@ -9,8 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from autoinit.checking.rules.chance import coincidence, grain, repetition
+from autoinit.provenance import Origin
 from autoinit.tracing.dataflow import SourceLine
-from tests.rule_checks import Record, Written, filled, findings, frozen, mlp, only, put
+from tests.rule_checks import Record, filled, findings, frozen, mlp, only, put
 
 
 @pytest.fixture(autouse=True)
@@ -194,14 +195,14 @@ def test_ini005_names_identical_experts_of_a_stacked_weight():
     assert findings("INI004", model, x) == []
 
 
-@pytest.mark.parametrize("function", ["Tensor.copy_", "Module.load_state_dict"])
+@pytest.mark.parametrize("function", ["copy_", "load_state_dict"])
 def test_ini005_names_a_recorded_copy_as_information(function):
     head = nn.Linear(32, 16)
     model = Members([head, copy.deepcopy(head)])
     line = SourceLine("net.py", 3, "build")
-    finding = only("INI005", model, provenance=Record([(model.heads[1].weight, Written(function, line))]))
+    finding = only("INI005", model, provenance=Record([(model.heads[1].weight, Origin(function, source=line))]))
     assert (finding.severity, finding.layer, finding.location) == ("info", "heads.1", line)
-    assert f"{function.rpartition('.')[2]} wrote it" in finding.message
+    assert f"{function} wrote it" in finding.message
 
 
 def twice(layer):

@@ -45,9 +45,10 @@ class Then(nn.Module):
 
 
 def conv_relu(right: bool) -> nn.Module:
-    model = Then(nn.Conv2d(32, 64, 3), F.relu)
+    model = nn.Sequential(nn.Conv2d(32, 64, 3), nn.ReLU(), nn.Conv2d(64, 32, 3))
     if right:
-        he(model.layer)
+        he(model[0])
+    nn.init.xavier_normal_(model[2].weight)
     return model
 
 
@@ -277,7 +278,7 @@ PER_GATE = math.sqrt((3 + (5 / 3) ** 2) / 4) / math.sqrt(64)
 TOKENS = torch.arange(12).view(2, 6)
 PROJECTIONS = tuple(f"blocks.{block}.{name}" for block in (0, 1) for name in ("attn.c_proj", "mlp.c_proj"))
 CASES = {
-    1: Case(conv_relu, {"layer": ("INI103", 1 / math.sqrt(3 * 288), math.sqrt(2 / 288))}, IMAGE, severity="error"),
+    1: Case(conv_relu, {"0": ("INI103", 1 / math.sqrt(3 * 288), math.sqrt(2 / 288))}, IMAGE, severity="error"),
     2: Case(depthwise, {"layer": ("INI106", math.sqrt(2 / (9 * 128)), math.sqrt(2 / 9))}, (2, 128, 9, 9)),
     3: Case(
         packed, {"attention.in_proj_weight": ("INI107", math.sqrt(1 / (2 * 96)), math.sqrt(1 / 96))}, (2, 5, 96)

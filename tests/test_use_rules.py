@@ -103,9 +103,21 @@ def test_ini302_names_the_operation_at_which_the_way_ends():
     finding = only("INI302", Squashed(), torch.randn(2, 8))
     assert (finding.severity, finding.layer, finding.param) == ("warning", "one", "one.weight")
     assert "squash" in finding.message
-    assert "autoinit.register_op(" in finding.fix
+    operator = "torch.ops.autoinit_rule_tests.squash"
+    assert finding.fix == f'autoinit.register_op("squash", "nonlinearity", functions={operator}, function={operator})'
+    assert f"ends at {operator} ({__file__}:" in finding.message
     assert finding.location is not None
     assert finding.location.file == __file__
+
+
+def test_ini302_names_a_module_that_is_a_leaf():
+    class Leaf(nn.Module):
+        def forward(self, x):
+            return torch.ops.autoinit_rule_tests.squash(x)
+
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 16), Leaf(), nn.Linear(16, 4))
+    finding = only("INI302", model, torch.randn(2, 8))
+    assert (finding.layer, finding.severity) == ("2", "warning")
 
 
 def test_ini302_names_an_operation_that_no_weight_leads_to():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations
 
 from autoinit.ops import Role
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -11,18 +12,23 @@ from autoinit.tracing.dataflow import Dataflow, Op
 def inside_branches(dataflow: Dataflow) -> frozenset[str]:
     """Names of the operations that lie on a branch beside a skip connection.
 
-    At a sum, the operand that was computed first is the skip if the other one starts from it: everything computed in
-    between on the way to the other operand is the branch.
+    At a sum, an operand is the skip if another one starts from it: everything computed in between on the way to the
+    other operand is the branch.
     """
     order = {op: number for number, op in enumerate(dataflow.graph.nodes)}
     found: set[str] = set()
     for op in dataflow.graph.nodes:
-        operands = sorted({each for each in op.operands.values() if each.signal}, key=order.__getitem__)
+        operands = {each for each in op.operands.values() if each.signal}
         if op.role is Role.ADD and len(operands) > 1:
-            for start in {operands[0], _behind(operands[0])}:
-                for end in operands[1:]:
+            for skip, end in permutations(operands, 2):
+                for start in {skip, _behind(skip)}:
                     found |= _between(start, end, order)
     return frozenset(found)
+
+
+def final(dataflow: Dataflow) -> frozenset[str]:
+    """Names of the operations behind which no weight comes any more."""
+    return _leading_to(dataflow, lambda op: op.role is Role.SINK, lambda op: op.role is not Role.WEIGHT)
 
 
 _HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})

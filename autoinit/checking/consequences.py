@@ -33,7 +33,7 @@ def consequence(part: Part, ratio: float) -> tuple[Severity, str]:
         )
     if part.renormalised:
         return "warning", f"The signal's power is {told} what it should be, until a norm further on."
-    if part.place.reason in ("output", "softmax") and ratio < 1:
+    if part.final and ratio < 1:
         return "warning", f"The output starts with {told} the power that it should have."
     effect = "shrinks" if ratio < 1 else "grows"
     sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from autoinit.checking.branches import inside_branches, muted, renormalised
+from autoinit.checking.branches import final, inside_branches, muted, renormalised
 from autoinit.checking.deviations import Deviation, deviations
 from autoinit.measuring import WeightStats, weight_stats
 from autoinit.parameters import Model, holding, named_parameters, submodule, unwrap
@@ -42,7 +42,7 @@ class Part:
     skipped_over: whether a skip connection carries the signal past the layer.
     normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
     renormalised: whether a norm does so further on, behind rectifiers and other weights.
-    muted: whether all that it feeds are weights that start at zero.
+    muted: whether all that it feeds are weights that start at zero. final: whether it feeds no weight at all.
     """
 
     layer: LayerPlan
@@ -55,6 +55,7 @@ class Part:
     normalised: bool = False
     renormalised: bool = False
     muted: bool = False
+    final: bool = False
 
     @cached_property
     def actual(self) -> float:
@@ -146,11 +147,12 @@ class Subject:
         skipped = all(use in self._skipped_over for use in layer.uses)
         later = all(use in self._renormalised for use in layer.uses)
         silent = all(use in self._muted for use in layer.uses)
+        last = all(use in self._final for use in layer.uses)
         layout = self.resolutions[layer.name].layout
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or factor == 0
-            part = Part(layer, rows, place, portrait, layout, branches, skipped, normalised, later, silent)
+            part = Part(layer, rows, place, portrait, layout, branches, skipped, normalised, later, silent, last)
             if part.actual > 0:
                 yield part
 
@@ -169,6 +171,10 @@ class Subject:
     @cached_property
     def _muted(self) -> frozenset[str]:
         return muted(self.dataflow, self.is_zero)
+
+    @cached_property
+    def _final(self) -> frozenset[str]:
+        return final(self.dataflow)
 
     def is_zero(self, param: str) -> bool:
         """Whether a parameter is zero everywhere."""

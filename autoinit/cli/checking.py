@@ -62,13 +62,19 @@ _baseline_options = options(
     click.option("--write-baseline", type=_path, metavar="FILE", help="Note all findings of this run as known."),
 )
 _fixing_options = options(
-    click.option("--fix", is_flag=True, help="Initialise the layers with findings, and rewrite the file they are in."),
-    click.option("--fix-to", type=_path, metavar="FILE", help="The same, written to FILE.safetensors, .pt or .pth."),
+    click.option(
+        "--fix", is_flag=True, help="Initialise the layers with findings, and rewrite the file of the weights."
+    ),
+    click.option(
+        "--fix-to", type=_path, metavar="FILE", help="The same, but write the weights to FILE.safetensors, .pt or .pth."
+    ),
     click.option("--seed", type=int, help="Base of all random numbers of --fix."),
 )
 _showing_options = options(
     click.option("--format", "form", type=click.Choice(FORMATS), help="How findings are shown.  [default: text]"),
-    click.option("--output", "-o", type=_path, metavar="FILE", help="Write the findings to a file; - for none."),
+    click.option(
+        "--output", "-o", type=_path, metavar="FILE", help="Write the findings to a file; - for standard output."
+    ),
     quiet_option,
     click.option("--verbose", "-v", is_flag=True, help="Show findings of level info, and how long each step took."),
     traceback_option,
@@ -108,6 +114,8 @@ def check(
     if not chosen.models:
         place = f"{chosen.file} lists none" if chosen.file else "no pyproject.toml lists any"
         raise click.UsageError(f"name a model: {place} under [tool.autoinit] models")
+    if seed is not None and not fix and fix_to is None:
+        raise click.UsageError("--seed is for --fix and --fix-to; a check draws no random numbers")
     if fix_to is not None and len(chosen.models) > 1:
         raise click.UsageError(f"--fix-to {fix_to} holds the weights of one model; name one, not {len(chosen.models)}")
     example_inputs(shapes)

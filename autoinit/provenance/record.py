@@ -65,10 +65,12 @@ def recording() -> Iterator[Recording]:
 
 def written(tensor: torch.Tensor, function: str, arguments: Mapping[str, Any]) -> None:
     """Tell the recordings of this thread that a function has written a tensor by means that they cannot see."""
+    watchers = _watchers()
+    if not watchers:
+        return
     with torch._C.DisableTorchFunction():
-        by = site(tensor)
-        origin = Origin(function, dict(arguments), by.source)
-        for mode in _watchers():
+        origin = Origin(function, dict(arguments), site(tensor).source)
+        for mode in watchers:
             mode.ledger.note(tensor, Write(Region.of(tensor), origin))
 
 

@@ -62,8 +62,10 @@ _DEFAULT_GAIN = Gain(_slope(math.sqrt(5)), "leaky_relu(sqrt(5))", 4.0)
 """torch's default, met with fans other than its own."""
 SAME = 0.01
 """Gains that differ by less are one: the more usual."""
-PLAIN = 3.5
-"""Recipes up to this doubt are met without the correction for truncation too, and with a scale on top."""
+UNUSUAL = 3.5
+"""Recipes from this doubt on are met so rarely that they rule out no other explanation."""
+BASE = 2.5
+"""Recipes up to this doubt are met with a scale on top."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def scaled(made: Sequence[Candidate], window: Window) -> tuple[Candidate, ...]:
             each.doubt + doubt,
         )
         for each in made
-        if each.doubt <= PLAIN
+        if each.doubt <= BASE
         for factor, told, doubt in _FACTORS
         if each.recipe.std * factor in window
     )
@@ -140,7 +142,7 @@ _FACTORS = tuple(_factors())
 def _truncated(made: Sequence[Candidate], shrunk: float, window: Window) -> tuple[Candidate, ...]:
     """Those of a window, corrected for the truncation, and those that are in it without the correction."""
     corrected = [each for each in made if each.recipe.std in window]
-    others = [each for each in made if each.doubt <= PLAIN or each.recipe.kind == "absolute"]
+    others = [each for each in made if each.doubt <= UNUSUAL or each.recipe.kind == "absolute"]
     return (*corrected, *(_uncorrected(each, shrunk) for each in others if each.recipe.std * shrunk in window))
 
 

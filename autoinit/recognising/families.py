@@ -178,11 +178,23 @@ def _normal(count: int, squares: float) -> float:
 
 def _cut(count: int, squares: float, peak: float, cut: float) -> float:
     """What the cut adds to the logarithm of the normal's probability."""
-    part = torch.special.gammainc(
-        torch.tensor(count / 2, dtype=torch.float64),
-        torch.tensor(cut * cut * squares / (2 * peak * peak), dtype=torch.float64),
-    ).item()
-    return -count * math.log(math.erf(cut / math.sqrt(2))) + (math.log(part) if part > 0 else -math.inf)
+    return -count * math.log(math.erf(cut / math.sqrt(2))) + log_gamma_part(
+        count / 2, cut * cut * squares / (2 * peak * peak)
+    )
+
+
+def log_gamma_part(a: float, x: float) -> float:
+    """Logarithm of the regularised lower incomplete gamma function P(a, x), also where P is below all floats."""
+    if x >= a:
+        return math.log(torch.special.gammainc(*torch.tensor((a, x), dtype=torch.float64)).item())
+    # x^a e^-x / Gamma(a + 1) (1 + x / (a + 1) + x^2 / ((a + 1) (a + 2)) + ...), Abramowitz & Stegun 6.5.29
+    term = total = 1.0
+    step = a
+    while term > 1e-12 * total:
+        step += 1
+        term *= x / step
+        total += term
+    return a * math.log(x) - x - math.lgamma(a + 1) + math.log(total)
 
 
 def _normal_score(kurtosis: float, count: int) -> float:

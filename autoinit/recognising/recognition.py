@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autoinit.recognising.candidates import Candidate, Window, candidates, exact, scaled
+from autoinit.recognising.candidates import UNUSUAL, Candidate, Window, candidates, exact, scaled
 from autoinit.recognising.families import Drawn, Fit, kurtosis_of, truncated_std
 from autoinit.recognising.noise import TAIL, spread
 from autoinit.recognising.recipes import Recipe, written
@@ -100,16 +100,16 @@ class Evidence:
         least = self.std / (high * (1 + PRECISION))
         return Window(least, self.std / (low * (1 - PRECISION)) if low > 0 else math.inf)
 
-    def fitting(self, made: Mapping[Drawn, tuple[Candidate, ...]]) -> list[Recipe]:
-        """The recipes that fit, the most plausible first."""
+    def fitting(self, made: Mapping[Drawn, tuple[Candidate, ...]]) -> list[Candidate]:
+        """The candidates that fit, the most plausible first."""
         odds = dict(zip(self.fit.likely, self.fit.odds, strict=True))
         scored = [
-            (self._doubt(each, odds[family]), each.recipe)
+            (self._doubt(each, odds[family]), each)
             for family in made
             for each in made[family]
             if each.recipe.std in self.window(family) and self._fits_bound(each.recipe)
         ]
-        return [recipe for _, recipe in sorted(scored, key=lambda each: each[0])]
+        return [each for _, each in sorted(scored, key=lambda pair: pair[0])]
 
     def _doubt(self, candidate: Candidate, odds: float) -> float:
         """Minus the logarithm of how plausible a candidate is, its std and its family being as they are."""
@@ -133,18 +133,22 @@ def _filled(portrait: Portrait, rows: Rows) -> npt.NDArray[np.float64]:
 
 
 def _drawn(evidence: Evidence, layer: LayerPlan, rows: Rows) -> list[Recipe]:
-    """Recipes without a scale on top if any fits, else those with one, and round numbers of two digits."""
+    """Recipes without a scale on top; if no usual one fits, those with one too; if none does, any round number."""
     shrunk = truncated_std(evidence.fit.cut)
     windows = {family: evidence.window(family) for family in evidence.fit.likely}
     plain = {family: candidates(layer, rows, family, shrunk, window) for family, window in windows.items()}
     found = evidence.fitting(plain)
-    if found:
-        return found
-    more = {
-        family: (*exact(family, shrunk, window), *scaled(candidates(layer, rows, family, shrunk), window))
-        for family, window in windows.items()
-    }
-    return evidence.fitting(more)
+    if not any(each.doubt < UNUSUAL for each in found):
+        more = {
+            family: (
+                *plain[family],
+                *scaled(candidates(layer, rows, family, shrunk), window),
+                *(() if found else exact(family, shrunk, window)),
+            )
+            for family, window in windows.items()
+        }
+        found = evidence.fitting(more)
+    return [each.recipe for each in found]
 
 
 def _single(portrait: Portrait, rows: Rows) -> Iterator[Recipe]:

@@ -21,6 +21,8 @@ ONE_STD = 1.0
 """The std of a pre-activation of a planned layer, for an input of second moment 1 and no gain."""
 NEGLIGIBLE = 1e-4
 """Of one std: biases as small as the N(0, 1e-6) of vision transformers are as good as zero."""
+_SETTING = ("sigmoid", "softplus")
+"""What gates and rates are made with: a bias sets where they start (chrono initialisation, a state space's step)."""
 SIGMAS = 5.0
 """Standard errors within which a root mean square is that of torch's default."""
 
@@ -29,12 +31,14 @@ SIGMAS = 5.0
 class _Bias:
     """A bias and the layer whose planned weight it belongs to.
 
-    rest: its values, less the runs that are a documented prior.
+    rest: its values, less the runs that are a documented prior. moving: the largest magnitude of those that move a
+    pre-activation which is to have mean zero.
     """
 
     layer: LayerPlan
     param: str
     rest: torch.Tensor
+    moving: float
 
     @property
     def peak(self) -> float:
@@ -87,6 +91,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     - He et al. 2015, arXiv:1502.01852: biases start at zero
     - Lin et al. 2017, "Focal loss for dense object detection", arXiv:1708.02002, section 4.1: the prior on the head
     - Jozefowicz et al. 2015, "An empirical exploration of recurrent network architectures": forget gate bias 1
+    - Tallec & Ollivier 2018, "Can recurrent neural networks warp time?", arXiv:1804.11188: log-uniform gate biases
     - Srivastava et al. 2015, "Highway networks", arXiv:1505.00387: negative gate biases
     - [torch.nn.Linear](https://pytorch.org/docs/stable/generated/torch.nn.Linear.html): the default
     """
@@ -100,24 +105,25 @@ def look(subject: Subject) -> Iterator[Finding]:
             stats = subject.other_stats[param]
             if stats.nonfinite or extreme(stats) or stats.minimum == 0 == stats.maximum:
                 continue
-            found = _Bias(layer, param, _less_priors(layer, parameter))
+            found = _bias(layer, param, parameter)
             if found.rest.numel() and found.peak > NEGLIGIBLE:
                 yield _finding(subject, found)
 
 
-def _less_priors(layer: LayerPlan, parameter: torch.Tensor) -> torch.Tensor:
-    """The values, less the runs of rows that feed sigmoid and have one value throughout."""
+def _bias(layer: LayerPlan, param: str, parameter: torch.Tensor) -> _Bias:
+    """The bias, its rows parted by what they feed and less those that are a prior: sigmoid's, of one value."""
     values = parameter.detach().flatten().to("cpu", torch.float64)
-    feeding: tuple[tuple[tuple[tuple[int, int], ...], str], ...]
-    feeding = tuple((part.rows, part.nonlinearity) for part in layer.slices)
-    if not layer.slices or sum(stop - start for rows, _ in feeding for start, stop in rows) != values.numel():
-        feeding = ((((0, values.numel()),), layer.nonlinearity),)
-    kept = []
+    feeding = [(part.rows, part.nonlinearity) for part in layer.slices]
+    if not feeding or sum(stop - start for rows, _ in feeding for start, stop in rows) != values.numel():
+        feeding = [(((0, values.numel()),), layer.nonlinearity)]
+    rest, moving = [values[:0]], 0.0
     for rows, nonlinearity in feeding:
         piece = torch.cat([values[start:stop] for start, stop in rows])
         if nonlinearity != "sigmoid" or bool((piece != piece[0]).any()):
-            kept.append(piece)
-    return torch.cat(kept) if kept else values[:0]
+            rest.append(piece)
+        if nonlinearity not in _SETTING:
+            moving = max(moving, float(piece.abs().max()))
+    return _Bias(layer, param, torch.cat(rest), moving)
 
 
 @dataclass(frozen=True)
@@ -162,12 +168,14 @@ def _verdict(subject: Subject, bias: _Bias) -> _Verdict:
         return _verdict_on_head(subject, bias)
     if bias.layer.normalised:
         return _Verdict("info", "the norm that follows takes out what it can of it. Write zeros")
-    if bias.peak > ONE_STD:
+    if bias.moving > ONE_STD:
         why = (
-            f"it moves the pre-activation, whose planned std is about 1, by up to {number(bias.peak)}, so that units "
+            f"it moves the pre-activation, whose planned std is about 1, by up to {number(bias.moving)}, so that units "
             f"start always on, always off or saturated. Write zeros"
         )
         return _Verdict("warning", why)
+    if bias.peak > ONE_STD:
+        return _Verdict("info", "right if it is to set how far gates open or how fast states decay, else write zeros")
     return _Verdict("info", "less than one std of the pre-activation, but no formula counts it. Write zeros")
 
 

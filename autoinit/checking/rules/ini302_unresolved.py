@@ -59,19 +59,22 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 def _layer(subject: Subject, layer: LayerPlan, stop: Unsupported | None) -> Finding:
     fix = _registration(stop) if stop is not None else ""
-    what = (
-        f"the way from it ends at {stop.op} ({_place(stop)}), which is not in the table of operations, expected one "
-        f"that is: neither its scale nor what lies behind can be checked. Describe it: {pasted(fix)}"
-        if stop is not None
-        else f"{layer.note}; expected a nonlinearity that can be evaluated, or none: its scale cannot be checked. Pass "
-        f"example_inputs=, or describe the function with autoinit.register_op(...)"
-    )
+    if stop is not None:
+        why = (
+            f"the way from it ends at {_spelled(stop)} ({_place(stop)}), expected an operation in autoinit's table. "
+            f"The weight is neither initialised nor checked. Say what the operation does: {pasted(fix)}"
+        )
+    else:
+        why = (
+            f"{layer.note}; expected a nonlinearity that can be evaluated, or none. The weight is neither initialised "
+            f"nor checked. Pass example_inputs, or describe the function with autoinit.register_op(...)."
+        )
     return Finding(
         code="INI302",
         severity="warning",
         layer=layer.name,
         param=layer.param,
-        message=f"{layer.name}: what it feeds could not be resolved: {what}",
+        message=f"{layer.name}: what it feeds is not known: {why}",
         fix=fix,
         location=(stop.source if stop is not None else None) or subject.location(layer.param, layer.source),
     )
@@ -86,8 +89,9 @@ def _operation(places: list[Unsupported]) -> Finding:
         layer=first.name,
         param="",
         message=(
-            f"{first.name}: {first.op} ({_place(first)}{more}) is not in the table of operations, expected one that "
-            f"is: what comes out of it is not known, so layers behind it are judged without. Describe it: {pasted(fix)}"
+            f"{first.name}: {_spelled(first)} ({_place(first)}{more}) is unknown, expected an operation in autoinit's "
+            f"table. What comes out of it is not known, and layers beside it are judged without it. Say what it does: "
+            f"{pasted(fix)}"
         ),
         fix=fix,
         location=first.source,
@@ -98,11 +102,21 @@ def _place(stop: Unsupported) -> str:
     return str(stop.source or (f"in {stop.module}" if stop.module else "in the model's own forward"))
 
 
+def _spelled(stop: Unsupported) -> str:
+    """The operation as user code calls it: custom operators without their overload."""
+    if not stop.op.startswith("torch._ops."):
+        return stop.op
+    return ".".join(["torch", "ops", *stop.op.split(".")[2:4]])
+
+
 def _registration(stop: Unsupported) -> str:
-    """The call that would enter it in the table, as a nonlinearity: the role is the user's to say."""
-    name = stop.op.rpartition(".")[2]
-    if stop.op.startswith("Tensor."):
-        spelling = f'names="{name}"'
+    """The call that enters it in the table, as a nonlinearity: whether it is one is the user's to say."""
+    spelling = _spelled(stop)
+    name = spelling.rpartition(".")[2]
+    if spelling.startswith("Tensor."):
+        known = f'names="{name}", function=torch.{spelling}'
+    elif "." not in spelling and name[:1].isupper():
+        known = f"modules={name}, function=lambda x: {name}()(x)"
     else:
-        spelling = f"modules={name}" if name[:1].isupper() and "." not in stop.op else f"functions={name}"
-    return f'autoinit.register_op("{name.lower()}", "nonlinearity", {spelling}, function=...)'
+        known = f"functions={spelling}, function={spelling}"
+    return f'autoinit.register_op("{name.lower()}", "nonlinearity", {known})'

@@ -9,6 +9,7 @@ import torch
 
 from autoinit.checking.wording import expression, initialise
 from autoinit.recognising.recognition import recognise
+from autoinit.resolving.resolver import layer_name
 
 if TYPE_CHECKING:
     from autoinit.checking.subject import Subject
@@ -24,20 +25,24 @@ ALLOCATING = frozenset({"empty", "empty_like", "empty_strided", "new_empty", "ne
 def owner(subject: Subject, param: str) -> str:
     """The layer that a finding about a parameter goes under.
 
-    That is the layer of the plan whose weight or bias it is, the module of a norm, or the parameter itself.
+    That is the layer of the plan whose weight or bias it is, the module of a norm, or the parameter's own name, less a
+    trailing `.weight`.
     """
     for layer in subject.plan.layers:
         if param == layer.param or param in layer.biases:
             return layer.name
     if any(op.role.value == "norm" for op, _ in subject.uses.get(param, ())):
         return param.rpartition(".")[0] or param
-    return param
+    return layer_name(param)
 
 
 def written_by(subject: Subject, param: str) -> str:
-    """The bare name of the function that last wrote a parameter; empty if that was not recorded."""
+    """The bare name of the function that gave a parameter its values; empty if that was not recorded.
+
+    Empty too where something changed them in place afterwards.
+    """
     origin = subject.origin(param)
-    return origin.function.rpartition(".")[2] if origin is not None else ""
+    return origin.function.rpartition(".")[2] if origin is not None and not origin.then else ""
 
 
 def recipe(subject: Subject, layer: LayerPlan) -> str:
