@@ -208,7 +208,10 @@ class _Checks:
         require_writable(target)
         try:
             fixed = fix(model, found, subject.inputs, seed=fixing.seed)
-        except (PlanError, TrainedModelError) as error:
+        except TrainedModelError as error:
+            note = f"nothing was fixed: {_in_a_line(error)} On the command line: autoinit apply --force"
+            return replace(look, result=_with_notes(found, note))
+        except PlanError as error:
             return replace(look, result=_with_notes(found, f"nothing was fixed: {_in_a_line(error)}"))
         left = fixed.notes[len(found.notes) :]
         if not fixed.fixed:

@@ -14,8 +14,7 @@ import hashlib
 import itertools
 import math
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,6 +23,7 @@ import numpy.typing as npt
 import torch
 
 from autoinit import flat
+from autoinit.parallel import one_thread
 from autoinit.plans import Distribution, SlicePlan
 
 Array = npt.NDArray[np.float32]
@@ -184,17 +184,6 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
         _scale(block, draw, start)
         if not in_place:
             flat.write(tensor, start, block)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Makes torch use one thread here: factorisations give other last digits under another number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _scale(block: Array, draw: Draw, start: int) -> None:

@@ -115,14 +115,15 @@ def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]
         return cast("Model", model), None
     if not callable(model):
         raise ArgumentError(
-            f"model is {model!r}: expected a torch.nn.Module, an ExportedProgram or a function that gives one"
+            f"model is a {type(model).__name__}: expected a torch.nn.Module, an ExportedProgram, or a function that "
+            f"gives one"
         )
     with recording() as log:
         built = model()
     if isinstance(built, nn.Module) or is_exported(built):
         return built, log
     raise ArgumentError(
-        f"{getattr(model, '__qualname__', model)!s} gave a {type(built).__name__}: expected a function that gives a "
+        f"{getattr(model, '__name__', model)!s} gave a {type(built).__name__}: expected a function that gives a "
         f"torch.nn.Module or an ExportedProgram"
     )
 

@@ -158,7 +158,7 @@ def test_a_failure_names_rule_layer_both_stds_and_what_to_do():
 
 
 def test_a_factory_is_recorded_so_that_findings_name_the_line():
-    line = inspect.getsourcelines(build)[1] + 2
+    line = inspect.getsourcelines(build)[1] + 3
     with pytest.raises(AssertionError, match=rf"rectified\.py:{line}: INI103 error: 0: "):
         assert_well_initialized(build)
     assert assert_well_initialized(build_well).ok
@@ -181,7 +181,7 @@ def test_the_fail_level_decides_and_what_is_milder_is_counted():
     with pytest.raises(AssertionError, match="INI201 info: 0"):
         assert_well_initialized(model, fail_level="info")
     nn.init.constant_(model[4].weight, math.nan)
-    with pytest.raises(AssertionError, match=r"Milder than error, and not shown: 1 ") as caught:
+    with pytest.raises(AssertionError, match=r"Milder than error, and not shown: 1$") as caught:
         assert_well_initialized(model)
     assert "INI201" not in str(caught.value)
 
@@ -208,6 +208,13 @@ def test_nothing_to_check_is_a_failure_unless_it_is_meant():
     with pytest.raises(AssertionError, match=r"Sequential is on the meta device.*nothing was checked"):
         assert_well_initialized(model)
     assert assert_well_initialized(model, allow_empty=True).layers == 3
+
+
+def test_an_exported_program_is_a_model():
+    program = torch.export.export(build(), (torch.zeros(2, WIDTH),))
+    with pytest.raises(AssertionError, match="INI103 error: 0"):
+        assert_well_initialized(program)
+    assert assert_well_initialized(lambda: torch.export.export(build_well(), (torch.zeros(2, WIDTH),))).layers == 3
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from autoinit.checking.branches import final, inside_branches, muted, renormalised
 from autoinit.checking.deviations import Deviation, deviations
 from autoinit.measuring import WeightStats, weight_stats
+from autoinit.parallel import Task, in_parallel
 from autoinit.parameters import Model, holding, named_parameters, submodule, unwrap
 from autoinit.planning import Settings, plan_dataflow
 from autoinit.plans import LayerPlan, Plan, SlicePlan
@@ -248,23 +249,35 @@ def subject(
     resolutions = resolve(dataflow)
     made = plan_dataflow(dataflow, root, Settings(), resolutions)
     parameters = named_parameters(root)
-    portraits: dict[str, Portrait] = {}
-    for layer in made.layers:
-        weight = _effective(root, layer, parameters)
-        portrait = portray(weight, layer.axes) if weight is not None else None
-        if portrait is not None:
-            portraits[layer.name] = portrait
     return Subject(
         name=name or made.model,
         model=root,
         dataflow=dataflow,
         resolutions={each.name: each for each in resolutions},
         plan=replace(made, model=name or made.model),
-        portraits=portraits,
+        portraits=_portraits(root, made, parameters),
         parameters=parameters,
         provenance=provenance,
         tolerance=tolerance,
     )
+
+
+def _portraits(model: Model, plan: Plan, parameters: Mapping[str, nn.Parameter]) -> dict[str, Portrait]:
+    """What each weight looks like, by layer name, in the plan's order."""
+    found: dict[str, Portrait] = {}
+
+    def look(layer: LayerPlan) -> None:
+        weight = _effective(model, layer, parameters)
+        portrait = portray(weight, layer.axes) if weight is not None else None
+        if portrait is not None:
+            found[layer.name] = portrait
+
+    plain = [layer for layer in plan.layers if not layer.reparam]
+    in_parallel(Task(math.prod(layer.shape), partial(look, layer)) for layer in plain)
+    for layer in plan.layers:
+        if layer.reparam:
+            look(layer)
+    return {layer.name: found[layer.name] for layer in plan.layers if layer.name in found}
 
 
 def _effective(model: Model, layer: LayerPlan, parameters: Mapping[str, nn.Parameter]) -> torch.Tensor | None:

@@ -62,19 +62,13 @@ _baseline_options = options(
     click.option("--write-baseline", type=_path, metavar="FILE", help="Note all findings of this run as known."),
 )
 _fixing_options = options(
-    click.option(
-        "--fix", is_flag=True, help="Initialise the layers with findings, and rewrite the file of the weights."
-    ),
-    click.option(
-        "--fix-to", type=_path, metavar="FILE", help="The same, but write the weights to FILE.safetensors, .pt or .pth."
-    ),
+    click.option("--fix", is_flag=True, help="Initialise the layers with findings, and rewrite the weights' file."),
+    click.option("--fix-to", type=_path, metavar="FILE", help="The same, into FILE.safetensors, .pt or .pth."),
     click.option("--seed", type=int, help="Base of all random numbers of --fix."),
 )
 _showing_options = options(
     click.option("--format", "form", type=click.Choice(FORMATS), help="How findings are shown.  [default: text]"),
-    click.option(
-        "--output", "-o", type=_path, metavar="FILE", help="Write the findings to a file; - for standard output."
-    ),
+    click.option("--output", "-o", type=_path, metavar="FILE", help="Write the findings to a file; - writes none."),
     quiet_option,
     click.option("--verbose", "-v", is_flag=True, help="Show findings of level info, and how long each step took."),
     traceback_option,
@@ -116,8 +110,6 @@ def check(
         raise click.UsageError(f"name a model: {place} under [tool.autoinit] models")
     if seed is not None and not fix and fix_to is None:
         raise click.UsageError("--seed is for --fix and --fix-to; a check draws no random numbers")
-    if fix_to is not None and len(chosen.models) > 1:
-        raise click.UsageError(f"--fix-to {fix_to} holds the weights of one model; name one, not {len(chosen.models)}")
     example_inputs(shapes)
     entries = tuple(_with_options(entry, weights, arguments, trust, shapes) for entry in chosen.models)
     output = None if chosen.output == _STANDARD_OUTPUT else chosen.output

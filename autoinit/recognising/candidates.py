@@ -62,6 +62,8 @@ _DEFAULT_GAIN = Gain(_slope(math.sqrt(5)), "leaky_relu(sqrt(5))", 4.0)
 """torch's default, met with fans other than its own."""
 SAME = 0.01
 """Gains that differ by less are one: the more usual."""
+SAME_STD = 1e-3
+"""A std that differs less from that of a recipe with a name is told by that name."""
 UNUSUAL = 3.5
 """Recipes from this doubt on are met so rarely that they rule out no other explanation."""
 BASE = 2.5
@@ -101,7 +103,9 @@ def candidates(
     made += _fan_based(layer, rows, distribution, wide)
     made += [each for each in _absolute(distribution, DIGITS) if each.recipe.std in wide]
     place = place_of(layer, rows)
-    if layer.distribution == distribution and not any(abs(each.recipe.std / place.std - 1) < 1e-3 for each in made):
+    if layer.distribution == distribution and not any(
+        abs(each.recipe.std - place.std) < SAME_STD * place.std for each in made
+    ):
         made.append(Candidate(Recipe("autoinit's plan", "planned", distribution, place.std, place.gain,
                                      _own_name(place), place.mode, "true"), 0.5))  # fmt: skip
     return _truncated(made, shrunk, window) if distribution == "truncated_normal" else tuple(made)
@@ -185,7 +189,7 @@ def _bounded(name: str, size: int) -> Candidate:
 
 def _fan_based(layer: LayerPlan, rows: Rows, distribution: str, window: Window) -> Iterator[Candidate]:
     place = place_of(layer, rows)
-    if place.fan_in**-0.25 in window:
+    if place.fan_in > 0 and place.fan_in**-0.25 in window:
         yield Candidate(Recipe(f"{distribution} of std fan_in^(-1/4)", "kaiming", distribution, place.fan_in**-0.25,
                                mode="fan_in", fans="true"), 6.0)  # fmt: skip
     own = tuple(_own(place))

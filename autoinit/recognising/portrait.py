@@ -82,7 +82,8 @@ class Portrait:
             return self.drawn
         if self.drawn.misfit.startswith(_BEYOND_ROWS):
             return self.drawn
-        return fit(self._sampled(rows))
+        chosen = self._sampled(rows)
+        return fit(chosen) if chosen.counts.any() else self.drawn
 
     def peak(self, rows: Rows = ()) -> tuple[float, int]:
         """The largest magnitude among the finite weights of some output features, and among how many it is sought."""

@@ -119,9 +119,9 @@ class Evidence:
 
     def _fits_bound(self, recipe: Recipe) -> bool:
         """The largest of n uniform magnitudes is below b (1 - d) with probability (1 - d)^n."""
-        if recipe.distribution != "uniform":
+        if recipe.distribution != "uniform" or not self.sought:
             return True
-        least = TAIL ** (1 / max(1, self.sought)) * (1 - PRECISION)
+        least = TAIL ** (1 / self.sought) * (1 - PRECISION)
         return bool(least <= self.peak / (math.sqrt(3) * recipe.std) <= 1 + PRECISION)
 
 
@@ -169,7 +169,7 @@ def _single(portrait: Portrait, rows: Rows) -> Iterator[Recipe]:
 def _orthogonal(portrait: Portrait, layer: LayerPlan, rows: Rows, std: float) -> Iterator[Recipe]:
     """One recipe for each way in which the weight is orthogonal, whole before parts."""
     for frame in portrait.frames:
-        gain = std / frame.unit
+        gain = (portrait.rms() if frame.parts == 1 else std) / frame.unit
         known = next((each for each in ORTHOGONAL_GAINS if abs(gain / each - 1) <= PRECISION), None)
         told = f"gain={written(known if known is not None else float(f'{gain:.3g}'))}"
         joint = frame.parts == 1 and (rows or layer.slices)

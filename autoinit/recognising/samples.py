@@ -112,7 +112,7 @@ def unit(matrix: Matrix) -> tuple[Matrix, float]:
 
     NaN and infinities are replaced by zero. No power of an element is then out of the range of numbers.
     """
-    clean = matrix if np.isfinite(matrix.sum()) else np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
+    clean = matrix if np.isfinite(matrix).all() else np.nan_to_num(matrix, nan=0.0, posinf=0.0, neginf=0.0)
     peak = float(np.abs(clean).max(initial=0))
     if peak == 0:
         return clean, 1.0
