@@ -27,6 +27,8 @@ def replacing(path: Path) -> Iterator[Path]:
         ArgumentError: the file cannot be written; says why.
     """
     target = path.resolve()
+    if target.exists() and not target.is_file():
+        raise ArgumentError(f"{path} is not a regular file: expected a file to write, or the name of a new one")
     try:
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=target.suffix, dir=target.parent)
     except OSError as error:

@@ -10,7 +10,7 @@ nothing and a fresh one is not accused.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,23 +45,28 @@ class Evidence:
     weak: tuple[str, ...] = ()
 
 
-def trained_evidence(model: Model, plan: Plan) -> Evidence:
+def trained_evidence(model: Model, plan: Plan, misfits: Mapping[str, str] | None = None) -> Evidence:
     """Looks for signs of training. Reads batch-norm counters, norm gains and a sample of the plan's weights.
 
     Weights on the meta device say nothing. The plan tells each weight's axes and slices.
+
+    Args:
+        model: to look at.
+        plan: of the model.
+        misfits: by layer, why its weight fits no known initialisation, empty if one fits, where that is known already.
     """
     root = unwrap(model)
     strong, weak = _running_evidence(root)
     strong += _gain_evidence(root)
-    verdicts = {name: misfit for name, misfit in _misfits(root, plan) if misfit is not None}
-    misfits = {name: misfit for name, misfit in verdicts.items() if misfit}
-    if misfits:
-        name, misfit = next(iter(misfits.items()))
+    verdicts = dict(_misfits(root, plan)) if misfits is None else misfits
+    found = {name: misfit for name, misfit in verdicts.items() if misfit}
+    if found:
+        name, misfit = next(iter(found.items()))
         told = f"{name}: {misfit}"
-        if len(misfits) == len(verdicts) > 1:
+        if len(found) == len(verdicts) > 1:
             strong.append(f"none of the {len(verdicts)} weights sampled fits a known initialisation ({told})")
         else:
-            weak.append(f"{len(misfits)} of {len(verdicts)} weights sampled fit no known initialisation ({told})")
+            weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({told})")
     return Evidence(tuple(strong), tuple(weak))
 
 
@@ -131,7 +136,7 @@ def _gains(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
             yield f"{name}.weight" if name else "weight", gain
 
 
-def _misfits(model: Model, plan: Plan) -> Iterator[tuple[str, str | None]]:
+def _misfits(model: Model, plan: Plan) -> Iterator[tuple[str, str]]:
     parameters = named_parameters(model)
     known = [layer for layer in plan.layers if layer.param in parameters and layer.reparam != "parametrized"]
     known = [layer for layer in known if math.prod(layer.shape) >= MIN_SAMPLE and len(layer.shape) > 1]
@@ -139,7 +144,9 @@ def _misfits(model: Model, plan: Plan) -> Iterator[tuple[str, str | None]]:
         layer = known[at]
         weight = parameters[layer.param]
         if not weight.is_meta and weight.is_floating_point() and tuple(weight.shape) == layer.shape:
-            yield layer.name, misfit(weight, layer)
+            told = misfit(weight, layer)
+            if told is not None:
+                yield layer.name, told
 
 
 def _leveling(level: Matrix, features: Indices, layer: LayerPlan) -> Matrix:

@@ -212,7 +212,8 @@ def measure(kind: str, size: int, name: str, draws: int, seed: int) -> Figures:
         counts["named"] += any(true)
         counts["false"] += bool(true) and not any(true)
         counts["nothing"] += not true
-        taken[named[0].name if named else "unknown"] += 1
+        if not (true and true[0]):
+            taken[named[0].name if named else "unknown"] += 1
         beside.update({recipe.name for recipe, same in zip(named, true, strict=True) if not same and any(true)})
     return {
         "recipe": name, "type": kind, "size": size, "weights": weight.numel(), "draws": draws,
@@ -237,7 +238,7 @@ def named_recipes(weight: torch.Tensor, layer: LayerPlan) -> tuple[Recipe, ...]:
 
 
 def skipped(kind: str, name: str) -> bool:
-    """What has no meaning: an identity of a matrix that is read the other way, a default where torch has none."""
+    """What has no meaning: a default where torch has none."""
     return kind == "x @ W" and name == DEFAULT
 
 
@@ -257,8 +258,7 @@ def table(title: str, key: Callable[[Figures], str], cases: Sequence[Figures]) -
         nothing = f"{sum(case['nothing'] for case in group) / draws:.1%}"
         others: Counter[str] = Counter()
         for case in group:
-            if case["first"] < case["draws"]:
-                others.update({told: n for told, n in case["taken_for"].items() if told != case["recipe"]})
+            others.update(case["taken_for"])
         made.add_row(name, str(draws), *shares, nothing, "; ".join(f"{told} {n}" for told, n in others.most_common(2)))
     return made
 

@@ -52,7 +52,8 @@ def test_imports_run_one_way():
 def test_importing_the_package_loads_nothing_heavy():
     heavy = ("rich", "click", "torchvision", "timm", "transformers", "safetensors", "scipy", "sympy")
     heavy += ("torch._dynamo", "torch._inductor", "torch._export", "torch.distributed.tensor")
-    script = "import torch, sys; before = set(sys.modules); import autoinit; print(*set(sys.modules) - before)"
+    script = "import torch, sys; before = set(sys.modules); from autoinit import autoinit; "
+    script += "print(*set(sys.modules) - before)"
     loaded = set(python("-c", script).split())
     assert "autoinit.api" in loaded
     assert loaded.isdisjoint(heavy)
@@ -79,7 +80,7 @@ def metadata(wheel) -> Message:
 def test_the_wheel_holds_the_package_its_type_marker_and_nothing_else(wheel):
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "autoinit").rglob("*.py")}
-    assert shipped == sources | {"autoinit/py.typed"}
+    assert shipped == sources | {"autoinit/py.typed", "autoinit/reporting/findings/schema.json"}
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
 
 

@@ -178,7 +178,7 @@ def zero_names(model: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_ini003_verdicts(name: str):
+def test_ini003_names_what_is_stuck_and_passes_what_is_not(name: str):
     build, expected = CASES[name]
     torch.manual_seed(0)
     model = build()
@@ -188,7 +188,7 @@ def test_ini003_verdicts(name: str):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_ini003_verdicts_agree_with_training(name: str):
+def test_ini003_passes_what_training_moves(name: str):
     """Four steps of gradient descent."""
     torch.manual_seed(0)
     model = CASES[name][0]()

@@ -274,15 +274,13 @@ class Case:
 
 
 PER_GATE = math.sqrt((3 + (5 / 3) ** 2) / 4) / math.sqrt(64)
-"""1 / sqrt(H) for the three gates under sigmoid, with tanh's gain of 5/3 for the fourth; for both, 1 / sqrt(H) passes."""
+"""1 / sqrt(H) for the three gates under sigmoid, tanh's gain of 5/3 for the fourth, which 1 / sqrt(H) passes too."""
 TOKENS = torch.arange(12).view(2, 6)
 PROJECTIONS = tuple(f"blocks.{block}.{name}" for block in (0, 1) for name in ("attn.c_proj", "mlp.c_proj"))
 CASES = {
     1: Case(conv_relu, {"0": ("INI103", 1 / math.sqrt(3 * 288), math.sqrt(2 / 288))}, IMAGE, severity="error"),
     2: Case(depthwise, {"layer": ("INI106", math.sqrt(2 / (9 * 128)), math.sqrt(2 / 9))}, (2, 128, 9, 9)),
-    3: Case(
-        packed, {"attention.in_proj_weight": ("INI107", math.sqrt(1 / (2 * 96)), math.sqrt(1 / 96))}, (2, 5, 96)
-    ),
+    3: Case(packed, {"attention.in_proj_weight": ("INI107", math.sqrt(1 / (2 * 96)), math.sqrt(1 / 96))}, (2, 5, 96)),
     4: Case(deconv, {"layer": ("INI106", math.sqrt(2 / 512), math.sqrt(8 / (1.04 * 1024)))}, (2, 64, 7, 7)),
     5: Case(gpt2, {name: ("INI102", 0.02, 0.02 / math.sqrt(2 * 2)) for name in PROJECTIONS}, TOKENS, "gpt2"),
     6: Case(

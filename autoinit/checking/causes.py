@@ -21,6 +21,9 @@ TRUNCATION = 0.8796
 SAME = 0.03
 """Gains and fans that differ by less are the same here."""
 
+LARGEST_GAIN = 2.0
+"""No nonlinearity in use calls for a larger gain."""
+
 
 class Verdict(NamedTuple):
     """faults: how many things are wrong with a recipe. code: of the rule that says so."""
@@ -71,7 +74,7 @@ def _verdict(part: Part, recipe: Recipe) -> Verdict | None:
     place = part.place
     if not recipe.corrected and _same(recipe.std, TRUNCATION * place.std):
         return Verdict(0, "INI108")
-    if recipe.fans == "packed" and _same(recipe.gain, 1.0 if recipe.kind != "kaiming" else place.gain):
+    if recipe.fans == "packed" and recipe.factor == 1 and _same(recipe.gain, 1.0 if recipe.kind != "kaiming" else place.gain):
         return Verdict(0, "INI107")
     if recipe.kind == "default":
         return Verdict(0, "INI103")
@@ -94,7 +97,7 @@ def _wrong_gain(part: Part, recipe: Recipe) -> Verdict | None:
         return None
     if part.place.scheme == "he":
         return Verdict(1, "INI105")
-    return Verdict(1, "INI104" if recipe.gain > part.place.gain else "")
+    return Verdict(1, "INI104" if 1 < recipe.gain / part.place.gain <= LARGEST_GAIN else "")
 
 
 def _by_fan(part: Part, recipe: Recipe) -> bool:

@@ -14,6 +14,7 @@ from autoinit.checking.selecting import select as selected
 from autoinit.checking.subject import Subject, subject
 from autoinit.errors import ArgumentError
 from autoinit.pausing import collector_paused
+from autoinit.recognising.families import MIN_SAMPLE
 from autoinit.tracing import trace
 from autoinit.trained import trained_evidence
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from autoinit.checking.selecting import Ignore
     from autoinit.parameters import Model
     from autoinit.provenance import Recording
+
+_NO_DRAW = ("INI001", "INI002", "INI004")
+_ABOUT_SCALE = "INI10"
 
 
 def check(
@@ -89,8 +93,14 @@ def check(
 
 
 def _findings(looked_at: Subject) -> Iterator[Finding]:
-    for rule in rules().values():
-        yield from rule.look(looked_at)
+    """What the rules find. Of weights that hold no draw at all nothing is said about scale."""
+    broken: set[str] = set()
+    for code, rule in rules().items():
+        for finding in rule.look(looked_at):
+            if code in _NO_DRAW:
+                broken.add(finding.layer)
+            if not (code.startswith(_ABOUT_SCALE) and finding.layer in broken):
+                yield finding
 
 
 def _ordered(looked_at: Subject, findings: Iterator[Finding]) -> tuple[Finding, ...]:
@@ -123,6 +133,7 @@ def _notes(looked_at: Subject, published: Published | None, recipe: str) -> Iter
     without = [layer.name for layer in looked_at.plan.layers if layer.name not in looked_at.portraits]
     if without:
         yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
-    evidence = trained_evidence(looked_at.model, looked_at.plan)
+    misfits = {name: each.drawn.misfit for name, each in looked_at.portraits.items() if each.stats.numel >= MIN_SAMPLE}
+    evidence = trained_evidence(looked_at.model, looked_at.plan, misfits)
     if evidence.strong:
         yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"

@@ -19,8 +19,9 @@ _ABOUT_WEIGHTS = ("INI00", "INI10")
 def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: int | None = None) -> CheckResult:
     """Initialises the weights that a check found fault with, and no others. All or nothing.
 
-    Findings about biases, norms, unused and unresolved weights are left: what is right there is the author's to say.
-    So are weights that follow a recipe.
+    A bias of such a weight becomes zero if there is a finding about it, too; a prior that none is about stays.
+    Findings about other biases, norms, unused and unresolved weights are left: what is right there is the author's to
+    say. So are weights that follow a recipe.
 
     Args:
         model: the model that was checked.
@@ -44,7 +45,9 @@ def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: 
     if not names:
         return replace(result, notes=notes)
     made = plan(model, example_inputs, zeros="reset", only=[glob.escape(name) for name in names])
-    made.apply(model, seed)
+    faulty = {finding.param for finding in result.findings}
+    layers = (replace(layer, biases=tuple(each for each in layer.biases if each in faulty)) for layer in made.layers)
+    replace(made, layers=tuple(layers)).apply(model, seed)
     return replace(result, fixed=tuple(names), notes=notes)
 
 

@@ -21,11 +21,9 @@ def explained_by(subject: Subject, code: str) -> Iterator[Deviation]:
 def scale_finding(subject: Subject, deviation: Deviation, fault: str, *, severity: Severity | None = None) -> Finding:
     """A finding about the scale of a weight.
 
-    fault: what is wrong, as one or two sentences. severity: the rule's own, in place of that by consequence; a scale
-    that does no harm, or that a recipe asks for, stays info.
+    fault: what is wrong, as one or two sentences. severity: the rule's own, in place of that by consequence.
     """
     layer = deviation.part.layer
-    harmless = deviation.severity == "info"
     judged = f" by the recipe {deviation.published}" if deviation.published and not deviation.follows else ""
     sentences = [f"{compared(deviation)}{judged}.", fault, deviation.consequence]
     if deviation.follows:
@@ -35,7 +33,7 @@ def scale_finding(subject: Subject, deviation: Deviation, fault: str, *, severit
         sentences.append(f"Set: `{fix.splitlines()[0]}`." if "\n" not in fix else "Set the rows as below.")
     return Finding(
         code=deviation.code,
-        severity=deviation.severity if severity is None or harmless else severity,
+        severity=severity or deviation.severity,
         layer=layer.name,
         param=layer.param,
         message=" ".join(filter(None, sentences)),

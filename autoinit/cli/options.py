@@ -60,6 +60,7 @@ def options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     """Several options as one decorator, shown in this order."""
 
     def decorate(command: _F) -> _F:
+        """Adds the options to a command."""
         for option in reversed(options):
             command = option(command)
         return command

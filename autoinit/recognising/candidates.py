@@ -60,12 +60,14 @@ _GAINS = (
 )
 _DEFAULT_GAIN = Gain(_slope(math.sqrt(5)), "leaky_relu(sqrt(5))", 4.0)
 """torch's default, met with fans other than its own."""
+_MODES = {"fan_in": (0.0, 0.0), "fan_out": (1.0, 0.5), "fan_avg": (0.0, 0.75)}
+"""How unusual each mode is, without and with a kernel: convolutions are rarely Xavier's."""
 SAME = 0.01
 """Gains that differ by less are one: the more usual."""
 SAME_STD = 1e-3
 """A std that differs less from that of a recipe with a name is told by that name."""
 UNUSUAL = 3.5
-"""Recipes from this doubt on are met so rarely that they rule out no other explanation."""
+"""Numbers from this doubt on are met so rarely that they rule out no other explanation."""
 BASE = 2.5
 """Recipes up to this doubt are met with a scale on top."""
 
@@ -126,7 +128,7 @@ def scaled(made: Sequence[Candidate], window: Window) -> tuple[Candidate, ...]:
             each.doubt + doubt,
         )
         for each in made
-        if each.doubt <= BASE
+        if each.doubt <= BASE and each.recipe.kind != "default"
         for factor, told, doubt in _FACTORS
         if each.recipe.std * factor in window
     )
@@ -208,7 +210,7 @@ def _fan_based(layer: LayerPlan, rows: Rows, distribution: str, window: Window) 
                 if std in window and not (gain is _DEFAULT_GAIN and (distribution != "uniform" or mode == "fan_in")):
                     name = _name(kind, distribution, mode, gain, reading.fans)
                     yield Candidate(Recipe(name, kind, distribution, std, gain.value, gain.name, mode, reading.fans),
-                                    doubt + reading.doubt + (1.0 if mode == "fan_out" else 0.0))  # fmt: skip
+                                    doubt + reading.doubt + _MODES[mode]["k" in layer.axes])  # fmt: skip
 
 
 def _merged(own: tuple[Gain, ...], scheme: str) -> list[tuple[Gain, float]]:

@@ -10,6 +10,8 @@ from autoinit.plans import LayerPlan, SlicePlan
 
 Rows = tuple[tuple[int, int], ...]
 
+MAX_STRIDE = 64
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -54,28 +56,28 @@ def _all(layer: LayerPlan, rows: Rows) -> Iterator[Reading]:
     part = place if isinstance(place, SlicePlan) else next(iter(layer.slices), None)
     planned = _length(part.rows) if part is not None else size["o"]
     per_row = place.fan_out / max(1, planned)
-    yield Reading("true", place.fan_in, per_row * (_length(rows) or size["o"]))
+    wanted = _length(rows) or size["o"]
+    yield Reading("true", place.fan_in, per_row * wanted)
     if rows:
         yield Reading("packed", place.fan_in, per_row * size["o"], 0.5)
     if len(layer.shape) >= 2:
         area = math.prod(layer.shape[2:])
         yield Reading("torch", float(layer.shape[1] * area), float(layer.shape[0] * area), 0.5)
     if "k" in layer.axes:
-        yield from _convolutional(layer, size)
+        yield from _convolutional(layer, size | {"o": wanted}, place.fan_in, per_row * wanted)
     if layer.shape:
         yield Reading("shape[0]", float(layer.shape[0]), float(layer.shape[0]), 4.0)
 
 
-def _convolutional(layer: LayerPlan, size: dict[str, int]) -> Iterator[Reading]:
-    """Fans that heed groups but not the stride, and such as heed neither."""
+def _convolutional(layer: LayerPlan, size: dict[str, int], fan_in: float, fan_out: float) -> Iterator[Reading]:
+    """Fans that heed groups but not the stride, and such as heed neither: the true ones tell the product of the two."""
     whole_in, whole_out = size["i"] * size["k"], size["o"] * size["k"]
     transposed = layer.axes.find("i") < layer.axes.find("o")
-    seen, full = (layer.fan_in, whole_in) if transposed else (layer.fan_out, whole_out)
-    both = round(full / seen) if seen else 1
+    both = round(whole_in / fan_in if transposed else whole_out / fan_out) if min(fan_in, fan_out) > 0 else 1
     dims = layer.axes.count("k")
-    for stride in range(1, math.isqrt(both) + 2 if dims > 1 else both + 1):
+    for stride in range(1, MAX_STRIDE + 1):
         groups, rest = divmod(both, stride**dims)
-        if rest or (size["i"] if transposed else size["o"]) % groups:
+        if not groups or rest or (size["i"] if transposed else size["o"]) % groups:
             continue
         if transposed:
             yield Reading("unstrided", whole_in / groups, float(whole_out), 1.6)

@@ -32,8 +32,8 @@ NAMED = 3
 class Recognition:
     """What produced some rows of a weight, as far as their values can tell.
 
-    family: the most likely distribution. std: the root mean square of the elements. recipes: all that fit, most
-    plausible first; empty when nothing does.
+    family: the most likely distribution. std: the root mean square of the elements, without output features that are
+    all zero. recipes: all that fit, most plausible first; empty when nothing does.
     """
 
     family: str
@@ -42,11 +42,8 @@ class Recognition:
 
     def __str__(self) -> str:
         if not self.recipes:
-            return (
-                f"unknown ({self.family}, std {self.std:.3g})"
-                if self.family != "unknown"
-                else (f"unknown (std {self.std:.3g})")
-            )
+            family = f"{self.family}, " if self.family != "unknown" else ""
+            return f"unknown ({family}std {self.std:.3g})"
         told = [recipe.name for recipe in self.recipes[:NAMED]]
         more = len(self.recipes) - len(told)
         return " or ".join([*told, f"{more} more"] if more else told)
@@ -103,12 +100,11 @@ class Evidence:
     def fitting(self, made: Mapping[Drawn, tuple[Candidate, ...]]) -> list[Candidate]:
         """The candidates that fit, the most plausible first."""
         odds = dict(zip(self.fit.likely, self.fit.odds, strict=True))
-        scored = [
-            (self._doubt(each, odds[family]), each)
-            for family in made
-            for each in made[family]
-            if each.recipe.std in self.window(family) and self._fits_bound(each.recipe)
-        ]
+        scored = []
+        for family, offered in made.items():
+            window = self.window(family)
+            fitting = (each for each in offered if each.recipe.std in window and self._fits_bound(each.recipe))
+            scored += [(self._doubt(each, odds[family]), each) for each in fitting]
         return [each for _, each in sorted(scored, key=lambda pair: pair[0])]
 
     def _doubt(self, candidate: Candidate, odds: float) -> float:
@@ -133,12 +129,12 @@ def _filled(portrait: Portrait, rows: Rows) -> npt.NDArray[np.float64]:
 
 
 def _drawn(evidence: Evidence, layer: LayerPlan, rows: Rows) -> list[Recipe]:
-    """Recipes without a scale on top; if no usual one fits, those with one too; if none does, any round number."""
+    """Recipes without a scale on top; if only odd numbers fit, those with one too; if none does, any round number."""
     shrunk = truncated_std(evidence.fit.cut)
     windows = {family: evidence.window(family) for family in evidence.fit.likely}
     plain = {family: candidates(layer, rows, family, shrunk, window) for family, window in windows.items()}
     found = evidence.fitting(plain)
-    if not any(each.doubt < UNUSUAL for each in found):
+    if all(each.recipe.kind == "absolute" and each.doubt >= UNUSUAL for each in found):
         more = {
             family: (
                 *plain[family],

@@ -13,7 +13,7 @@ from autoinit.checking.wording import expression, number
 
 @rule("INI003", "zero weight that no gradient can leave", "error")
 def stuck_zero(subject: Subject) -> Iterator[Finding]:
-    """A zero weight stays zero for ever: what it is multiplied with is zero too, or no gradient comes back to it.
+    """A zero weight stays zero for ever: no gradient can move it.
 
     ## What it is
 

@@ -13,7 +13,7 @@ from autoinit.checking.wording import feeds
 
 @rule("INI103", "framework default left in place", "by consequence")
 def default(subject: Subject) -> Iterator[Finding]:
-    """The weight is still as torch's constructor left it, and that is not what the layer's place calls for.
+    """The weight is as torch's constructor left it, and its place calls for something else.
 
     ## What it is
 

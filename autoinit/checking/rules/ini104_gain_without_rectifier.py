@@ -47,4 +47,4 @@ def gain_without_rectifier(subject: Subject) -> Iterator[Finding]:
             f"The layer feeds {feeds(deviation.part)}, and the weight is {deviation.produced}: there is nothing that "
             f"its gain of {number(gain)} makes up for."
         )
-        yield scale_finding(subject, deviation, fault, severity="warning")
+        yield scale_finding(subject, deviation, fault)

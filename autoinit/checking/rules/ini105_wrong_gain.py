@@ -44,4 +44,4 @@ def wrong_gain(subject: Subject) -> Iterator[Finding]:
             f"The layer feeds {feeds(deviation.part)}, which calls for a gain of {number(deviation.part.place.gain)}; "
             f"the weight is {deviation.produced}, with a gain of {number(gain)}."
         )
-        yield scale_finding(subject, deviation, fault, severity="warning")
+        yield scale_finding(subject, deviation, fault)

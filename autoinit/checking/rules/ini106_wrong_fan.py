@@ -49,4 +49,4 @@ def wrong_fan(subject: Subject) -> Iterator[Finding]:
             f"The weight is {deviation.produced}: its fan counts as {number(used)}, and is {number(right)} "
             f"(fan_in {number(place.fan_in)}, fan_out {number(place.fan_out)})."
         )
-        yield scale_finding(subject, deviation, fault, severity="warning")
+        yield scale_finding(subject, deviation, fault)

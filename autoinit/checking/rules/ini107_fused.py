@@ -45,4 +45,4 @@ def fused(subject: Subject) -> Iterator[Finding]:
             f"The weight holds {count} projections, and is {deviation.produced}: its std was computed for all "
             f"{deviation.part.portrait.power.shape[1]} rows together. Each projection has fans of its own."
         )
-        yield scale_finding(subject, deviation, fault, severity="warning")
+        yield scale_finding(subject, deviation, fault)
