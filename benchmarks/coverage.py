@@ -13,62 +13,28 @@ after changing anything. A model during which the process itself died is tried o
 """
 
 import argparse
-import gc
 import json
 import platform
 import resource
-import signal
 import statistics
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import torch
 from _libraries import LIBRARIES, NotConstructibleError, construct, names
+from _steps import Record, TimeUpError, go_through, limited, shortened, sliced
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
 from rich.table import Table
 from torch import nn
 
 from autoinit import Plan, plan
 from autoinit.errors import AutoinitError
-
-Record = dict[str, Any]
-Key = tuple[str, str]
-
-TRIES = 2
-"""How often a model may end the process before it is given up."""
-PERIOD = 2.0
-"""Seconds from an alarm that went unheard, as one inside a destructor does, to the next."""
-
-
-class TimeUpError(BaseException):
-    """Raised by the alarm. Not an Exception: no tier may take it for its own failure and try another."""
-
-
-@contextmanager
-def limited(seconds: float) -> Iterator[None]:
-    """Ends the block by TimeUpError after so long."""
-
-    def ring(_signal: int, _frame: FrameType | None) -> None:
-        raise TimeUpError
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, PERIOD)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
 
 def cover(library: str, name: str, limit: float) -> Record:
     """One model, planned; or why not."""
@@ -127,66 +93,7 @@ _OPEN = ("uncalled", "weight", "other")
 def run(options: argparse.Namespace) -> tuple[list[Record], bool]:
     """The records of all models that were asked for, and whether it was stopped on the way."""
     chosen = [(library, name) for library in options.library for name in sliced(names(library), options)]
-    done, tries = resumed(options.resume)
-    records = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("planning", total=len(chosen))
-        for key in chosen:
-            progress.update(task, description=f"{key[0]} {key[1]}"[:48].ljust(48))
-            try:
-                records.append(done[key] if key in done else attempted(key, tries.get(key, 0), options))
-            except KeyboardInterrupt:
-                return records, True
-            progress.advance(task)
-    return records, False
-
-
-def attempted(key: Key, tries: int, options: argparse.Namespace) -> Record:
-    """One model, with its lines in the resume file before and after."""
-    library, name = key
-    if tries >= TRIES:
-        record = {"library": library, "name": name, "state": "failed", "kind": "fault"}
-        record["cause"] = f"the process died {tries} times while planning it"
-    else:
-        append(options.resume, {"library": library, "name": name, "state": "started"})
-        record = cover(library, name, options.limit)
-        gc.collect()
-    append(options.resume, record)
-    return record
-
-
-def append(file: Path | None, record: Record) -> None:
-    """A line more, on disk before the next model begins."""
-    if file is not None:
-        with file.open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
-
-
-def resumed(file: Path | None) -> tuple[dict[Key, Record], Counter[Key]]:
-    """Models that are done, and how often each other one was started."""
-    done: dict[Key, Record] = {}
-    tries: Counter[Key] = Counter()
-    text = file.read_text() if file is not None and file.exists() else ""
-    if file is not None and text and not text.endswith("\n"):
-        with file.open("a") as lines:
-            lines.write("\n")
-    for line in text.splitlines():
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # the line that was being written when the process died
-        key = record["library"], record["name"]
-        if record["state"] == "started":
-            tries[key] += 1
-        else:
-            done[key] = record
-    return done, tries
-
-
-def sliced(every: Sequence[str], options: argparse.Namespace) -> list[str]:
-    """The names that match --models, cut by --offset and --every."""
-    matching = [name for name in every if any(fnmatchcase(name, glob) for glob in options.models)]
-    return matching[options.offset :: options.every]
+    return go_through(chosen, options.resume, "planning", partial(cover, limit=options.limit))
 
 
 def summary(library: str, records: Sequence[Record]) -> Record:
@@ -278,12 +185,6 @@ def _joined(found: dict[str, str] | list[str]) -> str:
     some = [f"{name} ({note})" for name, note in found.items()] if isinstance(found, dict) else found
     rest = f", and {len(some) - 3} more" if len(some) > 3 else ""
     return ", ".join(some[:3]) + rest
-
-
-def shortened(line: str, width: int) -> str:
-    """One line, cut where it is too long."""
-    text = " ".join(line.split())
-    return text if len(text) <= width else f"{text[: width - 3]}..."
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -606,3 +606,15 @@ if __name__ == "__main__":
     for form, name in GOLDEN_FORMS.items():
         (GOLDENS / name).write_text(render(whole_run(), form, lambda: RULES) + "\n", encoding="utf-8")
     (GOLDENS / "full.txt").write_text(plain(whole_run(), full=True) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("form", ["github", "sarif"])
+def test_github_gets_paths_from_the_root_of_its_workspace(form, monkeypatch, tmp_path):
+    (tmp_path / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "sub")
+    monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
+    found = Finding(
+        "INI103", "error", "fc", "fc.weight", "fc: left.", location=at(3, str(tmp_path / "sub" / "nets.py"))
+    )
+    assert "sub/nets.py" in render(CheckRun((CheckResult("nets", (found,)),)), form)
+    assert str(tmp_path) not in render(CheckRun((CheckResult("nets", (found,)),)), form)

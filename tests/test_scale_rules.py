@@ -208,13 +208,14 @@ def test_ini107_passes_each_projection_scaled_on_its_own():
     assert not result(model, (2, 5, 96)).findings
 
 
-def test_ini101_names_the_rows_of_one_projection_alone():
+def test_rows_of_one_projection_alone_are_named():
     torch.manual_seed(0)
     model = Qkv()
     for piece, gain in zip(model.qkv.weight.chunk(3), (1.0, 0.3, 1.0), strict=True):
         nn.init.xavier_normal_(piece, gain)
     found = only(model, (2, 5, 96))
-    assert (found.code, found.rows) == ("INI101", ((96, 192),))
+    assert found.rows == ((96, 192),)
+    assert found.actual_std == pytest.approx(0.3 * math.sqrt(1 / 96), rel=0.03)
     assert "rows 96:192" in found.message
     assert found.fix.startswith("nn.init.normal_(model.qkv.weight[96:192], std=")
 

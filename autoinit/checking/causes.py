@@ -74,7 +74,11 @@ def _verdict(part: Part, recipe: Recipe) -> Verdict | None:
     place = part.place
     if not recipe.corrected and _same(recipe.std, TRUNCATION * place.std):
         return Verdict(0, "INI108")
-    if recipe.fans == "packed" and recipe.factor == 1 and _same(recipe.gain, 1.0 if recipe.kind != "kaiming" else place.gain):
+    if (
+        recipe.fans == "packed"
+        and recipe.factor == 1
+        and _same(recipe.gain, 1.0 if recipe.kind != "kaiming" else place.gain)
+    ):
         return Verdict(0, "INI107")
     if recipe.kind == "default":
         return Verdict(0, "INI103")

@@ -134,11 +134,11 @@ def twins(weight: torch.Tensor, axes: str, power: npt.NDArray[np.float64]) -> tu
     digits = -math.log2(torch.finfo(weight.dtype).eps)
     if flat.size < 2 or width * digits < 2 * math.log2(flat.size) + 20:
         return ()
-    columns = np.unique(np.linspace(0, width - 1, min(KEYS, width)).round().astype(np.intp))
-    inner = np.unravel_index(columns, tuple(turned.shape[leading:])) if leading < turned.dim() else ()
-    index = (slice(None),) * leading + tuple(torch.from_numpy(each).to(weight.device) for each in inner)
-    keys = turned[index].to("cpu", torch.float32).reshape(flat.size, -1).contiguous().numpy()
-    mixed = (keys.view(np.int32).astype(np.int64) * _ODD[: keys.shape[1]]).sum(1)
+    mixed = np.zeros(flat.size, dtype=np.int64)
+    for factor, column in zip(_ODD, np.linspace(0, width - 1, min(KEYS, width)).astype(np.intp), strict=False):
+        inner = [int(each) for each in np.unravel_index(column, tuple(turned.shape[leading:]))]
+        key = turned[(slice(None),) * leading + tuple(inner)].to("cpu", torch.float32).reshape(-1).numpy()
+        mixed += key.view(np.int32) * factor
     found: list[tuple[int, int]] = []
     for first, second in _candidates(mixed, flat):
         if torch.equal(_feature(turned, leading, first), _feature(turned, leading, second)):
@@ -153,6 +153,9 @@ _ODD = np.random.default_rng(0).integers(1, 1 << 62, KEYS) * 2 + 1
 
 def _candidates(keys: npt.NDArray[np.int64], power: npt.NDArray[np.float64]) -> Iterator[tuple[int, int]]:
     """Neighbours in order of key and power that agree in both."""
+    ordered = np.sort(keys)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return
     order = np.lexsort((power, keys))
     same = (keys[order[1:]] == keys[order[:-1]]) & (power[order[1:]] > 0)
     same &= np.abs(power[order[1:]] - power[order[:-1]]) <= 1e-4 * power[order[1:]]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from autoinit.reporting.findings.alike import entries
-from autoinit.reporting.findings.places import path_of
+from autoinit.reporting.findings.places import repository_path
 from autoinit.reporting.findings.summary import reason, summary
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def _annotations(run: CheckRun) -> Iterator[str]:
 
 def _finding(finding: Finding) -> str:
     properties = {}
-    path = path_of(finding.location)
+    path = repository_path(finding.location)
     if path is not None and finding.location is not None:
         properties = {"file": path.as_posix(), "line": str(finding.location.line)}
     properties["title"] = f"{finding.code} {finding.layer}".rstrip()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,15 @@ def path_of(location: SourceLine | None) -> Path | None:
     path = Path(location.file).absolute()
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def repository_path(location: SourceLine | None) -> Path | None:
+    """The same relative to the repository, where GitHub Actions says where that is: its readers start there."""
+    path = path_of(location)
+    workspace = os.environ.get("GITHUB_WORKSPACE")
+    if path is None or not workspace or not path.absolute().is_relative_to(workspace):
+        return path
+    return path.absolute().relative_to(workspace)
 
 
 def spelled(location: SourceLine | None) -> str:

@@ -29,7 +29,7 @@ from urllib.parse import quote
 from autoinit._version import __version__
 from autoinit.reporting.findings.jsons import finite
 from autoinit.reporting.findings.markdown import prose
-from autoinit.reporting.findings.places import path_of
+from autoinit.reporting.findings.places import repository_path
 from autoinit.reporting.findings.summary import reason
 
 if TYPE_CHECKING:
@@ -194,7 +194,7 @@ def _location(model: str, finding: Finding) -> dict[str, Any]:
 
 def _physical(location: SourceLine | None) -> dict[str, Any]:
     """The line as a physicalLocation [3.29], or nothing where no file is known; lines count from 1 [3.30.5]."""
-    path = path_of(location)
+    path = repository_path(location)
     if path is None or location is None:
         return {}
     artifact = {"uri": path.as_uri()} if path.is_absolute() else {"uri": quote(path.as_posix()), "uriBaseId": _SOURCES}
