@@ -45,9 +45,7 @@ Initialise = Callable[[torch.Tensor], object]
 
 
 def _scale(place: Place, told: str, initialise: Initialise, code: str) -> Fault:
-    return Fault(
-        told, lambda: initialise(place.weight.detach()), (place.param,), (place.name,), code, place
-    )
+    return Fault(told, lambda: initialise(place.weight.detach()), (place.param,), (place.name,), code, place)
 
 
 def _normal(std: float) -> Initialise:
@@ -371,7 +369,8 @@ KINDS: Mapping[str, Kind] = {
 def right_codes(fault: Fault, noisy: bool) -> frozenset[str]:
     """Codes of the rules that a fault's finding may have: its own, and those whose formula gives the same std.
 
-    noisy: count what the layer's size cannot tell apart as the same, too.
+    noisy: what the layer's size cannot tell apart is the same, too, and so is what a call of torch.nn.init gives that
+    is wrong in two things.
     """
     place = fault.scale_of
     if place is None:
@@ -383,6 +382,7 @@ def right_codes(fault: Fault, noisy: bool) -> frozenset[str]:
             plain = "INI101" if std < slot.planned else "INI102"
             margin = max(SAME, _uncertainty(slot)) if noisy else SAME
             found |= {fault.code or plain, *place.explained(slot, std, margin)}
+            found |= set(place.explained_by_calls(slot, std, margin)) if noisy else set()
     return frozenset(found)
 
 

@@ -1,6 +1,7 @@
 """The architectures of three libraries, by name, and how to construct each without weights."""
 
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,31 @@ def construct(library: str, name: str) -> tuple[nn.Module, str]:
         raise NotConstructibleError(both) from error
 
 
+def shipped(library: str, name: str) -> nn.Module:
+    """An architecture on the CPU, with the weights that its constructor draws.
+
+    Raises:
+        NotConstructibleError: the library cannot make it.
+    """
+    prepared = _LIBRARIES[library]["prepare"](name)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            model: nn.Module = prepared()
+    except Exception as error:
+        raise NotConstructibleError(_told(error)) from error
+    return model
+
+
+def classifies(library: str, name: str) -> bool:
+    """Whether an architecture classifies images; of torchvision's alone others are known by where they stand."""
+    if library != "torchvision":
+        return True
+    import torchvision
+
+    return torchvision.models.get_model_builder(name).__module__.count(".") == 2
+
+
 def _told(error: Exception) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}"
@@ -81,7 +107,7 @@ def _torchvision_model(name: str) -> Callable[[], nn.Module]:
     # Weights of the backbone would be downloaded; these two warn unless told whether to initialise.
     options: dict[str, Any] = {"weights_backbone": None} if "weights_backbone" in taken else {}
     if name in ("googlenet", "inception_v3"):
-        options["init_weights"] = False
+        options["init_weights"] = True
     return lambda: torchvision.models.get_model(name, weights=None, **options)
 
 

@@ -1,5 +1,6 @@
 """What every weight of a truth model calls for, and what explains a std: formulas alone, none of autoinit's."""
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from torch import nn
 
 TOLERANCE = 0.10
 """A std that is off by less is no fault."""
-SIGMAS = 5.0
-"""Nor one that a right draw strays to by chance: that of a normal beyond so many standard deviations."""
+CHANCE = 1e-7
+"""Nor one that a right draw strays to with a higher probability: 5.3 sigma."""
 SAME = 0.03
 """Formulas that give stds no further apart explain the same weight."""
 TRUNCATED = float(stats.truncnorm.std(-2, 2))
@@ -24,6 +25,7 @@ XAVIER = ("linear", "sigmoid", "softmax", "tanh")
 """What has Glorot's scheme; everything else has He's."""
 BRANCHES: Mapping[str, Mapping[str, int]] = {
     "resnet18": {"layer*.conv2": 2},
+    "resnet50": {f"layer{stage}.*.conv3": blocks for stage, blocks in enumerate((3, 4, 6, 3), start=1)},
     "mobilenet_v2": {f"features.{block}.conv.2": length
                      for blocks, length in (((5, 6), 2), ((8, 9, 10), 3), ((12, 13), 2), ((15, 16), 2))
                      for block in blocks},
@@ -59,8 +61,8 @@ def gain(name: str, slope: float = 0.0) -> float:
 
 def noise(count: int) -> tuple[float, float]:
     """Bounds on sample std / true std of so many normal elements: the chi-square distribution's."""
-    tail = stats.norm.sf(SIGMAS)
-    return math.sqrt(stats.chi2.ppf(tail, count) / count), math.sqrt(stats.chi2.isf(tail, count) / count)
+    low, high = stats.chi2.ppf(CHANCE / 2, count), stats.chi2.isf(CHANCE / 2, count)
+    return math.sqrt(low / count), math.sqrt(high / count)
 
 
 @dataclass(frozen=True)
@@ -106,10 +108,10 @@ class Slot:
         return least / math.sqrt(self.branches), max(ends)
 
     def is_fault(self, std: float) -> bool:
-        """Whether a drawn std is off by more than tolerance and noise explain."""
+        """Whether a drawn std is off by more than tolerance and noise explain. Zero is no scale."""
         low, high = self.accepted
         less, more = noise(self.count)
-        return not low * less / (1 + TOLERANCE) <= std <= high * more * (1 + TOLERANCE)
+        return std > 0 and not low * less / (1 + TOLERANCE) <= std <= high * more * (1 + TOLERANCE)
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,9 @@ class Place:
             return 1 / math.sqrt(3 * self.hidden)
         if self.param.endswith("in_proj_weight"):
             return self.packed
-        return 1 / math.sqrt(3 * self.torch_in) if isinstance(self.module, nn.Linear | nn.modules.conv._ConvNd) else None
+        return (
+            1 / math.sqrt(3 * self.torch_in) if isinstance(self.module, nn.Linear | nn.modules.conv._ConvNd) else None
+        )
 
     @property
     def packed(self) -> float:
@@ -172,29 +176,48 @@ class Place:
         return float(values.double().square().mean().sqrt())
 
     def explained(self, slot: Slot, std: float, margin: float) -> Iterator[str]:
-        """Codes of the rules whose fault gives these rows this std, to within a relative margin."""
-        for code, each in self._formulas(slot):
-            if math.isclose(std, each, rel_tol=margin):
-                yield code
+        """Codes of the rules for the one fault that gives these rows this std, to within a relative margin."""
+        return (code for code, each in self._single(slot) if math.isclose(std, each, rel_tol=margin))
 
-    def _formulas(self, slot: Slot) -> Iterator[tuple[str, float]]:
+    def explained_by_calls(self, slot: Slot, std: float, margin: float) -> Iterator[str]:
+        """Codes of the rules for what is wrong with torch.nn.init's own calls that give this std: gain, fan or both."""
+        for value, fan in itertools.product(CALLED, (self.torch_in, self.torch_out)):
+            if math.isclose(std, value / math.sqrt(fan), rel_tol=margin):
+                yield from self._wrong(slot, value, fan)
+        average = (self.torch_in + self.torch_out) / 2
+        for value in CALLED:
+            if math.isclose(std, value / math.sqrt(average), rel_tol=margin):
+                yield from self._wrong(slot, value, average)
+
+    def _wrong(self, slot: Slot, value: float, fan: float) -> Iterator[str]:
+        if not math.isclose(value, slot.gain, rel_tol=SAME):
+            yield self._gain_code(slot, value)
+        if not any(math.isclose(fan, right, rel_tol=SAME) for right in (slot.fan_in, slot.fan_avg)):
+            yield "INI106"
+
+    def _gain_code(self, slot: Slot, value: float) -> str:
+        return "INI105" if slot.he else "INI104" if value > slot.gain else "INI101"
+
+    def _single(self, slot: Slot) -> Iterator[tuple[str, float]]:
         if self.default is not None:
             yield "INI103", self.default
-        for other in _GAINS:
-            if not math.isclose(other, slot.gain, rel_tol=SAME):
-                code = "INI105" if slot.he else "INI104" if other > slot.gain else "INI101"
-                yield from ((code, other / math.sqrt(fan)) for fan in (slot.fan_in, slot.fan_avg))
+        for value in GAINS:
+            if not math.isclose(value, slot.gain, rel_tol=SAME):
+                code = self._gain_code(slot, value)
+                yield from ((code, value / math.sqrt(fan)) for fan in (slot.fan_in, slot.fan_avg))
         fans = {self.fan_out, slot.fan_out, *map(float, (self.torch_in, self.torch_out, self.weight.shape[0]))}
         yield from (("INI106", slot.gain / math.sqrt(fan)) for fan in fans)
         if self.sliced:
             yield from (("INI107", std) for std in (self.packed, slot.gain / math.sqrt(self.torch_out)))
         yield "INI108", TRUNCATED * slot.planned
-        yield from (("INI109", digit * 10.0**decade) for digit in _DIGITS for decade in range(-6, 1))
+        numbers = [digit * 10.0**decade for digit in (1, 2, 5) for decade in range(-6, 1)]
+        yield from (("INI109", number) for number in numbers)
+        yield from (("INI109", number / math.sqrt(3)) for number in numbers)
 
 
-_DIGITS = (1, 2, 5)
-_GAINS = (1.0, math.sqrt(2), 5 / 3, 0.75, *(gain("leaky_relu", slope) for slope in (0.2, 0.1, math.sqrt(2), 5 / 3)),
-          gain("gelu"), gain("silu"))  # fmt: skip
+CALLED = (1.0, math.sqrt(2), gain("leaky_relu", 0.2), 5 / 3, 0.75)
+"""Gains that torch.nn.init knows, of linear, relu, leaky_relu(0.2), tanh and selu."""
+GAINS = (*CALLED, *(gain("leaky_relu", slope) for slope in (0.1, 0.5, math.sqrt(2), 5 / 3)), gain("gelu"), gain("silu"))
 
 
 def places(case: Case, model: nn.Module) -> list[Place]:

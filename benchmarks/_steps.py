@@ -69,9 +69,7 @@ def go_through(
     return records, False
 
 
-def _attempted(
-    key: Key, tries: int, resume: Path | None, doing: str, work: Callable[[str, str], Record]
-) -> Record:
+def _attempted(key: Key, tries: int, resume: Path | None, doing: str, work: Callable[[str, str], Record]) -> Record:
     """One model, with its lines in the resume file before and after."""
     library, name = key
     if tries >= TRIES:

@@ -36,6 +36,7 @@ from torch import nn
 from autoinit import Plan, plan
 from autoinit.errors import AutoinitError
 
+
 def cover(library: str, name: str, limit: float) -> Record:
     """One model, planned; or why not."""
     record: Record = {"library": library, "name": name}

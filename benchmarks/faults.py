@@ -6,10 +6,11 @@
 
 Missed faults: single faults, drawn at random among all of a kind, are written one at a time into a model fresh out of
 autoinit. What is a fault, and which rules name it, follows by formulas from the truth tables of the tests, from the
-modules' geometry and from the numbers drawn: a std in the accepted range, or off by no more than 10 % and what 5 sigma
-of noise hide, is `no fault`. `found`: there is a finding about the right layer. `right rule`: one of them has the code
-of the fault, or of another fault whose formula gives the same std within 3 % and three standard errors; `strict`:
-within 3 %. `extra`: findings on other layers, or of wrong codes at warning or above beside the right one.
+modules' geometry and from the numbers drawn: a std in the accepted range, or off by no more than 10 % and what noise
+hides all but once in ten million draws, is `no fault`. `found`: there is a finding about the right layer. `right rule`:
+one of them has the code of the fault, or of another fault whose formula gives the same std within 3 % and three
+standard errors, or of what is wrong with a call of torch.nn.init that does; `strict`: of one fault within 3 %.
+`extra`: findings on other layers, or of wrong codes at warning or above beside the right one.
 
 False alarms: models fresh out of autoinit, by seed, distribution and treatment of residual streams, have no finding.
 
@@ -88,10 +89,10 @@ def inject(bench: Bench, fault: Fault) -> tuple[Record, tuple[Finding, ...]]:
 
 
 def _looked_at(fresh_subject: Subject, fault: Fault) -> Subject:
-    """The subject with the fault in it; planned again where a weight is zero, as a zero weight is kept."""
+    """The subject with the fault in it; planned again where a weight is zero or was, as zero weights are kept."""
     written = [layer.name for layer in fresh_subject.plan.layers if layer.param in fault.params]
     seen = seen_anew(fresh_subject, written)
-    if any(seen.is_zero(param) for param in fault.params):
+    if any(seen.is_zero(param) != fresh_subject.is_zero(param) for param in fault.params):
         resolutions = tuple(seen.resolutions.values())
         return replace(seen, plan=plan_dataflow(seen.dataflow, seen.model, Settings(), resolutions))
     return seen

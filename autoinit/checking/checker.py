@@ -85,7 +85,7 @@ def check(
         suppressed=selection.suppressed,
         unused_ignores=selection.unused_ignores,
         fail_level=fail_level,
-        layers=len(looked_at.plan),
+        layers=len(looked_at.portraits),
         recipe=_told(published, recipe),
         notes=tuple(_notes(looked_at, published, recipe)),
         seconds=time.perf_counter() - started,

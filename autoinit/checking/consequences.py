@@ -21,7 +21,7 @@ def consequence(part: Part, ratio: float) -> tuple[Severity, str]:
     too small, as zero-initialised heads do on purpose; a norm further on; nothing behind it but weights that are zero.
     """
     power = ratio * ratio
-    told = f"{power:.2g} times" if 0.001 <= power < 1000 else f"{power:.1e} times"
+    told = f"{_spelled(power)} times"
     if part.normalised:
         return "info", "A normalisation takes the scale away, so that the forward signal is not harmed."
     if part.muted:
@@ -38,3 +38,9 @@ def consequence(part: Part, ratio: float) -> tuple[Severity, str]:
     effect = "shrinks" if ratio < 1 else "grows"
     sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."
     return ("error" if max(ratio, 1 / ratio) > WARNING_LIMIT else "warning"), sentence
+
+
+def _spelled(power: float) -> str:
+    if not 0.001 <= power < 1000:
+        return f"{power:.1e}"
+    return f"{power:.1f}" if power >= 1 else f"{power:.2g}"

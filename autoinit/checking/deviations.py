@@ -27,7 +27,7 @@ class Deviation:
 
     part: what it is about, the first of several. rows: those it is about; empty for the whole weight.
     actual, expected: root mean squares over all of them; expected is the plan's, or the published recipe's.
-    ratio: actual over expected, to the nearer end where a range will do.
+    passing: the least and the greatest std that would do. ratio: actual over the nearer of these.
     code: of the rule that explains it. cause: the recipe by which it does, if one is known. produced: what produced
     the weight, ambiguity said. published: the recipe that it was held against; follows: it obeys that recipe.
     """
@@ -36,6 +36,7 @@ class Deviation:
     rows: tuple[tuple[int, int], ...]
     actual: float
     expected: float
+    passing: tuple[float, float]
     ratio: float
     code: str
     cause: Recipe | None
@@ -68,7 +69,9 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
     origin = subject.origin(part.layer.param)
     recorded = recorded_recipe(origin, part) if origin is not None else None
     recipes = (recorded,) if recorded is not None else part.recognition.recipes
-    expected = nearest if strayed is not None and nearest is not None else part.place.std
+    expected, passing = part.place.std, part.scales
+    if strayed is not None and nearest is not None:
+        expected, passing = nearest, (nearest, nearest)
     code, why = cause(part, recipes, ratio) if strayed is None else cause_by_recipe(part, recipes, expected, ratio)
     severity, sentence = consequence(part, ratio)
     follows = nearest is not None and strayed is None
@@ -77,6 +80,7 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
         rows=part.rows,
         actual=part.actual,
         expected=expected,
+        passing=passing,
         ratio=ratio,
         code=code,
         cause=why,
@@ -116,6 +120,10 @@ def _joined(found: Sequence[Deviation]) -> Iterator[Deviation]:
             rows=() if whole else tuple(sorted(run for each in group for run in each.part.rows)),
             actual=_mean(group, [each.actual for each in group]),
             expected=_mean(group, [each.expected for each in group]),
+            passing=(
+                _mean(group, [each.passing[0] for each in group]),
+                _mean(group, [each.passing[1] for each in group]),
+            ),
         )
 
 

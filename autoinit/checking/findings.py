@@ -46,6 +46,11 @@ class Finding:
     fix: str = ""
     location: SourceLine | None = None
 
+    @property
+    def code_below(self) -> str:
+        """The fix, where the message does not hold it already: to be shown below it."""
+        return "" if self.fix in self.message else self.fix
+
     def __str__(self) -> str:
         place = f"{self.location}: " if self.location is not None else ""
         return f"{place}{self.code} {self.severity}: {self.message}"
@@ -65,7 +70,7 @@ class CheckResult:
 
     model: its name: the spec, or the class. findings: in order of the dataflow, gravest first within a layer.
     suppressed: findings that the baseline or an ignore took out. unused_ignores: ignores that matched nothing.
-    fail_level: findings at or above it make `ok` false. layers: how many weight layers were looked at.
+    fail_level: findings at or above it make `ok` false. layers: how many weight layers had values to look at.
     recipe: the declared or recognised recipe that weights were held against, empty for the plan alone.
     notes: what a reader should know about tracing and loading. fixed: layers that `--fix` wrote.
     seconds: tracing, planning and checking.

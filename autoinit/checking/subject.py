@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
+from torch import nn
+
 from autoinit.checking.branches import final, inside_branches, muted, renormalised
 from autoinit.checking.deviations import Deviation, deviations
 from autoinit.measuring import WeightStats, weight_stats
@@ -26,7 +28,6 @@ from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
 
 if TYPE_CHECKING:
     import torch
-    from torch import nn
 
     from autoinit.checking.recipes import Published
     from autoinit.provenance import Origin, Recording
@@ -229,7 +230,7 @@ class Subject:
         return SourceLine(file, int(line), "") if file and line.isdecimal() else None
 
     def _built_at(self, param: str) -> SourceLine | None:
-        if self.provenance is None or param not in self.parameters:
+        if self.provenance is None or param not in self.parameters or not isinstance(self.model, nn.Module):
             return None
         registered = self.provenance.registered_at(self.parameters[param])
         path = param.rpartition(".")[0].partition(".parametrizations")[0]

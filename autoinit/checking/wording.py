@@ -18,6 +18,9 @@ _ENDS = {
     "softmax": "softmax, which is no rectifier",
 }
 
+NARROW = 1.05
+"""A range whose ends are no further apart than this is told as one number."""
+
 
 def number(value: float) -> str:
     """Three significant digits."""
@@ -46,10 +49,13 @@ def feeds(part: Part) -> str:
 
 
 def compared(deviation: Deviation) -> str:
-    """The name of the layer, its std and the one called for: how every finding about scale begins."""
+    """The name of the layer, its std and what is called for: how every finding about scale begins."""
+    low, high = deviation.passing
+    expected = number(deviation.expected) if high / low < NARROW else f"{number(low)} to {number(high)}"
+    nearer = min(deviation.passing, key=lambda end: abs(end - deviation.actual))
     return (
-        f"{deviation.part.layer.name}{at_rows(deviation.rows)}: std {number(deviation.actual)}, expected "
-        f"{number(deviation.expected)} ({times(deviation.actual, deviation.expected)})"
+        f"{deviation.part.layer.name}{at_rows(deviation.rows)}: std {number(deviation.actual)}, expected {expected} "
+        f"({times(deviation.actual, nearer)})"
     )
 
 

@@ -46,7 +46,8 @@ class Origin:
 
     def __str__(self) -> str:
         steps = "".join(f", then {step}" for step in self.then)
-        return f"{self.call}{steps}" + (f" at {self.source}" if self.source is not None else "")
+        default = ", torch's default" if self.default else ""
+        return f"{self.call}{default}{steps}"
 
 
 def shown(value: Any) -> str:

@@ -50,7 +50,7 @@ def _finding(finding: Finding) -> str:
     if path is not None and finding.location is not None:
         properties = {"file": path.as_posix(), "line": str(finding.location.line)}
     properties["title"] = f"{finding.code} {finding.layer}".rstrip()
-    message = f"{finding.message}\nfix:\n{finding.fix}" if finding.fix else finding.message
+    message = f"{finding.message}\nfix:\n{finding.code_below}" if finding.code_below else finding.message
     return _command(_COMMANDS[finding.severity], properties, message)
 
 

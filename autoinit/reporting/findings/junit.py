@@ -87,7 +87,7 @@ def _described(finding: Finding) -> str:
     """`file:line: CODE severity: message`, and the fix below."""
     place = spelled(finding.location)
     head = f"{place}: " if place else ""
-    fix = f"\nfix:\n{finding.fix}" if finding.fix else ""
+    fix = f"\nfix:\n{finding.code_below}" if finding.code_below else ""
     return f"{head}{finding.code} {finding.severity}: {finding.message}{fix}"
 
 

@@ -73,7 +73,7 @@ def _row(entry: Entry) -> str:
     layers = [_layer(finding)]
     if entry.others:
         layers.append(f"the same: {prose(entry.siblings)}")
-    said = [prose(finding.message), *(code(line) for line in finding.fix.splitlines())]
+    said = [prose(finding.message), *(code(line) for line in finding.code_below.splitlines())]
     place = spelled(finding.location)
     cells = (
         finding.severity,

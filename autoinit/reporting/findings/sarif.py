@@ -159,7 +159,7 @@ def _result(
     model: str, finding: Finding, codes: Sequence[str], suppressions: list[dict[str, str]], seen: Counter[str]
 ) -> dict[str, Any]:
     """A result [3.27]. `suppressions` is there in all results of a run or in none [3.27.23]."""
-    fix = f"\n\n```python\n{finding.fix}\n```" if finding.fix else ""
+    fix = f"\n\n```python\n{finding.code_below}\n```" if finding.code_below else ""
     return {
         "ruleId": finding.code,
         "ruleIndex": codes.index(finding.code),

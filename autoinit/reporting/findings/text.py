@@ -103,7 +103,7 @@ def _entry(entry: Entry, width: int) -> Iterator[Text]:
             Text(line, style="magenta")
             for line in _wrapped(said, width, initial_indent=_INDENT, subsequent_indent=_INDENT * 2)
         )
-    for index, line in enumerate(entry.finding.fix.splitlines()):
+    for index, line in enumerate(entry.finding.code_below.splitlines()):
         label = "fix: " if index == 0 else "     "
         text = Text(f"{_INDENT}{label}{line}")
         text.stylize("dim", 0, len(_INDENT + label))

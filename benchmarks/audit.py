@@ -1,0 +1,235 @@
+"""What `autoinit check` finds in the models of torchvision and timm as shipped, and whether the signal bears it out.
+
+    python benchmarks/audit.py
+    python benchmarks/audit.py --library timm --every 12 --resume audit.jsonl --json audit.json
+    python benchmarks/audit.py --models resnet18 'vit_b*' --kinds 20 --without-recording
+
+Each model is constructed on the CPU from a fixed seed, with the weights that its constructor draws, and checked with
+`recipe="auto"`. Then it runs once in training mode (dropout and stochastic depth off) on a small Gaussian batch, and
+the second moments before and after each weight are held against the findings:
+
+  gain off    output over input second moment, beside the planned one, is outside [1/4, 4]: the weight does what an
+              error says that it does. Precision is that share of the layers with an error.
+  signal off  the second moment of the layer's own output (bias included) is outside [1/4, 4], whoever is to blame.
+
+Models with more than --most parameters are passed over and counted. Of torchvision the classification models are taken.
+
+A run that was stopped goes on with the same --resume FILE, which has a line for each model that is done: delete it
+after changing anything.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from _audited import audit, kinds
+from _libraries import LIBRARIES, classifies, names
+from _signals import off
+from _steps import Record, go_through, shortened, sliced
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from autoinit.checking.findings import SEVERITIES
+from autoinit.checking.rules.registry import rules
+
+WORST = (*SEVERITIES, "none")
+COLOURS = {"error": "red", "warning": "yellow", "info": "dim", "none": "green"}
+
+
+def run(options: argparse.Namespace) -> tuple[list[Record], bool]:
+    """The records of all models that were asked for, and whether it was stopped on the way."""
+    chosen = [
+        (library, name)
+        for library in options.library
+        for name in sliced([each for each in names(library) if classifies(library, each)], options)
+    ]
+    work = partial(
+        audit,
+        limit=options.limit,
+        most=round(options.most * 1e6),
+        batch=options.batch,
+        recorded=options.recording,
+        recipe=options.recipe,
+    )
+    return go_through(chosen, options.resume, "checking", work)
+
+
+def summary(library: str, records: Sequence[Record]) -> Record:
+    """One library's totals."""
+    checked = [each for each in records if each["state"] == "checked"]
+    found = [(each["name"], finding) for each in checked for finding in each["findings"]]
+    layers = [layer for each in checked for layer in each["layers"]]
+    ratios = [each["check_seconds"] / each["plan_seconds"] for each in checked]
+    return {
+        "library": library,
+        "models": len(records),
+        **{state.replace(" ", "_"): _count(records, state) for state in ("too large", "not constructible", "failed")},
+        "checked": len(checked),
+        "not_run": sum("not_run" in each for each in checked),
+        "with": {
+            level: sum(any(finding["severity"] == level for finding in each["findings"]) for each in checked)
+            for level in SEVERITIES
+        },
+        "recipes": dict(Counter(each["recipe"] or "none" for each in checked).most_common()),
+        "seconds": {
+            "plan": sum(each["plan_seconds"] for each in checked),
+            "check": sum(each["check_seconds"] for each in checked),
+            "median_ratio": statistics.median(ratios) if ratios else None,
+        },
+        "rules": {code: _by_severity(code, found) for code in sorted({finding["code"] for _, finding in found})},
+        "layers": {worst: _borne_out([each for each in layers if each["worst"] == worst]) for worst in WORST},
+        "kinds": kinds(found),
+    }
+
+
+def _count(records: Sequence[Record], state: str) -> int:
+    return sum(each["state"] == state for each in records)
+
+
+def _by_severity(code: str, found: Sequence[tuple[str, Record]]) -> Record:
+    mine = [(name, finding) for name, finding in found if finding["code"] == code]
+    counted = {level: sum(finding["severity"] == level for _, finding in mine) for level in SEVERITIES}
+    return {**counted, "models": len({name for name, _ in mine})}
+
+
+def _borne_out(layers: Sequence[Record]) -> Record:
+    """How many layers there are, were measured, and are off."""
+    measured = [each for each in layers if "gain" in each]
+    return {
+        "layers": len(layers),
+        "measured": len(measured),
+        "gain_off": sum(off(each["gain"]) for each in measured),
+        "signal_off": sum(off(each["leaving"]) for each in measured),
+    }
+
+
+def tables(totals: Record, most: int) -> Iterator[Table]:
+    """One library's totals for people."""
+    yield _models(totals)
+    by_rule = Table("rule", title=f"{totals['library']}: findings by rule")
+    for column in (*SEVERITIES, "models"):
+        by_rule.add_column(column, justify="right")
+    for code, counts in totals["rules"].items():
+        by_rule.add_row(f"{code} {rules()[code].name}", *(f"{counts[each]:,}" for each in (*SEVERITIES, "models")))
+    yield by_rule
+    layers = Table("gravest finding of scale", title=f"{totals['library']}: layers, and what one forward makes of them")
+    for column in ("layers", "measured", "gain off", "signal off"):
+        layers.add_column(column, justify="right")
+    for worst, counts in totals["layers"].items():
+        shares = (f"{counts[each]:,} {_share(counts[each], counts['measured'])}" for each in ("gain_off", "signal_off"))
+        layers.add_row(f"[{COLOURS[worst]}]{worst}[/]", f"{counts['layers']:,}", f"{counts['measured']:,}", *shares)
+    yield layers
+    yield _kinds(totals, most)
+
+
+def _models(totals: Record) -> Table:
+    table = Table(title=totals["library"], show_header=False)
+    table.add_column("what")
+    table.add_column("figure", justify="right")
+    table.add_column("details", style="dim")
+    left = {what: totals[what] for what in ("too_large", "not_constructible") if totals[what]}
+    table.add_row(
+        "models", f"{totals['models']:,}", ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in left.items())
+    )
+    table.add_row("checked", f"{totals['checked']:,}", f"{totals['not_run']} of them not run" * bool(totals["not_run"]))
+    table.add_row("failed", f"[red]{totals['failed']}[/]" if totals["failed"] else "0", "")
+    for level, count in totals["with"].items():
+        table.add_row(f"  with {level}s", f"{count:,}", _share(count, totals["checked"]))
+    seconds = totals["seconds"]
+    if seconds["median_ratio"] is not None:
+        told = f"planning {seconds['plan']:.1f} s; median ratio {seconds['median_ratio']:.2f}"
+        table.add_row("checking, s", f"{seconds['check']:.1f}", told)
+    table.add_row("recipes", "", ", ".join(f"{name} {count}" for name, count in totals["recipes"].items()))
+    return table
+
+
+def _kinds(totals: Record, most: int) -> Table:
+    table = Table(
+        title=f"{totals['library']}: the {most} most frequent kinds of each rule (medians of gain and output)"
+    )
+    for column in ("rule", "layers", "feeds", "produced by", "example"):
+        table.add_column(column, overflow="fold")
+    for column in ("count", "models", "gain", "output"):
+        table.add_column(column, justify="right")
+    shown: Counter[str] = Counter()
+    for each in totals["kinds"]:
+        shown[each["code"]] += 1
+        if shown[each["code"]] <= most:
+            code = f"[{COLOURS[each['severity']]}]{each['code']}[/]"
+            texts = (each["pattern"], each["feeds"], shortened(each["produced"], 60), each["example"])
+            figures = (_figure(each[name]) for name in ("gain", "leaving"))
+            table.add_row(code, *map(escape, texts), f"{each['count']:,}", f"{each['models']:,}", *figures)
+    return table
+
+
+def _figure(value: float | None) -> str:
+    return f"{value:.2g}" if value is not None else ""
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.0f} %" if whole else ""
+
+
+def failures(records: Sequence[Record], width: int) -> Iterator[str]:
+    """What went wrong, model by model, as lines of markup."""
+    for each in records:
+        label = f"[bold]{escape(each['library'])} {escape(each['name'])}[/]"
+        if each["state"] in ("failed", "not constructible"):
+            yield f"[red]{each['state']}[/] {label} ({each['kind']}): {escape(shortened(each['cause'], width))}"
+        if "not_run" in each:
+            yield f"[yellow]not run[/] {label}: {escape(shortened(each['not_run'], width))}"
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add: Callable[..., object] = parser.add_argument
+    add("--library", nargs="+", choices=LIBRARIES, default=["torchvision", "timm"], help="default: torchvision timm")
+    add("--models", nargs="+", metavar="GLOB", default=["*"], help="names to take (default all)")
+    add("--every", type=int, default=1, metavar="N", help="take every N-th of them")
+    add("--offset", type=int, default=0, metavar="K", help="start at the K-th, counted from 0")
+    add("--most", type=float, default=100.0, metavar="M", help="million parameters of a model (default 100)")
+    add("--batch", type=int, default=2, metavar="N", help="of the forward (default 2)")
+    add("--recipe", default="auto", help="as check takes it (default auto)")
+    add("--without-recording", dest="recording", action="store_false", help="judge by the values alone")
+    add("--limit", type=float, default=120.0, metavar="SECONDS", help="for one model's check, and its forward")
+    add("--kinds", type=int, default=8, metavar="N", help="rows of each rule in the last table (default 8)")
+    add("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
+    add("--json", type=Path, metavar="FILE", help="write all figures and records here")
+    options = parser.parse_args(arguments)
+    if options.every < 1 or options.offset < 0 or options.batch < 2 or min(options.limit, options.most) <= 0:
+        parser.error("--every, --limit and --most take numbers above 0, --offset 0 or more, --batch 2 or more")
+    return options
+
+
+def main() -> int:
+    """Check, print, and write the JSON; 130 if it was stopped."""
+    options = parse()
+    records, stopped = run(options)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for line in failures(records, max(60, console.width - 24)):
+        console.print(line, soft_wrap=True, highlight=False)
+    grouped = {each: [record for record in records if record["library"] == each] for each in options.library}
+    totals = [summary(library, found) for library, found in grouped.items() if found]
+    for each in totals:
+        for table in tables(each, options.kinds):
+            console.print(table)
+    if not records:
+        console.print("no architecture matches")
+    if options.json is not None:
+        environment = {"python": platform.python_version(), "torch": torch.__version__}
+        found = {"environment": environment, "complete": not stopped, "libraries": totals, "models": records}
+        options.json.write_text(json.dumps(found, indent=2) + "\n")
+    return 130 if stopped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
