@@ -3,10 +3,10 @@
 import re
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 from _libraries import NotConstructibleError, construct, shipped
@@ -20,6 +20,7 @@ from autoinit.errors import AutoinitError
 from autoinit.plans import LayerPlan, Plan, SlicePlan
 
 SEED = 0
+Made = TypeVar("Made")
 
 
 def audit(library: str, name: str, *, limit: float, most: int, batch: int, recorded: bool, recipe: str) -> Record:
@@ -66,7 +67,7 @@ def audit(library: str, name: str, *, limit: float, most: int, batch: int, recor
     return {**record, "state": "checked", **described(result, made, moments)}
 
 
-def _timed(work: Any) -> tuple[float, Any]:
+def _timed(work: Callable[[], Made]) -> tuple[float, Made]:
     start = time.perf_counter()
     found = work()
     return time.perf_counter() - start, found
@@ -148,8 +149,8 @@ def _place(layer: LayerPlan, rows: tuple[tuple[int, int], ...]) -> LayerPlan | S
 
 def feeds(place: LayerPlan | SlicePlan) -> str:
     """What a layer feeds, in a word or two; `*` where a norm takes its scale away."""
-    known = place.reason in ("activation", "mixed")
-    return (place.nonlinearity if known else place.reason) + (" *" if place.normalised else "")
+    fed = place.nonlinearity if place.reason in ("activation", "mixed") else place.reason
+    return f"{fed} *" if place.normalised else fed
 
 
 def pattern(layer: str) -> str:
@@ -157,7 +158,7 @@ def pattern(layer: str) -> str:
     return ".".join(re.sub(r"\d+", "#", part) for part in layer.split(".")[-2:])
 
 
-def kinds(findings: Iterator[tuple[str, Record]]) -> list[Record]:
+def kinds(findings: Iterable[tuple[str, Record]]) -> list[Record]:
     """Findings of one rule, severity, pattern, place and origin together, the most frequent first.
 
     Args:

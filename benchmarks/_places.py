@@ -51,12 +51,12 @@ Of RRDB's nested streams the most that any count gives: six dense blocks, two bl
 def gain(name: str, slope: float = 0.0) -> float:
     """Of a nonlinearity: torch's where torch has one, else 1 / sqrt(E[phi(z)^2]) by summation over a fine grid."""
     if name in ("linear", "relu", "leaky_relu"):
-        return nn.init.calculate_gain(name, slope)
+        return nn.init.calculate_gain(name, slope)  # type: ignore[arg-type]
     if name in XAVIER:
         return 5 / 3 if name == "tanh" else 1.0
     z = torch.linspace(-12, 12, 240_001, dtype=torch.float64)
     power = getattr(F, name)(z).square() * torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    return float(torch.trapezoid(power, z)) ** -0.5
+    return 1 / math.sqrt(float(torch.trapezoid(power, z)))
 
 
 def noise(count: int) -> tuple[float, float]:

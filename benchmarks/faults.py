@@ -19,7 +19,6 @@ A run that was stopped goes on with the same --resume FILE: delete it after chan
 
 import argparse
 import json
-import math
 import platform
 import random
 import sys

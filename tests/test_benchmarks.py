@@ -125,3 +125,57 @@ def test_coverage_ends_a_model_that_takes_too_long(tmp_path: Path) -> None:
     (only,) = json.loads(written.read_text())["models"]
     assert only["kind"] == "timeout"
     assert "took longer than 0.0001 s" in only["cause"]
+
+
+def faults(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT.parent / "faults.py"), *arguments]
+    wide = {**os.environ, "COLUMNS": "200"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=wide)
+
+
+def test_faults_of_a_slice_resume_and_add_up(tmp_path: Path) -> None:
+    written, lines = tmp_path / "faults.json", tmp_path / "faults.jsonl"
+    # An infinity that was not found, in a model that is done.
+    known = {"kind": "non-finite", "layer": "main.0", "told": "one infinity", "model": "dcgan_generator", "fault": True,
+             "codes": ["INI001"], "strict": ["INI001"], "found": False, "right": False, "right_strictly": False,
+             "said": [], "extra": []}  # fmt: skip
+    lines.write_text(json.dumps({"model": "dcgan_generator", "alarms": [], "injections": [known]}) + "\n")
+    chosen = ("--models", "dcgan_generator", "unet", "--kinds", "non-finite", "norm*", "torch*", "--each", "3")
+    done = faults(*chosen, "--json", str(written), "--resume", str(lines))
+    assert done.returncode == 0, done.stderr
+    assert "missed dcgan_generator main.0: one infinity (non-finite): expected INI001, said nothing" in done.stdout
+
+    found = json.loads(written.read_text())
+    unet, dcgan = found["models"]
+    assert dcgan["injections"] == [known]
+    assert unet["alarms"] == []
+    by_kind = {kind: [each for each in unet["injections"] if each["kind"] == kind] for kind in KINDS}
+    assert {kind: len(each) for kind, each in by_kind.items()} == dict.fromkeys(KINDS, 3)
+    for kind, code in KINDS.items():
+        for each in by_kind[kind]:
+            # Every norm and every layer of a U-Net feeds a relu or the next layer, so each of these is a fault.
+            assert each["fault"]
+            assert code in each["codes"]
+            assert each["found"]
+            assert each["right"]
+            assert each["extra"] == []
+    assert found["totals"]["injected"] == found["totals"]["faults"] == 3 * 3 + 1
+    assert found["totals"]["right rule"] == 9
+    assert found["right"] == pytest.approx(0.9)
+    assert not found["met"]
+    assert [json.loads(line)["model"] for line in lines.read_text().splitlines()] == ["dcgan_generator", "unet"]
+
+
+KINDS = {"torch default": "INI103", "non-finite": "INI001", "norm gain": "INI202"}
+
+
+def test_false_alarms_of_a_slice(tmp_path: Path) -> None:
+    written = tmp_path / "alarms.json"
+    done = faults("--false-alarms", "--models", "gru", "lstm", "--seeds", "2", "--every", "2", "--json", str(written))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(written.read_text())
+    (lstm,) = found["models"]
+    # Two treatments of residual streams, four distributions, two seeds.
+    assert (lstm["model"], lstm["checks"], lstm["alarms"]) == ("lstm", 2 * 4 * 2, [])
+    assert found["met"]
+    assert "no truth model matches" in faults("--models", "nothing").stdout

@@ -9,7 +9,6 @@ import linecache
 import math
 import threading
 import weakref
-from pathlib import Path
 from types import ModuleType
 
 import pytest

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 _LINE = re.compile(r'File "([^"]+)", line (\d+), in (\S+)')
+_TORCH = re.compile(r"[\\/](site|dist)-packages[\\/]torch[\\/]")
+"""Files of torch itself, on whatever machine the program was exported."""
 
 
 def is_exported(model: object) -> bool:
@@ -52,7 +54,7 @@ def read_exported(program: ExportedProgram) -> tuple[torch.fx.Graph, nn.Module]:
 def _meta(meta: Mapping[str, Any]) -> dict[str, Any]:
     stack = meta.get("nn_module_stack") or {}
     path = next(reversed(list(stack.values())), ("",))[0] if stack else ""
-    lines = _LINE.findall(meta.get("stack_trace") or "")
+    lines = [each for each in _LINE.findall(meta.get("stack_trace") or "") if not _TORCH.search(each[0])]
     kept: dict[str, Any] = {"module": re.sub(r"^L\['self'\]\.?", "", str(path))}
     if lines:
         file, line, function = lines[-1]
