@@ -177,6 +177,8 @@ def _layer(
         alternatives=tuple(_alternative(ending) for ending in resolution.alternatives),
         reparam=held.reparam,
         source=str(resolution.source or ""),
+        groups=resolution.layout.groups,
+        stride_area=resolution.layout.stride_area,
     )
     written = [parameters[name] for name in held.written if name in parameters]
     status, note = _status(made, resolution, written, settings)

@@ -68,6 +68,7 @@ class LayerPlan:
     biases: parameters that become zero with it. uses: operations that use the weight, in order of call.
     reparam: how the weight is parametrised: `` (plain), `weight_norm`, `spectral_norm`, `parametrized`.
     source: file:line of its first use, when known.
+    groups, stride_area: of a convolution: its groups and the product of its strides.
     """
 
     name: str
@@ -95,6 +96,8 @@ class LayerPlan:
     alternatives: tuple[Alternative, ...] = ()
     reparam: str = ""
     source: str = ""
+    groups: int = 1
+    stride_area: int = 1
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import re
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
@@ -16,8 +16,10 @@ from _steps import Record, TimeUpError, limited
 import autoinit
 from autoinit.checking.checker import check
 from autoinit.checking.findings import SEVERITIES, CheckResult, Finding
+from autoinit.checking.subject import Part, Subject, subject
 from autoinit.errors import AutoinitError
-from autoinit.plans import LayerPlan, Plan, SlicePlan
+from autoinit.plans import LayerPlan, SlicePlan
+from autoinit.tracing import trace
 
 SEED = 0
 Made = TypeVar("Made")
@@ -44,8 +46,9 @@ def audit(library: str, name: str, *, limit: float, most: int, batch: int, recor
             torch.manual_seed(SEED)
             with autoinit.recording() if recorded else nullcontext() as log:
                 model = shipped(library, name)
-            record["plan_seconds"], made = _timed(lambda: autoinit.plan(model))
+            record["plan_seconds"], _ = _timed(lambda: autoinit.plan(model))
             record["check_seconds"], result = _timed(lambda: check(model, recipe=recipe, provenance=log, name=name))
+            looked_at = subject(model, trace(model), name=name)
     except TimeUpError:
         return {**record, "state": "failed", "kind": "timeout", "cause": f"took longer than {limit:g} s"}
     except NotConstructibleError as error:
@@ -64,29 +67,35 @@ def audit(library: str, name: str, *, limit: float, most: int, batch: int, recor
         record["not_run"] = f"the forward took longer than {limit:g} s"
     except NotRunError as error:
         record["not_run"] = str(error)
-    return {**record, "state": "checked", **described(result, made, moments)}
+    return {**record, "state": "checked", **described(result, looked_at, moments)}
 
 
 def _timed(work: Callable[[], Made]) -> tuple[float, Made]:
     start = time.perf_counter()
-    found = work()
-    return time.perf_counter() - start, found
+    made = work()
+    return time.perf_counter() - start, made
 
 
-def described(result: CheckResult, made: Plan, moments: Mapping[str, Moments]) -> Record:
+def described(result: CheckResult, looked_at: Subject, moments: Mapping[str, Moments]) -> Record:
     """All that the tables are made of: a record for each finding and for each layer."""
+    parts: dict[str, list[Part]] = {}
+    for part in looked_at.parts:
+        parts.setdefault(part.layer.name, []).append(part)
     return {
         "recipe": result.recipe,
         "notes": list(result.notes),
-        "findings": [_finding(each, made, moments) for each in result.findings],
-        "layers": [_layer(each, result, moments) for each in made.layers],
+        "findings": [_finding(each, parts.get(each.layer, []), looked_at, moments) for each in result.findings],
+        "layers": [
+            _layer(each, result, parts.get(each.name, []), looked_at, moments) for each in looked_at.plan.layers
+        ],
     }
 
 
-def _finding(finding: Finding, made: Plan, moments: Mapping[str, Moments]) -> Record:
-    layer = made.get(finding.layer)
-    place = _place(layer, finding.rows) if layer is not None else None
-    scale = about_scale(finding.code)
+def _finding(finding: Finding, parts: Sequence[Part], looked_at: Subject, moments: Mapping[str, Moments]) -> Record:
+    layer = looked_at.plan.get(finding.layer)
+    about = [part for part in parts if set(part.rows) & set(finding.rows)] or list(parts)
+    place = about[0].place if about else layer
+    actual, expected = finding.actual_std, finding.expected_std
     return {
         "code": finding.code,
         "severity": finding.severity,
@@ -94,26 +103,28 @@ def _finding(finding: Finding, made: Plan, moments: Mapping[str, Moments]) -> Re
         "pattern": pattern(finding.layer),
         "feeds": feeds(place) if place is not None else "",
         "produced": re.sub(r" at \S+:\d+$", "", finding.recipe),
-        "ratio": finding.actual_std / finding.expected_std
-        if scale and finding.actual_std and finding.expected_std
-        else None,
+        "ratio": actual / expected if actual and expected else None,
         "message": finding.message,
         "at": str(finding.location or ""),
-        **(_measured(layer, finding.rows, moments) if layer is not None and scale else {}),
+        **(_measured(about, looked_at, moments) if about_scale(finding.code) else {}),
     }
 
 
-def _layer(layer: LayerPlan, result: CheckResult, moments: Mapping[str, Moments]) -> Record:
+def _layer(
+    layer: LayerPlan, result: CheckResult, parts: Sequence[Part], looked_at: Subject, moments: Mapping[str, Moments]
+) -> Record:
     """The gravest finding about its scale, and what it does."""
     found = [each for each in result.findings if each.layer == layer.name and about_scale(each.code)]
     gravest = min(found, key=lambda each: SEVERITIES.index(each.severity), default=None)
+    rows = set(gravest.rows) if gravest is not None else set()
+    about = [part for part in parts if set(part.rows) & rows] or list(parts)
+    clean = f"none, {layer.status}" if layer.status != "planned" else "none, by recipe" if result.recipe else "none"
     return {
         "name": layer.name,
         "op": layer.op,
         "feeds": feeds(layer),
-        "status": layer.status,
-        "worst": gravest.severity if gravest is not None else "none",
-        **_measured(layer, gravest.rows if gravest is not None else (), moments),
+        "worst": gravest.severity if gravest is not None else clean,
+        **_measured(about, looked_at, moments),
     }
 
 
@@ -122,29 +133,34 @@ def about_scale(code: str) -> bool:
     return code.startswith(("INI0", "INI10"))
 
 
-def _measured(layer: LayerPlan, rows: tuple[tuple[int, int], ...], moments: Mapping[str, Moments]) -> Record:
-    """Second moments before and after, and the power gain over the planned one.
-
-    The planned one is the nearer end of what is as good: for Xavier, fan_in or the average of the fans.
-    """
-    seen = moments.get(layer.param)
+def _measured(parts: Sequence[Part], looked_at: Subject, moments: Mapping[str, Moments]) -> Record:
+    """Second moments before and after the rows of these parts, and the power gain over the nearest that would do."""
+    seen = moments.get(parts[0].layer.param) if parts else None
     if seen is None or not seen.entering > 0:
         return {}
-    place = _place(layer, rows)
-    whole = seen.leaving.numel()
-    fits = bool(rows) and max(stop for _, stop in rows) <= whole
-    leaving = seen.out(rows) if fits else seen.out()
-    std = place.std if fits else layer.std
-    stds = [std] + ([place.gain / place.fan_in**0.5] if place.scheme == "xavier" and place.mode == "fan_avg" else [])
-    powers = sorted(each**2 * place.fan_in for each in stds)
-    gain = leaving / seen.entering
-    nearest = min(max(gain, powers[0]), powers[-1])
-    return {"entering": seen.entering, "leaving": leaving, "gain": gain / nearest}
+    rows = tuple(run for part in parts for run in part.rows)
+    count = seen.leaving.numel()
+    if any(stop > count for _, stop in rows):
+        rows = ()  # used in pieces: the moments are those of a piece
+    bias = _bias_power([looked_at.parameters[each] for each in parts[0].layer.biases], rows, count)
+    leaving = seen.out(rows)
+    total = sum(part.count for part in parts)
+    ends = zip(*((part.scales[0], part.scales[1]) for part in parts), strict=True)
+    low, high = (
+        sum(part.count * std**2 * part.place.fan_in for part, std in zip(parts, end, strict=True)) / total
+        for end in ends
+    )
+    by_weight = max(leaving - bias, 0.0) / seen.entering
+    gain = by_weight / min(max(by_weight, low), high)
+    dominated = bias > leaving / 2
+    return {"entering": seen.entering, "leaving": leaving, **({} if dominated else {"gain": gain})}
 
 
-def _place(layer: LayerPlan, rows: tuple[tuple[int, int], ...]) -> LayerPlan | SlicePlan:
-    """The slice that rows belong to, or the layer."""
-    return next((each for each in layer.slices if set(each.rows) & set(rows)), layer)
+def _bias_power(biases: Sequence[torch.Tensor], rows: tuple[tuple[int, int], ...], count: int) -> float:
+    """The second moment that biases add to these rows."""
+    fitting = [bias.detach().float() for bias in biases if bias.numel() == count]
+    chosen = [bias[start:stop] for bias in fitting for start, stop in rows] if rows else fitting
+    return float(torch.cat(chosen).square().mean()) if chosen else 0.0
 
 
 def feeds(place: LayerPlan | SlicePlan) -> str:
@@ -158,6 +174,11 @@ def pattern(layer: str) -> str:
     return ".".join(re.sub(r"\d+", "#", part) for part in layer.split(".")[-2:])
 
 
+def origin(produced: str) -> str:
+    """What produced a weight, with `x` for numbers of more than one digit that depend on its size."""
+    return re.sub(r"\b\d+\.0*[1-9]\d+(e-?\d+)?\b", "x", produced)
+
+
 def kinds(findings: Iterable[tuple[str, Record]]) -> list[Record]:
     """Findings of one rule, severity, pattern, place and origin together, the most frequent first.
 
@@ -166,7 +187,7 @@ def kinds(findings: Iterable[tuple[str, Record]]) -> list[Record]:
     """
     groups: dict[tuple[str, ...], list[tuple[str, Record]]] = {}
     for model, each in findings:
-        key = tuple(each[name] for name in ("code", "severity", "pattern", "feeds", "produced"))
+        key = (*(each[name] for name in ("code", "severity", "pattern", "feeds")), origin(each["produced"]))
         groups.setdefault(key, []).append((model, each))
     found = []
     for (code, severity, named, fed, produced), members in groups.items():
@@ -180,6 +201,7 @@ def kinds(findings: Iterable[tuple[str, Record]]) -> list[Record]:
                 "produced": produced,
                 "count": len(members),
                 "models": len({name for name, _ in members}),
+                "ratio": _median([each["ratio"] for _, each in members if each["ratio"] is not None]),
                 "gain": _median([each["gain"] for _, each in members if "gain" in each]),
                 "leaving": _median([each["leaving"] for _, each in members if "leaving" in each]),
                 "example": f"{model} {first['layer']}",

@@ -71,7 +71,8 @@ def classifies(library: str, name: str) -> bool:
         return True
     import torchvision
 
-    return torchvision.models.get_model_builder(name).__module__.count(".") == 2
+    holder: str = torchvision.models.get_model_builder(name).__module__
+    return holder.count(".") == 2
 
 
 def _told(error: Exception) -> str:

@@ -124,11 +124,11 @@ def _watched(model: nn.Module) -> Iterator[dict[str, Moments]]:
         found.setdefault(param, moments)
 
 
-class _Operands(TorchDispatchMode):
+class _Operands(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Notes the products and convolutions that have a parameter, or a view of one, as an operand."""
 
     def __init__(self, model: nn.Module, found: dict[str, Moments]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.found = found
         self.names = {
             parameter.untyped_storage().data_ptr(): name

@@ -8,8 +8,8 @@ Each model is constructed on the CPU from a fixed seed, with the weights that it
 `recipe="auto"`. Then it runs once in training mode (dropout and stochastic depth off) on a small Gaussian batch, and
 the second moments before and after each weight are held against the findings:
 
-  gain off    output over input second moment, beside the planned one, is outside [1/4, 4]: the weight does what an
-              error says that it does. Precision is that share of the layers with an error.
+  gain off    output (less its bias) over input second moment, beside the nearest that would do, is outside [1/4, 4]:
+              the weight does what an error says that it does. Precision is that share of the layers with an error.
   signal off  the second moment of the layer's own output (bias included) is outside [1/4, 4], whoever is to blame.
 
 Models with more than --most parameters are passed over and counted. Of torchvision the classification models are taken.
@@ -40,8 +40,7 @@ from rich.table import Table
 from autoinit.checking.findings import SEVERITIES
 from autoinit.checking.rules.registry import rules
 
-WORST = (*SEVERITIES, "none")
-COLOURS = {"error": "red", "warning": "yellow", "info": "dim", "none": "green"}
+COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
 
 
 def run(options: argparse.Namespace) -> tuple[list[Record], bool]:
@@ -67,6 +66,7 @@ def summary(library: str, records: Sequence[Record]) -> Record:
     checked = [each for each in records if each["state"] == "checked"]
     found = [(each["name"], finding) for each in checked for finding in each["findings"]]
     layers = [layer for each in checked for layer in each["layers"]]
+    worst = sorted({layer["worst"] for layer in layers}, key=lambda each: (each not in SEVERITIES, _rank(each), each))
     ratios = [each["check_seconds"] / each["plan_seconds"] for each in checked]
     return {
         "library": library,
@@ -75,7 +75,7 @@ def summary(library: str, records: Sequence[Record]) -> Record:
         "checked": len(checked),
         "not_run": sum("not_run" in each for each in checked),
         "with": {
-            level: sum(any(finding["severity"] == level for finding in each["findings"]) for each in checked)
+            str(level): sum(any(finding["severity"] == level for finding in each["findings"]) for each in checked)
             for level in SEVERITIES
         },
         "recipes": dict(Counter(each["recipe"] or "none" for each in checked).most_common()),
@@ -85,9 +85,13 @@ def summary(library: str, records: Sequence[Record]) -> Record:
             "median_ratio": statistics.median(ratios) if ratios else None,
         },
         "rules": {code: _by_severity(code, found) for code in sorted({finding["code"] for _, finding in found})},
-        "layers": {worst: _borne_out([each for each in layers if each["worst"] == worst]) for worst in WORST},
+        "layers": {each: _borne_out([layer for layer in layers if layer["worst"] == each]) for each in worst},
         "kinds": kinds(found),
     }
+
+
+def _rank(worst: str) -> int:
+    return [*SEVERITIES, worst].index(worst)
 
 
 def _count(records: Sequence[Record], state: str) -> int:
@@ -96,38 +100,49 @@ def _count(records: Sequence[Record], state: str) -> int:
 
 def _by_severity(code: str, found: Sequence[tuple[str, Record]]) -> Record:
     mine = [(name, finding) for name, finding in found if finding["code"] == code]
-    counted = {level: sum(finding["severity"] == level for _, finding in mine) for level in SEVERITIES}
-    return {**counted, "models": len({name for name, _ in mine})}
+    counted: Record = {level: sum(finding["severity"] == level for _, finding in mine) for level in SEVERITIES}
+    errors = [finding for _, finding in mine if finding["severity"] == "error"]
+    return {**counted, "models": len({name for name, _ in mine}), "errors": _borne_out(errors)}
 
 
 def _borne_out(layers: Sequence[Record]) -> Record:
     """How many layers there are, were measured, and are off."""
-    measured = [each for each in layers if "gain" in each]
+    gains = [each["gain"] for each in layers if "gain" in each]
+    signals = [each["leaving"] for each in layers if "leaving" in each]
     return {
         "layers": len(layers),
-        "measured": len(measured),
-        "gain_off": sum(off(each["gain"]) for each in measured),
-        "signal_off": sum(off(each["leaving"]) for each in measured),
+        "gains": len(gains),
+        "gain_off": sum(map(off, gains)),
+        "signals": len(signals),
+        "signal_off": sum(map(off, signals)),
     }
 
 
 def tables(totals: Record, most: int) -> Iterator[Table]:
     """One library's totals for people."""
     yield _models(totals)
-    by_rule = Table("rule", title=f"{totals['library']}: findings by rule")
-    for column in (*SEVERITIES, "models"):
+    by_rule = Table("rule", title=f"{totals['library']}: findings by rule, and what one forward makes of the errors")
+    for column in (*SEVERITIES, "models", "gain off", "signal off"):
         by_rule.add_column(column, justify="right")
     for code, counts in totals["rules"].items():
-        by_rule.add_row(f"{code} {rules()[code].name}", *(f"{counts[each]:,}" for each in (*SEVERITIES, "models")))
+        figures = (f"{counts[each]:,}" for each in (*SEVERITIES, "models"))
+        by_rule.add_row(f"{code} {rules()[code].name}", *figures, *_off(counts["errors"]))
     yield by_rule
     layers = Table("gravest finding of scale", title=f"{totals['library']}: layers, and what one forward makes of them")
-    for column in ("layers", "measured", "gain off", "signal off"):
+    for column in ("layers", "gain off", "signal off"):
         layers.add_column(column, justify="right")
     for worst, counts in totals["layers"].items():
-        shares = (f"{counts[each]:,} {_share(counts[each], counts['measured'])}" for each in ("gain_off", "signal_off"))
-        layers.add_row(f"[{COLOURS[worst]}]{worst}[/]", f"{counts['layers']:,}", f"{counts['measured']:,}", *shares)
+        colour = COLOURS.get(worst, "green")
+        layers.add_row(f"[{colour}]{worst}[/]", f"{counts['layers']:,}", *_off(counts))
     yield layers
     yield _kinds(totals, most)
+
+
+def _off(counts: Record) -> tuple[str, str]:
+    """How many gains and signals are off, of those that could be measured."""
+    gains = f"{counts['gain_off']:,} {_share(counts['gain_off'], counts['gains'])}"
+    signals = f"{counts['signal_off']:,} {_share(counts['signal_off'], counts['signals'])}"
+    return gains if counts["gains"] else "", signals if counts["signals"] else ""
 
 
 def _models(totals: Record) -> Table:
@@ -152,12 +167,10 @@ def _models(totals: Record) -> Table:
 
 
 def _kinds(totals: Record, most: int) -> Table:
-    table = Table(
-        title=f"{totals['library']}: the {most} most frequent kinds of each rule (medians of gain and output)"
-    )
+    table = Table(title=f"{totals['library']}: the {most} most frequent kinds of each rule (medians)")
     for column in ("rule", "layers", "feeds", "produced by", "example"):
         table.add_column(column, overflow="fold")
-    for column in ("count", "models", "gain", "output"):
+    for column in ("count", "models", "std", "gain", "output"):
         table.add_column(column, justify="right")
     shown: Counter[str] = Counter()
     for each in totals["kinds"]:
@@ -165,7 +178,7 @@ def _kinds(totals: Record, most: int) -> Table:
         if shown[each["code"]] <= most:
             code = f"[{COLOURS[each['severity']]}]{each['code']}[/]"
             texts = (each["pattern"], each["feeds"], shortened(each["produced"], 60), each["example"])
-            figures = (_figure(each[name]) for name in ("gain", "leaving"))
+            figures = (_figure(each[name]) for name in ("ratio", "gain", "leaving"))
             table.add_row(code, *map(escape, texts), f"{each['count']:,}", f"{each['models']:,}", *figures)
     return table
 

@@ -23,6 +23,7 @@ import platform
 import random
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
@@ -81,6 +82,9 @@ def inject(bench: Bench, fault: Fault) -> tuple[Record, tuple[Finding, ...]]:
                 codes = {"codes": right_codes(fault, noisy=True), "strict": right_codes(fault, noisy=False)}
                 record |= {name: sorted(each) for name, each in codes.items()}
                 found = findings(_looked_at(bench.subject, fault))
+        except Exception as error:  # noqa: BLE001 - a fault of autoinit, listed like any other miss
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            record["crash"] = f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}: {error}"
         finally:
             for param, values in kept.items():
                 parameters[param].detach().copy_(values)
@@ -223,7 +227,7 @@ def misses(injections: Sequence[Record], most: int) -> Iterator[str]:
     wrong = [each for each in faults if not each["right"]]
     for each in wrong[:most]:
         what = "[yellow]wrong rule[/]" if each["found"] else "[red]missed[/]"
-        said = ", ".join(each["said"]) or "nothing"
+        said = ", ".join(each["said"]) or each.get("crash", "nothing")
         expected = " or ".join(each["codes"])
         yield f"{what} {escape(_told(each))}: expected {expected}, said {escape(said)}"
     extra = [(each, finding) for each in faults for finding in each["extra"]]

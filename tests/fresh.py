@@ -9,9 +9,9 @@ from functools import partial
 import torchvision
 from torch import nn
 
+from autoinit.checking.checker import _findings
 from autoinit.checking.findings import Finding
 from autoinit.checking.recipes import recognised
-from autoinit.checking.rules.registry import rules
 from autoinit.checking.subject import Subject
 from autoinit.recognising.portrait import Portrait, portray
 from tests.truth import Case
@@ -48,5 +48,4 @@ def seen_anew(subject: Subject, names: Iterable[str] | None = None) -> Subject:
 def findings(subject: Subject) -> tuple[Finding, ...]:
     """What `check` finds with its default arguments, in the order of the rules."""
     published = recognised(subject.parts)
-    judged = subject if published is None else replace(subject, published=published)
-    return tuple(finding for rule in rules().values() for finding in rule.look(judged))
+    return tuple(_findings(subject if published is None else replace(subject, published=published)))

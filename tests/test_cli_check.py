@@ -229,6 +229,13 @@ def test_select_and_ignore_by_prefix():
     assert document("nets.py:wide", "--ignore", "INI1", "--select", code, code=1)["counts"]["error"] == 1
 
 
+def test_ignores_of_layers():
+    code = document("nets.py:wide", code=1)["models"][0]["findings"][0]["code"]
+    assert document("nets.py:wide", "--ignore-layer", f"fir*:{code}")["counts"]["error"] == 0
+    assert document("nets.py:wide", "--ignore-layer", f"head:{code}", code=1)["models"][0]["unused_ignores"]
+    assert "is not of the form LAYER:CODES" in refused("check", "nets.py:wide", "--ignore-layer", "first")
+
+
 def test_a_declared_recipe_and_a_tolerance():
     assert found(document("nets.py:mild", "--tolerance", "0.5")["models"][0]) == []
     assert "no recipe 'no_such_recipe'" in refused("check", "nets.py:good", "--recipe", "no_such_recipe")

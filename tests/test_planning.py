@@ -698,6 +698,27 @@ class Attending(nn.Module):
         return x + self.down(F.gelu(self.up(self.norm2(x))))
 
 
+class AttentionBlocks(nn.Module):
+    """Token and position embeddings, then blocks of torch's own attention."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(9, 8), nn.Embedding(5, 8)
+        self.blocks = nn.ModuleList(nn.MultiheadAttention(8, 2, batch_first=True) for _ in range(count))
+
+    def forward(self, ids):
+        x = self.tokens(ids) + self.positions(torch.arange(5))
+        for block in self.blocks:
+            x = x + block(x, x, x, need_weights=False)[0]
+        return x
+
+
+def test_depth_scales_the_last_weight_of_an_attention_and_counts_no_embeddings():
+    made = factors(AttentionBlocks(3), torch.zeros(2, 5, dtype=torch.int64))
+    expected = {f"blocks.{block}.out_proj": 1 / math.sqrt(3) for block in range(3)}
+    assert {name: each for name, each in made.items() if each != 1} == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_depth_of_a_transformer(count: int):
     """L = 2 * blocks (GPT-2 scales the same weights by the same factor)."""

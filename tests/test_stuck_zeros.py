@@ -137,6 +137,21 @@ class Attention(nn.Module):
         return self.out(torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(WIDTH), -1) @ v)
 
 
+class Dense(nn.Module):
+    """DenseNet: what a layer makes is put beside its input, and the next layer begins with a norm and a rectifier."""
+
+    def __init__(self, rectified: bool, shift: float = 0.0):
+        super().__init__()
+        self.grow, self.norm, self.next = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+        self.rectified = rectified
+        zero(self.grow.weight, self.grow.bias)
+        nn.init.constant_(self.norm.bias, shift)
+
+    def forward(self, x):
+        together = torch.cat([x, self.grow(x)], dim=1)
+        return self.next(F.relu(self.norm(together)) if self.rectified else together)
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "lora": (lambda: Lora(False, True), set()),
     "lora, the other factor": (lambda: Lora(True, False), set()),
@@ -159,6 +174,9 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "zero gain in a residual branch": (lambda: ZeroNorm(lambda x: x, True), set()),
     "zero gain before relu": (lambda: ZeroNorm(F.relu, False), {"norm.weight"}),
     "zero gain before tanh": (lambda: ZeroNorm(torch.tanh, False), set()),
+    "zero beside others, before norm and relu": (lambda: Dense(True), {"grow.weight"}),
+    "zero beside others, before norm and relu that a bias opens": (lambda: Dense(True, 0.5), set()),
+    "zero beside others": (lambda: Dense(False), set()),
     "zero queries": (lambda: Attention("q", fused=False), set()),
     "zero queries, fused": (lambda: Attention("q", fused=True), set()),
     "zero queries and keys": (lambda: Attention("q", "k", fused=False), {"q.weight", "k.weight"}),
@@ -170,7 +188,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
 
 def inputs(model: nn.Module) -> torch.Tensor:
     torch.manual_seed(1)
-    return torch.randn(3, 4, 5, 5) if isinstance(model, ControlNet) else torch.randn(3, 5, WIDTH)
+    return torch.randn(3, 4, 5, 5) if isinstance(model, ControlNet | Dense) else torch.randn(3, 5, WIDTH)
 
 
 def zero_names(model: nn.Module) -> set[str]:

@@ -23,6 +23,9 @@ SAME = 0.03
 
 LARGEST_GAIN = 2.0
 """No nonlinearity in use calls for a larger gain."""
+FAR_FETCHED = ("shape[0]", "ungrouped", "unstrided")
+"""Fans that are met seldom: together with a wrong gain they explain nothing."""
+_RECTIFIERS = ("relu", "leaky_relu", "prelu", "rrelu", "relu6")
 
 
 class Verdict(NamedTuple):
@@ -42,9 +45,9 @@ def cause(part: Part, recipes: Sequence[Recipe], ratio: float) -> tuple[str, Rec
     """
     verdicts = [(verdict, recipe) for recipe in recipes if (verdict := _verdict(part, recipe)) is not None]
     if not verdicts:
-        return _plain(ratio), None
+        return _code_of_gain(part) or _plain(ratio), None
     verdict, recipe = min(verdicts, key=lambda each: each[0].faults)
-    return verdict.code or _plain(ratio), recipe
+    return verdict.code or _code_of_gain(part) or _plain(ratio), recipe
 
 
 def cause_by_recipe(part: Part, recipes: Sequence[Recipe], expected: float, ratio: float) -> tuple[str, Recipe | None]:
@@ -83,7 +86,7 @@ def _verdict(part: Part, recipe: Recipe) -> Verdict | None:
     if recipe.kind == "default":
         return Verdict(0, "INI103")
     if recipe.kind == "absolute":
-        return Verdict(1, "INI109")
+        return Verdict(1, "INI109") if _round(recipe) else Verdict(2, "")
     if recipe.factor != 1 or recipe.kind not in ("kaiming", "xavier", "orthogonal") or not _by_fan(part, recipe):
         return Verdict(1, "")
     if recipe.kind == "orthogonal":
@@ -91,8 +94,28 @@ def _verdict(part: Part, recipe: Recipe) -> Verdict | None:
     wrong_fan = recipe.mode == "fan_out" or recipe.fans != "true"
     wrong_gain = _wrong_gain(part, recipe)
     if wrong_gain is not None:
+        if recipe.fans in FAR_FETCHED:
+            return Verdict(3, "")
         return wrong_gain._replace(faults=1 + wrong_fan)
     return Verdict(1, "INI106") if wrong_fan else None
+
+
+def _round(recipe: Recipe) -> bool:
+    """Whether an absolute std is a number that people choose: 1, 2 or 5 times a power of ten, before truncation."""
+    nominal = recipe.std if recipe.corrected else recipe.std / TRUNCATION
+    if recipe.distribution == "uniform":
+        nominal *= math.sqrt(3)
+    return any(
+        math.isclose(nominal, digit * 10.0**decade, rel_tol=1e-3) for digit in (1, 2, 5) for decade in range(-6, 1)
+    )
+
+
+def _code_of_gain(part: Part) -> str:
+    """INI105 where the std is that of a rectifier with another slope, between 0 and 1; empty otherwise."""
+    place = part.place
+    slope_one, slope_zero = (gain / math.sqrt(place.fan_in) for gain in (1.0, math.sqrt(2)))
+    inside = slope_one / (1 + SAME) < part.actual < slope_zero * (1 + SAME)
+    return "INI105" if place.nonlinearity in _RECTIFIERS and place.mode == "fan_in" and inside else ""
 
 
 def _wrong_gain(part: Part, recipe: Recipe) -> Verdict | None:

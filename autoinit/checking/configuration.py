@@ -93,6 +93,7 @@ class Configuration:
         models: Sequence[str] = (),
         select: Sequence[str] = (),
         ignore: Sequence[str] = (),
+        ignores: Sequence[Ignore] = (),
         fail_level: str | None = None,
         recipe: str | None = None,
         baseline: Path | None = None,
@@ -102,6 +103,7 @@ class Configuration:
     ) -> Configuration:
         """The configuration under what a command line says: what is given there wins, a list replaces the list.
 
+        ignores: come on top of those that are configured.
         models: specs, or names of configured models. One that is configured keeps what is configured for it; a recipe
         that is given holds for every model. Paths start at the working directory.
 
@@ -120,6 +122,7 @@ class Configuration:
             models=tuple(replace(each, recipe=recipe) for each in chosen) if recipe is not None else chosen,
             select=tuple(select) or self.select,
             ignore=tuple(ignore) or self.ignore,
+            ignores=(*self.ignores, *ignores),
             fail_level=fail_level or self.fail_level,
             recipe=self.recipe if recipe is None else recipe,
             baseline=baseline or self.baseline,

@@ -22,6 +22,8 @@ from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.executing import execute
 
 _FACTORS = frozenset({"mul", "multiply"})
+_PER_FEATURE = frozenset({"batch_norm", "native_batch_norm", "instance_norm", "native_instance_norm"})
+_CARRYING = frozenset({"cat", "dropout", "max_pool2d", "avg_pool2d", "identity", "clone", "contiguous"})
 _ATTENTION = "scaled_dot_product_attention"
 _SHIFTING = ("other", "value")
 """Constant arguments that are added to a signal, or put in its place."""
@@ -163,7 +165,23 @@ class _Zeros:
             return not self._blank(op)
         if op.role is Role.NONLINEARITY and operand in zero:
             return self._zero_and_slope(op)[1]
-        return True
+        return op.op != "cat" or operand not in zero or op in zero or self._piece_passes(op, zero, set())
+
+    def _piece_passes(self, op: Op, zero: set[Op], seen: set[Op]) -> bool:
+        """Whether a gradient passes the zero part of a concatenation: zero until features mix or are shifted."""
+        for after in self.graph.successors(op):
+            if after in seen:
+                continue
+            seen.add(after)
+            if after.role is Role.NONLINEARITY:
+                passes = self._zero_and_slope(after)[1]
+            elif after.op in _CARRYING or (after.op in _PER_FEATURE and not self._biased(after, zero)):
+                passes = self._piece_passes(after, zero, seen)
+            else:
+                passes = True
+            if passes:
+                return True
+        return False
 
     def _blank(self, op: Op) -> bool:
         """Whether the weights are zero. Of an operation with several (attention, LSTM) that is left open."""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ALIKE = 1.3
 """Rows of one layer whose std is off by factors no further apart than this are told together."""
+MANY = 1000
+"""From so many elements on, a sample's kurtosis tells that of what it was drawn from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +96,7 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
 
 def _ratio(part: Part, low: float, high: float, tolerance: float) -> float | None:
     """Actual std over the nearer end of a range; None within it, noise and tolerance allowed for."""
-    less, more = spread(part.count, max(3.0, part.portrait.kurtosis))
+    less, more = spread(part.count, max(3.0, part.portrait.kurtosis) if part.count >= MANY else 3.0)
     if part.actual > high * more * (1 + tolerance):
         return part.actual / high
     if part.actual < low * less / (1 + tolerance):

@@ -12,6 +12,7 @@ import click
 
 from autoinit.checking.configuration import FORMATS
 from autoinit.checking.findings import SEVERITIES
+from autoinit.checking.selecting import Ignore
 from autoinit.cli.group import wants_traceback
 from autoinit.cli.options import (
     SPEC_HELP,
@@ -46,12 +47,31 @@ def _codes(context: click.Context, parameter: click.Parameter, values: Sequence[
     return tuple(code.strip() for value in values for code in value.split(",") if code.strip())
 
 
+def _layer_ignores(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> tuple[Ignore, ...]:
+    """`head.*:INI103,INI2`, repeatable."""
+    found = []
+    for value in values:
+        layer, colon, codes = value.rpartition(":")
+        if not colon or not layer.strip() or not (named := _codes(context, parameter, [codes])):
+            raise click.BadParameter(f"{value!r} is not of the form LAYER:CODES, as head.*:INI103", context, parameter)
+        found.append(Ignore(layer.strip(), named, "on the command line"))
+    return tuple(found)
+
+
 _path = click.Path(path_type=Path)
 _selecting_options = options(
     click.option("--config", type=_path, metavar="FILE", help="Take [tool.autoinit] from this file."),
     click.option("--no-config", is_flag=True, help="Take no configuration, not that of a pyproject.toml either."),
     click.option("--select", multiple=True, callback=_codes, metavar="CODES", help="Only rules such as INI1,INI202."),
     click.option("--ignore", multiple=True, callback=_codes, metavar="CODES", help="Not rules such as INI2,INI103."),
+    click.option(
+        "--ignore-layer",
+        "ignores",
+        multiple=True,
+        callback=_layer_ignores,
+        metavar="LAYER:CODES",
+        help="Not these rules at layers of this name, as head.*:INI103; repeatable.",
+    ),
     click.option("--fail-level", type=click.Choice(SEVERITIES), help="What makes the check fail.  [default: error]"),
     click.option("--recipe", help="A published recipe that the models follow; auto, or none.  [default: auto]"),
     click.option("--tolerance", type=float, help="How far a std may be off, beyond noise.  [default: 0.1]"),

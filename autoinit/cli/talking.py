@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Talk:
 
         console = Console(stderr=True, highlight=False)
         start = time.perf_counter()
-        if console.is_terminal and not self.quiet:
+        if console.is_terminal and sys.stderr.isatty() and not self.quiet:  # FORCE_COLOR makes logs terminals
             with console.status(f"{doing} ..."):
                 yield
         else:

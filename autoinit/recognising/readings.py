@@ -10,8 +10,6 @@ from autoinit.plans import LayerPlan, SlicePlan
 
 Rows = tuple[tuple[int, int], ...]
 
-MAX_STRIDE = 64
-
 
 @dataclass(frozen=True)
 class Reading:
@@ -64,27 +62,20 @@ def _all(layer: LayerPlan, rows: Rows) -> Iterator[Reading]:
         area = math.prod(layer.shape[2:])
         yield Reading("torch", float(layer.shape[1] * area), float(layer.shape[0] * area), 0.5)
     if "k" in layer.axes:
-        yield from _convolutional(layer, size | {"o": wanted}, place.fan_in, per_row * wanted)
+        yield from _convolutional(layer, size | {"o": wanted})
     if layer.shape:
         yield Reading("shape[0]", float(layer.shape[0]), float(layer.shape[0]), 4.0)
 
 
-def _convolutional(layer: LayerPlan, size: dict[str, int], fan_in: float, fan_out: float) -> Iterator[Reading]:
-    """Fans that heed groups but not the stride, and such as heed neither: the true ones tell the product of the two."""
-    whole_in, whole_out = size["i"] * size["k"], size["o"] * size["k"]
-    transposed = layer.axes.find("i") < layer.axes.find("o")
-    both = round(whole_in / fan_in if transposed else whole_out / fan_out) if min(fan_in, fan_out) > 0 else 1
-    dims = layer.axes.count("k")
-    for stride in range(1, MAX_STRIDE + 1):
-        groups, rest = divmod(both, stride**dims)
-        if not groups or rest or (size["i"] if transposed else size["o"]) % groups:
-            continue
-        if transposed:
-            yield Reading("unstrided", whole_in / groups, float(whole_out), 1.6)
-        else:
-            yield Reading("unstrided", float(whole_in), whole_out / groups, 1.6)
-            if groups > 1:
-                yield Reading("ungrouped", float(whole_in * groups), float(whole_out), 3.0)
+def _convolutional(layer: LayerPlan, size: dict[str, int]) -> Iterator[Reading]:
+    """Fans that heed groups but not the stride, and such as heed neither."""
+    whole_in, whole_out, groups = size["i"] * size["k"], size["o"] * size["k"], layer.groups
+    if layer.axes.find("i") < layer.axes.find("o"):
+        yield Reading("unstrided", whole_in / groups, float(whole_out), 1.6)
+        return
+    yield Reading("unstrided", float(whole_in), whole_out / groups, 1.6)
+    if groups > 1:
+        yield Reading("ungrouped", float(whole_in * groups), float(whole_out), 3.0)
 
 
 def _length(rows: Rows) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 
 from autoinit.ops import Role
+from autoinit.resolving.resolver import slot_of
 from autoinit.tracing.dataflow import Dataflow, Op
 
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
@@ -17,9 +18,9 @@ _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 def branch_counts(dataflow: Dataflow) -> dict[str, int]:
     """For each weight (by operation name and parameter) that ends a branch: the number of branches in its stream.
 
-    The keys are `operation/parameter`. A sum of what no weight made, such as token and position embeddings, adds no
-    branch. A sum whose operands both leave weights (a projected shortcut) begins a
-    stream; its longer operand is the branch.
+    The keys are `operation/parameter`. Weights inside an operation (attention's in_proj) do not end a branch. A sum of
+    what no weight made, such as token and position embeddings, adds no branch. A sum whose operands both leave weights
+    (a projected shortcut) begins a stream; its longer operand is the branch.
     """
     streams = _streams(dataflow)
     depth = _depths(dataflow)
@@ -34,7 +35,7 @@ def branch_counts(dataflow: Dataflow) -> dict[str, int]:
         if lengths[stream] > 1
         for weight in ends[add]
         for use in weight.params
-        if use.layout is not None
+        if use.layout is not None and not slot_of(weight, use).gates
     }
 
 

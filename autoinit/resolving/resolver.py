@@ -44,14 +44,15 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
 
 
 def _resolved(walker: Walker, op: Op, use: ParamUse) -> _Use:
-    slot = _slot(op, use)
+    slot = slot_of(op, use)
     if slot.gates:
         return _Use(op, use, slot, *_gated(op, use, slot))
     endings = walker.feeds(op) or [Ending("linear", Reason.UNUSED)]
     return _Use(op, use, slot, tuple(endings), slices(walker, op, use))
 
 
-def _slot(op: Op, use: ParamUse) -> WeightSlot:
+def slot_of(op: Op, use: ParamUse) -> WeightSlot:
+    """How a weight enters an operation."""
     spec = op.call.spec if op.call is not None else None
     assert spec is not None
     assert spec.weights is not None
