@@ -48,6 +48,7 @@ from autoinit.tracing import trace
 
 Record = dict[str, Any]
 
+DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 SLOW = ("vgg16_bn",)
 """Too large to be looked at a thousand times: only on request."""
 TARGETS = {"right rule and layer, of faults": 0.99, "extra findings, of injections": 0.001}
@@ -145,9 +146,8 @@ def false_alarms(case: Case, options: argparse.Namespace) -> Record:
     dataflow = trace(model)
     looked_at: Subject | None = None
     record: Record = {"model": case.name, "checks": 0, "alarms": []}
-    distributions: tuple[Distribution, ...] = get_args(Distribution)
     for residual in ("keep", "depth"):
-        for distribution in distributions:
+        for distribution in options.distributions:
             planned = plan(model, residual=residual, distribution=distribution)
             for seed in range(options.seed, options.seed + options.seeds):
                 planned.apply(model, seed)
@@ -284,6 +284,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", metavar="GLOB", default=["*"], help=f"of {', '.join(KINDS)}")
     parser.add_argument("--each", type=int, default=12, metavar="N", help="faults of a kind and model (default 12)")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="of fresh models (default 20)")
+    parser.add_argument("--distributions", nargs="+", choices=DISTRIBUTIONS, default=DISTRIBUTIONS, help="default all")
     parser.add_argument("--seed", type=int, default=0, help="the first, and of the choice of faults")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th model")
     parser.add_argument("--offset", type=int, default=0, metavar="K", help="start at the K-th, counted from 0")

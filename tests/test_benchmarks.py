@@ -179,3 +179,37 @@ def test_false_alarms_of_a_slice(tmp_path: Path) -> None:
     assert (lstm["model"], lstm["checks"], lstm["alarms"]) == ("lstm", 2 * 4 * 2, [])
     assert found["met"]
     assert "no truth model matches" in faults("--models", "nothing").stdout
+
+
+def test_audit_holds_findings_against_one_forward(tmp_path: Path) -> None:
+    written, lines = tmp_path / "audit.json", tmp_path / "audit.jsonl"
+    command = [sys.executable, str(SCRIPT.parent / "audit.py"), "--library", "torchvision"]
+    command += ["--models", "squeezenet1_1", "alexnet", "--most", "2", "--json", str(written), "--resume", str(lines)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "classifier.#" in done.stdout
+    found = json.loads(written.read_text())
+    alexnet, squeezenet = found["models"]
+    assert (alexnet["state"], alexnet["parameters"]) == ("too large", 61_100_840)
+
+    # Iandola et al. 2016, table 1: a stem, eight fire modules of three convolutions and a classifier. All have
+    # kaiming_uniform_ with ReLUs behind them but the classifier, which is N(0, 0.01) and wants sqrt(2 / 512).
+    assert len(squeezenet["layers"]) == 1 + 8 * 3 + 1
+    (about_scale,) = [each for each in squeezenet["findings"] if each["code"].startswith("INI1")]
+    assert (about_scale["code"], about_scale["layer"], about_scale["feeds"]) == ("INI109", "classifier.1", "relu")
+    assert about_scale["produced"] == "normal_(mean=0, std=0.01)"
+    assert about_scale["ratio"] == pytest.approx(0.16, rel=0.01)
+    assert about_scale["gain"] == pytest.approx(0.16**2, rel=0.3)
+    clean = [layer["gain"] for layer in squeezenet["layers"] if layer["worst"] == "none"]
+    assert len(clean) == 25
+    assert all(0.25 < gain < 4 for gain in clean)
+
+    (total,) = found["libraries"]
+    assert (total["models"], total["checked"], total["too_large"], total["failed"]) == (2, 1, 1, 0)
+    assert sum(each["layers"] for each in total["layers"].values()) == 26
+    assert [json.loads(line)["state"] for line in lines.read_text().splitlines()] == [
+        "started",
+        "too large",
+        "started",
+        "checked",
+    ]

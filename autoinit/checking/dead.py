@@ -25,7 +25,8 @@ _FACTORS = frozenset({"mul", "multiply"})
 _PER_FEATURE = frozenset({"batch_norm", "native_batch_norm", "instance_norm", "native_instance_norm"})
 _CARRYING = frozenset({"cat", "dropout", "max_pool2d", "avg_pool2d", "identity", "clone", "contiguous"})
 _ATTENTION = "scaled_dot_product_attention"
-_SHIFTING = ("other", "value")
+_SHIFTS = frozenset({"add", "sub", "rsub", "pad", "masked_fill", "where", "clamp"})
+_SHIFTING = ("other", "value", "min", "max")
 """Constant arguments that are added to a signal, or put in its place."""
 
 
@@ -151,7 +152,9 @@ class _Zeros:
             return False
         if op.role is Role.NONLINEARITY:
             return self._zero_and_slope(op)[0]
-        shifted = any(isinstance(op.constants.get(name), int | float) and op.constants[name] for name in _SHIFTING)
+        shifted = op.op in _SHIFTS and any(
+            isinstance(op.constants.get(name), int | float) and op.constants[name] for name in _SHIFTING
+        )
         return op.role in (Role.ADD, Role.TRANSPARENT, Role.SPLIT) and not shifted
 
     def _passes(self, op: Op, operand: Op, zero: set[Op]) -> bool:
@@ -165,6 +168,8 @@ class _Zeros:
             return not self._blank(op)
         if op.role is Role.NONLINEARITY and operand in zero:
             return self._zero_and_slope(op)[1]
+        if op.op == "cast":
+            return next(iter(op.operands.values())) is operand
         return op.op != "cat" or operand not in zero or op in zero or self._piece_passes(op, zero, set())
 
     def _piece_passes(self, op: Op, zero: set[Op], seen: set[Op]) -> bool:

@@ -80,6 +80,8 @@ def fit(rows: RowSums) -> Fit:
     if not count:
         return Fit((), misfit="it has no finite values but zero")
     squares = float(rows.seconds.sum())
+    if not squares:
+        return Fit((), misfit="its magnitudes differ from those of other rows by more than float32 can hold")
     found = plausible(count, squares, float(rows.peaks.max()))
     if count < MIN_SAMPLE:
         return found
