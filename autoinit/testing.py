@@ -93,13 +93,13 @@ def complaint(model: Model, result: CheckResult, *, allow_empty: bool = False) -
         result: what the check found.
         allow_empty: whether it is right that there is nothing to check.
     """
-    if not allow_empty and result.layers == 0:
-        return f"{result.model} has no weight layers, so nothing was checked; if that is right, say allow_empty=True"
     if not allow_empty and _without_values(model):
         return (
             f"{result.model} is on the meta device: its weights have no values, so nothing was checked; build it on "
             f"the CPU, or say allow_empty=True"
         )
+    if not allow_empty and result.layers == 0:
+        return f"{result.model} has no weight layers, so nothing was checked; if that is right, say allow_empty=True"
     if result.ok:
         return ""
     milder = len(result.findings) - len(result.failing)

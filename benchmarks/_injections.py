@@ -190,9 +190,10 @@ def constant(ground: Ground) -> Iterator[Fault]:
 
 
 def identical(ground: Ground) -> Iterator[Fault]:
-    """Two filters that see the same inputs, of one slice, or all of them, equal."""
+    """Two filters that see the same inputs, of one slice, or all of them, equal and not zero."""
     for place in ground.places:
-        if place.alike > 1 and place.weight.numel() // place.weight.shape[place.outputs_on] >= _FEWEST:
+        width = place.weight.numel() // place.weight.shape[place.outputs_on]
+        if place.alike > 1 and width >= _FEWEST and place.weight.any():
             yield _broken(place, "two equal filters", partial(_twin, axis=place.outputs_on, others=(1,)), "INI004")
             every = range(1, min(place.alike, place.hidden if place.sliced else place.alike))
             yield _broken(place, "equal filters", partial(_twin, axis=place.outputs_on, others=every), "INI004")
@@ -252,7 +253,7 @@ def clone(ground: Ground) -> Iterator[Fault]:
     """A copy of another layer of the same shape."""
     by_shape: dict[tuple[int, ...], list[Place]] = {}
     for place in ground.places:
-        if place.weight.numel() >= 2 * _FEWEST:
+        if place.weight.numel() >= 2 * _FEWEST and place.weight.any():
             by_shape.setdefault(tuple(place.weight.shape), []).append(place)
     for group in by_shape.values():
         for place, source in itertools.permutations(group, 2):

@@ -207,7 +207,7 @@ def test_nothing_to_check_is_a_failure_unless_it_is_meant():
         model = build()
     with pytest.raises(AssertionError, match=r"Sequential is on the meta device.*nothing was checked"):
         assert_well_initialized(model)
-    assert assert_well_initialized(model, allow_empty=True).layers == 3
+    assert assert_well_initialized(model, allow_empty=True).layers == 0
 
 
 def test_an_exported_program_is_a_model():
@@ -311,7 +311,7 @@ def test_the_fixture_in_a_fresh_project(pytester):
     )
     result = pytester.runpytest_subprocess("-W", "error", "-p", "no:cacheprovider")
     result.assert_outcomes(passed=2, failed=1)
-    result.stdout.re_match_lines([r"E +nets\.py:11: INI\d+ error: 2: std 1, expected 0\.0884 .*"])
+    result.stdout.re_match_lines([r"E +nets\.py:11: INI\d+ error: 2: std (1|0\.99\d*|1\.0\d*), expected 0\.0884 .*"])
     result.stdout.fnmatch_lines(["test_nets.py:7: AssertionError"])
     result.stdout.no_fnmatch_line("*testing.py*")
 

@@ -263,16 +263,65 @@ def test_a_branch_that_is_too_weak_is_a_warning_and_one_too_strong_an_error():
     assert only(net(normal, XAVIER * 7, layer="outer", skip=True)).severity == "error"
 
 
-def test_an_output_that_is_too_small_is_a_warning_and_one_too_large_an_error():
-    assert only(net(normal, XAVIER / 7, layer="outer")).severity == "warning"
+def test_an_output_that_starts_small_is_info_and_one_too_large_an_error():
+    assert only(net(normal, XAVIER / 7, layer="outer")).severity == "info"
     assert only(net(normal, XAVIER * 7, layer="outer")).severity == "error"
 
 
-def test_before_a_weight_that_is_zero_it_is_a_warning():
-    model = net(normal, HE / 7)
-    nn.init.zeros_(model.outer.weight)
-    found = [each for each in result(model).findings if each.layer == "inner"]
-    assert [each.severity for each in found] == ["warning"]
+def test_before_a_zero_weight_inside_the_network_it_is_a_warning_and_before_a_zero_head_an_error():
+    class Modulated(Net):
+        def forward(self, x):
+            return self.head(x * (1 + super().forward(x)))
+
+    def graded(model: nn.Module) -> list[str]:
+        nn.init.zeros_(model.outer.weight)
+        return [each.severity for each in result(model).findings if each.layer == "inner"]
+
+    torch.manual_seed(0)
+    model = Modulated()
+    model.head = drawn(nn.Linear(WIDTH, WIDTH, bias=False), nn.init.xavier_normal_)
+    nn.init.normal_(model.inner.weight, std=HE / 7)
+    assert graded(model) == ["warning"]
+    assert graded(net(normal, HE / 7)) == ["error"]
+
+
+class Squeeze(nn.Module):
+    """Squeeze-and-excite: x times a gate in [0, 1] of its mean over positions."""
+
+    def __init__(self, std: float):
+        super().__init__()
+        self.reduce, self.expand = nn.Conv2d(64, 16, 1, bias=False), nn.Conv2d(16, 64, 1, bias=False)
+        nn.init.normal_(self.reduce.weight, std=std * math.sqrt(2 / 64))
+        nn.init.xavier_normal_(self.expand.weight)
+        self.end = drawn(nn.Conv2d(64, 64, 1, bias=False), nn.init.xavier_normal_)
+
+    def forward(self, x):
+        gate = torch.sigmoid(self.expand(F.relu(self.reduce(x.mean((2, 3), keepdim=True)))))
+        return self.end(x * gate)
+
+
+@pytest.mark.parametrize(("ratio", "severity"), [(0.1, "warning"), (4.0, "warning"), (9.0, "error")])
+def test_before_a_gate_the_harm_is_bounded(ratio: float, severity: str):
+    torch.manual_seed(0)
+    assert only(Squeeze(ratio), (2, 64, 5, 5)).severity == severity
+
+
+def test_an_explicit_std_on_record_is_told_by_the_fan_that_it_came_from():
+    torch.manual_seed(0)
+    with recording() as log:
+        model = nn.Sequential(nn.Conv2d(96, 4, 1, bias=False), nn.SiLU(), nn.Conv2d(4, 4, 1, bias=False))
+        nn.init.normal_(model[0].weight, 0, math.sqrt(2 / 4))
+        nn.init.xavier_normal_(model[2].weight)
+    assert only(model, (1, 96, 5, 5), provenance=log).code == "INI106"
+
+
+def test_of_a_wrong_gain_over_a_wrong_fan_the_graver_is_named():
+    torch.manual_seed(0)
+    with recording() as log:
+        model = nn.Sequential(nn.Conv2d(64, 64, 3, groups=64, bias=False), nn.Conv2d(64, 64, 1, bias=False))
+        nn.init.kaiming_normal_(model[0].weight, mode="fan_out", nonlinearity="relu")
+        nn.init.xavier_normal_(model[1].weight)
+    assert only(model, (1, 64, 9, 9), provenance=log).code == "INI106"
 
 
 def test_before_a_norm_further_on_it_is_a_warning():

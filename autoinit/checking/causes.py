@@ -35,15 +35,17 @@ class Verdict(NamedTuple):
     code: str
 
 
-def cause(part: Part, recipes: Sequence[Recipe], ratio: float) -> tuple[str, Recipe | None]:
+def cause(part: Part, recipes: Sequence[Recipe], ratio: float, *, recorded: bool) -> tuple[str, Recipe | None]:
     """The code of the rule that explains the rows' std, and the recipe by which it does.
 
     Args:
         part: rows whose std is not the one that their place calls for.
         recipes: that could have produced them, the most usual first.
         ratio: actual over expected std.
+        recorded: whether they are what a record tells, and not what statistics allow.
     """
-    verdicts = [(verdict, recipe) for recipe in recipes if (verdict := _verdict(part, recipe)) is not None]
+    near = recipes if recorded else [recipe for recipe in recipes if _near(part, recipe)]
+    verdicts = [(verdict, each) for each in near if (verdict := _verdict(part, each, ratio, recorded)) is not None]
     if not verdicts:
         return _code_of_gain(part) or _plain(ratio), None
     verdict, recipe = min(verdicts, key=lambda each: each[0].faults)
@@ -72,7 +74,13 @@ def _plain(ratio: float) -> str:
     return "INI101" if ratio < 1 else "INI102"
 
 
-def _verdict(part: Part, recipe: Recipe) -> Verdict | None:
+def _near(part: Part, recipe: Recipe) -> bool:
+    """Whether a recipe is within three standard errors: further off it may be true, but explains little."""
+    error = math.sqrt((max(3.0, part.portrait.kurtosis) - 1) / (4 * part.count))
+    return recipe.std > 0 and abs(math.log(recipe.std / part.actual)) <= 3 * error + 0.01
+
+
+def _verdict(part: Part, recipe: Recipe, ratio: float, recorded: bool) -> Verdict | None:
     """What is wrong with a recipe at this place; None if nothing is. An empty code: no rule of its own."""
     place = part.place
     if not recipe.corrected and _same(recipe.std, TRUNCATION * place.std):
@@ -86,7 +94,7 @@ def _verdict(part: Part, recipe: Recipe) -> Verdict | None:
     if recipe.kind == "default":
         return Verdict(0, "INI103")
     if recipe.kind == "absolute":
-        return Verdict(1, "INI109") if _round(recipe) else Verdict(2, "")
+        return Verdict(1, "INI109") if recorded or _round(recipe) else Verdict(2, "")
     if recipe.factor != 1 or recipe.kind not in ("kaiming", "xavier", "orthogonal") or not _by_fan(part, recipe):
         return Verdict(1, "")
     if recipe.kind == "orthogonal":
@@ -94,10 +102,19 @@ def _verdict(part: Part, recipe: Recipe) -> Verdict | None:
     wrong_fan = recipe.mode == "fan_out" or recipe.fans != "true"
     wrong_gain = _wrong_gain(part, recipe)
     if wrong_gain is not None:
-        if recipe.fans in FAR_FETCHED:
-            return Verdict(3, "")
-        return wrong_gain._replace(faults=1 + wrong_fan)
+        if not wrong_fan:
+            return wrong_gain
+        return (
+            Verdict(3, "") if recipe.fans in FAR_FETCHED and not recorded else _graver(part, recipe, ratio, wrong_gain)
+        )
     return Verdict(1, "INI106") if wrong_fan else None
+
+
+def _graver(part: Part, recipe: Recipe, ratio: float, wrong_gain: Verdict) -> Verdict:
+    """Of a wrong gain over a wrong fan, the one that is further off."""
+    by_gain = recipe.gain / part.place.gain
+    by_fan = ratio / by_gain
+    return Verdict(2, wrong_gain.code if abs(math.log(by_gain)) > abs(math.log(by_fan)) else "INI106")
 
 
 def _round(recipe: Recipe) -> bool:

@@ -5,42 +5,59 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from autoinit.checking.findings import Severity
+from autoinit.recognising.portrait import spread
 
 if TYPE_CHECKING:
     from autoinit.checking.subject import Part
 
-WARNING_LIMIT = 2.0
-"""A std that is off by up to this factor is a warning, beyond it an error."""
+WARNING_LIMIT = 2.1
+"""A std that is off by up to this factor is a warning, beyond it an error: 2, and what rounding makes of it."""
+BOUNDED_LIMIT = 5.0
+"""The same where the harm is bounded, but not absent: in front of a gate."""
+NORMED_LIMIT = 10.0
+"""The same where a norm comes further on, and sums before it weigh what is added."""
 
 
 def consequence(part: Part, ratio: float) -> tuple[Severity, str]:
     """The severity of a std that is `ratio` times the one called for, and what it does, as a sentence.
 
-    A norm takes the scale away: info. Off by up to a factor of two: warning. Beyond: error, but a warning where the
-    harm is bounded: a branch that is too weak, which the skip connection carries the signal past; an output that starts
-    too small, as zero-initialised heads do on purpose; a norm further on; nothing behind it but weights that are zero.
+    A norm takes the scale away: info; so is an output that starts small, as heads of zeros do on purpose. Off by up to
+    a factor of two: warning. Beyond: error, but a warning where the harm is bounded: a branch that is too weak, which
+    the skip connection carries the signal past; a norm further on; a gate; weights behind it that are zero.
     """
-    power = ratio * ratio
-    told = f"{_spelled(power)} times"
+    told = f"{_spelled(ratio * ratio)} times"
     if part.normalised:
         return "info", "A normalisation takes the scale away, so that the forward signal is not harmed."
+    if ratio < 1 and part.final and part.place.reason in ("output", "softmax"):
+        return "info", f"The output starts with {told} the power that it could have, which does no harm."
+    beyond = _beyond(part, ratio)
     if part.muted:
         return "warning", f"The signal's power is {told} what it should be; all that it feeds starts at zero."
-    if part.skipped_over and ratio < 1:
+    if ratio < 1 and part.skipped_over:
         return (
             "warning",
             f"The branch starts with {told} its share of power; the skip connection carries the rest past.",
         )
-    if part.renormalised:
-        return "warning", f"The signal's power is {told} what it should be, until a norm further on."
-    if part.final and ratio < 1:
+    if part.renormalised or (ratio < 1 and part.faded):
+        severity: Severity = "error" if beyond > NORMED_LIMIT else "warning"
+        return severity, f"The signal's power is {told} what it should be, until a norm further on."
+    if part.gated:
+        severity = "error" if ratio > 1 and beyond > BOUNDED_LIMIT else "warning"
+        return severity, f"The signal's power is {told} what it should be, on the way to a gate, which is bounded."
+    if ratio < 1 and part.final:
         return "warning", f"The output starts with {told} the power that it should have."
     effect = "shrinks" if ratio < 1 else "grows"
     sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."
-    return ("error" if max(ratio, 1 / ratio) > WARNING_LIMIT else "warning"), sentence
+    return ("error" if beyond > WARNING_LIMIT else "warning"), sentence
+
+
+def _beyond(part: Part, ratio: float) -> float:
+    """How far off the std is at least, either way, the sampling error of its size allowed for."""
+    less, more = spread(part.count)
+    return ratio / more if ratio > 1 else less / ratio
 
 
 def _spelled(power: float) -> str:
     if not 0.001 <= power < 1000:
         return f"{power:.1e}"
-    return f"{power:.1f}" if power >= 1 else f"{power:.2g}"
+    return f"{power:.1f}" if 1 <= power < 10 else f"{float(f'{power:.2g}'):g}"

@@ -132,7 +132,7 @@ class _Zeros:
         """Operations whose output a gradient reaches."""
         found: set[Op] = set()
         for op in reversed(self.ops):
-            if op.role is Role.SINK:
+            if op.role is Role.SINK and (op.op == "output" or op.signal):
                 found.add(op)
             if op in found:
                 found.update(each for each in self.graph.predecessors(op) if self._passes(op, each, values))
@@ -148,7 +148,7 @@ class _Zeros:
             return op.operands.get("value") in zero
         if op.role is Role.PRODUCT or op.op in _FACTORS:
             return any(each in zero for each in operands)
-        if not operands or not all(each in zero for each in operands):
+        if not operands or not all(each in zero for each in _valued(op)):
             return False
         if op.role is Role.NONLINEARITY:
             return self._zero_and_slope(op)[0]
@@ -208,6 +208,13 @@ class _Zeros:
 def _data(op: Op) -> list[Op]:
     """Operands that an operation multiplies its parameter with."""
     return [each for slot, each in op.operands.items() if each.op != "parameter" and slot != "bias"]
+
+
+def _valued(op: Op) -> list[Op]:
+    """Operands whose values go into the result: of casts and views the first; the others tell dtypes and sizes."""
+    operands = list(op.operands.values())
+    alone = op.op == "cast" or (op.acts == "rearranging" and op.op not in ("cat", "stack"))
+    return operands[:1] if alone else operands
 
 
 def _factors(op: Op) -> list[Op]:

@@ -74,7 +74,10 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
     expected, passing = part.place.std, part.scales
     if strayed is not None and nearest is not None:
         expected, passing = nearest, (nearest, nearest)
-    code, why = cause(part, recipes, ratio) if strayed is None else cause_by_recipe(part, recipes, expected, ratio)
+    if strayed is None:
+        code, why = cause(part, recipes, ratio, recorded=recorded is not None)
+    else:
+        code, why = cause_by_recipe(part, recipes, expected, ratio)
     severity, sentence = consequence(part, ratio)
     follows = nearest is not None and strayed is None
     return Deviation(

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from autoinit.checking.branches import final, inside_branches, muted, renormalised
 from autoinit.checking.deviations import Deviation, deviations
+from autoinit.checking.surroundings import surroundings
 from autoinit.measuring import WeightStats, weight_stats
 from autoinit.parallel import Task, in_parallel
 from autoinit.parameters import Model, holding, named_parameters, submodule, unwrap
@@ -41,10 +41,8 @@ class Part:
     place: what these rows feed, their fans and the std that is called for.
     portrait: what the whole weight looks like. layout: what its axes mean.
     branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
-    skipped_over: whether a skip connection carries the signal past the layer.
     normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
-    renormalised: whether a norm does so further on, behind rectifiers and other weights.
-    muted: whether all that it feeds are weights that start at zero. final: whether it feeds no weight at all.
+    The others: what `surroundings` says of all the layer's uses.
     """
 
     layer: LayerPlan
@@ -53,9 +51,11 @@ class Part:
     portrait: Portrait
     layout: Layout
     branches: int = 1
-    skipped_over: bool = False
     normalised: bool = False
+    skipped_over: bool = False
     renormalised: bool = False
+    faded: bool = False
+    gated: bool = False
     muted: bool = False
     final: bool = False
 
@@ -146,15 +146,12 @@ class Subject:
         portrait = self.portraits[layer.name]
         factor = self.resolutions[layer.name].factor
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
-        skipped = all(use in self._skipped_over for use in layer.uses)
-        later = all(use in self._renormalised for use in layer.uses)
-        silent = all(use in self._muted for use in layer.uses)
-        last = all(use in self._final for use in layer.uses)
         layout = self.resolutions[layer.name].layout
+        where = {kind: all(use in ops for use in layer.uses) for kind, ops in self._surroundings.items()}
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or factor == 0
-            part = Part(layer, rows, place, portrait, layout, branches, skipped, normalised, later, silent, last)
+            part = Part(layer, rows, place, portrait, layout, branches, normalised, **where)
             if part.actual > 0:
                 yield part
 
@@ -163,20 +160,8 @@ class Subject:
         return branch_counts(self.dataflow)
 
     @cached_property
-    def _skipped_over(self) -> frozenset[str]:
-        return inside_branches(self.dataflow)
-
-    @cached_property
-    def _renormalised(self) -> frozenset[str]:
-        return renormalised(self.dataflow)
-
-    @cached_property
-    def _muted(self) -> frozenset[str]:
-        return muted(self.dataflow, self.is_zero)
-
-    @cached_property
-    def _final(self) -> frozenset[str]:
-        return final(self.dataflow)
+    def _surroundings(self) -> Mapping[str, frozenset[str]]:
+        return surroundings(self.dataflow, self.is_zero)
 
     def is_zero(self, param: str) -> bool:
         """Whether a parameter is zero everywhere."""

@@ -11,7 +11,7 @@ from autoinit.checking.subject import Subject
 from autoinit.checking.wording import feeds, number
 
 
-@rule("INI104", "rectifier gain where no rectifier follows", "warning")
+@rule("INI104", "rectifier gain where no rectifier follows", "by consequence")
 def gain_without_rectifier(subject: Subject) -> Iterator[Finding]:
     """The weight has a rectifier's gain, but what follows is an addition, attention, a gate or a head.
 

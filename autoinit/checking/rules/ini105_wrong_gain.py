@@ -11,7 +11,7 @@ from autoinit.checking.subject import Subject
 from autoinit.checking.wording import feeds, number
 
 
-@rule("INI105", "rectifier gain or slope missing or wrong where one follows", "warning")
+@rule("INI105", "rectifier gain or slope missing or wrong where one follows", "by consequence")
 def wrong_gain(subject: Subject) -> Iterator[Finding]:
     """A nonlinearity follows, and the weight has the gain of another one, or none.
 

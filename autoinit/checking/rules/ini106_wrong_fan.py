@@ -11,7 +11,7 @@ from autoinit.checking.subject import Subject
 from autoinit.checking.wording import number
 
 
-@rule("INI106", "wrong fan", "warning")
+@rule("INI106", "wrong fan", "by consequence")
 def wrong_fan(subject: Subject) -> Iterator[Finding]:
     """The gain is right, but the fan that it is divided by counts the wrong connections.
 

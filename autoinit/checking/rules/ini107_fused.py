@@ -10,7 +10,7 @@ from autoinit.checking.scale import explained_by, scale_finding
 from autoinit.checking.subject import Subject
 
 
-@rule("INI107", "fused projection scaled as one matrix", "warning")
+@rule("INI107", "fused projection scaled as one matrix", "by consequence")
 def fused(subject: Subject) -> Iterator[Finding]:
     """Several projections share one weight, and their std was computed as if they were one matrix.
 
