@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 ALIKE = 1.3
 """Rows of one layer whose std is off by factors no further apart than this are told together."""
+PRECEDENCE = ("INI107", "INI103", "INI106", "INI105", "INI104", "INI108", "INI101", "INI102", "INI109")
+"""Which code speaks for rows of one layer that are off alike and, by chance, are explained differently."""
 MANY = 1000
 """From so many elements on, a sample's kurtosis tells that of what it was drawn from."""
 
@@ -117,7 +119,7 @@ def _joined(found: Sequence[Deviation]) -> Iterator[Deviation]:
         else:
             group.append(each)
     for group in groups:
-        first = group[0]
+        first = min(group, key=lambda each: PRECEDENCE.index(each.code))
         whole = len(group) == max(1, len(first.part.layer.slices))
         yield replace(
             first,
@@ -134,7 +136,7 @@ def _joined(found: Sequence[Deviation]) -> Iterator[Deviation]:
 
 def _alike(one: Deviation, other: Deviation) -> bool:
     harmless = one.severity == "info", other.severity == "info"
-    same = one.code == other.code and one.follows == other.follows and harmless[0] == harmless[1]
+    same = one.follows == other.follows and harmless[0] == harmless[1]
     return same and 1 / ALIKE < one.ratio / other.ratio < ALIKE
 
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from autoinit.checking.subject import Part
 
 _T5_HEAD_WIDTHS = (32, 64, 128, 256)
+_MOST_BLOCKS = 64
+"""As many as the deepest image transformer that is published, EVA-02's largest, has."""
+_ALMOST_ALL = 0.9
 
 
 def _resnet(part: Part) -> tuple[float, ...]:
@@ -42,6 +45,20 @@ def _vit(part: Part) -> tuple[float, ...]:
         lecun = part.place.fan_in**-0.5
         return (0.02, TRUNCATION * 0.02, lecun, TRUNCATION * lecun, *framework_default(part))
     return (0.02, TRUNCATION * 0.02)
+
+
+def _beit(part: Part) -> tuple[float, ...]:
+    """As `vit`, but branches end with 0.02 / sqrt(2 l) in block l.
+
+    Blocks count through all stages of a model, branches within one stage only: so l is any that a model may have.
+    """
+    if part.branches > 1:
+        return tuple(0.02 / math.sqrt(2 * block) for block in range(1, _MOST_BLOCKS + 1))
+    return _vit(part)
+
+
+def _pvt(part: Part) -> tuple[float, ...]:
+    return he(part, "fan_out", math.sqrt(2)) if is_conv(part) else (0.02, TRUNCATION * 0.02)
 
 
 def _vit_jax(part: Part) -> tuple[float, ...]:
@@ -102,7 +119,8 @@ def _scaled_by_depth(parts: Sequence[Part]) -> bool:
 
 
 def _gated(parts: Sequence[Part]) -> bool:
-    return _scaled_by_depth(parts) and any(part.place.reason == "gate" for part in parts)
+    """A gated language model: image transformers, gated or not, embed patches by a convolution."""
+    return _scaled_by_depth(parts) and any(part.place.reason == "gate" for part in parts) and not _sees(parts)
 
 
 def _attends(parts: Sequence[Part]) -> bool:
@@ -111,6 +129,27 @@ def _attends(parts: Sequence[Part]) -> bool:
 
 def _sees(parts: Sequence[Part]) -> bool:
     return _attends(parts) and any(is_conv(part) for part in parts)
+
+
+def _attends_by_depth(parts: Sequence[Part]) -> bool:
+    return _attends(parts) and _scaled_by_depth(parts)
+
+
+def _mixes(parts: Sequence[Part]) -> bool:
+    """A MetaFormer's mark: its norms and skip connections make up for a scale that knows no fan.
+
+    Nearly every weight lies beside a skip connection or has its scale taken away; at least half do the former, and at
+    least one in six (the ends of branches, where the norm comes first) the latter.
+    """
+    normalised = [part.normalised or part.renormalised for part in parts]
+    skipped_over = [part.skipped_over for part in parts]
+    made_up_for = sum(map(any, zip(normalised, skipped_over, strict=True)))
+    return (
+        any(is_conv(part) for part in parts)
+        and made_up_for >= _ALMOST_ALL * len(parts)
+        and 2 * sum(skipped_over) >= len(parts)
+        and 6 * sum(normalised) >= len(parts)
+    )
 
 
 def _asks_softly(parts: Sequence[Part]) -> bool:
@@ -141,6 +180,15 @@ MODELS = (
         "t5", "Raffel et al. 2020; Mesh TensorFlow's scaling, in transformers' modeling_t5.py", _t5, _asks_softly
     ),
     Published("vit", "Touvron et al. 2021 (DeiT); init_weights_vit_timm in timm's vision_transformer.py", _vit, _sees),
+    Published(
+        "pvt", "Wang et al. 2022 (PVT v2), whai362/PVT, pvt_v2.py (_init_weights); Chu et al. 2021 (Twins)", _pvt, _sees
+    ),
+    Published(
+        "beit",
+        "Bao et al. 2022, section 2.5; microsoft/unilm, beit/modeling_finetune.py (fix_init_weight)",
+        _beit,
+        _attends_by_depth,
+    ),
     Published("vit_jax", "Dosovitskiy et al. 2021; torchvision's vision_transformer.py", _vit_jax),
     Published(
         "bert",
@@ -148,7 +196,9 @@ MODELS = (
         _bert,
         _attends,
     ),
-    Published("convnext", "Liu et al. 2022; facebookresearch/ConvNeXt, models/convnext.py (_init_weights)", _bert),
+    Published(
+        "convnext", "Liu et al. 2022; facebookresearch/ConvNeXt, models/convnext.py (_init_weights)", _bert, _mixes
+    ),
     Published("dcgan", "Radford et al. 2016, section 4", _dcgan, _paints),
     Published("resnet", "He et al. 2015, eq. 14; torchvision's resnet.py; head 0.01: Goyal et al. 2017, 5.1", _resnet),
     Published(
