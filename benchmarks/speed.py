@@ -32,17 +32,22 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from autoinit import autoinit, plan
+from autoinit import autoinit, check, plan
+from autoinit.applying import measure
 from autoinit.planning import Settings, plan_dataflow
 from autoinit.resolving import resolve
 from autoinit.tracing import trace
 
-PARTS = ("models", "planning", *(("memory",) if sys.platform == "linux" else ()), "import")
+PARTS = ("models", "planning", "check", *(("memory",) if sys.platform == "linux" else ()), "import")
 TARGETS = {
     "resnet50 / kaiming loop": 1.3,
     "convnext_base / kaiming loop": 0.75,
     "vit_large_patch16_224 / kaiming loop": 0.75,
     "planning 10000 / 1000 layers": 12.0,
+    "resnet50: check beyond its planning / planning and one pass": 1.0,
+    "convnext_base: check beyond its planning / planning and one pass": 1.0,
+    "vit_large_patch16_224: check beyond its planning / planning and one pass": 1.0,
+    "vit_large_patch16_224: check, s": 5.0,
     "memory above the model, MB": 100.0,
     "import over torch, s": 0.3,
 }
@@ -145,6 +150,33 @@ def time_planning(sizes: Sequence[int], repeats: int, advance: Callable[[], None
     return [{"layers": size, "seconds": values} for size, values in taken.items()]
 
 
+def time_check(name: str, layers: int, repeats: int, advance: Callable[[], None]) -> Figures:
+    """`check` of a model that autoinit has initialised, beside its planning and one pass over its weights."""
+    model = construct(name, layers)
+    autoinit(model, verbose=False)
+    made = plan(model)
+    contenders: dict[str, Callable[[], object]] = {
+        "plan": lambda: plan(model),
+        "pass": lambda: measure(made, model),
+        "check": lambda: check(model),
+    }
+    taken: dict[str, list[float]] = {contender: [] for contender in contenders}
+    check(model)
+    load = OtherLoad()
+    for number in range(repeats):
+        for contender in sorted(contenders, reverse=bool(number % 2)):
+            taken[contender].append(seconds(contenders[contender]))
+        advance()
+    beyond = [whole - planned for whole, planned in zip(taken["check"], taken["plan"], strict=True)]
+    both = [planned + once for planned, once in zip(taken["plan"], taken["pass"], strict=True)]
+    return {
+        "name": name if name != "mlp" else f"mlp, {layers} layers",
+        "seconds": taken,
+        "beyond_over_plan_and_pass": median_ratio(beyond, both),
+        "other_cores": load.cores(),
+    }
+
+
 def run(options: argparse.Namespace) -> Figures:
     """Everything that was asked for."""
     found: Figures = {
@@ -157,7 +189,7 @@ def run(options: argparse.Namespace) -> Figures:
             "repeats": options.repeats,
         }
     }
-    rounds = options.repeats * (len(options.models) + 1) + len(options.models) + 1
+    rounds = options.repeats * (2 * len(options.models) + 1) + len(options.models) + 1
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("timing", total=rounds)
 
@@ -168,6 +200,8 @@ def run(options: argparse.Namespace) -> Figures:
             found["models"] = [time_model(each, options.layers, options.repeats, advance) for each in options.models]
         if "planning" in options.parts:
             found["planning"] = time_planning(options.sizes, options.repeats, advance)
+        if "check" in options.parts:
+            found["check"] = [time_check(each, options.layers, options.repeats, advance) for each in options.models]
         if "memory" in options.parts:
             found["memory"] = [{"name": each, **memory(each, options.layers)} for each in options.models]
         if "import" in options.parts:
@@ -182,6 +216,10 @@ def compare(found: Figures) -> list[Figures]:
     planned = {each["layers"]: statistics.median(each["seconds"]) for each in found.get("planning", ())}
     if {1000, 10000} <= planned.keys():
         measured["planning 10000 / 1000 layers"] = planned[10000] / planned[1000]
+    for each in found.get("check", ()):
+        over = f"{each['name']}: check beyond its planning / planning and one pass"
+        measured[over] = each["beyond_over_plan_and_pass"]
+        measured[f"{each['name']}: check, s"] = statistics.median(each["seconds"]["check"])
     if found.get("memory"):
         measured["memory above the model, MB"] = max(each["first_above_mb"] for each in found["memory"])
     if "import" in found:
@@ -203,6 +241,13 @@ def tables(found: Figures) -> list[Table]:
         for each in found["planning"]:
             median = statistics.median(each["seconds"])
             table.add_row(f"{each['layers']:,}", f"{median:.3f}", f"{1000 * median / each['layers']:.3f}")
+        made.append(table)
+    if found.get("check"):
+        table = Table("model", "plan", "one pass", "check", "beyond / (plan + pass)", "others", title="check, seconds")
+        for each in found["check"]:
+            medians = [f"{statistics.median(values):.3f}" for values in each["seconds"].values()]
+            ratio, others = each["beyond_over_plan_and_pass"], each["other_cores"]
+            table.add_row(each["name"], *medians, f"[bold]{ratio:.2f}[/]", f"{others:.1f}")
         made.append(table)
     if found.get("memory"):
         table = Table("model", "process before", "first call", "second call", title="Peak memory above the model's, MB")

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+import autoinit
 from autoinit.checking.checker import check
 from autoinit.checking.recipes import declared, recognised
 from autoinit.checking.subject import Part, subject
@@ -19,7 +20,19 @@ from autoinit.tracing import trace
 from tests.models import dcgan
 from tests.models.gpt2 import GPT2, FlashAttention, NewGELU
 from tests.models.llama import FeedForward, LLaMA
-from tests.models.published import T5, ControlNet, DiT, NFNet, ResNet, ScaledStdConv2d, T5Attention, T5Block, ViT
+from tests.models.published import (
+    PVT,
+    T5,
+    ControlNet,
+    ConvNeXt,
+    DiT,
+    NFNet,
+    ResNet,
+    ScaledStdConv2d,
+    T5Attention,
+    T5Block,
+    ViT,
+)
 
 WEIGHT_LAYERS = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, nn.Embedding)
 
@@ -77,9 +90,9 @@ def t5() -> nn.Module:
     return model
 
 
-def vit() -> nn.Module:
+def vit(cut: bool = False) -> nn.Module:
     """timm's init_weights_vit_timm: every linear layer trunc_normal(0.02); the patches stay at torch's default."""
-    model = ViT()
+    model = ViT(cut=cut)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)
@@ -95,6 +108,59 @@ def vit_with_zero_head() -> nn.Module:
     nn.init.trunc_normal_(model.patches.weight, std=fan_in**-0.5)
     nn.init.zeros_(model.head.weight)
     return model
+
+
+def beit(cut: bool = False) -> nn.Module:
+    """microsoft/unilm, beit/modeling_finetune.py: branch ends of block l / sqrt(2 l), the head / 1000."""
+    model = vit(cut)
+    with torch.no_grad():
+        for number, (attention, mlp) in enumerate(zip(model.attentions, model.mlps, strict=True), 1):
+            attention.proj.weight /= math.sqrt(2 * number)
+            mlp[2].weight /= math.sqrt(2 * number)
+        model.head.weight /= 1000
+    return model
+
+
+def eva() -> nn.Module:
+    """Fang et al. 2023 (EVA-02): BEiT's recipe for gated MLPs; baaivision/EVA, EVA-02/asuka/modeling_finetune.py."""
+    model = ViT()
+    model.mlps = nn.ModuleList([FeedForward(192, 512) for _ in model.mlps])
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+    for number, (attention, mlp) in enumerate(zip(model.attentions, model.mlps, strict=True), 1):
+        nn.init.trunc_normal_(attention.proj.weight, std=0.02 / math.sqrt(2 * number))
+        nn.init.trunc_normal_(mlp.w2.weight, std=0.02 / math.sqrt(2 * number))
+    return model
+
+
+def beit_in_stages() -> nn.Module:
+    """Ryali et al. 2023 (Hiera): blocks count through the stages, each of which has a residual stream of its own."""
+    model = PVT()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+    for number, block in enumerate((block for stage in model.stages for block in stage), 1):
+        nn.init.trunc_normal_(block.proj.weight, std=0.02 / math.sqrt(2 * number))
+        nn.init.trunc_normal_(block.fc2.weight, std=0.02 / math.sqrt(2 * number))
+    return model
+
+
+def pvt() -> nn.Module:
+    """whai362/PVT, pvt_v2.py, _init_weights; Meituan-AutoML/Twins, gvt.py has the same."""
+    model = PVT()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Conv2d):
+            fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+            nn.init.normal_(module.weight, std=math.sqrt(2 / fan_out))
+    return model
+
+
+def convnext() -> nn.Module:
+    """facebookresearch/ConvNeXt, models/convnext.py, _init_weights; so has sail-sg/metaformer all its models."""
+    return every_weight(ConvNeXt(), lambda weight: nn.init.trunc_normal_(weight, std=0.02))
 
 
 def resnet() -> nn.Module:
@@ -183,6 +249,7 @@ class Case:
 
 WORDS = torch.arange(12).view(2, 6)
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
+PATCHES = torch.linspace(-1, 1, 2 * 16 * 192).view(2, 16, 192)
 LATENTS = torch.linspace(-1, 1, 2 * 4 * 8 * 8).view(2, 4, 8, 8)
 CASES = {
     "gpt2": Case(gpt2, "gpt2", WORDS, "gpt2"),
@@ -191,6 +258,13 @@ CASES = {
     "t5": Case(t5, "t5", (WORDS, WORDS), "t5"),
     "vit": Case(vit, "vit", IMAGES, "vit"),
     "vit_zero_head": Case(vit_with_zero_head, "vit", IMAGES, "vit"),
+    "vit_cut": Case(lambda: vit(cut=True), "vit", PATCHES, "bert"),
+    "pvt": Case(pvt, "pvt", IMAGES, "pvt"),
+    "beit": Case(beit, "beit", IMAGES, "beit"),
+    "beit_cut": Case(lambda: beit(cut=True), "beit", PATCHES, "beit"),
+    "beit_in_stages": Case(beit_in_stages, "beit", IMAGES, "beit"),
+    "eva": Case(eva, "beit", IMAGES, "beit"),
+    "convnext": Case(convnext, "convnext", IMAGES, "convnext"),
     "resnet": Case(resnet, "resnet", IMAGES),
     "dit": Case(dit, "dit", (LATENTS, torch.ones(2, 256), torch.tensor([1, 2])), "dit"),
     "controlnet": Case(ControlNet, "torch", (LATENTS, torch.ones(2, 3, 8, 8))),
@@ -269,6 +343,14 @@ FAULTS = {
     "unscaled_down": ("llama", swap_depth_scale, "layers.0.feed_forward.w2.weight", 0.02 / math.sqrt(2)),
     "d_model_for_d_ff": ("t5", scale("encoder.1.wo.weight", 2), "encoder.1.wo.weight", 1024**-0.5),
     "0.2_for_0.02": ("vit", scale("attentions.1.proj.weight", 10), "attentions.1.proj.weight", 0.02),
+    "he_without_groups": (
+        "pvt",
+        scale("stages.1.0.dwconv.weight", 512**-0.5),
+        "stages.1.0.dwconv.weight",
+        (2 / 9) ** 0.5,
+    ),
+    "unscaled_end": ("beit", scale("mlps.0.2.weight", 2**0.5), "mlps.0.2.weight", 0.02 / 2**0.5),
+    "0.02_for_0.2": ("convnext", scale("stages.0.1.fc1.weight", 10), "stages.0.1.fc1.weight", 0.02),
     "twice_he": ("resnet", scale("blocks.1.conv1.weight", 2), "blocks.1.conv1.weight", (2 / 288) ** 0.5),
     "he_before_gelu": ("dit", scale("blocks.0.mlp.0.weight", 2), "blocks.0.mlp.0.weight", (2 / (5 * 192)) ** 0.5),
     "head_0.1": ("nfnet", scale("fc.weight", 10), "fc.weight", 0.01),
@@ -288,7 +370,16 @@ def test_fault_against_a_declared_recipe_is_named_with_its_std(name, fault, para
     assert found[0].actual_std == pytest.approx(actual, rel=1e-4)
 
 
-@pytest.mark.parametrize(("name", "param"), [("t5", "decoder.0.wi.weight"), ("vit", "mlps.2.0.weight")])
+@pytest.mark.parametrize(
+    ("name", "param"),
+    [
+        ("t5", "decoder.0.wi.weight"),
+        ("vit", "mlps.2.0.weight"),
+        ("pvt", "stages.1.0.fc2.weight"),
+        ("beit", "mlps.1.0.weight"),
+        ("convnext", "stages.1.0.fc1.weight"),
+    ],
+)
 def test_fault_in_a_recognised_model_is_still_named(name, param):
     case = CASES[name]
     model = case.build()
@@ -368,8 +459,6 @@ def test_a_transformer_at_the_frameworks_default_follows_no_recipe():
 
 
 def test_planned_weights_with_a_few_wrong_ones_follow_no_recipe():
-    import autoinit
-
     model = gpt2()
     autoinit.autoinit(model, WORDS, seed=0, verbose=False)
     for block in model.blocks:
@@ -383,6 +472,63 @@ def test_default_weights_with_a_few_at_0_02_follow_no_recipe():
         nn.init.normal_(block.attn.c_proj.weight, std=0.02)
         nn.init.normal_(block.attn.c_attn.weight, std=0.02)
     assert recognised(parts_of(model, WORDS)) is None
+
+
+def default(model: nn.Module, _: Any) -> None:
+    """Leaves the framework's default."""
+
+
+def planned(model: nn.Module, inputs: Any) -> None:
+    autoinit.autoinit(model, inputs, seed=0, verbose=False)
+
+
+@pytest.mark.parametrize("first", range(3))
+@pytest.mark.parametrize("initialise", [default, planned])
+@pytest.mark.parametrize(
+    ("build", "inputs"), [(PVT, IMAGES), (ViT, IMAGES), (lambda: ViT(cut=True), PATCHES), (ConvNeXt, IMAGES)]
+)
+def test_every_seventh_weight_at_0_02_makes_no_recipe(build, inputs, initialise, first):
+    model = build()
+    initialise(model, inputs)
+    for module in [each for each in model.modules() if isinstance(each, WEIGHT_LAYERS)][first::7]:
+        nn.init.trunc_normal_(module.weight, std=0.02)
+    assert recognised(parts_of(model, inputs)) is None
+
+
+class Branched(nn.Module):
+    """Branches of two convolutions beside skip connections, and no norm."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.head = nn.Conv2d(3, 64, 3), nn.Linear(64, 10)
+        self.branches = nn.ModuleList(
+            [nn.Sequential(nn.Conv2d(64, 64, 3, padding=1), nn.GELU(), nn.Conv2d(64, 64, 1)) for _ in range(4)]
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        for branch in self.branches:
+            x = x + branch(x)
+        return self.head(x.mean((2, 3)))
+
+
+def cnn(norm: bool) -> nn.Module:
+    """Convolutions one after another."""
+    layers: list[nn.Module] = []
+    for width, following in itertools.pairwise((3, 64, 64, 64, 64, 64, 64, 64)):
+        layers += [nn.Conv2d(width, following, 3, padding=1), *([nn.BatchNorm2d(following)] if norm else []), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
+
+
+@pytest.mark.parametrize("build", [Branched, lambda: cnn(norm=False), lambda: cnn(norm=True)])
+def test_0_02_throughout_is_a_recipe_only_with_norms_and_skip_connections(build):
+    model = every_weight(build(), normal(0.02))
+    assert recognised(parts_of(model, IMAGES)) is None
+
+
+def test_a_plain_cnn_at_0_02_fails():
+    result = check(every_weight(cnn(norm=False), normal(0.02)), IMAGES)
+    assert {each.param for each in result.findings if each.severity == "error"} >= {"2.weight", "6.weight", "10.weight"}
 
 
 def test_few_weights_follow_no_recipe():

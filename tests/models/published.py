@@ -95,11 +95,11 @@ class Attention(nn.Module):
 
 
 class ViT(nn.Module):
-    """Patches of 8 x 8, three blocks, the mean of the positions, a head."""
+    """Patches of 8 x 8, by a convolution or cut before, three blocks, the mean of the positions, a head."""
 
-    def __init__(self, width: int = 192, heads: int = 3, classes: int = 100) -> None:
+    def __init__(self, width: int = 192, heads: int = 3, classes: int = 100, cut: bool = False) -> None:
         super().__init__()
-        self.patches = nn.Conv2d(3, width, 8, 8)
+        self.patches = nn.Linear(3 * 8 * 8, width) if cut else nn.Conv2d(3, width, 8, 8)
         self.position = nn.Parameter(torch.zeros(1, 16, width))
         self.attentions = nn.ModuleList([Attention(width, heads) for _ in range(3)])
         self.mlps = nn.ModuleList(
@@ -109,11 +109,90 @@ class ViT(nn.Module):
         self.head = nn.Linear(width, classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        x = self.patches(image).flatten(2).transpose(1, 2) + self.position
+        x = self.patches(image)
+        if x.dim() == 4:
+            x = x.flatten(2).transpose(1, 2)
+        x = x + self.position
         for number, (attention, mlp) in enumerate(zip(self.attentions, self.mlps, strict=True)):
             x = x + attention(self.norms[2 * number](x))
             x = x + mlp(self.norms[2 * number + 1](x))
         return self.head(self.norms[-1](x).mean(1))
+
+
+class PVTBlock(nn.Module):
+    """PVT v2's: keys and values from an image at half the size, a depthwise convolution within the MLP."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q, self.kv, self.proj = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.reduction = nn.Conv2d(width, width, 2, 2)
+        self.fc1, self.fc2 = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.dwconv = nn.Conv2d(4 * width, 4 * width, 3, 1, 1, groups=4 * width)
+        self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
+
+    def forward(self, image: Tensor) -> Tensor:
+        side = image.shape[-1]
+        x = image.flatten(2).transpose(1, 2)
+        y = self.norm1(x)
+        small = self.reduction(y.transpose(1, 2).unflatten(2, (side, side))).flatten(2).transpose(1, 2)
+        k, v = self.kv(self.norm2(small)).chunk(2, -1)
+        q, k, v = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (self.q(y), k, v))
+        x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+        y = self.fc1(self.norm3(x)).transpose(1, 2).unflatten(2, (side, side))
+        x = x + self.fc2(F.gelu(self.dwconv(y)).flatten(2).transpose(1, 2))
+        return x.transpose(1, 2).unflatten(2, (side, side))
+
+
+class PVT(nn.Module):
+    """Two stages of two blocks each, at a quarter and an eighth of the image, each after an overlapping embedding."""
+
+    def __init__(self, width: int = 64, classes: int = 100) -> None:
+        super().__init__()
+        self.embeddings = nn.ModuleList(
+            [nn.Conv2d(3, width, 7, 4, 3), nn.Conv2d(width, 2 * width, 3, 2, 1)],
+        )
+        self.norms = nn.ModuleList([nn.GroupNorm(1, each) for each in (width, 2 * width, 2 * width)])
+        self.stages = nn.ModuleList(
+            [nn.Sequential(*(PVTBlock(each, each // 32) for _ in range(2))) for each in (width, 2 * width)]
+        )
+        self.head = nn.Linear(2 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for embedding, norm, stage in zip(self.embeddings, self.norms, self.stages, strict=False):
+            x = stage(norm(embedding(x)))
+        return self.head(self.norms[-1](x).mean((2, 3)))
+
+
+class ConvNeXtBlock(nn.Module):
+    """A depthwise convolution, a norm, an MLP and a layer scale, beside a skip connection."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dwconv, self.norm = nn.Conv2d(width, width, 7, padding=3, groups=width), nn.GroupNorm(1, width)
+        self.fc1, self.fc2 = nn.Conv2d(width, 4 * width, 1), nn.Conv2d(4 * width, width, 1)
+        self.gamma = nn.Parameter(torch.full((width, 1, 1), 1e-6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.gamma * self.fc2(F.gelu(self.fc1(self.norm(self.dwconv(x)))))
+
+
+class ConvNeXt(nn.Module):
+    """A stem, two stages of three blocks each, a norm before the downsampling and one before the head."""
+
+    def __init__(self, width: int = 64, classes: int = 100) -> None:
+        super().__init__()
+        self.stem, self.down = nn.Conv2d(3, width, 4, 4), nn.Conv2d(width, 2 * width, 2, 2)
+        self.norms = nn.ModuleList([nn.GroupNorm(1, each) for each in (width, width, 2 * width)])
+        self.stages = nn.ModuleList(
+            [nn.Sequential(*(ConvNeXtBlock(each) for _ in range(3))) for each in (width, 2 * width)]
+        )
+        self.head = nn.Linear(2 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stages[0](self.norms[0](self.stem(x)))
+        x = self.stages[1](self.down(self.norms[1](x)))
+        return self.head(self.norms[2](x.mean((2, 3), keepdim=True)).flatten(1))
 
 
 class BasicBlock(nn.Module):

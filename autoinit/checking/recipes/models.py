@@ -6,7 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autoinit.checking.recipes.geometry import blocks, is_attention, is_conv, is_head, is_standardised, rows, size
+from autoinit.checking.recipes.geometry import (
+    blocks,
+    fan_outs,
+    is_attention,
+    is_conv,
+    is_head,
+    is_standardised,
+    rows,
+    size,
+)
 from autoinit.checking.recipes.initialisers import TRUNCATION, framework_default, glorot, he
 from autoinit.checking.recipes.published import Published
 
@@ -48,17 +57,18 @@ def _vit(part: Part) -> tuple[float, ...]:
 
 
 def _beit(part: Part) -> tuple[float, ...]:
-    """As `vit`, but branches end with 0.02 / sqrt(2 l) in block l.
+    """As `vit`, but branches end with 0.02 / sqrt(2 l) in block l, and the head may be a thousandth.
 
     Blocks count through all stages of a model, branches within one stage only: so l is any that a model may have.
     """
     if part.branches > 1:
         return tuple(0.02 / math.sqrt(2 * block) for block in range(1, _MOST_BLOCKS + 1))
-    return _vit(part)
+    return (*_vit(part), 0.02 / 1000) if is_head(part) else _vit(part)
 
 
 def _pvt(part: Part) -> tuple[float, ...]:
-    return he(part, "fan_out", math.sqrt(2)) if is_conv(part) else (0.02, TRUNCATION * 0.02)
+    """He for convolutions, with a fan_out that counts groups but not the stride."""
+    return (math.sqrt(2 / fan_outs(part)[-1]),) if is_conv(part) else (0.02, TRUNCATION * 0.02)
 
 
 def _vit_jax(part: Part) -> tuple[float, ...]:
@@ -185,7 +195,7 @@ MODELS = (
     ),
     Published(
         "beit",
-        "Bao et al. 2022, section 2.5; microsoft/unilm, beit/modeling_finetune.py (fix_init_weight)",
+        "Bao et al. 2022, Pre-training setup; microsoft/unilm, beit/modeling_finetune.py (fix_init_weight)",
         _beit,
         _attends_by_depth,
     ),
@@ -197,7 +207,10 @@ MODELS = (
         _attends,
     ),
     Published(
-        "convnext", "Liu et al. 2022; facebookresearch/ConvNeXt, models/convnext.py (_init_weights)", _bert, _mixes
+        "convnext",
+        "Liu et al. 2022; facebookresearch/ConvNeXt, models/convnext.py; MetaFormers: sail-sg/metaformer",
+        _bert,
+        _mixes,
     ),
     Published("dcgan", "Radford et al. 2016, section 4", _dcgan, _paints),
     Published("resnet", "He et al. 2015, eq. 14; torchvision's resnet.py; head 0.01: Goyal et al. 2017, 5.1", _resnet),
