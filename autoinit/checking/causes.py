@@ -25,7 +25,6 @@ LARGEST_GAIN = 2.0
 """No nonlinearity in use calls for a larger gain."""
 FAR_FETCHED = ("shape[0]", "ungrouped", "unstrided")
 """Fans that are met seldom: together with a wrong gain they explain nothing."""
-_RECTIFIERS = ("relu", "leaky_relu", "prelu", "rrelu", "relu6")
 
 
 class Verdict(NamedTuple):
@@ -128,11 +127,11 @@ def _round(recipe: Recipe) -> bool:
 
 
 def _code_of_gain(part: Part) -> str:
-    """INI105 where the std is that of a rectifier with another slope, between 0 and 1; empty otherwise."""
+    """INI105 where the std is that of a rectifier with some slope between 0 and 1; empty otherwise."""
     place = part.place
     slope_one, slope_zero = (gain / math.sqrt(place.fan_in) for gain in (1.0, math.sqrt(2)))
     inside = slope_one / (1 + SAME) < part.actual < slope_zero * (1 + SAME)
-    return "INI105" if place.nonlinearity in _RECTIFIERS and place.mode == "fan_in" and inside else ""
+    return "INI105" if place.scheme == "he" and place.mode == "fan_in" and inside else ""
 
 
 def _wrong_gain(part: Part, recipe: Recipe) -> Verdict | None:

@@ -21,6 +21,7 @@ from autoinit.recognising.portrait import Portrait, portray
 from autoinit.recognising.recognition import Recognition, recognise
 from autoinit.reparametrised import effective_weight
 from autoinit.resolving import Resolution, resolve
+from autoinit.resolving.regions import written_norms
 from autoinit.resolving.residual import branch_counts
 from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
@@ -162,6 +163,11 @@ class Subject:
     @cached_property
     def _surroundings(self) -> Mapping[str, frozenset[str]]:
         return surroundings(self.dataflow, self.is_zero)
+
+    @cached_property
+    def written_norms(self) -> frozenset[Op]:
+        """The last operations of norms that are written out in simpler ones."""
+        return written_norms(self.dataflow)
 
     def is_zero(self, param: str) -> bool:
         """Whether a parameter is zero everywhere."""

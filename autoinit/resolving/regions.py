@@ -280,6 +280,14 @@ def is_norm(region: Region, known: dict[Any, bool]) -> bool:
     return _reduces(region) and _shown("norm", region, known, _ignores_scale)
 
 
+def written_norms(dataflow: Dataflow) -> frozenset[Op]:
+    """The last operations of norms that are written out in simpler ones."""
+    regions, known = Regions(dataflow), dict[Any, bool]()
+    starts = (op for op in dataflow.graph.nodes if op.signal and op in regions.live)
+    found = (regions.wide(start) for start in starts)
+    return frozenset(region.end for region in found if region is not None and is_norm(region, known))
+
+
 def is_softmax(region: Region, known: dict[Any, bool]) -> bool:
     """Whether the region ignores a constant added to its input, and its output (or the output's exp) sums to 1."""
     return _reduces(region) and _shown("softmax", region, known, _ignores_shift)

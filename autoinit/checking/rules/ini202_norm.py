@@ -14,6 +14,7 @@ from autoinit.checking.subject import Subject
 from autoinit.checking.wording import expression, number
 from autoinit.measuring import WeightStats, weight_stats
 from autoinit.ops import Role
+from autoinit.tracing.dataflow import Op
 
 DCGAN_STD = 0.02
 SIGMAS = 5.0
@@ -82,8 +83,10 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 def _parameter(subject: Subject, param: str) -> _Off | None:
     """What is off about a parameter; None if it is no trainable norm's, or as it should be."""
-    slots = {slot for op, slot in subject.uses.get(param, ()) if op.role is Role.NORM}
     stats = subject.other_stats.get(param)
+    slots = {slot for op, slot in subject.uses.get(param, ()) if op.role is Role.NORM}
+    if not slots and stats is not None and not _throughout(stats, 1.0) and _scales_norm(subject, param):
+        slots = {"weight"}
     if not slots or stats is None or stats.nonfinite or extreme(stats) or not subject.parameters[param].requires_grad:
         return None
     gain = "weight" in slots
@@ -95,6 +98,20 @@ def _parameter(subject: Subject, param: str) -> _Off | None:
         remark = f" ({recipe}, Radford et al. 2016)" if recipe else ""
         return _Off(param, f"gain {leaf} is {_range(stats)}{remark}, expected 1", f"nn.init.ones_({target})", recipe)
     return _Off(param, f"{leaf} is {_range(stats)}, expected 0", f"nn.init.zeros_({target})")
+
+
+def _scales_norm(subject: Subject, param: str) -> bool:
+    """Whether a vector multiplies nothing but what norms give that are written out in simpler operations."""
+    uses = subject.uses.get(param, ())
+    if subject.parameters[param].dim() != 1 or not uses or any(op.op != "mul" for op, _ in uses):
+        return False
+    return all(_uncast(each) in subject.written_norms for op, _ in uses for each in op.operands.values() if each.signal)
+
+
+def _uncast(op: Op) -> Op:
+    while op.op in ("cast", "identity"):
+        op = next(iter(op.operands.values()))
+    return op
 
 
 def _frozen(subject: Subject, path: str) -> bool:
