@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -16,51 +17,108 @@ from autoinit.recognising.families import MIN_SAMPLE, Fit, alignment_misfit, fit
 from autoinit.recognising.noise import spread
 from autoinit.recognising.patterns import Orthogonality, is_identity, orthogonality, twins
 from autoinit.recognising.samples import Matrix, RowSums, row_sums, sample, unit
-from autoinit.recognising.totals import Totals, totals
+from autoinit.recognising.totals import totals
 
 __all__ = ["Family", "Portrait", "Rows", "portray", "spread"]
 
 Family = Literal["zeros", "constant", "identity", "orthogonal", "uniform", "truncated_normal", "normal", "unknown"]
 Rows = tuple[tuple[int, int], ...]
-NO_FIT = Fit(())
 
 
 @dataclass(frozen=True, eq=False)
 class Portrait:
     """What a weight looks like.
 
-    stats: exact, of the whole.
-    power: shape (copies, outputs): the mean square of each output feature's finite weights; the `b` axes flattened,
-        the `o` axes flattened. width: weights of one output feature of one copy.
-    kurtosis: E[x^4] / E[x^2]^2 about the mean, of a sample of at least 2^15 elements (of all, if fewer); NaN where
-        that has no meaning.
-    orthogonal: whether rows, or columns, are orthogonal and of one length, in the whole or in each of a few equal
-        parts of its rows; so too for delta-orthogonal convolutions.
-    identity: whether no row has more than one element that is not zero, and these are equal.
-    twins: up to 8 pairs of output features (indices over copies and outputs together) whose weights are
-        bit-identical and not all zero, where chance cannot explain it.
-    at_bound: share of the elements of the sample that equal the minimum or the maximum of all.
-    fingerprint: equal for bit-identical weights of one shape and dtype.
-    family: the most likely one. families: all that the sample cannot rule out; of a large weight, one.
-    drawn: what the sample says of distributions, and why none fits if none does. rows: sums over the sampled
-        features, divided by `scale`, for `fit` and `peak`. frames: each way in which it is orthogonal.
+    The sums are taken at once, the closer look when it is asked for: the weight must not change meanwhile.
+
+    stats: exact, of the whole. power: shape (copies, outputs): the mean square of each output feature's finite
+    weights; the `b` axes flattened, the `o` axes flattened. width: weights of one output feature of one copy.
+    checksum: of the elements' bits, which asks no order.
     """
 
     stats: WeightStats
     power: npt.NDArray[np.float64]
     width: int
-    kurtosis: float
-    orthogonal: bool
-    identity: bool
-    twins: tuple[tuple[int, int], ...]
-    at_bound: float
-    fingerprint: bytes
-    family: Family
-    families: tuple[Family, ...]
-    drawn: Fit = NO_FIT
-    rows: RowSums | None = None
-    scale: float = 1.0
-    frames: tuple[Orthogonality, ...] = ()
+    checksum: int
+    weight: torch.Tensor = field(repr=False)
+    axes: str
+
+    @property
+    def kurtosis(self) -> float:
+        """E[x^4] / E[x^2]^2 about the mean, of a sample of at least 2^15 elements; NaN where that has no meaning."""
+        return self._look.kurtosis
+
+    @property
+    def at_bound(self) -> float:
+        """The share of the elements of the sample that equal the minimum or the maximum of all."""
+        return self._look.at_bound
+
+    @property
+    def fingerprint(self) -> bytes:
+        """Equal for bit-identical weights of one shape and dtype."""
+        return self._look.fingerprint
+
+    @property
+    def drawn(self) -> Fit:
+        """What the sample says of distributions, and why none fits if none does."""
+        return self._look.drawn
+
+    @property
+    def rows(self) -> RowSums:
+        """Sums over the sampled features, divided by `scale`."""
+        return self._look.rows
+
+    @property
+    def scale(self) -> float:
+        """What `rows` were divided by."""
+        return self._look.scale
+
+    @cached_property
+    def identity(self) -> bool:
+        """Whether no row has more than one element that is not zero, and these are equal."""
+        return is_identity(self.stats, self.power, self.width)
+
+    @cached_property
+    def twins(self) -> tuple[tuple[int, int], ...]:
+        """Up to 8 pairs of output features, over copies and outputs together, that are bit-identical and not zero."""
+        return () if self.identity else twins(self.weight, self.axes, self.power)
+
+    @cached_property
+    def frames(self) -> tuple[Orthogonality, ...]:
+        """Each way in which the weight is orthogonal."""
+        if self.identity or self.stats.nonfinite:
+            return ()
+        return orthogonality(self.weight, self.axes, self.power, self.stats.zeros)
+
+    @property
+    def orthogonal(self) -> bool:
+        """Whether rows, or columns, are orthogonal and of one length, in the whole or in each of a few equal parts."""
+        return bool(self.frames)
+
+    @property
+    def family(self) -> Family:
+        """The most likely family."""
+        return self.families[0]
+
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """All families that the sample cannot rule out; of a large weight, one."""
+        pattern = self._pattern
+        return (pattern,) if pattern else self.drawn.likely or ("unknown",)
+
+    @property
+    def _pattern(self) -> Family | None:
+        if self.stats.zeros == 1:
+            return "zeros"
+        if self.stats.numel > 1 and not self.stats.nonfinite and self.stats.minimum == self.stats.maximum:
+            return "constant"
+        if self.identity:
+            return "identity"
+        return "orthogonal" if self.frames else None
+
+    @cached_property
+    def _look(self) -> _Look:
+        return _look_at(self)
 
     def rms(self, rows: Rows = ()) -> float:
         """The root mean square of these output features of all copies; of the whole without rows."""
@@ -78,7 +136,7 @@ class Portrait:
 
     def fit(self, rows: Rows = ()) -> Fit:
         """Which families could have drawn some output features, on their own: weights are drawn part by part."""
-        if not rows or self.rows is None:
+        if not rows:
             return self.drawn
         if self.drawn.misfit.startswith(_BEYOND_ROWS):
             return self.drawn
@@ -87,13 +145,12 @@ class Portrait:
 
     def peak(self, rows: Rows = ()) -> tuple[float, int]:
         """The largest magnitude among the finite weights of some output features, and among how many it is sought."""
-        if rows and self.rows is not None:
+        if rows:
             chosen = self._sampled(rows)
             return self.scale * float(chosen.peaks.max(initial=0)), int(chosen.counts.sum())
         return max(-self.stats.minimum, self.stats.maximum), self.stats.numel - self.stats.nonfinite
 
     def _sampled(self, rows: Rows) -> RowSums:
-        assert self.rows is not None
         features = self.rows.features % self.power.shape[1]
         chosen = np.zeros(features.shape, dtype=bool)
         for start, stop in rows:
@@ -109,6 +166,18 @@ _BEYOND_ROWS = ("its columns", "its rows point")
 """How a misfit begins that does not go away when rows are judged apart."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Look:
+    """What the sample of a weight tells: see `Portrait`."""
+
+    kurtosis: float
+    at_bound: float
+    fingerprint: bytes
+    drawn: Fit
+    rows: RowSums
+    scale: float
+
+
 def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
     """Looks at a weight; None for one on the meta device, which has no values.
 
@@ -119,42 +188,22 @@ def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
     if weight.is_meta:
         return None
     sums = totals(weight, axes)
-    taken = sample(weight, axes)
+    width = weight.numel() // max(1, sums.power.size)
+    return Portrait(sums.stats, sums.power, width, sums.checksum, weight.detach(), axes)
+
+
+def _look_at(portrait: Portrait) -> _Look:
+    taken = sample(portrait.weight, portrait.axes)
     level, scale = unit(taken.matrix)
     rows = row_sums(level, taken.features)
-    width = weight.numel() // max(1, sums.power.size)
-    identity = is_identity(sums, width)
-    frames = () if identity or sums.stats.nonfinite else orthogonality(weight, axes, sums.power, sums.stats.zeros)
-    found = _drawn(rows, level, sums.power.shape[1])
-    pattern = _pattern(sums, identity, bool(frames))
-    families: tuple[Family, ...] = (pattern,) if pattern else found.likely or ("unknown",)
-    return Portrait(
-        stats=sums.stats,
-        power=sums.power,
-        width=width,
+    return _Look(
         kurtosis=_kurtosis(level),
-        orthogonal=bool(frames),
-        identity=identity,
-        twins=() if identity else twins(weight, axes, sums.power),
-        at_bound=_at_bound(taken.matrix, sums),
-        fingerprint=_fingerprint(weight, taken.matrix, sums),
-        family=families[0],
-        families=families,
-        drawn=found,
+        at_bound=_at_bound(taken.matrix, portrait.stats),
+        fingerprint=_fingerprint(portrait, taken.matrix),
+        drawn=_drawn(rows, level, portrait.power.shape[1]),
         rows=rows,
         scale=scale,
-        frames=frames,
     )
-
-
-def _pattern(sums: Totals, identity: bool, orthogonal: bool) -> Family | None:
-    if sums.stats.zeros == 1:
-        return "zeros"
-    if sums.stats.numel > 1 and not sums.stats.nonfinite and sums.stats.minimum == sums.stats.maximum:
-        return "constant"
-    if identity:
-        return "identity"
-    return "orthogonal" if orthogonal else None
 
 
 def _drawn(rows: RowSums, level: Matrix, outputs: int) -> Fit:
@@ -192,14 +241,14 @@ def _kurtosis(level: Matrix) -> float:
     return float(np.square(squares).mean() / squares.mean() ** 2)
 
 
-def _at_bound(matrix: Matrix, sums: Totals) -> float:
-    ends = (np.float32(sums.stats.minimum), np.float32(sums.stats.maximum))
+def _at_bound(matrix: Matrix, stats: WeightStats) -> float:
+    ends = (np.float32(stats.minimum), np.float32(stats.maximum))
     return float(np.count_nonzero((matrix == ends[0]) | (matrix == ends[1]))) / max(1, matrix.size)
 
 
-def _fingerprint(weight: torch.Tensor, matrix: Matrix, sums: Totals) -> bytes:
+def _fingerprint(portrait: Portrait, matrix: Matrix) -> bytes:
     """A hash of the sample and of sums that ask no order: the same whatever the strides."""
-    stats = sums.stats
+    stats, weight = portrait.stats, portrait.weight
     some = matrix.reshape(-1)[:: max(1, matrix.size // HASHED)]
-    told = (weight.dtype, tuple(weight.shape), stats.minimum, stats.maximum, stats.zeros, sums.checksum)
+    told = (weight.dtype, tuple(weight.shape), stats.minimum, stats.maximum, stats.zeros, portrait.checksum)
     return hashlib.blake2b(some.tobytes() + repr(told).encode(), digest_size=16).digest()
