@@ -10,7 +10,7 @@ nothing and a fresh one is not accused.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ class Evidence:
     weak: tuple[str, ...] = ()
 
 
-def trained_evidence(model: Model, plan: Plan, misfits: Mapping[str, str] | None = None) -> Evidence:
+def trained_evidence(model: Model, plan: Plan, *, weights: bool = True) -> Evidence:
     """Looks for signs of training. Reads batch-norm counters, norm gains and a sample of the plan's weights.
 
     Weights on the meta device say nothing. The plan tells each weight's axes and slices.
@@ -53,12 +53,12 @@ def trained_evidence(model: Model, plan: Plan, misfits: Mapping[str, str] | None
     Args:
         model: to look at.
         plan: of the model.
-        misfits: by layer, why its weight fits no known initialisation, empty if one fits, where that is known already.
+        weights: whether to look at weights, too, and not at norms alone.
     """
     root = unwrap(model)
     strong, weak = _running_evidence(root)
     strong += _gain_evidence(root)
-    verdicts = dict(_misfits(root, plan)) if misfits is None else misfits
+    verdicts = dict(_misfits(root, plan)) if weights else {}
     found = {name: misfit for name, misfit in verdicts.items() if misfit}
     if found:
         name, misfit = next(iter(found.items()))

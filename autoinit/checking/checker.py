@@ -14,7 +14,6 @@ from autoinit.checking.selecting import select as selected
 from autoinit.checking.subject import Subject, subject
 from autoinit.errors import ArgumentError
 from autoinit.pausing import collector_paused
-from autoinit.recognising.families import MIN_SAMPLE
 from autoinit.tracing import trace
 from autoinit.trained import trained_evidence
 
@@ -87,7 +86,7 @@ def check(
         fail_level=fail_level,
         layers=len(looked_at.portraits),
         recipe=_told(published, recipe),
-        notes=tuple(_notes(looked_at, published, recipe)),
+        notes=tuple(_notes(looked_at, findings, published, recipe)),
         seconds=time.perf_counter() - started,
     )
 
@@ -123,7 +122,7 @@ def _told(published: Published | None, recipe: str) -> str:
     return published.name if recipe != "auto" else f"{published.name} (recognised)"
 
 
-def _notes(looked_at: Subject, published: Published | None, recipe: str) -> Iterator[str]:
+def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published | None, recipe: str) -> Iterator[str]:
     yield from looked_at.plan.notes
     if published is not None and recipe == "auto":
         yield (
@@ -133,7 +132,7 @@ def _notes(looked_at: Subject, published: Published | None, recipe: str) -> Iter
     without = [layer.name for layer in looked_at.plan.layers if layer.name not in looked_at.portraits]
     if without:
         yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
-    misfits = {name: each.drawn.misfit for name, each in looked_at.portraits.items() if each.stats.numel >= MIN_SAMPLE}
-    evidence = trained_evidence(looked_at.model, looked_at.plan, misfits)
+    off = any(finding.code.startswith(_ABOUT_SCALE) for finding in findings)
+    evidence = trained_evidence(looked_at.model, looked_at.plan, weights=off)
     if evidence.strong:
         yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"

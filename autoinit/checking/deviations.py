@@ -101,12 +101,15 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
 
 def _ratio(part: Part, low: float, high: float, tolerance: float) -> float | None:
     """Actual std over the nearer end of a range; None within it, noise and tolerance allowed for."""
-    less, more = spread(part.count, max(3.0, part.portrait.kurtosis) if part.count >= MANY else 3.0)
-    if part.actual > high * more * (1 + tolerance):
-        return part.actual / high
-    if part.actual < low * less / (1 + tolerance):
-        return part.actual / low
-    return None
+
+    def passes(kurtosis: float) -> bool:
+        less, more = spread(part.count, kurtosis)
+        return low * less / (1 + tolerance) <= part.actual <= high * more * (1 + tolerance)
+
+    # The kurtosis of a sample takes a closer look, so it is asked for only where it could matter.
+    if passes(3.0) or (part.count >= MANY and passes(max(3.0, part.portrait.kurtosis))):
+        return None
+    return part.actual / (high if part.actual > high else low)
 
 
 def _joined(found: Sequence[Deviation]) -> Iterator[Deviation]:

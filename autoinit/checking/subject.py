@@ -173,7 +173,7 @@ class Subject:
         """Whether a parameter is zero everywhere."""
         if param in self._weights:
             portrait = self.portraits.get(self._weights[param])
-            return portrait is not None and portrait.family == "zeros"
+            return portrait is not None and portrait.stats.zeros == 1.0
         stats = self.other_stats.get(param)
         return stats is not None and stats.zeros == 1.0
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoinit.recognising.totals import Totals
+from autoinit.measuring import WeightStats
 
 Axes = tuple[int, ...]
 
@@ -20,6 +20,8 @@ PARTS = (1, 2, 3, 4)
 """Into how many equal runs of rows a fused weight is cut: gates, projections."""
 KEYS = 8
 """Elements of a feature that are compared before all of them are."""
+FINE = 20
+"""Binary digits from which on one element of a feature tells it from nearly all others."""
 MAX_TWINS = 8
 MAX_COMPARED = 1024
 
@@ -113,12 +115,11 @@ def _orthonormal(vectors: npt.NDArray[np.float64], tolerance: float) -> bool:
     return bool(products.max() <= tolerance)
 
 
-def is_identity(sums: Totals, width: int) -> bool:
+def is_identity(stats: WeightStats, power: npt.NDArray[np.float64], width: int) -> bool:
     """Whether no feature has more than one element that is not zero, and these are equal."""
-    stats = sums.stats
     if stats.nonfinite or not stats.numel or stats.minimum * stats.maximum != 0 or stats.minimum == stats.maximum:
         return False
-    filled = sums.power[sums.power > 0] * width
+    filled = power[power > 0] * width
     nonzero = round((1 - stats.zeros) * stats.numel)
     value = stats.minimum + stats.maximum
     return nonzero == filled.size and bool((np.abs(filled - value * value) <= 1e-5 * value * value).all())
@@ -134,8 +135,10 @@ def twins(weight: torch.Tensor, axes: str, power: npt.NDArray[np.float64]) -> tu
     digits = -math.log2(torch.finfo(weight.dtype).eps)
     if flat.size < 2 or width * digits < 2 * math.log2(flat.size) + 20:
         return ()
-    mixed = np.zeros(flat.size, dtype=np.int64)
-    for factor, column in zip(_ODD, np.linspace(0, width - 1, min(KEYS, width)).astype(np.intp), strict=False):
+    mixed = np.zeros(flat.size, dtype=np.int64)  # of fine numbers one column will do
+    for factor, column in zip(
+        _ODD, np.linspace(0, width - 1, min(KEYS if digits < FINE else 1, width)).astype(np.intp), strict=False
+    ):
         inner = [int(each) for each in np.unravel_index(column, tuple(turned.shape[leading:]))]
         key = turned[(slice(None),) * leading + tuple(inner)].to("cpu", torch.float32).reshape(-1).numpy()
         mixed += key.view(np.int32) * factor
@@ -159,8 +162,10 @@ def _candidates(keys: npt.NDArray[np.int64], power: npt.NDArray[np.float64]) -> 
     order = np.lexsort((power, keys))
     same = (keys[order[1:]] == keys[order[:-1]]) & (power[order[1:]] > 0)
     same &= np.abs(power[order[1:]] - power[order[:-1]]) <= 1e-4 * power[order[1:]]
-    for at in np.flatnonzero(same)[:MAX_COMPARED]:
-        yield int(order[at]), int(order[at + 1])
+    at = np.flatnonzero(same)
+    pairs = np.sort(np.stack([order[at], order[at + 1]], axis=1), axis=1)
+    for first, second in pairs[np.argsort(pairs[:, 0], kind="stable")][:MAX_COMPARED]:
+        yield int(first), int(second)
 
 
 def _feature(turned: torch.Tensor, leading: int, at: int) -> torch.Tensor:

@@ -32,13 +32,17 @@ def recognised(parts: Sequence[Part]) -> Published | None:
     deciding = [part for part in parts if not is_standardised(part)]
     if len(parts) < _FEWEST or sum(_planned(part) for part in deciding) > _PLAN_AT_MOST * len(deciding):
         return None
-    uniform = statistics.median(part.portrait.kurtosis for part in parts) < _UNIFORM_KURTOSIS
     for recipe in MODELS:
-        if recipe.trait is not None and recipe.uniform == uniform and recipe.trait(parts):
+        if recipe.trait is not None and recipe.trait(parts):
             following = sum(recipe.fits(part, _EXACT) for part in parts)
-            if following >= _NEARLY_ALL * len(parts):
+            if following >= _NEARLY_ALL * len(parts) and _uniform(parts) == recipe.uniform:
                 return recipe
     return None
+
+
+def _uniform(parts: Sequence[Part]) -> bool:
+    """Whether most weights are drawn from uniform distributions."""
+    return statistics.median(part.portrait.kurtosis for part in parts) < _UNIFORM_KURTOSIS
 
 
 def _planned(part: Part) -> bool:

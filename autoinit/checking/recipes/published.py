@@ -49,4 +49,4 @@ class Published:
 
 def noise(part: Part) -> tuple[float, float]:
     """Bounds on sample std over true std for as many elements as the part has."""
-    return spread(part.count, max(3.0, part.portrait.kurtosis))
+    return spread(part.count)

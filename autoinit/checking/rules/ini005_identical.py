@@ -68,11 +68,12 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 def _groups(subject: Subject) -> Iterator[list[LayerPlan]]:
     """Trainable layers, in order, whose weights are equal and drawn at random."""
-    equal: dict[tuple[tuple[int, ...], bytes], list[LayerPlan]] = {}
+    equal: dict[tuple[object, ...], list[LayerPlan]] = {}
     for layer in subject.plan.layers:
         if trainable(layer) and layer.name in subject.portraits:
             portrait = subject.portraits[layer.name]
-            equal.setdefault((layer.shape, portrait.fingerprint), []).append(layer)
+            sums = (layer.shape, portrait.checksum, portrait.stats.minimum, portrait.stats.maximum)
+            equal.setdefault(sums, []).append(layer)
     for group in equal.values():
         group = _apart(subject, group) if len(group) > 1 else group
         if len(group) > 1 and _drawn(subject, group[0], len(group)):
