@@ -17,7 +17,7 @@ from autoinit.recognising.families import MIN_SAMPLE, Fit, alignment_misfit, fit
 from autoinit.recognising.noise import spread
 from autoinit.recognising.patterns import Orthogonality, is_identity, orthogonality, twins
 from autoinit.recognising.samples import Matrix, RowSums, row_sums, sample, unit
-from autoinit.recognising.totals import totals
+from autoinit.recognising.totals import checksum, totals
 
 __all__ = ["Family", "Portrait", "Rows", "portray", "spread"]
 
@@ -33,13 +33,11 @@ class Portrait:
 
     stats: exact, of the whole. power: shape (copies, outputs): the mean square of each output feature's finite
     weights; the `b` axes flattened, the `o` axes flattened. width: weights of one output feature of one copy.
-    checksum: of the elements' bits, which asks no order.
     """
 
     stats: WeightStats
     power: npt.NDArray[np.float64]
     width: int
-    checksum: int
     weight: torch.Tensor = field(repr=False)
     axes: str
 
@@ -189,7 +187,7 @@ def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
         return None
     sums = totals(weight, axes)
     width = weight.numel() // max(1, sums.power.size)
-    return Portrait(sums.stats, sums.power, width, sums.checksum, weight.detach(), axes)
+    return Portrait(sums.stats, sums.power, width, weight.detach(), axes)
 
 
 def _look_at(portrait: Portrait) -> _Look:
@@ -250,5 +248,5 @@ def _fingerprint(portrait: Portrait, matrix: Matrix) -> bytes:
     """A hash of the sample and of sums that ask no order: the same whatever the strides."""
     stats, weight = portrait.stats, portrait.weight
     some = matrix.reshape(-1)[:: max(1, matrix.size // HASHED)]
-    told = (weight.dtype, tuple(weight.shape), stats.minimum, stats.maximum, stats.zeros, portrait.checksum)
+    told = (weight.dtype, tuple(weight.shape), stats.minimum, stats.maximum, stats.zeros, checksum(weight))
     return hashlib.blake2b(some.tobytes() + repr(told).encode(), digest_size=16).digest()

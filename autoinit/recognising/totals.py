@@ -1,4 +1,4 @@
-"""Exact sums over a weight in one pass: its moments, the power of each output feature, and a checksum."""
+"""Exact sums over a weight in one pass: its moments and the power of each output feature."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ class Totals:
     """Sums over all of a weight.
 
     power: shape (copies, outputs), the mean square of each feature's finite elements; 0 where there is none.
-    checksum: the sum of the elements' bits, which asks no order.
     """
 
     stats: WeightStats
     power: npt.NDArray[np.float64]
-    checksum: int
 
 
 def totals(weight: torch.Tensor, axes: str) -> Totals:
@@ -40,19 +38,24 @@ def totals(weight: torch.Tensor, axes: str) -> Totals:
     kept = tuple(axes[axis] in "bo" for axis in order)
     features = [size for size, keep in zip(turned.shape, kept, strict=True) if keep]
     squares, lost = np.zeros(features), np.zeros(features)
-    total, checksum = Moments(), 0
+    total = Moments()
     for index in _blocks(tuple(turned.shape), BLOCK if weight.device.type == "cpu" else TRANSFER):
         block = _floats(turned[index])
         part = moments(block)
         total += part
-        checksum += _bits(block)
         place = tuple(each for each, keep in zip(index, kept, strict=True) if keep)
         if part.nonfinite:
             lost[place] += _reduced(block.isfinite().logical_not().float(), kept)
             block = block.nan_to_num(0.0, 0.0, 0.0)
         squares[place] += _squares(block, kept, part)
     power = squares / np.maximum(turned.numel() // max(1, squares.size) - lost, 1)
-    return Totals(total.stats(), _in_order(power, axes, order), checksum % (1 << 64))
+    return Totals(total.stats(), _in_order(power, axes, order))
+
+
+def checksum(weight: torch.Tensor) -> int:
+    """The sum of the elements' bits, which asks no order."""
+    boxes = _blocks(tuple(weight.shape), BLOCK if weight.device.type == "cpu" else TRANSFER)
+    return sum(_bits(_floats(weight.detach()[index])) for index in boxes) % (1 << 64)
 
 
 def _blocks(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:

@@ -72,7 +72,7 @@ def _groups(subject: Subject) -> Iterator[list[LayerPlan]]:
     for layer in subject.plan.layers:
         if trainable(layer) and layer.name in subject.portraits:
             portrait = subject.portraits[layer.name]
-            sums = (layer.shape, portrait.checksum, portrait.stats.minimum, portrait.stats.maximum)
+            sums = (layer.shape, portrait.stats.minimum, portrait.stats.maximum)
             equal.setdefault(sums, []).append(layer)
     for group in equal.values():
         group = _apart(subject, group) if len(group) > 1 else group
