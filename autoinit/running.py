@@ -120,7 +120,7 @@ def noted(run: CheckRun, earlier: Baseline, configured: Collection[str] = ()) ->
     unchecked = {*configured, *(each.model for each in run.failures)} - {each.model for each in run.results}
     kept = Baseline(tuple(each for each in earlier.entries if each.model in unchecked))
     baseline = baseline_of(run.results, kept)
-    return baseline, replace(run, results=tuple(_without_known(each, baseline).result for each in run.results))
+    return baseline, replace(run, results=tuple(baseline.taken_out(each)[0] for each in run.results))
 
 
 def require_writable(path: Path, reads: Iterable[Path] = ()) -> None:
@@ -197,7 +197,7 @@ class _Checks:
             name=subject.entry.name,
         )
         result = replace(result, notes=(*subject.loaded.notes, *result.notes))
-        return _without_known(result, self.baseline, self.codes)
+        return _Look(*self.baseline.taken_out(result, self.codes))
 
     def _fixed(self, subject: _Subject, look: _Look, fixing: Fixing) -> _Look:
         """The look after the layers with findings were initialised and the file was written."""
@@ -249,13 +249,6 @@ def _enabled(configuration: Configuration) -> frozenset[str]:
     for recipe in {configuration.recipe_of(entry) for entry in configuration.models} - {"auto", "none"}:
         declared(recipe)
     return enabled
-
-
-def _without_known(result: CheckResult, baseline: Baseline, codes: Collection[str] | None = None) -> _Look:
-    """The result without the findings of a baseline."""
-    split = baseline.split(result.model, result.findings, codes)
-    kept = replace(result, findings=split.kept, suppressed=(*result.suppressed, *split.suppressed))
-    return _Look(kept, split.stale)
 
 
 def _source(loaded: Loaded) -> Path | str:

@@ -130,14 +130,9 @@ def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]
 
 def _without_known(result: CheckResult, path: Path, options: CheckOptions) -> CheckResult:
     codes = enabled_codes(tuple(rules()), options.get("select", ()), options.get("ignore", ()))
-    split = read_baseline(path).split(result.model, result.findings, codes)
-    stale = stale_note(split.stale, path)
-    return replace(
-        result,
-        findings=split.kept,
-        suppressed=(*result.suppressed, *split.suppressed),
-        notes=(*result.notes, stale) if stale else result.notes,
-    )
+    kept, left = read_baseline(path).taken_out(result, codes)
+    stale = stale_note(left, path)
+    return replace(kept, notes=(*kept.notes, stale)) if stale else kept
 
 
 def _without_values(model: Model) -> bool:

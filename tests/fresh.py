@@ -9,7 +9,7 @@ from functools import partial
 import torchvision
 from torch import nn
 
-from autoinit.checking.checker import _findings
+from autoinit.checking.checker import rule_findings
 from autoinit.checking.findings import Finding
 from autoinit.checking.recipes import recognised
 from autoinit.checking.subject import Subject
@@ -48,4 +48,4 @@ def seen_anew(subject: Subject, names: Iterable[str] | None = None) -> Subject:
 def findings(subject: Subject) -> tuple[Finding, ...]:
     """What `check` finds with its default arguments, in the order of the rules."""
     published = recognised(subject.parts)
-    return tuple(_findings(subject if published is None else replace(subject, published=published)))
+    return tuple(rule_findings(subject if published is None else replace(subject, published=published)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -96,6 +96,14 @@ class Baseline:
                 if count and (codes is None or entry.code in codes)
             ),
         )
+
+    def taken_out(
+        self, result: CheckResult, codes: Collection[str] | None = None
+    ) -> tuple[CheckResult, tuple[BaselineEntry, ...]]:
+        """The result without known findings, and the entries of its model that no longer occur; codes: see `split`."""
+        split = self.split(result.model, result.findings, codes)
+        kept = replace(result, findings=split.kept, suppressed=(*result.suppressed, *split.suppressed))
+        return kept, split.stale
 
     def to_json(self) -> str:
         """As the text of a baseline file: an entry on each line, so that a change is a line of a diff."""

@@ -74,7 +74,7 @@ def check(
         published = recognised(looked_at.parts) if recipe == "auto" else given
         if published is not None:
             looked_at = replace(looked_at, published=published)
-        findings = _ordered(looked_at, _findings(looked_at))
+        findings = _ordered(looked_at, rule_findings(looked_at))
     selection = selected(
         findings, select=select, ignore=ignore, ignores=ignores, model=looked_at.name, known=tuple(rules())
     )
@@ -91,7 +91,7 @@ def check(
     )
 
 
-def _findings(looked_at: Subject) -> Iterator[Finding]:
+def rule_findings(looked_at: Subject) -> Iterator[Finding]:
     """What the rules find. Of weights that hold no draw at all nothing is said about scale."""
     broken: set[str] = set()
     for code, rule in rules().items():
