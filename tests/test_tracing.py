@@ -938,3 +938,49 @@ def test_a_dataflow_prints_itself():
     assert text.splitlines()[0].startswith("Dataflow (symbolic): ")
     assert "linear (weight) [0.weight]" in text
     assert "relu (nonlinearity)" in text
+
+
+# Questions that the inputs answer: the recording stays on meta, where the weights have no values.
+
+
+class Asks(nn.Module):
+    """Goes on only as the mask says, and keeps what the mask keeps."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.inner, self.other = nn.Embedding(10, 8), nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, ids, mask):
+        x = self.embedding(ids)
+        kept = mask.clone()
+        kept[:, -1] = 0
+        x = torch.tanh(self.other(x)) if kept.bool().all() else torch.relu(self.inner(x))
+        places = kept[0].nonzero()
+        return x[:, : places.shape[0]] * kept.sum().item()
+
+
+def test_questions_about_inputs_are_answered_on_meta():
+    with torch.device("meta"):
+        model = Asks()
+    ids, mask = torch.ones(2, 4, dtype=torch.int64), torch.ones(2, 4)
+    found = trace(model, (ids, mask))
+    assert found.tier == "recorded"
+    assert found.uncalled == ("other.weight",)
+    assert (2, 3, 8) in [op.shape for op in found.graph.nodes if op.op == "getitem"]
+    assert torch.equal(mask, torch.ones(2, 4))
+
+
+def test_questions_about_weights_are_not_answered_by_inputs():
+    class Looks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(8, 8)
+            nn.init.ones_(self.inner.weight)
+            nn.init.zeros_(self.inner.bias)
+
+        def forward(self, x):
+            y = self.inner(x)
+            return torch.relu(y) if y.sum() > 0 else torch.tanh(y)
+
+    assert "relu" in trace(Looks(), (torch.ones(2, 8),)).by_name
+    assert "tanh" in trace(Looks(), (-torch.ones(2, 8),)).by_name

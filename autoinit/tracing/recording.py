@@ -18,6 +18,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from autoinit.ops import REGISTRY
+from autoinit.tracing.answering import ASKING, NO_ANSWER, Answers
 from autoinit.tracing.sources import current_line
 
 
@@ -50,33 +51,42 @@ class Recorder(TorchFunctionMode):
         self._error: Exception | None = None
         self.constants: dict[str, torch.Tensor] = {}
         self._nodes = WeakIdKeyDictionary()
+        self._answers = Answers()
         self._names: dict[int, str] = {}
         for name, parameter in module.named_parameters():
             self._names.setdefault(id(parameter), name)
         for name, buffer in module.named_buffers():
             self._names.setdefault(id(buffer), name)
 
-    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.fx.Graph:
-        """Call the module and return the graph."""
+    def run(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], real: tuple[Any, Mapping[str, Any]] = ((), {})
+    ) -> torch.fx.Graph:
+        """Call the module and return the graph.
+
+        real: the same arguments with values, where the module runs on meta and they have some.
+        """
         for position, value in enumerate(args):
-            self._place(value, f"arg{position}")
+            self._place(value, f"arg{position}", real[0][position] if real[0] else None)
         for name, value in kwargs.items():
-            self._place(value, name)
+            self._place(value, name, real[1].get(name))
         self._wrap_forwards()
         with self:
             result = self.module(*args, **kwargs)
         self.graph.output(self._written(_tensors_of(result)))
         return self.graph
 
-    def _place(self, value: Any, name: str) -> None:
+    def _place(self, value: Any, name: str, real: Any) -> None:
         if isinstance(value, torch.Tensor):
-            self._note(value, self.graph.placeholder(name))
+            node = self.graph.placeholder(name)
+            self._note(value, node)
+            if isinstance(real, torch.Tensor):
+                self._answers.tell(node, real)
         elif isinstance(value, (list, tuple)):
             for position, item in enumerate(value):
-                self._place(item, f"{name}_{position}")
+                self._place(item, f"{name}_{position}", real[position] if real is not None else None)
         elif isinstance(value, Mapping):
             for key, item in value.items():
-                self._place(item, f"{name}_{key}")
+                self._place(item, f"{name}_{key}", real[key] if real is not None else None)
 
     def _wrap_forwards(self) -> None:
         """Replace each forward of the (shadow) module by one that keeps the stack and records leaves."""
@@ -130,8 +140,10 @@ class Recorder(TorchFunctionMode):
         kind, target, operands = _spelling(func, args)
         if kind == "property" and target in _SILENT:
             return func(*args, **kwargs)
+        if target in ASKING and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+            return self._asked(func, target, args, kwargs)
         written = self._written(operands), self._written(kwargs)
-        result = _run(func, args, kwargs)
+        result = self._result(func, args, kwargs, (kind, target, *written))
         if kind == "property":
             self._record("call_function", getattr, (written[0][0], target), {}, result)
         elif target in ("__setitem__", "copy_") or _has_tensor(result):
@@ -141,6 +153,25 @@ class Recorder(TorchFunctionMode):
             if changed is not None and (writes or result is changed) and changed._is_view():
                 self._write_through(changed)
         return result
+
+    def _asked(self, func: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The value that a tensor on meta would have, if it follows from the inputs; else torch's own failure."""
+        try:
+            return self._answers.ask(self._node(args[0]), method, *args[1:])
+        except NO_ANSWER:
+            return func(*args, **kwargs)
+
+    def _result(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], written: Any) -> Any:
+        """What a function gives; where meta cannot tell the shape, what it gives for the real inputs."""
+        try:
+            return _run(func, args, kwargs)
+        except (NotImplementedError, RuntimeError) as error:
+            if not any(isinstance(each, torch.Tensor) and each.is_meta for each in (*args, *kwargs.values())):
+                raise
+            try:
+                return self._answers.compute(*written)
+            except NO_ANSWER:
+                raise error from None
 
     def _write_through(self, view: torch.Tensor) -> None:
         """What was written to a view is in its base as well."""

@@ -168,7 +168,7 @@ def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Da
     try:
         args, kwargs = inputs.on(device)
         with _default_device(device), _uncompiled(device), no_global_hooks():
-            graph = recorder.run(args, kwargs)
+            graph = recorder.run(args, kwargs, (inputs.args, inputs.kwargs))
     except LazyModuleError:
         raise
     except Exception as error:
