@@ -16,6 +16,7 @@ from autoinit.ops import REGISTRY
 _SIDES = (224, 32, 28, 64, 256, 96, 128, 299, 512, 16, 8)
 _CLIPS = ((16, 112, 112), (16, 224, 224), (8, 224, 224))
 _BATCH = 2
+_NESTED = 3  # configurations in configurations
 _FEW = 3  # arguments: fewer than these and **kwargs, and forward passes all it gets on
 
 
@@ -113,9 +114,17 @@ def guessed_inputs(model: nn.Module) -> Iterator[Inputs]:
     main = _main_argument(model, arguments, declared)
     for inputs in _from_weights(model, dtype):
         if main:
-            yield Inputs((), {**declared, main: inputs.args[0]}, inputs.origin)
+            yield Inputs((), {**declared, main: _batched(inputs.args[0], declared)}, inputs.origin)
         else:
             yield replace(inputs, args=inputs.args * count)  # two images, say, are guessed alike
+
+
+def _batched(tensor: torch.Tensor, declared: Mapping[str, Any]) -> torch.Tensor:
+    """The tensor with as many samples as what the model declares."""
+    batch = next(
+        (len(each) for each in declared.values() if isinstance(each, torch.Tensor) and each.dim()), len(tensor)
+    )
+    return tensor[torch.arange(batch) % len(tensor)] if batch != len(tensor) else tensor
 
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -171,11 +180,12 @@ def _main_argument(
 def _from_weights(model: nn.Module, dtype: torch.dtype) -> Iterator[Inputs]:
     """Shapes that the first weights of each kind can take."""
     kinds: dict[str, nn.Module] = {}
+    sides = _image_sides(getattr(model, "config", None))
     for name, module in model.named_modules():
         spec = REGISTRY.of_module(module)
         if spec is not None and spec.name not in kinds and any(True for _ in module.parameters(recurse=False)):
             kinds[spec.name] = module
-            for shape in _shapes(spec.name, module):
+            for shape in _shapes(spec.name, module, sides):
                 origin = f"guessed from {name or type(module).__name__}"
                 if spec.name == "embedding":
                     yield Inputs((torch.zeros(shape, dtype=torch.int64),), origin=origin)
@@ -192,10 +202,21 @@ def _own_weight(module: nn.Module) -> torch.Tensor | None:
     return next((parameter for parameter in module.parameters(recurse=False) if parameter.dim() >= 2), None)
 
 
-def _shapes(kind: str, module: Any) -> Iterator[tuple[int, ...]]:
+def _image_sides(config: Any, depth: int = 0) -> tuple[int, ...]:
+    """The `image_size` that a model's configuration names, itself or in a part of it."""
+    size = getattr(config, "image_size", None)
+    found = [size[0] if isinstance(size, (list, tuple)) and size else size]
+    parts = vars(config) if hasattr(config, "__dict__") and depth < _NESTED else {}
+    found += [side for name, part in parts.items() if name.endswith("config") for side in _image_sides(part, depth + 1)]
+    return tuple(dict.fromkeys(side for side in found if isinstance(side, int) and side > 0))
+
+
+def _shapes(kind: str, module: Any, declared: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     if kind.startswith("conv"):
         dims = len(module.kernel_size)
-        sides: tuple[int, ...] = _SIDES if dims == 2 else (32, 16, 64, 128, 1024) if dims == 1 else (16, 32, 64)
+        sides: tuple[int, ...] = (32, 16, 64, 128, 1024) if dims == 1 else (16, 32, 64)
+        if dims == 2:
+            sides = tuple(dict.fromkeys((*declared, *_SIDES)))
         if kind.startswith("conv_transpose"):
             sides = (1, 4, 8, *sides)
         sizes = [(side,) * dims for side in sides] + (list(_CLIPS) if dims == 3 else [])
