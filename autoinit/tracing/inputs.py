@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,6 +17,7 @@ from autoinit.ops import REGISTRY
 _SIDES = (224, 32, 28, 64, 256, 96, 128, 299, 512, 16, 8)
 _CLIPS = ((16, 112, 112), (16, 224, 224), (8, 224, 224))
 _BATCH = 2
+_IMAGE = 4  # dimensions
 _NESTED = 3  # configurations in configurations
 _FEW = 3  # arguments: fewer than these and **kwargs, and forward passes all it gets on
 
@@ -108,15 +110,24 @@ def guessed_inputs(model: nn.Module) -> Iterator[Inputs]:
     dtype = _floating_dtype(model)
     arguments = _arguments(model)
     declared = _dummy_inputs(model, arguments)
+    main = _main_argument(model, arguments, declared)
     yield from _configured(model, dtype)
+    if main and declared:
+        yield from itertools.islice(_with_images(model, dtype, main, declared), 1)
     yield from _dummies(declared)
     count = max(1, sum(each.kind in _POSITIONAL and each.default is each.empty for each in arguments.values()))
-    main = _main_argument(model, arguments, declared)
     for inputs in _from_weights(model, dtype):
         if main:
             yield Inputs((), {**declared, main: _batched(inputs.args[0], declared)}, inputs.origin)
         else:
             yield replace(inputs, args=inputs.args * count)  # two images, say, are guessed alike
+
+
+def _with_images(model: nn.Module, dtype: torch.dtype, main: str, declared: Mapping[str, Any]) -> Iterator[Inputs]:
+    """What is declared together with an image for the other tower, so that neither is left out."""
+    for inputs in _from_weights(model, dtype):
+        if inputs.args[0].dim() == _IMAGE:
+            yield Inputs((), {**declared, main: _batched(inputs.args[0], declared)}, inputs.origin)
 
 
 def _batched(tensor: torch.Tensor, declared: Mapping[str, Any]) -> torch.Tensor:

@@ -34,7 +34,7 @@ Tier = Literal["symbolic", "recorded", "exported"]
 _TIERS = ("symbolic", "recorded", "exported")
 
 
-_MOST_REAL_BYTES = 8 << 30
+_MOST_REAL_BYTES = 4 << 30
 _MOST_REAL_RUNS = 3  # of guessed inputs, since each is a whole forward
 
 
@@ -162,11 +162,14 @@ def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Da
     if device == "cpu" and size > _MOST_REAL_BYTES:
         limit = f"a copy of its weights takes {size / 2**30:.1f} GiB; real runs are made up to {_MOST_REAL_BYTES >> 30}"
         raise _FailedError(what, MemoryError(limit))
-    shadow = make_shadow(model, device)
+    try:
+        shadow = make_shadow(model, device)
+        args, kwargs = inputs.on(device)
+    except (RuntimeError, MemoryError) as error:  # no room for a copy
+        raise _FailedError(what, error) from error
     _set_mode(shadow.module, training)
     recorder = Recorder(shadow.module)
     try:
-        args, kwargs = inputs.on(device)
         with _default_device(device), _uncompiled(device), no_global_hooks():
             graph = recorder.run(args, kwargs, (inputs.args, inputs.kwargs))
     except LazyModuleError:
