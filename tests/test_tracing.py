@@ -959,7 +959,8 @@ class Asks(nn.Module):
         return x[:, : places.shape[0]] * kept.sum().item()
 
 
-def test_questions_about_inputs_are_answered_on_meta():
+def test_questions_about_inputs_are_answered_on_meta(monkeypatch):
+    monkeypatch.setattr("autoinit.tracing.tiers._MOST_REAL_BYTES", 0)  # no real run
     with torch.device("meta"):
         model = Asks()
     ids, mask = torch.ones(2, 4, dtype=torch.int64), torch.ones(2, 4)
@@ -984,3 +985,23 @@ def test_questions_about_weights_are_not_answered_by_inputs():
 
     assert "relu" in trace(Looks(), (torch.ones(2, 8),)).by_name
     assert "tanh" in trace(Looks(), (-torch.ones(2, 8),)).by_name
+
+
+def test_questions_about_buffers_are_answered_on_meta(monkeypatch):
+    class Pads(nn.Module):
+        """A stride kept as a buffer decides how far to pad, as in audio codecs."""
+
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(4, 4, 3)
+            self.register_buffer("stride", torch.tensor(2))
+
+        def forward(self, x):
+            extra = (torch.tensor(x.shape[-1]) % self.stride + self.stride).item()
+            return torch.relu(self.conv(F.pad(x, (0, extra))))
+
+    monkeypatch.setattr("autoinit.tracing.tiers._MOST_REAL_BYTES", 0)  # no real run
+    model = Pads()
+    found = trace(model, torch.zeros(1, 4, 7), tier="recorded")
+    assert found.by_name["conv"].shape == (1, 4, 7 + 3 - 2)
+    assert model.stride.item() == 2

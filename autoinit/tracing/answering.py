@@ -1,4 +1,4 @@
-"""Answers to what a forward asks of tensors on meta, where that follows from the inputs alone.
+"""Answers to what a forward asks of tensors on meta, where that follows from the inputs and buffers alone.
 
 A mask's `.all()`, the length of a sequence, the places where an index is not padding: such values decide the way
 through forward, and depend on no weight. They are computed again on the real inputs, from what was recorded.
@@ -32,8 +32,10 @@ NO_ANSWER = (UnknownError, RuntimeError, TypeError, ValueError, LookupError, Att
 class Answers:
     """Real values of recorded nodes."""
 
-    def __init__(self) -> None:
+    def __init__(self, buffers: Mapping[str, torch.Tensor]) -> None:
+        """buffers: of the model itself, by name; they are not written to."""
         self._known: dict[torch.fx.Node, Any] = {}
+        self._buffers = buffers
 
     def tell(self, node: torch.fx.Node, value: torch.Tensor) -> None:
         """The real value of an input; one on meta has none."""
@@ -73,8 +75,9 @@ class Answers:
 
     def _computed(self, node: torch.fx.Node) -> Any:
         constant = node.meta.get("constant")
-        if node.op == "get_attr" and isinstance(constant, torch.Tensor) and not constant.is_meta:
-            return constant.detach()
+        held = constant if constant is not None else self._buffers.get(str(node.target))
+        if node.op == "get_attr" and isinstance(held, torch.Tensor) and not held.is_meta:
+            return held.detach().cpu()
         if node.op not in ("call_function", "call_method"):
             raise UnknownError(f"{node.name} has no value")
         with torch._C.DisableTorchFunction(), torch.no_grad():

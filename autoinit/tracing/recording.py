@@ -40,9 +40,11 @@ class Recorder(TorchFunctionMode):
 
     constants: tensors that are neither parameters nor buffers nor made while recording, by the names given to them.
     failed: path of the innermost module that an exception came from.
+
+    module: what to run, a shadow. buffers: of the model itself, whose values the shadow's may lack.
     """
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, buffers: Mapping[str, torch.Tensor] | None = None) -> None:
         super().__init__()
         self.graph = torch.fx.Graph()
         self.module = module
@@ -51,7 +53,7 @@ class Recorder(TorchFunctionMode):
         self._error: Exception | None = None
         self.constants: dict[str, torch.Tensor] = {}
         self._nodes = WeakIdKeyDictionary()
-        self._answers = Answers()
+        self._answers = Answers(buffers or {})
         self._names: dict[int, str] = {}
         for name, parameter in module.named_parameters():
             self._names.setdefault(id(parameter), name)

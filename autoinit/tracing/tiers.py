@@ -168,7 +168,7 @@ def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Da
     except (RuntimeError, MemoryError) as error:  # no room for a copy
         raise _FailedError(what, error) from error
     _set_mode(shadow.module, training)
-    recorder = Recorder(shadow.module)
+    recorder = Recorder(shadow.module, dict(model.named_buffers()))
     try:
         with _default_device(device), _uncompiled(device), no_global_hooks():
             graph = recorder.run(args, kwargs, (inputs.args, inputs.kwargs))
