@@ -3,6 +3,7 @@
 import argparse
 import gc
 import json
+import platform
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import Progress
 
@@ -121,3 +123,10 @@ def shortened(line: str, width: int) -> str:
     """One line, cut where it is too long."""
     text = " ".join(line.split())
     return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def write(file: Path, totals: Sequence[Record], records: Sequence[Record], *, complete: bool) -> None:
+    """All figures and records, as JSON."""
+    environment = {"python": platform.python_version(), "torch": torch.__version__}
+    found = {"environment": environment, "complete": complete, "libraries": totals, "models": records}
+    file.write_text(json.dumps(found, indent=2) + "\n")

@@ -19,8 +19,6 @@ after changing anything.
 """
 
 import argparse
-import json
-import platform
 import statistics
 import sys
 from collections import Counter
@@ -28,11 +26,10 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from _audited import audit, kinds
 from _libraries import LIBRARIES, classifies, names
 from _signals import off
-from _steps import Record, go_through, shortened, sliced
+from _steps import Record, go_through, shortened, sliced, write
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -238,9 +235,7 @@ def main() -> int:
     if not records:
         console.print("no architecture matches")
     if options.json is not None:
-        environment = {"python": platform.python_version(), "torch": torch.__version__}
-        found = {"environment": environment, "complete": not stopped, "libraries": totals, "models": records}
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        write(options.json, totals, records, complete=not stopped)
     return 130 if stopped else 0
 
 

@@ -13,8 +13,6 @@ after changing anything. A model during which the process itself died is tried o
 """
 
 import argparse
-import json
-import platform
 import resource
 import statistics
 import sys
@@ -25,9 +23,8 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from _libraries import LIBRARIES, NotConstructibleError, construct, names
-from _steps import Record, TimeUpError, go_through, limited, shortened, sliced
+from _steps import Record, TimeUpError, go_through, limited, shortened, sliced, write
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -222,9 +219,7 @@ def main() -> int:
     if not records:
         console.print("no architecture matches")
     if options.json is not None:
-        environment = {"python": platform.python_version(), "torch": torch.__version__}
-        found = {"environment": environment, "complete": not stopped, "libraries": totals, "models": records}
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        write(options.json, totals, records, complete=not stopped)
     return 130 if stopped else 0
 
 
