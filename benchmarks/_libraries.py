@@ -8,6 +8,7 @@ from typing import Any
 import _torchvision
 import torch
 from _models import without_filling
+from _shrunken import shrunken
 from torch import nn
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -47,6 +48,22 @@ def construct(library: str, name: str) -> tuple[nn.Module, str]:
         on_cpu = _told(error)
         both = on_cpu if on_cpu == on_meta else f"on meta {on_meta}; on the CPU {on_cpu}"
         raise NotConstructibleError(both) from error
+
+
+def shrunk(library: str, name: str) -> tuple[nn.Module, str]:
+    """A small version of one of transformers' architectures on the CPU, with weights.
+
+    Raises:
+        NotConstructibleError: what is left of the configuration does not go together.
+    """
+    assert library == "transformers"
+    try:
+        from transformers import AutoModel
+        from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+        return AutoModel.from_config(shrunken(CONFIG_MAPPING[name]())), "cpu"
+    except Exception as error:
+        raise NotConstructibleError(_told(error)) from error
 
 
 def shipped(library: str, name: str) -> nn.Module:

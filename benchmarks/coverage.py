@@ -13,7 +13,6 @@ after changing anything. A model during which the process itself died is tried o
 """
 
 import argparse
-import resource
 import statistics
 import sys
 import time
@@ -23,8 +22,9 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from _libraries import LIBRARIES, NotConstructibleError, construct, names
+from _libraries import LIBRARIES, NotConstructibleError, construct, names, shrunk
 from _steps import Record, TimeUpError, go_through, limited, shortened, sliced, write
+from _workers import DiedError, OvertimeError, Worker
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -33,15 +33,37 @@ from torch import nn
 from autoinit import Plan, plan
 from autoinit.errors import AutoinitError
 
+GRACE = 15.0
+"""Seconds beyond the limit after which a process that hears no alarm, inside one long call, is ended."""
 
-def cover(library: str, name: str, limit: float) -> Record:
+
+def attempted(library: str, name: str, limit: float, worker: Worker, small: Worker) -> Record:
+    """One model, planned in a process of its own: with its default configuration, else with a shrunken one."""
+    record = _apart(library, name, limit, worker)
+    if record["state"] != "failed" or library != "transformers":
+        return record
+    second = _apart(library, name, limit, small)
+    return {**second, "default_failed": record["cause"]} if second["state"] == "planned" else record
+
+
+def _apart(library: str, name: str, limit: float, worker: Worker) -> Record:
+    try:
+        return worker(library, name)
+    except OvertimeError:
+        cause, kind = f"took longer than {limit:g} s", "timeout"
+    except DiedError as error:
+        cause, kind = str(error), "fault"
+    return {"library": library, "name": name, "state": "failed", "cause": cause, "kind": kind}
+
+
+def cover(library: str, name: str, limit: float, *, small: bool = False) -> Record:
     """One model, planned; or why not."""
-    record: Record = {"library": library, "name": name}
+    record: Record = {"library": library, "name": name, "configuration": "shrunken" if small else "default"}
     start = time.perf_counter()
     doing = "constructing"
     try:
         with limited(limit):
-            model, record["made_on"] = construct(library, name)
+            model, record["made_on"] = (shrunk if small else construct)(library, name)
             record["parameters"] = sum(parameter.numel() for parameter in model.parameters())
             doing, start = "planning", time.perf_counter()
             made = plan(model)
@@ -91,7 +113,16 @@ _OPEN = ("uncalled", "weight", "other")
 def run(options: argparse.Namespace) -> tuple[list[Record], bool]:
     """The records of all models that were asked for, and whether it was stopped on the way."""
     chosen = [(library, name) for library in options.library for name in sliced(names(library), options)]
-    return go_through(chosen, options.resume, "planning", partial(cover, limit=options.limit))
+    workers = [
+        Worker(partial(cover, limit=options.limit, small=small), options.limit + GRACE, options.memory)
+        for small in (False, True)
+    ]
+    work = partial(attempted, limit=options.limit, worker=workers[0], small=workers[1])
+    try:
+        return go_through(chosen, options.resume, "planning", work)
+    finally:
+        for worker in workers:
+            worker.end()
 
 
 def summary(library: str, records: Sequence[Record]) -> Record:
@@ -108,6 +139,7 @@ def summary(library: str, records: Sequence[Record]) -> Record:
         "not_constructible": sum(each["state"] == "not constructible" for each in records),
         "failed": sum(each["state"] == "failed" for each in records),
         "tiers": dict(Counter(each["tier"] for each in planned)),
+        "shrunken": sum(each["configuration"] == "shrunken" for each in planned),
         "layers": sum(each["layers"] for each in planned),
         "unresolved": sum(len(each["unresolved"]) for each in planned),
         "unsupported": dict(Counter(_operation(op) for each in planned for op in each["unsupported"]).most_common()),
@@ -137,7 +169,8 @@ def table(totals: Record) -> Table:
     left = totals["not_constructible"]
     found.add_row("models", f"{constructible:,}", f"{left} more not constructible from defaults" if left else "")
     share = f"{100 * traced / constructible:.1f} %" if constructible else ""
-    found.add_row("planned", f"{traced:,}", ", ".join([share, *_counts(totals["tiers"])]))
+    small = [f"{totals['shrunken']} with a shrunken configuration"] if totals["shrunken"] else []
+    found.add_row("planned", f"{traced:,}", ", ".join([share, *_counts(totals["tiers"]), *small]))
     found.add_row("failed", _red(totals["failed"]), "")
     found.add_row("weight layers", f"{totals['layers']:,}", "")
     found.add_row("unresolved", _red(totals["unresolved"]), "")
@@ -193,11 +226,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th of them")
     parser.add_argument("--offset", type=int, default=0, metavar="K", help="start at the K-th, counted from 0")
     parser.add_argument("--limit", type=float, default=60.0, metavar="SECONDS", help="for one model (default 60)")
-    parser.add_argument("--memory", type=float, metavar="GB", help="address space of the process (default no limit)")
+    parser.add_argument("--memory", type=float, default=12.0, metavar="GB", help="address space (default 12)")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and records here")
     options = parser.parse_args(arguments)
-    if options.every < 1 or options.offset < 0 or options.limit <= 0 or (options.memory or 1.0) <= 0:
+    if options.every < 1 or options.offset < 0 or options.limit <= 0 or options.memory <= 0:
         parser.error("--every, --limit and --memory take numbers above 0, --offset 0 or more")
     return options
 
@@ -205,9 +238,6 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Plan, print, and write the JSON; 130 if it was stopped."""
     options = parse()
-    if options.memory is not None:
-        most = int(options.memory * 2**30)
-        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     records, stopped = run(options)
     console = Console()
     for line in failures(records, max(60, console.width - 24)):

@@ -127,6 +127,66 @@ def test_coverage_ends_a_model_that_takes_too_long(tmp_path: Path) -> None:
     assert "took longer than 0.0001 s" in only["cause"]
 
 
+WITH_ONE_THAT_RAISES = f"""
+import sys
+sys.path.insert(0, {str(SCRIPT.parent)!r})
+import _torchvision, coverage, timm
+from torch import nn
+
+class Raises(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.fc = nn.Linear(4, 2)
+
+    def forward(self, x):
+        raise ValueError("this model is never ready")
+
+@timm.models.register_model
+def never_ready(pretrained=False, **_):
+    return Raises()
+
+if __name__ == "__main__":
+    sys.exit(coverage.main())
+"""
+
+
+def test_coverage_of_three_libraries_lists_what_fails_and_why(tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    written, lines = tmp_path / "coverage.json", tmp_path / "coverage.jsonl"
+    done_before = {"library": "torchvision", "name": "alexnet", "state": "not constructible", "cause": "", "kind": ""}
+    lines.write_text(json.dumps(done_before) + "\n")
+    names = ("alexnet", "bert-generation", "never_ready", "resnet18", "squeezenet1_1")
+    script = tmp_path / "with_one_that_raises.py"
+    script.write_text(WITH_ONE_THAT_RAISES)
+    command = [sys.executable, str(script), "--models", *names, "--json", str(written), "--resume", str(lines)]
+    wide = {**os.environ, "COLUMNS": "400"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=wide)
+    assert done.returncode == 0, done.stderr
+    assert "failed timm never_ready (TraceError)" in done.stdout
+    assert "this model is never ready" in done.stdout
+
+    found = json.loads(written.read_text())
+    by_name = {(each["library"], each["name"]): each for each in found["models"]}
+    assert by_name["torchvision", "alexnet"] == done_before
+    assert by_name["timm", "never_ready"]["state"] == "failed"
+    assert "this model is never ready" in by_name["timm", "never_ready"]["cause"]
+    planned = {key: (each["layers"], each["matrices"]) for key, each in by_name.items() if each["state"] == "planned"}
+    assert planned == {
+        # He et al. 2015, table 1; Iandola et al. 2016, table 1; 24 blocks of six weights, tokens and positions.
+        ("timm", "resnet18"): (21, 21),
+        ("torchvision", "resnet18"): (21, 21),
+        ("torchvision", "squeezenet1_1"): (26, 26),
+        ("transformers", "bert-generation"): (144, 146),
+    }
+    totals = {each["library"]: each for each in found["libraries"]}
+    assert [totals[name]["models"] for name in ("timm", "torchvision", "transformers")] == [2, 3, 1]
+    assert (totals["timm"]["failed"], totals["torchvision"]["not_constructible"]) == (1, 1)
+    assert totals["transformers"]["matrices_in_others"] == {"embedding": 2}
+    assert {library: (each["lost"], each["twice"]) for library, each in totals.items()} == dict.fromkeys(totals, (0, 0))
+    # What was done is not done again.
+    assert all('"alexnet", "state": "started"' not in line for line in lines.read_text().splitlines())
+
+
 def faults(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, str(SCRIPT.parent / "faults.py"), *arguments]
     wide = {**os.environ, "COLUMNS": "200"}

@@ -553,6 +553,26 @@ def test_a_transparent_torch_function():
     assert resolved(lambda x: x.T.cov(), "symbolic").reason is Reason.WEIGHT
 
 
+@pytest.mark.parametrize(
+    ("function", "name", "role"),
+    [
+        (torch.sparse.mm, "sparse_mm", "product"),
+        (torch.autograd.grad, "gradient", "source"),
+        (torch.segment_reduce, "segment_reduce", "transparent"),
+        (torch._VF._pack_padded_sequence, "pack", "transparent"),
+        (torch._VF._pad_packed_sequence, "pack", "transparent"),
+        (torch._nested_view_from_jagged, "nested", "transparent"),
+        (torch._nested_get_values, "nested", "transparent"),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_functions_outside_the_usual_namespaces(function: Callable[..., Any], name: str, role: str):
+    """Their flow through a model is tested with the hard cases of graphs, packed and nested sequences."""
+    spec = REGISTRY.of_function(function)
+    assert spec is not None
+    assert (spec.name, str(spec.role)) == (name, role)
+
+
 @tiers
 @pytest.mark.usefixtures("own_ops")
 def test_a_users_weight_operation(tier: str):

@@ -960,7 +960,7 @@ class Asks(nn.Module):
 
 
 def test_questions_about_inputs_are_answered_on_meta(monkeypatch):
-    monkeypatch.setattr("autoinit.tracing.tiers._MOST_REAL_BYTES", 0)  # no real run
+    monkeypatch.setattr("autoinit.tracing.attempting._MOST_REAL_BYTES", 0)  # no real run
     with torch.device("meta"):
         model = Asks()
     ids, mask = torch.ones(2, 4, dtype=torch.int64), torch.ones(2, 4)
@@ -1000,7 +1000,7 @@ def test_questions_about_buffers_are_answered_on_meta(monkeypatch):
             extra = (torch.tensor(x.shape[-1]) % self.stride + self.stride).item()
             return torch.relu(self.conv(F.pad(x, (0, extra))))
 
-    monkeypatch.setattr("autoinit.tracing.tiers._MOST_REAL_BYTES", 0)  # no real run
+    monkeypatch.setattr("autoinit.tracing.attempting._MOST_REAL_BYTES", 0)  # no real run
     model = Pads()
     found = trace(model, torch.zeros(1, 4, 7), tier="recorded")
     assert found.by_name["conv"].shape == (1, 4, 7 + 3 - 2)

@@ -16,6 +16,9 @@ register_op("sub", Role.ADD, names=("sub", "subtract", "__sub__", "__isub__", "i
             acts=Acts.ELEMENTWISE, function=torch.sub)  # fmt: skip
 register_op("rsub", Role.ADD, names=("rsub", "__rsub__"), signature=_BINARY, acts=Acts.ELEMENTWISE,
             function=torch.rsub)  # fmt: skip
+for _name in ("xlogy", "xlog1py"):
+    register_op(_name, Role.PRODUCT, names=_name, signature="input, other", acts=Acts.ELEMENTWISE,
+                function=getattr(torch.special, _name))  # fmt: skip
 register_op("lerp", Role.ADD, names="lerp", signature="input, end, weight", acts=Acts.ELEMENTWISE, function=torch.lerp)
 register_op("addcmul", Role.ADD, names="addcmul", signature="input, tensor1, tensor2, value=1", acts=Acts.ELEMENTWISE)
 register_op("addcdiv", Role.ADD, names="addcdiv", signature="input, tensor1, tensor2, value=1", acts=Acts.ELEMENTWISE)

@@ -67,6 +67,12 @@ register_op(
            "_upsample_nearest_exact2d", "grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"),
     signature="input, size=None, scale_factor=None, mode='nearest', align_corners=None",
 )  # fmt: skip
+register_op(
+    "roi_align",
+    Role.TRANSPARENT,
+    names=("torchvision::roi_align", "torchvision::roi_pool", "torchvision::ps_roi_align", "torchvision::ps_roi_pool"),
+    signature="input, boxes, spatial_scale, pooled_height, pooled_width, sampling_ratio=0, aligned=False",
+)
 
 
 def _max_variant(arguments: object) -> str | None:
@@ -82,9 +88,12 @@ for _name in ("max", "min"):
         signature="input, dim=None, keepdim=False",
         acts=Acts.REDUCING,
         variant=_max_variant,
+        ranks=True,
     )
-register_op("amax", Role.TRANSPARENT, names=("amax", "amin", "aminmax", "cummax", "cummin", "median", "nanmedian",
-            "mode", "quantile"), signature="input, dim=None, keepdim=False", acts=Acts.REDUCING)  # fmt: skip
+register_op("amax", Role.TRANSPARENT, names=("amax", "amin", "aminmax", "quantile", "nanquantile"),
+            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING)  # fmt: skip
+register_op("median", Role.TRANSPARENT, names=("cummax", "cummin", "median", "nanmedian", "mode"),
+            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING, ranks=True)  # fmt: skip
 register_op("mean", Role.TRANSPARENT, names=("mean", "nanmean"), signature="input, dim=None, keepdim=False",
             acts=Acts.REDUCING)  # fmt: skip
 register_op("sum", Role.TRANSPARENT, names=("sum", "nansum", "cumsum", "logcumsumexp", "trace"),
@@ -93,6 +102,7 @@ register_op("var", Role.TRANSPARENT, names=("var", "std", "var_mean", "std_mean"
             signature="input, dim=None, keepdim=False", acts=Acts.REDUCING)  # fmt: skip
 register_op("norm", Role.TRANSPARENT, names=("norm", "vector_norm", "matrix_norm", "linalg_vector_norm",
             "linalg_matrix_norm", "renorm"), signature="input, p=2, dim=None", acts=Acts.REDUCING)  # fmt: skip
+register_op("segment_reduce", Role.TRANSPARENT, names="segment_reduce", signature="input, reduce")
 register_op("prod", Role.TRANSPARENT, names=("prod", "cumprod"), signature="input, dim=None", acts=Acts.REDUCING)
 register_op(
     "fft",

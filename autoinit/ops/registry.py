@@ -77,7 +77,8 @@ class OpSpec:
     keyword arguments; for a nonlinearity, phi. weights: how its parameters enter, for weight operations; a function
     of the constants for those whose weights depend on them. carries: whether the output carries a signal; None
     means as the operands do. variant: names another canonical operation that a call with these arguments really is.
-    several: whether it returns a tuple of different things rather than pieces of one.
+    several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
+    which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
     attributes: module attributes that bear another name than the argument.
     """
 
@@ -91,6 +92,7 @@ class OpSpec:
     carries: bool | None = None
     variant: Callable[[Mapping[str, Any]], str | None] | None = None
     several: bool = False
+    ranks: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -248,6 +250,7 @@ def register_op(
     carries: bool | None = None,
     variant: Callable[[Mapping[str, Any]], str | None] | None = None,
     several: bool = False,
+    ranks: bool = False,
     attributes: Mapping[str, str] | None = None,
     replace: bool = False,
 ) -> OpSpec:
@@ -268,6 +271,7 @@ def register_op(
         carries: False if the output carries no signal, True if it does whatever the operands; default as they do.
         variant: for overloaded spellings, names the operation that a call with these arguments is.
         several: True if it returns a tuple of different things (output and state) rather than pieces of one tensor.
+        ranks: True if the values decide which of them come out, and their places come with them (topk, sort).
         attributes: module attributes that bear another name than the argument: `{"alpha": "_alpha"}`.
         replace: take over names and spellings that are registered already.
 
@@ -294,6 +298,7 @@ def register_op(
         carries=carries,
         variant=variant,
         several=several,
+        ranks=ranks,
         attributes=dict(attributes or {}),
     )
     return REGISTRY.add(

@@ -15,7 +15,9 @@ register_op(
     modules=nn.Identity,
     names=("clone", "contiguous", "detach", "alias", "lift_fresh", "lift_fresh_copy", "positive", "__pos__", "pos",
            "requires_grad", "data", "real", "conj", "resolve_conj", "resolve_neg", "retain_grad", "pin_memory",
-           "fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine", "_assert_tensor_metadata",
+           "fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine", "fused_moving_avg_obs_fake_quant",
+           "_fused_moving_avg_obs_fq_helper", "_fake_quantize_learnable_per_tensor_affine",
+           "_fake_quantize_learnable_per_channel_affine", "_assert_tensor_metadata",
            "sym_constrain_range_for_size", "as_tensor", "tensor", "asarray", "view_as_real", "view_as_complex",
            "share_memory", "__deepcopy__", "as_subclass", "dequantize", "__copy__", "rename", "refine_names",
            "align_to"),
@@ -67,7 +69,6 @@ _REARRANGING = {
     "unfold": "unfold im2col",
     "fold": "fold col2im",
     "gather": "gather take take_along_dim index_select masked_select aten::index _unsafe_index unsafe_index",
-    "sort": "sort topk kthvalue msort",
     "view_dtype": "as_strided",
     "block_diag": "block_diag",
 }
@@ -91,7 +92,6 @@ _SIGNATURES = {
     "pixel_unshuffle": "input, downscale_factor",
     "channel_shuffle": "input, groups",
     "gather": "input, dim=None, index=None",
-    "sort": "input, k=None, dim=-1",
     "fold": "input, output_size, kernel_size, dilation=1, padding=0, stride=1",
     "unfold": "input, kernel_size, dilation=1, padding=0, stride=1",
 }
@@ -102,11 +102,19 @@ for _name, _spellings in _REARRANGING.items():
         modules=_MODULES.get(_name, ()),
         names=_spellings.split(),
         signature=_SIGNATURES.get(_name, "input"),
-        acts=Acts.REARRANGING,
+        acts=Acts.REDUCING if _name == "fold" else Acts.REARRANGING,
         attributes={"dim": "dim", "sizes": "unflattened_size"} if _name == "unflatten" else {},
     )
 
+register_op("sort", Role.TRANSPARENT, names=("sort", "topk", "kthvalue"), signature="input, k=None, dim=-1",
+            acts=Acts.REARRANGING, ranks=True)  # fmt: skip
+register_op("msort", Role.TRANSPARENT, names="msort", acts=Acts.MIXING)
 register_op("values", Role.TRANSPARENT, names="values", acts=Acts.MIXING)  # of what max, sort and topk return
+register_op("pack", Role.TRANSPARENT, names=("_pack_padded_sequence", "_pad_packed_sequence"),
+            signature="input, lengths", several=True)  # fmt: skip
+register_op("nested", Role.TRANSPARENT, signature="input", acts=Acts.REARRANGING,
+            names=("_nested_view_from_jagged", "_nested_get_values", "_nested_from_padded_tensor",
+                   "to_padded_tensor"))  # fmt: skip
 
 # The features may part here: the walk looks which of them go on.
 _SPLITTING = {

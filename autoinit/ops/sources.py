@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from autoinit.ops.registry import Acts, register_op
@@ -33,6 +34,7 @@ register_op(
            "random", "_standard_gamma", "binomial"),
     carries=False,
 )  # fmt: skip
+register_op("gradient", Role.SOURCE, functions=torch.autograd.grad, signature="outputs, inputs", carries=True)
 register_op(
     "comparison",
     Role.SINK,
@@ -67,7 +69,8 @@ register_op(
     "index",
     Role.SINK,
     names=("indices", "argmax", "argmin", "argsort", "nonzero", "argwhere", "bucketize", "searchsorted", "unique",
-           "unique_consecutive", "one_hot", "bincount", "histc", "count_nonzero", "any", "all", "histogram"),
+           "unique_consecutive", "one_hot", "bincount", "histc", "count_nonzero", "any", "all", "histogram",
+           "torchvision::nms"),
     carries=False,
 )  # fmt: skip
 register_op(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+import torch
 from torch import nn
 
 from autoinit.ops.registry import WeightSlot, register_op
@@ -39,6 +40,10 @@ def _convolution(constants: Constants, shape: tuple[int, ...]) -> Layout:
 
 def _transposed(constants: Constants, shape: tuple[int, ...]) -> Layout:
     return _convolution({**constants, "transposed": True}, shape)
+
+
+def _deformable(constants: Constants, shape: tuple[int, ...]) -> Layout:
+    return _convolution({**constants, "stride": (constants.get("stride_h", 1), constants.get("stride_w", 1))}, shape)
 
 
 def _one(slot: WeightSlot) -> Callable[[Constants], tuple[WeightSlot, ...]]:
@@ -110,7 +115,7 @@ register_op(
     Role.WEIGHT,
     names="torchvision::deform_conv2d",
     signature="input, weight, offset, mask, bias, stride_h=1, stride_w=1, pad_h=0, pad_w=0, dil_h=1, dil_w=1, groups=1",
-    weights=_one(WeightSlot("weight", _convolution, ("bias",), features=_channels)),
+    weights=_one(WeightSlot("weight", _deformable, ("bias",), features=_channels)),
 )
 
 # Products of matrices: either operand may be the parameter.
@@ -127,7 +132,7 @@ def _either(bias: tuple[str, ...] = ()) -> Callable[[Constants], tuple[WeightSlo
 register_op(
     "matmul",
     Role.PRODUCT,
-    names=("matmul", "mm", "bmm", "__matmul__", "__rmatmul__", "chain_matmul", "multi_dot"),
+    names=("matmul", "mm", "bmm", "__matmul__", "__rmatmul__"),
     signature="input, other",
     weights=_either(),
 )
@@ -138,11 +143,37 @@ register_op(
     signature="bias, input, other, beta=1, alpha=1",
     weights=_either(("bias",)),
 )
+register_op("sparse_mm", Role.PRODUCT, functions=torch.sparse.mm, signature="input, other", weights=_either())
 register_op(
     "matvec",
     Role.PRODUCT,
-    names=("mv", "dot", "vdot", "inner"),
+    names="mv",
     signature="input, other",
+    weights=_one(WeightSlot("input", _fixed("oi"), features=lambda *_: (-1,))),
+)
+register_op(
+    "addmv",
+    Role.PRODUCT,
+    names="addmv",
+    signature="bias, input, other, beta=1, alpha=1",
+    weights=_one(WeightSlot("input", _fixed("oi"), ("bias",), features=lambda *_: (-1,))),
+)
+
+
+def _inner(_constants: Constants, shape: tuple[int, ...]) -> Layout:
+    """The last axis is summed over; all others are outputs."""
+    return Layout("o" * (len(shape) - 1) + "i")
+
+
+register_op(
+    "inner",
+    Role.PRODUCT,
+    names=("inner", "dot", "vdot"),
+    signature="input, other",
+    weights=lambda _constants: (
+        WeightSlot("other", _inner, features=lambda _c, shape: tuple(range(1 - len(shape), 0))),
+        WeightSlot("input", _inner),
+    ),
 )
 register_op(
     "grouped_mm",
@@ -182,20 +213,33 @@ def _einsum(constants: Constants) -> tuple[WeightSlot, ...]:
 register_op("einsum", Role.PRODUCT, names="einsum", signature="equation, *operands", weights=_einsum)
 
 
-def _tensordot(_constants: Constants) -> tuple[WeightSlot, ...]:
-    dims = _constants.get("dims", 2)
-    if not isinstance(dims, int):
-        return ()
-    return (
-        WeightSlot(
-            "other",
-            lambda _c, shape: Layout("i" * dims + "o" * (len(shape) - dims)),
-            features=lambda _c, shape: tuple(range(dims - len(shape), 0)),
-        ),
-    )
+def _tensordot(constants: Constants) -> tuple[WeightSlot, ...]:
+    """Sums over the last axes of the input and the first of the other, or over the axes listed for each."""
+    dims = constants.get("dims", 2)
+    if constants.get("dims_other") is not None:  # ATen takes the two lists one by one
+        dims = (dims, constants["dims_other"])
+
+    def summed(position: int, rank: int) -> set[int]:
+        if isinstance(dims, int):
+            return set(range(rank - dims, rank) if position == 0 else range(dims))
+        return {axis % rank for axis in dims[position]}
+
+    def slot(position: int, name: str) -> WeightSlot:
+        def layout(_constants: Constants, shape: tuple[int, ...]) -> Layout:
+            inputs = summed(position, len(shape))
+            return Layout("".join("i" if axis in inputs else "o" for axis in range(len(shape))))
+
+        def features(_constants: Constants, shape: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(range(len(summed(position, len(shape))) - len(shape), 0))
+
+        return WeightSlot(name, layout, features=features if position else None)
+
+    return (slot(0, "input"), slot(1, "other"))
 
 
-register_op("tensordot", Role.PRODUCT, names="tensordot", signature="input, other, dims=2", weights=_tensordot)
+register_op(
+    "tensordot", Role.PRODUCT, names="tensordot", signature="input, other, dims=2, dims_other=None", weights=_tensordot
+)
 register_op(
     "linear_cross_entropy",
     Role.WEIGHT,

@@ -24,6 +24,8 @@ _ENDS = frozenset({"output", "loss", "softmax_loss"})
 _IGNORED = frozenset({"size", "assertion"})
 KINKED = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "masked_fill", "setitem"})
 """Choices between values: transparent by role, but curved when they choose between functions of one tensor."""
+RANKINGS = frozenset({"index", "comparison", "rounding"})
+"""Operations of whose operands only the rank or the sign goes on."""
 _NONLINEAR = frozenset({Role.NONLINEARITY, Role.PRODUCT, Role.SINK})
 
 
@@ -53,8 +55,15 @@ class Region:
     @property
     def assumes(self) -> str:
         """Name of a parameter whose value is needed but unknown (on meta, or large), so that 1 stands for it."""
-        outside = (each for op in self.ops for each in op.operands.values() if each.op == "parameter")
-        return next((each.params[0].name for each in outside if "value" not in each.constants), "")
+        inside = {self.start, *self.ops}
+        waiting = [each for op in self.ops for each in op.operands.values()]
+        while waiting:
+            here = waiting.pop(0)
+            if here.op == "parameter" and "value" not in here.constants:
+                return here.params[0].name
+            if here not in inside and here.op != "size":
+                waiting += here.operands.values()
+        return ""
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -114,16 +123,28 @@ def _constant(op: Op, like: torch.Tensor) -> Any:
         return torch.tensor(float(value), dtype=like.dtype)
     if op.op == "size":
         return execute(op, dict.fromkeys(op.operands.values(), like))
+    if op.acts == "rearranging" and like.dim() == 1:  # one number stands for the parameter: there is nothing to move
+        return _constant(op.operands["input"], like)
     return execute(op, {each: _constant(each, like) for each in op.operands.values()})
 
 
 def _evaluable(op: Op) -> bool:
-    """Whether an operand from outside the region has a value here."""
+    """Whether an operand from outside the region has a value here: it is, or is computed from, constants alone."""
     if op.op in ("parameter", "buffer"):
         return op.op == "parameter" or "value" in op.constants
     if op.op == "size":
         return True
-    return op.op in ("constant", "cast", "identity") and all(map(_evaluable, op.operands.values()))
+    if op.signal or op.role is Role.UNKNOWN or op.call is None or _is_undefined(op.call.target):
+        return False
+    moves = op.acts == "rearranging" and list(op.operands) == ["input"]
+    if not moves and op.op != "constant" and op.acts != "elementwise":
+        return False
+    return all(map(_evaluable, op.operands.values()))
+
+
+def _is_undefined(target: Any) -> bool:
+    """Whether a function makes a tensor of no particular values (`torch.empty`)."""
+    return "empty" in str(getattr(target, "__name__", target))
 
 
 class Regions:
@@ -133,6 +154,7 @@ class Regions:
         self.graph = dataflow.graph
         self.order = {op: position for position, op in enumerate(dataflow.graph.nodes)}
         self.live = _live(dataflow)
+        self.carried = _carried(dataflow)
 
     def consumers(self, op: Op) -> Iterator[Op]:
         """Operations that take the output as more than a size, and whose own output is used."""
@@ -168,18 +190,22 @@ class Regions:
         inside = self.graph.subgraph(ops)
         return [sorted(group, key=self.order.__getitem__) for group in nx.weakly_connected_components(inside)]
 
-    def runs(self, start: Op) -> list[Region]:
-        """The regions of elementwise operations that follow in single file, one more in each; at most eight."""
+    def runs(self, start: Op, first: Op | None = None) -> list[Region]:
+        """The regions of elementwise operations that follow in single file, one more in each; at most eight.
+
+        first: the operation that they begin with, where others take the start as well.
+        """
         found: list[Region] = []
         ops: tuple[Op, ...] = ()
-        here = start
-        while len(ops) < _LONGEST_RUN and len(after := list(self.consumers(here))) == 1:
+        after = [first] if first is not None else list(self.consumers(start))
+        while len(ops) < _LONGEST_RUN and len(after) == 1:
             here = after[0]
             if not _joins_elementwise(here, {start, *ops}):
                 break
             ops = (*ops, here)
             if here.op not in _NEUTRAL and here.signal:
                 found.append(Region(start, here, ops))
+            after = list(self.consumers(here))
         return found
 
     def wide(self, start: Op) -> Region | None:
@@ -191,6 +217,16 @@ class Regions:
                 if region is not None:
                     return region
         return None
+
+    def meetings(self, start: Op) -> Iterator[Region]:
+        """Regions in which `start` meets itself again and nothing but their end goes on, whatever else takes it."""
+        ops = self._grown(start, _joins_wide)
+        members = {start, *ops}
+        for end in ops:
+            if end.signal and sum(each in members for each in set(end.operands.values())) > 1:
+                needed = self._needed(end, start, members)
+                if all(after in needed for op in needed - {end} for after in self.consumers(op)):
+                    yield Region(start, end, tuple(op for op in ops if op in needed))
 
     def _grown(self, start: Op, joins: Callable[[Op, set[Op]], bool]) -> list[Op]:
         inside: list[Op] = []
@@ -239,6 +275,19 @@ def _live(dataflow: Dataflow) -> set[Op]:
         if used or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.op in _ENDS:
             live.add(op)
     return live
+
+
+def _carried(dataflow: Dataflow) -> set[Op]:
+    """Operations whose values reach an output or a loss; not only their rank, their sign or their size."""
+    carried: set[Op] = set()
+    for op in reversed(list(dataflow.graph.nodes)):
+        reached = any(
+            each in carried and each.op not in _IGNORED and each.op not in RANKINGS
+            for each in dataflow.graph.successors(op)
+        )
+        if reached or op.role is Role.UNKNOWN or op.op in _ENDS:
+            carried.add(op)
+    return carried
 
 
 def _joins_elementwise(op: Op, members: set[Op]) -> bool:

@@ -7,9 +7,11 @@ weights. The other operand is a branch.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 
 from autoinit.ops import Role
 from autoinit.resolving.resolver import slot_of
+from autoinit.resolving.walking import only_steers
 from autoinit.tracing.dataflow import Dataflow, Op
 
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
@@ -22,10 +24,10 @@ def branch_counts(dataflow: Dataflow) -> dict[str, int]:
     what no weight made, such as token and position embeddings, adds no branch. A sum whose operands both leave weights
     (a projected shortcut) begins a stream; its longer operand is the branch.
     """
-    streams = _streams(dataflow)
+    streams, passed = _streams(dataflow)
     depth = _depths(dataflow)
     ends = {
-        add: [weight for branch in _branches(add, streams, depth) for weight in _ending_weights(branch)]
+        add: [weight for branch in _branches(add, passed, depth) for weight in _ending_weights(branch)]
         for add in streams
     }
     lengths = Counter(stream for add, stream in streams.items() if ends[add])
@@ -39,25 +41,28 @@ def branch_counts(dataflow: Dataflow) -> dict[str, int]:
     }
 
 
-def _streams(dataflow: Dataflow) -> dict[Op, Op]:
-    """Each sum of two signals -> the first sum of its stream."""
+def _streams(dataflow: Dataflow) -> tuple[dict[Op, Op], dict[Op, Op]]:
+    """The first sum of its stream for each sum of two signals, and for each operation that passes a stream on."""
     streams: dict[Op, Op] = {}
+    passed: dict[Op, Op] = {}
     for op in dataflow.graph.nodes:
         if op.role is Role.ADD:
-            before = next((found for each in op.operands.values() if (found := _sum_behind(each)) in streams), None)
-            streams[op] = streams[before] if before is not None else op
-    return streams
+            before = next((passed[each] for each in op.operands.values() if each in passed), op)
+            streams[op] = passed[op] = before
+        elif (stream := _passed_on(op, passed)) is not None:
+            passed[op] = stream
+    return streams, passed
 
 
-def _sum_behind(op: Op) -> Op | None:
-    """The nearest sum on the way back through operations without weights and norms."""
-    here = op
-    while here.role in _PASSED:
-        carrying = [each for each in here.operands.values() if each.signal]
-        if len(carrying) != 1:
-            return None
-        here = carrying[0]
-    return here if here.role is Role.ADD else None
+def _passed_on(op: Op, passed: Mapping[Op, Op]) -> Op | None:
+    """The stream that all operands come from, if the operation has no weight: an activation, also a written-out one."""
+    if op.role not in _PASSED and not (op.role is Role.PRODUCT and op.acts == "elementwise"):
+        return None
+    carrying = [each for slot, each in op.operands.items() if each.signal and not only_steers(op, slot)]
+    if not carrying or (len(carrying) > 1 and op.acts != "elementwise"):
+        return None
+    first, *others = (passed.get(each) for each in carrying)
+    return first if all(each is first for each in others) else None
 
 
 def _depths(dataflow: Dataflow) -> dict[Op, int]:
@@ -69,9 +74,9 @@ def _depths(dataflow: Dataflow) -> dict[Op, int]:
     return depths
 
 
-def _branches(add: Op, streams: dict[Op, Op], depth: dict[Op, int]) -> list[Op]:
+def _branches(add: Op, passed: Mapping[Op, Op], depth: Mapping[Op, int]) -> list[Op]:
     operands = [each for each in add.operands.values() if each.signal]
-    continuing = [each for each in operands if _sum_behind(each) in streams]
+    continuing = [each for each in operands if each in passed]
     if continuing:
         return [each for each in operands if each not in continuing]
     deepest = max(operands, key=depth.__getitem__)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from autoinit.ops import WeightSlot
+from autoinit.ops import Role, WeightSlot
 from autoinit.pausing import tensors_on_cpu
 from autoinit.resolving.merging import merge
+from autoinit.resolving.naming import unresolved
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
 from autoinit.resolving.slicing import slices
 from autoinit.resolving.walking import Endings, Walker, add_ending
 from autoinit.theory.gains import gain
+from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 
 
@@ -37,10 +39,20 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
     with tensors_on_cpu():
         walker = Walker(dataflow)
         for op in dataflow.graph.nodes:
+            traced = any(use.layout is not None for use in op.params)
             for use in op.params:
                 if use.layout is not None:
                     found.setdefault(use.name, []).append(_resolved(walker, op, use))
+                elif not traced and op.role is Role.WEIGHT and len(use.shape) > 1:
+                    found.setdefault(use.name, []).append(_unresolved(op, use))
     return [_combined(name, uses) for name, uses in found.items()]
+
+
+def _unresolved(op: Op, use: ParamUse) -> _Use:
+    """A weight whose axes could not be followed to the operation that uses it."""
+    note = f"its axes could not be followed to {op.op} (called {op.name})"
+    unknown = replace(use, layout=Layout("b" * len(use.shape)), factor=1.0)
+    return _Use(op, unknown, WeightSlot(use.slot, lambda *_: Layout("")), (unresolved(note, (op.name,)),), ())
 
 
 def _resolved(walker: Walker, op: Op, use: ParamUse) -> _Use:
@@ -53,10 +65,15 @@ def _resolved(walker: Walker, op: Op, use: ParamUse) -> _Use:
 
 def slot_of(op: Op, use: ParamUse) -> WeightSlot:
     """How a weight enters an operation."""
+    return next(named for slot in _slots(op) if (named := slot.named(use.slot)) is not None)
+
+
+def _slots(op: Op) -> tuple[WeightSlot, ...]:
+    """The operands of a weight operation that can be weights."""
     spec = op.call.spec if op.call is not None else None
     assert spec is not None
     assert spec.weights is not None
-    return next(named for slot in spec.weights(op.constants) if (named := slot.named(use.slot)) is not None)
+    return spec.weights(op.constants)
 
 
 def _gated(op: Op, use: ParamUse, slot: WeightSlot) -> tuple[tuple[Ending, ...], tuple[SliceResolution, ...]]:
@@ -89,7 +106,7 @@ def _combined(name: str, uses: Sequence[_Use]) -> Resolution:
         for ending in each.endings:
             add_ending(distinct, ending)
     ending, alternatives = merge(list(distinct.values()))
-    first = uses[0]
+    first = min(uses, key=lambda each: each.endings[0].reason is Reason.UNRESOLVED)
     assert first.use.layout is not None
     return Resolution(
         name=layer_name(name),

@@ -7,7 +7,7 @@ unbind, the numbers that are left say which rows of the weight went that way.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -17,15 +17,20 @@ import numpy.typing as npt
 import torch
 
 from autoinit.resolving.merging import merge
+from autoinit.resolving.regions import Region
 from autoinit.resolving.resolution import Ending, Reason, SliceResolution
 from autoinit.resolving.walking import Endings, Step, Walker, add_ending
 from autoinit.tracing.dataflow import Op, ParamUse
 from autoinit.tracing.executing import execute
 from autoinit.tracing.recording import Strided
 
+_NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError)
+"""What calling a torch function on labels may raise."""
 _MOST_VISITS = 4000
 _MOST_SLICES = 256
-_OTHER = -1
+_LARGE = 1 << 14
+_OTHER = 0
+"""The label of what is none of the rows; the rows are numbered from 1, so that padding with zeros is none of them."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def _starts(op: Op, use: ParamUse) -> Iterator[tuple[torch.Tensor, int]]:
     if len(axes) != len(sizes):
         return
     if op.shape is not None:
-        shapes = [op.shape]
+        shapes = [_filled(op.shape)]
     elif len(axes) == 1 and axes[0] == -1:
         shapes = [(3, sizes[0]), (3, 5, sizes[0])]
     elif len(axes) == 1:
@@ -79,7 +84,7 @@ def _starts(op: Op, use: ParamUse) -> Iterator[tuple[torch.Tensor, int]]:
 
 
 def _numbers(shape: tuple[int, ...], axes: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
-    ordered = torch.arange(prod(sizes), dtype=torch.float64).reshape(*sizes)
+    ordered = torch.arange(1, prod(sizes) + 1, dtype=torch.float64).reshape(*sizes)
     by_axis = sorted(range(len(axes)), key=lambda position: axes[position])
     view = [1] * len(shape)
     for position in by_axis:
@@ -95,7 +100,7 @@ class _Labelled:
         self.found: list[_Piece] = []
 
     def pieces(self, start: Op, labels: torch.Tensor, count: int) -> list[_Piece] | None:
-        """Every piece; None if the labels could not be followed at all (a shape that does not fit)."""
+        """Every piece; None if the labels could not be followed at all (a guessed shape that does not fit)."""
         waiting: list[tuple[Op, Any, tuple[int, ...], tuple[str, ...], bool]] = [
             (start, labels, tuple(range(count)), (), False)
         ]
@@ -105,11 +110,11 @@ class _Labelled:
             visits += 1
             if visits > _MOST_VISITS:
                 return None
-            if isinstance(value, torch.Tensor):
+            if value is not None:
                 rows = _rows(value)
             if not rows:
                 continue
-            if value is None or not self.walker.splits_ahead(op):
+            if value is None or (isinstance(value, torch.Tensor) and not self.walker.splits_ahead(op)):
                 self._end(rows, self.walker.feeds(op), path, normalised)
                 continue
             for step in self.walker.steps(op):
@@ -119,7 +124,9 @@ class _Labelled:
                     try:
                         moved = _moved(step, op, value)
                     except _LostError:
-                        return None
+                        if start.shape is None:
+                            return None
+                        moved = None
                     waiting.append((step.to, moved, rows, path + step.via, normalised or step.normalised))
         return self.found
 
@@ -139,12 +146,13 @@ def _moved(step: Step, op: Op, value: Any) -> Any:
     to = step.to
     assert to is not None
     if step.region is not None:
-        return value if isinstance(value, torch.Tensor) and to.shape in (None, tuple(value.shape)) else None
+        return _moved_over(step.region, value)
+    if _ranks(to):
+        return None
     if to.acts == "rearranging":
-        operands = {each: _other(each) for each in to.operands.values() if each is not op}
         try:
-            return _rearranged(to, {**operands, op: value})
-        except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+            return _rearranged(to, {op: value})
+        except _NO_RESULT:
             if step.splits:
                 raise _LostError from None
             return None
@@ -152,19 +160,69 @@ def _moved(step: Step, op: Op, value: Any) -> Any:
         return _written_over(to, op, value)
     if not isinstance(value, torch.Tensor):
         return value
-    same = to.shape == tuple(value.shape) if to.shape is not None else to.acts == "elementwise" or step.normalised
-    return value if same else None
+    known = to.shape is not None or to.acts == "elementwise" or step.normalised
+    return value if known and _fits(to, value) else None
 
 
-def _rearranged(to: Op, operands: dict[Op, Any]) -> Any:
+def _fits(op: Op, labels: torch.Tensor) -> bool:
+    """Whether labels have the shape of the operation's output, so far as that is known."""
+    return op.shape is None or _filled(op.shape) == tuple(labels.shape)
+
+
+def _moved_over(region: Region, value: Any) -> Any:
+    """The labels after several operations: each that moves them is made; others pass a tensor of the same shape."""
+    values = {region.start: value}
+    try:
+        if all(op.acts == "rearranging" and not _ranks(op) for op in region.ops):
+            for op in region.ops:
+                values[op] = _rearranged(op, values)
+            return values[region.end]
+    except _NO_RESULT:
+        return None
+    return value if isinstance(value, torch.Tensor) and _fits(region.end, value) else None
+
+
+def _ranks(op: Op) -> bool:
+    return op.call is not None and op.call.spec is not None and op.call.spec.ranks
+
+
+def _rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
     """The operation's result on labels. A concatenation is made on one entry of the axes along which nothing varies."""
+    operands = {each: known[each] if each in known else _beside(each) for each in to.operands.values()}
     axes = _constant_axes(to, list(operands.values())) if to.op == "cat" else ()
     for axis in axes:
         operands = {each: labels.narrow(axis, 0, 1) for each, labels in operands.items()}
     result = execute(to, operands)
     if axes and to.shape is not None:
-        return result.expand(to.shape)
-    return result
+        return result.expand(_filled(to.shape))
+    return _thinned(result)
+
+
+def _thinned(labels: Any) -> Any:
+    """Large labels with each axis along which nothing varies expanded from one entry, as a reshape may have undone."""
+    if isinstance(labels, (tuple, list)):
+        return tuple(map(_thinned, labels))
+    if not isinstance(labels, torch.Tensor) or labels.numel() < _LARGE:
+        return labels
+    thin = _one_of_each(labels)
+    for axis in range(thin.dim()):
+        first = thin.narrow(axis, 0, 1)
+        if thin.shape[axis] > 1 and bool((thin == first).all()):
+            thin = first
+    return thin.expand(labels.shape)
+
+
+def _one_of_each(labels: torch.Tensor) -> torch.Tensor:
+    """One entry of each expanded axis."""
+    for axis in range(labels.dim()):
+        if labels.stride(axis) == 0 and labels.shape[axis] > 1:
+            labels = labels.narrow(axis, 0, 1)
+    return labels
+
+
+def _filled(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of labels for a tensor of this shape: an axis on which this run had nothing has one entry."""
+    return tuple(size or 1 for size in shape)
 
 
 def _constant_axes(to: Op, labels: list[Any]) -> tuple[int, ...]:
@@ -210,21 +268,32 @@ def _view(labels: torch.Tensor, base: Op, chain: tuple[Op, ...]) -> torch.Tensor
     return part
 
 
+def _beside(op: Op) -> Any:
+    """What stands for an operand that holds none of the rows: its value if it is made of constants (`torch.arange`)."""
+    if op.op == "constant" and op.call is not None:
+        return execute(op, {each: _beside(each) for each in op.operands.values()})
+    return _other(op)
+
+
 def _other(op: Op) -> Any:
     """Labels of a tensor that holds none of the rows."""
     if op.shape is None:
         raise _LostError
-    return torch.full((1,) * len(op.shape), float(_OTHER), dtype=torch.float64).expand(op.shape)
+    return torch.full((1,) * len(op.shape), float(_OTHER), dtype=torch.float64).expand(_filled(op.shape))
 
 
-def _rows(labels: torch.Tensor) -> tuple[int, ...]:
+def _rows(labels: Any) -> tuple[int, ...]:
+    """The distinct feature numbers of a tensor or of several."""
+    if isinstance(labels, torch.Tensor):
+        return _rows_of(labels)
+    return tuple(sorted({row for each in labels for row in _rows(each)})) if isinstance(labels, (tuple, list)) else ()
+
+
+def _rows_of(labels: torch.Tensor) -> tuple[int, ...]:
     """The distinct feature numbers; axes along which nothing varies are looked at once."""
-    for axis in range(labels.dim()):
-        if labels.stride(axis) == 0 and labels.shape[axis] > 1:
-            labels = labels.narrow(axis, 0, 1)
-    values = labels.numpy().reshape(-1)
-    whole = values[(values >= 0) & (values == np.floor(values))].astype(np.intp)
-    return tuple(np.flatnonzero(np.bincount(whole)).tolist())
+    values = _one_of_each(labels).numpy().reshape(-1)
+    whole = values[(values > 0) & (values == np.floor(values))].astype(np.intp)
+    return tuple((np.flatnonzero(np.bincount(whole)) - 1).tolist())
 
 
 def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, ...]:

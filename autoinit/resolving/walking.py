@@ -12,7 +12,16 @@ from typing import Any
 
 from autoinit.ops import Role
 from autoinit.resolving.naming import KNOWN, SOFTMAX, ending_of, ending_of_function, unresolved
-from autoinit.resolving.regions import KINKED, Region, Regions, is_curved, is_norm, is_recombination, is_softmax
+from autoinit.resolving.regions import (
+    KINKED,
+    RANKINGS,
+    Region,
+    Regions,
+    is_curved,
+    is_norm,
+    is_recombination,
+    is_softmax,
+)
 from autoinit.resolving.resolution import Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -21,8 +30,9 @@ _IGNORED_SLOTS = {
     "where": {"condition"},
     "masked_fill": {"mask"},
     "softmax_loss": {"target", "weight"},
-    "gather": {"index"},
+    "roi_align": {"boxes"},
 }
+_JOINING = frozenset({"cat", "stack", "group", "block_diag"})
 
 
 @dataclass(frozen=True)
@@ -112,22 +122,32 @@ class Walker:
             yield meeting
             return
         else:
+            consumers = self._carrying(consumers)
+            for region, step in self._norms(start):
+                if region.covers <= set(consumers):
+                    yield step
+                    consumers = [each for each in consumers if each not in region.covers]
             for region in self.regions.scalar(start):
                 if is_curved(region) and (len(region.ops) > 1 or region.doubles):
-                    yield self._scalar(region)
+                    if not region.covers.isdisjoint(consumers):
+                        yield self._scalar(region)
                     consumers = [each for each in consumers if each not in region.covers]
         for consumer in consumers:
             taken = self.regions.graph.edges[start, consumer]["slots"]
-            if not all(slot in _IGNORED_SLOTS.get(consumer.op, ()) for slot in taken):
-                step = self._step_into(consumer)
+            if not all(only_steers(consumer, slot) for slot in taken):
+                step = (self._in_line(start, consumer) if len(taken) == 1 else None) or self._step_into(consumer)
                 if step is not None:
                     yield step
 
+    def _carrying(self, consumers: list[Op]) -> list[Op]:
+        """Without those by which only a rank or a sign goes on (the distances of a nearest neighbour), if others do."""
+        return [each for each in consumers if each in self.regions.carried] or consumers
+
     def _in_line(self, start: Op, consumer: Op) -> Step | None:
-        """One consumer: a run of elementwise operations that is a known function as a whole (`log(1 + exp(x))`)."""
+        """A run of elementwise operations that is a known function as a whole (`log(1 + exp(x))`)."""
         if consumer.acts != "elementwise":
             return None
-        runs = [region for region in self.regions.runs(start) if is_curved(region)]
+        runs = [region for region in self.regions.runs(start, consumer) if is_curved(region)]
         longer = [region for region in runs if region.length > 1 or region.end.op in KINKED]
         return next(filter(None, (self._named(region) for region in reversed(longer))), None)
 
@@ -148,6 +168,14 @@ class Walker:
         if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
         return self._softmax(wide)
+
+    def _norms(self, start: Op) -> Iterator[tuple[Region, Step]]:
+        """Norms and softmaxes that are written out, of a tensor that others take as well."""
+        for region in self.regions.meetings(start):
+            if is_norm(region, self._known):
+                yield region, Step(region.path, to=region.end, normalised=True, region=region)
+            elif (softmax := self._softmax(region)) is not None:
+                yield region, softmax
 
     def _softmax(self, region: Region) -> Step | None:
         if not is_softmax(region, self._known):
@@ -174,6 +202,8 @@ class Walker:
         if key not in self._functions:
             self._functions[key] = self._evaluated_anew(region)
         ending = self._functions[key]
+        if ending is None and region.assumes:
+            return unresolved(f"a function of {region.assumes}, whose value is not known", region.path)
         if ending is None:
             return None
         note = f"the value of {region.assumes} is not known: 1 taken" if region.assumes else ending.note
@@ -200,7 +230,7 @@ class Walker:
                 f"{op.op} (called {op.name}) is not in the table of operations: describe it with autoinit.register_op"
             )
             return Step(name, ending=unresolved(note, name))
-        if op.op in _RANKINGS:
+        if op.op in RANKINGS:
             return Step(name, ending=Ending("linear", Reason.UNUSED, path=name, note=RANKED))
         reason = _reason(op)
         if reason is None:
@@ -246,7 +276,13 @@ class Walker:
 
 
 RANKED = "only compared or ranked (argmax, a threshold)"
-_RANKINGS = frozenset({"index", "comparison", "rounding"})
+
+
+def only_steers(op: Op, slot: str) -> bool:
+    """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
+    if op.op == "cast" or (op.acts == "rearranging" and op.op not in _JOINING):
+        return slot != "input"
+    return slot in _IGNORED_SLOTS.get(op.op, ())
 
 
 def _continues(op: Op) -> bool:

@@ -81,9 +81,7 @@ def build(
         if node.op == "get_attr":
             op = _attribute(node, _name(state, node), tensors, slopes)
         elif node.op == "placeholder":
-            op = Op(
-                _name(state, node), "input", Role.SOURCE, signal=node.meta.get("dtype") not in _INTEGER, **_where(node)
-            )
+            op = Op(_name(state, node), "input", Role.SOURCE, signal=_is_data(node), **_where(node))
         else:
             op = _operation(state, node, slopes)
         _enter(state, node, op)
@@ -91,6 +89,11 @@ def build(
         name for name, parameter in module.named_parameters() if parameter.dim() >= 2 and name not in state.called
     )
     return Dataflow(state.graph, tier, fx, tuple(state.unsupported), uncalled, notes)
+
+
+def _is_data(placeholder: torch.fx.Node) -> bool:
+    """Whether an input carries the signal: whole numbers do not, nor sparse matrices, which say what is joined."""
+    return placeholder.meta.get("dtype") not in _INTEGER and not placeholder.meta.get("sparse", False)
 
 
 def _named_tensors(module: nn.Module) -> dict[str, tuple[str, torch.Tensor]]:
@@ -126,7 +129,13 @@ def _attribute(
 
 
 def _mean_value(tensor: torch.Tensor | None) -> dict[str, float]:
-    if tensor is None or tensor.is_meta or not 0 < tensor.numel() <= 4096 or tensor.is_complex():
+    if (
+        tensor is None
+        or tensor.is_meta
+        or tensor.layout is not torch.strided
+        or not 0 < tensor.numel() <= 4096
+        or tensor.is_complex()
+    ):
         return {}
     return {"value": float(tensor.detach().double().mean())}
 

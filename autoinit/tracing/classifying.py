@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autoinit.ops import OpSpec, Role, WeightSlot
+from autoinit.ops import REGISTRY, OpSpec, Role, WeightSlot
 from autoinit.tracing.dataflow import Call, Op, ParamUse
 from autoinit.tracing.operands import operand_layout
 
@@ -52,6 +52,8 @@ def classified(
     known: dict[Any, Any],
 ) -> Op:
     """Decide the role of the operation here, from which operands carry a signal and which are weights."""
+    if spec.name == "getitem" and _is_place(bound):
+        spec = REGISTRY.specs["index"]
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
     carrying = [slot for slot, op in operands.items() if op.signal]
@@ -90,6 +92,13 @@ def _slope(
     return {"weight": float(value.detach().double().square().mean().sqrt())}
 
 
+def _is_place(bound: Mapping[str, Any]) -> bool:
+    """Whether an item is taken that says where the values stood (`x.topk(2)[1]`)."""
+    taken = bound.get("input")
+    spec = taken.call.spec if isinstance(taken, Op) and taken.call is not None else None
+    return spec is not None and spec.ranks and bound.get("index") in (1, "indices")
+
+
 def _gives_several(op: Op) -> bool:
     return op.call is not None and op.call.spec is not None and op.call.spec.several
 
@@ -118,9 +127,16 @@ def _weight_role(
             uses += _operand_uses(op, found, constants, layouts)
         elif op.op == "parameter":
             uses += [ParamUse(name, use.name, use.shape) for use in op.params]
-    if any(use.layout is not None for use in uses):
+    traced = any(use.layout is not None for use in uses)
+    if traced or (carrying and any(_untraced(use, known) for use in uses)) or any(len(use.shape) > 1 for use in params):
         return Role.WEIGHT, tuple(uses)
     return (Role.PRODUCT if len(carrying) > 1 else Role.TRANSPARENT), tuple(uses)
+
+
+def _untraced(use: ParamUse, known: tuple[WeightSlot, ...]) -> bool:
+    """Whether a parameter enters as a weight, by an unknown way. `known` are the weight slots; none: any may be one."""
+    enters = not known or any(slot.named(use.slot) is not None for slot in known)
+    return enters and use.layout is None and len(use.shape) >= 2
 
 
 def _with_layout(use: ParamUse, slot: WeightSlot, constants: Mapping[str, Any]) -> ParamUse:

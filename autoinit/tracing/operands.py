@@ -19,6 +19,7 @@ from autoinit.tracing.dataflow import Op, ParamUse
 from autoinit.tracing.executing import execute
 from autoinit.tracing.scaling import scale_factor
 
+_JOINING = frozenset({"cat", "stack"})
 _NEUTRAL = frozenset({"cast", "identity", "dropout"})
 
 
@@ -108,13 +109,18 @@ def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
     if size == 1:
         return layout.axes[0] if layout.axes.startswith("b") else "k"
     for axis, letter in enumerate(layout.axes):
-        if (
-            result.shape[axis] > 1
-            and result.stride(axis) != 0
-            and bool((result.select(axis, 0) != result.select(axis, 1)).any())
-        ):
+        if result.shape[axis] > 1 and result.stride(axis) != 0 and _varies(result, axis):
             return letter
     return "b"
+
+
+def _varies(result: torch.Tensor, axis: int) -> bool:
+    """Whether the index varies along an axis; where axes were merged, it may stay the same for a while."""
+    if bool(result.isnan().any()):  # beside other tensors
+        low, high = result.nan_to_num(torch.inf).amin(axis), result.nan_to_num(-torch.inf).amax(axis)
+        return bool((low < high).any())
+    start = result.select(axis, 0)
+    return any(bool((start != result.select(axis, other)).any()) for other in (1, -1))
 
 
 def _sent(parameter: Op, op: Op, value: torch.Tensor) -> Any:
@@ -134,7 +140,10 @@ def _sent(parameter: Op, op: Op, value: torch.Tensor) -> Any:
 def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     """What becomes of index tensors in one operation; None where elements are mixed."""
     held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
-    if op.op == "size" or (op.acts == "rearranging" and any(value is not None for value in operands.values())):
+    if op.op in _JOINING:
+        operands = {each: value if value is not None else _nowhere(each) for each, value in operands.items()}
+    moves = op.acts == "rearranging" or op.op == "interpolate" or op.op in _JOINING
+    if op.op == "size" or (moves and any(value is not None for value in operands.values())):
         try:
             return execute(op, operands)
         except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
@@ -146,6 +155,11 @@ def _passed(op: Op, operands: dict[Op, Any]) -> Any:
         return None
     shape = _broadcast(op, operands)
     return next((value for value in held.values() if tuple(value.shape) == shape), None)
+
+
+def _nowhere(op: Op) -> torch.Tensor | None:
+    """What stands for another tensor beside the index: no index at all."""
+    return None if op.shape is None else torch.full((), torch.nan).expand(op.shape)
 
 
 def _broadcast(op: Op, operands: dict[Op, Any]) -> tuple[int, ...] | None:

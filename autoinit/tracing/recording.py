@@ -7,7 +7,7 @@ symbolic tier; everything else is seen call by call.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,10 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from autoinit.ops import REGISTRY
 from autoinit.tracing.answering import ASKING, NO_ANSWER, Answers
+from autoinit.tracing.effort import Effort
+from autoinit.tracing.kernels import called_on_meta, run
 from autoinit.tracing.sources import current_line
+from autoinit.tracing.unseen import following_maps, naming_scripts
 
 
 @dataclass(frozen=True)
@@ -41,11 +44,19 @@ class Recorder(TorchFunctionMode):
     constants: tensors that are neither parameters nor buffers nor made while recording, by the names given to them.
     failed: path of the innermost module that an exception came from.
 
-    module: what to run, a shadow. buffers: of the model itself, whose values the shadow's may lack.
+    module: what to run, a shadow. values: the parameters and buffers of the model itself, which the shadow's may lack.
+    turning: where a condition depends on weights (see `Answers`). effort: what a real run may cost.
     """
 
-    def __init__(self, module: nn.Module, buffers: Mapping[str, torch.Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        values: Mapping[str, torch.Tensor] | None = None,
+        turning: int | None = None,
+        effort: Effort | None = None,
+    ) -> None:
         super().__init__()
+        self.effort = effort
         self.graph = torch.fx.Graph()
         self.module = module
         self.stack: list[str] = [""]
@@ -53,7 +64,7 @@ class Recorder(TorchFunctionMode):
         self._error: Exception | None = None
         self.constants: dict[str, torch.Tensor] = {}
         self._nodes = WeakIdKeyDictionary()
-        self._answers = Answers(buffers or {})
+        self.answers = Answers(values or {}, turning)
         self._names: dict[int, str] = {}
         for name, parameter in module.named_parameters():
             self._names.setdefault(id(parameter), name)
@@ -72,17 +83,18 @@ class Recorder(TorchFunctionMode):
         for name, value in kwargs.items():
             self._place(value, name, real[1].get(name))
         self._wrap_forwards()
-        with self:
-            result = self.module(*args, **kwargs)
-        self.graph.output(self._written(_tensors_of(result)))
+        with following_maps(self), naming_scripts(self), self:
+            result = _tensors_of(self.module(*args, **kwargs))
+        self.graph.output(self._written(result))
         return self.graph
 
     def _place(self, value: Any, name: str, real: Any) -> None:
         if isinstance(value, torch.Tensor):
             node = self.graph.placeholder(name)
             self._note(value, node)
+            node.meta["sparse"] = value.layout is not torch.strided
             if isinstance(real, torch.Tensor):
-                self._answers.tell(node, real)
+                self.answers.tell(node, real)
         elif isinstance(value, (list, tuple)):
             for position, item in enumerate(value):
                 self._place(item, f"{name}_{position}", real[position] if real is not None else None)
@@ -116,14 +128,21 @@ class Recorder(TorchFunctionMode):
         return call
 
     def _leaf(self, name: str, module: nn.Module, forward: Callable[..., Any]) -> Callable[..., Any]:
+        opened = self._scope(name, forward)
+        own = dict(module._parameters)
+
         def call(*args: Any, **kwargs: Any) -> Any:
+            if any(module._parameters.get(each) is not held for each, held in own.items()):
+                return opened(*args, **kwargs)  # other tensors stand in for its parameters: see what is done with them
             self.stack.append(name)
             try:
                 with torch._C.DisableTorchFunction():
                     written = self._written(args), self._written(kwargs)
-                    result = shape_only(module, args) if not kwargs else None
+                    result = called_on_meta(module, args) if not kwargs else None
                     if result is None:
                         result = forward(*args, **kwargs)
+                    if self.effort is not None:
+                        self.effort.after(module, result)
                     self._record("call_module", name, *written, result)
             except Exception as error:
                 self._blame(name, error)
@@ -145,35 +164,48 @@ class Recorder(TorchFunctionMode):
         if target in ASKING and isinstance(args[0], torch.Tensor) and args[0].is_meta:
             return self._asked(func, target, args, kwargs)
         written = self._written(operands), self._written(kwargs)
-        result = self._result(func, args, kwargs, (kind, target, *written))
         if kind == "property":
-            self._record("call_function", getattr, (written[0][0], target), {}, result)
+            kind, target, written = "call_function", getattr, ((written[0][0], target), {})
+        result = self._result(func, args, kwargs, (kind, target, *written))
+        if target is getattr:
+            self._record(kind, target, *written, result)
         elif target in ("__setitem__", "copy_") or _has_tensor(result):
             writes = target == "__setitem__"
             self._record(kind, target, *written, args[0] if writes else result)
             changed = args[0] if args and isinstance(args[0], torch.Tensor) else None
             if changed is not None and (writes or result is changed) and changed._is_view():
                 self._write_through(changed)
+        elif overwritten := _overwritten(func, args, kwargs):
+            node = self._create(kind, target, *written)
+            for each in overwritten:
+                self._note(each, node)
         return result
 
     def _asked(self, func: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The value that a tensor on meta would have, if it follows from the inputs; else torch's own failure."""
         try:
-            return self._answers.ask(self._node(args[0]), method, *args[1:])
+            return self.answers.ask(self._node(args[0]), method, *args[1:])
         except NO_ANSWER:
             return func(*args, **kwargs)
 
     def _result(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], written: Any) -> Any:
-        """What a function gives; where meta cannot tell the shape, what it gives for the real inputs."""
+        """What a function gives; where meta cannot tell the shape, what it gives for real or assumed values."""
+        if self.effort is not None:
+            self.effort.before(getattr(func, "__name__", ""), args)
         try:
-            return _run(func, args, kwargs)
+            return run(func, args, kwargs)
         except (NotImplementedError, RuntimeError) as error:
             if not any(isinstance(each, torch.Tensor) and each.is_meta for each in (*args, *kwargs.values())):
                 raise
+            if written[1] == "__setitem__" and _is_placed(args[1]):
+                return None  # wherever it is written to, no shape changes
+            node = self._create(*written)
             try:
-                return self._answers.compute(*written)
+                return self.answers.compute(node)
             except NO_ANSWER:
                 raise error from None
+            finally:
+                self.graph.erase_node(node)
 
     def _write_through(self, view: torch.Tensor) -> None:
         """What was written to a view is in its base as well."""
@@ -193,6 +225,18 @@ class Recorder(TorchFunctionMode):
         node.meta["module"] = self.stack[-1]
         node.meta["source"] = current_line()
         return node
+
+    def derive(self, tensor: torch.Tensor, method: str, operand: torch.Tensor, *args: Any) -> None:
+        """Note that a tensor is what a method of another gives, where no call says so."""
+        self._note(tensor, self._create("call_method", method, (self._node(operand), *args), {}))
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a function and note it as one call, whatever it calls itself."""
+        written = self._written(args), self._written(kwargs)
+        with torch._C.DisableTorchFunction():
+            result = function(*args, **kwargs)
+        self._record("call_function", function, *written, result)
+        return result
 
     def _record(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any) -> None:
         self._note(result, self._create(kind, target, args, kwargs))
@@ -275,41 +319,6 @@ _SILENT = frozenset(
 )
 
 
-def shape_only(module: nn.Module, args: tuple[Any, ...]) -> torch.Tensor | None:
-    """What a common module returns for a meta tensor, without running it; None where it has to be run.
-
-    torch's own meta kernels cost ten times as much. What does not fit is run, so that it fails as it would.
-    """
-    x = args[0] if len(args) == 1 else None
-    if not isinstance(x, torch.Tensor) or not x.is_meta or not x.is_floating_point():
-        return None
-    if type(module) is nn.Linear:
-        fits = x.dim() > 0 and x.shape[-1] == module.in_features and x.dtype == module.weight.dtype
-        return x.new_empty((*x.shape[:-1], module.out_features)) if fits else None
-    if type(module) is nn.BatchNorm2d:
-        return torch.empty_like(x) if x.dim() == 4 and x.shape[1] == module.num_features else None
-    if type(module) is nn.LayerNorm:
-        return torch.empty_like(x) if x.shape[-len(module.normalized_shape) :] == module.normalized_shape else None
-    if type(module) in _SHAPE_KEEPING:
-        return x if getattr(module, "inplace", False) else torch.empty_like(x)
-    return None
-
-
-_SHAPE_KEEPING = frozenset(
-    {nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Sigmoid, nn.Tanh, nn.Hardswish, nn.ReLU6, nn.Dropout}
-)
-
-
-def _run(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Call a torch function; on meta, grouped products are made in bfloat16, the only type its kernel there knows."""
-    if "grouped_mm" in getattr(func, "__name__", "") and args[0].is_meta:
-        held = [
-            each.bfloat16() if isinstance(each, torch.Tensor) and each.is_floating_point() else each for each in args
-        ]
-        return func(*held, **kwargs).to(args[0].dtype)
-    return func(*args, **kwargs)
-
-
 def _spelling(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
     """How an fx graph spells the call: kind, target and operands."""
     name = getattr(func, "__name__", "")
@@ -323,6 +332,20 @@ def _spelling(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ..
     return "call_function", func, args
 
 
+def _overwritten(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The operands that an operator writes to, as its schema says."""
+    schema = getattr(getattr(func, "default", func), "_schema", None)
+    if schema is None:
+        return []
+    held = zip(schema.arguments, args, strict=False)
+    named = [(each, kwargs[each.name]) for each in schema.arguments if each.name in kwargs]
+    return [
+        value
+        for argument, value in (*held, *named)
+        if isinstance(value, torch.Tensor) and argument.alias_info is not None and argument.alias_info.is_write
+    ]
+
+
 def _has_tensor(value: Any) -> bool:
     if isinstance(value, torch.Tensor):
         return True
@@ -331,14 +354,29 @@ def _has_tensor(value: Any) -> bool:
     return isinstance(value, Mapping) and any(map(_has_tensor, value.values()))
 
 
+def _is_placed(index: Any) -> bool:
+    """Whether an index depends on values of tensors."""
+    parts = index if isinstance(index, tuple) else (index,)
+    bounds = [bound for each in parts if isinstance(each, slice) for bound in (each.start, each.stop, each.step)]
+    return any(isinstance(each, torch.Tensor) for each in (*parts, *bounds))
+
+
 def _tensors_of(result: Any) -> Any:
     """The result with objects opened: attributes of dataclasses and the like become dicts."""
     if isinstance(result, torch.Tensor):
         return result
-    if isinstance(result, (list, tuple)):
+    if isinstance(result, (list, tuple, Iterator)):
         return [_tensors_of(item) for item in result]
     if isinstance(result, Mapping):
         return {str(key): _tensors_of(item) for key, item in result.items()}
-    if hasattr(result, "__dict__") and not isinstance(result, (type, nn.Module)):
-        return {key: _tensors_of(item) for key, item in vars(result).items() if not key.startswith("__")}
-    return None
+    if isinstance(result, (type, nn.Module)):
+        return None
+    held = dict(getattr(result, "__dict__", {}))
+    slots = [slot for kind in type(result).__mro__ for slot in _slots(kind)]
+    held |= {slot: getattr(result, slot) for slot in slots if hasattr(result, slot)}
+    return {key: _tensors_of(item) for key, item in held.items() if not key.startswith("__")} or None
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    slots = kind.__dict__.get("__slots__", ())
+    return (slots,) if isinstance(slots, str) else tuple(slots)

@@ -6,8 +6,17 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+
+
+def drawn() -> tuple[Any, ...]:
+    """Where the generators of torch, numpy and Python stand: equal as long as nothing was drawn."""
+    numpy = sys.modules.get("numpy")
+    held = numpy.random.get_state() if numpy is not None else ()
+    places = tuple(each.tobytes() if hasattr(each, "tobytes") else each for each in held)
+    return bytes(torch.default_generator.get_state().numpy()), random.getstate(), places
 
 
 @contextmanager

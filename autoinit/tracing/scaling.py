@@ -1,7 +1,7 @@
 """What happens to a weight's scale between the parameter and the operation that uses it.
 
 `F.linear(x, self.weight * self.scale)` multiplies it, weight standardisation takes it away. The operations are run on a
-random parameter, at one scale and at twice that; other parameters and buffers stand at their mean.
+random parameter, at three scales; other parameters and buffers stand at their root mean square, or their mean.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from autoinit.tracing.dataflow import Op
 from autoinit.tracing.executing import execute
 
 _MOST_ELEMENTS = 1 << 20
+_SCALES = (2.0, 0.25)
+"""Beside 1: a step of rounding, or a bound, that is out of reach at one scale shows at another."""
 _KEEPING = frozenset({"rearranging"})
 
 
@@ -42,15 +44,17 @@ def scale_factor(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dic
 
 def _measured(parameter: Op, end: Op, shape: tuple[int, ...]) -> float | None:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    once, twice = _std_at(parameter, end, weight), _std_at(parameter, end, 2 * weight)
-    if once is None or twice is None or once == 0:
+    once = _std_at(parameter, end, weight)
+    scaled = {scale: _std_at(parameter, end, scale * weight) for scale in _SCALES}
+    stds = {scale: std for scale, std in scaled.items() if std is not None}
+    if not once or len(stds) < len(scaled):
         return None
-    if abs(twice - once) < 1e-3 * once:
+    if all(abs(std - once) < 1e-3 * once for std in stds.values()):
         return 0.0
     if not _all_known(parameter, end):
         return None
-    factor = once / float(weight.std())
-    return _tidy(factor) if abs(twice - 2 * once) < 1e-3 * once else None
+    proportional = all(abs(std / scale - once) < 1e-3 * once for scale, std in stds.items())
+    return _tidy(once / float(weight.std())) if proportional else None
 
 
 def _all_known(parameter: Op, op: Op) -> bool:
@@ -83,7 +87,8 @@ def _value(op: Op, values: dict[Op, Any]) -> Any:
     if op in values:
         return values[op]
     if op.op in ("parameter", "buffer"):
-        values[op] = torch.full(op.shape or (), float(op.constants.get("value", 1.0)))
+        stands = op.constants.get("rms", op.constants.get("value", 1.0))
+        values[op] = torch.full(op.shape or (), float(stands))
     else:
         for each in op.operands.values():
             _value(each, values)

@@ -131,6 +131,8 @@ def _converter(device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         elif plain.device.type == "meta":
             made = torch.zeros(plain.shape, dtype=plain.dtype)
             if made.is_floating_point():
+                made.fill_(1.0)  # as a buffer, it may be a variance
+            if made.is_floating_point() and isinstance(tensor, nn.Parameter):
                 made.normal_(0, 0.02, generator=generator)
         else:
             made = plain.to("cpu", copy=True)

@@ -16,6 +16,10 @@ class LeavesOpenError(Exception):
     """A call whose meaning depends on shapes, or that the table does not know: a recording can tell more."""
 
 
+class UnreadableForwardError(Exception):
+    """The arguments of the model's forward cannot be told."""
+
+
 class SymbolicTracer(torch.fx.Tracer):
     """Stops at the modules that the table knows, and notes module and source line of every node.
 
@@ -29,6 +33,17 @@ class SymbolicTracer(torch.fx.Tracer):
         self.failed = ""
         self._error: Exception | None = None
         self._names = {id(parameter): name for name, parameter in module.named_parameters()}
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
+        """Placeholders for the arguments of the model's forward."""
+        try:
+            return super().create_args_for_root(root_fn, is_module, concrete_args)
+        except ValueError as error:
+            if "co_varnames" not in str(error):
+                raise
+            raise UnreadableForwardError(
+                "torch.fx cannot tell the arguments of forward, since a decorator hides them behind *args, **kwargs"
+            ) from error
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - fx's signature
         """Leaves are what the table knows."""

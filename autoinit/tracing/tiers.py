@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import itertools
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
 
-from autoinit.errors import ArgumentError, LazyModuleError, TraceError
-from autoinit.parameters import user_name
+from autoinit.errors import ArgumentError, TraceError
 from autoinit.pausing import tensors_on_cpu
+from autoinit.tracing.attempting import (
+    FailedError,
+    in_mode,
+    notes_on,
+    record,
+    record_really,
+    set_mode,
+    values_of,
+)
 from autoinit.tracing.building import build
-from autoinit.tracing.dataflow import Dataflow, SourceLine
+from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.exported import is_exported, read_exported
-from autoinit.tracing.inputs import Inputs, given_inputs, guessed_inputs
-from autoinit.tracing.recording import Recorder
-from autoinit.tracing.rng import untouched_generators
+from autoinit.tracing.guessing import guessed_inputs
+from autoinit.tracing.inputs import Inputs, given_inputs
+from autoinit.tracing.rng import drawn, untouched_generators
 from autoinit.tracing.shadow import make_shadow, no_global_hooks, unwrapped
-from autoinit.tracing.sources import failing_line
 from autoinit.tracing.symbolic import SymbolicTracer
 
 if TYPE_CHECKING:
@@ -34,19 +40,7 @@ Tier = Literal["symbolic", "recorded", "exported"]
 _TIERS = ("symbolic", "recorded", "exported")
 
 
-_MOST_REAL_BYTES = 4 << 30
 _MOST_REAL_RUNS = 3  # of guessed inputs, since each is a whole forward
-
-
-class _FailedError(Exception):
-    """One tier's failure, for the TraceError that names them all."""
-
-    def __init__(self, what: str, error: BaseException, module: str = "") -> None:
-        line: SourceLine | None = failing_line(error.__traceback__)
-        text = " ".join(str(error).split())
-        where = "".join([f" in module {module!r}" if module else "", f" at {line}" if line else ""])
-        super().__init__(f"{what}: {type(error).__name__}{where}: {text[:200]}{'...' if len(text) > 200 else ''}")
-        self.error = error
 
 
 def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
@@ -83,11 +77,29 @@ def _trace_module(model: nn.Module, example_inputs: Any, tier: Tier | None) -> D
     failures: list[str] = []
     inputs = [given_inputs(example_inputs, model)] if example_inputs is not None else None
     for attempt in _attempts(model, inputs, tier):
+        before = drawn()
         try:
-            return attempt()
-        except _FailedError as failure:
+            found = attempt()
+        except FailedError as failure:
             failures.append(str(failure))
+            continue
+        return found if not found.uncalled or drawn() == before else _steady(model, inputs, tier, found)
     raise TraceError(_explained(model, failures, guessed=inputs is None))
+
+
+def _steady(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None, found: Dataflow) -> Dataflow:
+    """What was found where chance may have left weights out; or what evaluation mode finds, if that is more of them."""
+    try:
+        if tier == "symbolic":
+            steady = _symbolic(model, False, strict=False)
+        else:
+            steady = _recorded(model, inputs, "meta", False)
+    except FailedError:
+        return found
+    if len(steady.uncalled) >= len(found.uncalled):
+        return found
+    why = "traced in evaluation mode, since training mode leaves layers out by chance"
+    return replace(steady, notes=(*steady.notes[:-1], why))
 
 
 def _attempts(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None) -> Iterator[Callable[[], Dataflow]]:
@@ -114,7 +126,8 @@ def _attempts(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None) 
 def _explained(model: nn.Module, failures: list[str], guessed: bool) -> str:
     shown = "".join(f"\n  {failure}" for failure in dict.fromkeys(failures))
     advice = (
-        "pass example_inputs=... (a tensor, a tuple of arguments, a dict of keyword arguments or a shape); "
+        "pass example_inputs=... (a tensor, a tuple of arguments, a dict of keyword arguments, nested as forward takes "
+        "them, or a shape); "
         "on the command line --input-shape 1,3,224,224"
         if guessed
         else "check that model(example_inputs) itself runs"
@@ -124,88 +137,51 @@ def _explained(model: nn.Module, failures: list[str], guessed: bool) -> str:
 
 def _symbolic(model: nn.Module, training: bool, *, strict: bool) -> Dataflow:
     shadow = make_shadow(model, "meta")
-    _set_mode(shadow.module, training)
+    set_mode(shadow.module, training)
     tracer = SymbolicTracer(shadow.module, strict)
     try:
         with no_global_hooks():
             graph = tracer.trace(shadow.module)
     except Exception as error:
-        raise _FailedError(f"symbolic{_mode(training)}", error, tracer.failed) from error
+        raise FailedError(f"symbolic{in_mode(training)}", error, tracer.failed) from error
     return build(
-        expand(graph, shadow.module), shadow.module, "symbolic", _notes(shadow.notes, training), values=_values(model)
+        expand(graph, shadow.module),
+        shadow.module,
+        "symbolic",
+        notes_on(shadow.notes, training),
+        values=values_of(model),
     )
 
 
 def _recorded(model: nn.Module, inputs: list[Inputs] | None, device: str, training: bool) -> Dataflow:
     guesses = inputs if inputs is not None else guessed_inputs(model)
-    runs = (
-        partial(_record, model, guess if device == "meta" else guess.single(), device, training)
-        for guess in itertools.islice(guesses, None if device == "meta" else _MOST_REAL_RUNS)
-    )
-    return _first(runs, "recorded")
+    values = values_of(model)
+    if device == "meta":
+        return _first(partial(record, model, values, training), guesses, "recorded")
+    few = itertools.islice(guesses, _MOST_REAL_RUNS)
+    return _first(partial(record_really, model, values, training), few, "recorded")
 
 
-def _first(runs: Iterator[Callable[[], Dataflow]], tier: str) -> Dataflow:
-    """The result of the first run that succeeds; the first one's failure if none does."""
-    failures: list[_FailedError] = []
-    for run in runs:
-        try:
-            return run()
-        except _FailedError as failure:
-            failures.append(failure)
-    raise failures[0] if failures else _FailedError(tier, ValueError("no example input could be guessed"))
+def _first(run: Callable[[Inputs], Dataflow], guesses: Iterable[Inputs], tier: str) -> Dataflow:
+    """The result of the first run that succeeds; the first one's failure if none does.
 
-
-def _record(model: nn.Module, inputs: Inputs, device: str, training: bool) -> Dataflow:
-    what = f"recorded on {device}{_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
-    size = sum(each.numel() * each.element_size() for each in model.parameters())
-    if device == "cpu" and size > _MOST_REAL_BYTES:
-        limit = f"a copy of its weights takes {size / 2**30:.1f} GiB; real runs are made up to {_MOST_REAL_BYTES >> 30}"
-        raise _FailedError(what, MemoryError(limit))
-    try:
-        shadow = make_shadow(model, device)
-        args, kwargs = inputs.on(device)
-    except (RuntimeError, MemoryError) as error:  # no room for a copy
-        raise _FailedError(what, error) from error
-    _set_mode(shadow.module, training)
-    recorder = Recorder(shadow.module, dict(model.named_buffers()))
-    try:
-        with _default_device(device), _uncompiled(device), no_global_hooks():
-            graph = recorder.run(args, kwargs, (inputs.args, inputs.kwargs))
-    except LazyModuleError:
-        raise
-    except Exception as error:
-        raise _FailedError(what, error, recorder.failed) from error
-    origin = () if inputs.origin == "given" else (f"input {_shapes(inputs)} {inputs.origin}",)
-    notes = _notes((*shadow.notes, *origin), training)
-    return build(expand(graph, shadow.module), shadow.module, "recorded", notes, values=_values(model))
-
-
-@contextmanager
-def _default_device(device: str) -> Iterator[None]:
-    if device == "cpu":
-        yield
-    else:
-        with torch.device(device):
-            yield
-
-
-@contextmanager
-def _uncompiled(device: str) -> Iterator[None]:
-    """Functions under torch.compile run as written, so that the recording sees inside and nothing is compiled.
-
-    The compiler is only imported for real runs, which are rare and slow anyway.
+    What a failure says may lead to another guess, which comes next.
     """
-    if device == "cpu" or "torch._dynamo" in sys.modules:
-        with torch.compiler.set_stance("force_eager"):
-            yield
-    else:
-        yield
+    failures: list[FailedError] = []
+    for guess in guesses:
+        following: Inputs | None = guess
+        while following is not None:
+            try:
+                return run(following)
+            except FailedError as failure:
+                failures.append(failure)
+                following = following.after(failure.error)
+    raise failures[0] if failures else FailedError(tier, ValueError("no example input could be guessed"))
 
 
 def _export(model: nn.Module, inputs: list[Inputs] | None) -> Dataflow:
     guesses = inputs if inputs is not None else guessed_inputs(model)
-    return _first((partial(_export_with, model, guess) for guess in guesses), "exported")
+    return _first(partial(_export_with, model), guesses, "exported")
 
 
 def _export_with(model: nn.Module, inputs: Inputs) -> Dataflow:
@@ -214,33 +190,6 @@ def _export_with(model: nn.Module, inputs: Inputs) -> Dataflow:
     try:
         program = torch.export.export(shadow.module, args, kwargs)
     except Exception as error:
-        raise _FailedError("exported", error) from error
+        raise FailedError("exported", error) from error
     graph, holder = read_exported(program)
-    return build(expand(graph, holder), holder, "exported", _notes(shadow.notes, True), values=_values(model))
-
-
-def _values(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Parameters and buffers by the user's names."""
-    named = itertools.chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
-    return {user_name(name, model): tensor for name, tensor in named}
-
-
-def _set_mode(shadow: nn.Module, training: bool) -> None:
-    if not training:
-        for module in shadow.modules():
-            module.training = False
-
-
-def _mode(training: bool) -> str:
-    return "" if training else " in evaluation mode"
-
-
-def _notes(notes: tuple[str, ...], training: bool) -> tuple[str, ...]:
-    return notes if training else (*notes, "traced in evaluation mode, since training mode failed")
-
-
-def _shapes(inputs: Inputs) -> str:
-    values = (*inputs.args, *inputs.kwargs.values())
-    return ", ".join(
-        str(tuple(each.shape)) if isinstance(each, torch.Tensor) else type(each).__name__ for each in values
-    )
+    return build(expand(graph, holder), holder, "exported", notes_on(shadow.notes, True), values=values_of(model))

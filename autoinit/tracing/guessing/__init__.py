@@ -1,0 +1,51 @@
+"""Guesses of what a model takes, when no example input is given."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoinit.tracing.guessing.arguments import made
+from autoinit.tracing.guessing.composing import calls
+from autoinit.tracing.guessing.declared import batched, configured, dummies, dummy_inputs, main_argument
+from autoinit.tracing.guessing.request import Request
+from autoinit.tracing.guessing.subject import Subject
+from autoinit.tracing.guessing.weights import for_argument, from_weights
+from autoinit.tracing.inputs import Inputs
+
+_MOST = 16
+
+
+def guessed_inputs(model: nn.Module) -> Iterator[Inputs]:
+    """Inputs worth trying, most telling first.
+
+    What the model itself declares; then each argument made by its name; then what its first weights take.
+    """
+    forwards = type(model).forward is not nn.Module.forward or "forward" in vars(model)
+    return itertools.islice(_guesses(Subject.of(model)), _MOST if forwards else 1)  # one, for what torch says of it
+
+
+def _guesses(subject: Subject) -> Iterator[Inputs]:
+    yield from configured(subject)
+    yield from calls(subject)
+    declared = dummy_inputs(subject)
+    yield from dummies(declared)
+    main = main_argument(subject, declared)
+    for inputs in from_weights(subject):
+        if main:
+            yield Inputs((), {**declared, main: batched(inputs.args[0], declared)}, inputs.origin)
+        else:
+            yield replace(inputs, args=_positional(subject, inputs.args[0]))
+
+
+def _positional(subject: Subject, first: torch.Tensor) -> tuple[Any, ...]:
+    """The tensor, and the other arguments that must be passed: by their names, or alike (two images, say)."""
+    _, *others = subject.positional or ("",)
+    request = Request(subject)
+    found = [(made(request, name), name) for name in others]
+    return (first, *(for_argument(subject, name, first) if value is None else value for value, name in found))

@@ -1,0 +1,72 @@
+"""Calls that no torch function mode sees, told to a recorder all the same.
+
+Under `torch.vmap`, a tensor stands for one sample of a batch: torch wraps it and unwraps it where no torch function is
+called. A function of TorchScript runs outside Python: what it does is one call of unknown content.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+
+
+class Told(Protocol):
+    """A recorder that can be told what it does not see."""
+
+    def derive(self, tensor: torch.Tensor, method: str, operand: torch.Tensor, *args: Any) -> None:
+        """Note that a tensor is what a method of another gives."""
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run a function and note it as one call."""
+
+
+@contextmanager
+def following_maps(recorder: Told) -> Iterator[None]:
+    """Tell the recorder that a wrapped tensor is a sample, and that an unwrapped one is samples side by side."""
+    vmap: Any = sys.modules.get("torch._functorch.vmap")
+    if vmap is None:
+        yield
+        return
+    add, remove = vmap._add_batch_dim, vmap._remove_batch_dim
+
+    def add_batch_dim(batch: torch.Tensor, dim: int, level: int) -> torch.Tensor:
+        sample: torch.Tensor = add(batch, dim, level)
+        recorder.derive(sample, "select", batch, dim, 0)
+        return sample
+
+    def remove_batch_dim(sample: torch.Tensor, level: int, size: int, dim: int) -> torch.Tensor:
+        batch: torch.Tensor = remove(sample, level, size, dim)
+        recorder.derive(batch, "unsqueeze", sample, dim)
+        recorder.derive(batch, "expand", batch, tuple(batch.shape))
+        return batch
+
+    vmap._add_batch_dim, vmap._remove_batch_dim = add_batch_dim, remove_batch_dim
+    try:
+        yield
+    finally:
+        vmap._add_batch_dim, vmap._remove_batch_dim = add, remove
+
+
+@contextmanager
+def naming_scripts(recorder: Told) -> Iterator[None]:
+    """Tell the recorder of each function of TorchScript that is called, by its name."""
+    kind: Any = torch.jit.ScriptFunction
+    run = kind.__call__
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        def scripted(*given: Any, **named: Any) -> Any:
+            return run(self, *given, **named)
+
+        scripted.__name__ = scripted.__qualname__ = self.name
+        scripted.__module__ = "torch.jit"
+        return recorder.call(scripted, args, kwargs)
+
+    kind.__call__ = call
+    try:
+        yield
+    finally:
+        kind.__call__ = run
