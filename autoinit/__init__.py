@@ -30,13 +30,12 @@ from autoinit.errors import (
 if TYPE_CHECKING:
     from autoinit import callbacks as callbacks
     from autoinit import testing as testing
-    from autoinit.api import autoinit, gain, report
+    from autoinit.api import autoinit, gain, plan, report
     from autoinit.callbacks import InitializationCheck
     from autoinit.checking.checker import check
     from autoinit.checking.findings import CheckResult, Finding
     from autoinit.measuring import WeightStats
     from autoinit.ops import Role, register_op
-    from autoinit.planning import plan
     from autoinit.plans import LayerPlan, OtherParameter, Plan, SlicePlan
     from autoinit.provenance import Origin, Recording, recording
     from autoinit.reports import Report
@@ -93,13 +92,12 @@ __all__ = [
 ]
 
 _LAZY = {
-    "autoinit.api": ("autoinit", "gain", "report"),
+    "autoinit.api": ("autoinit", "gain", "plan", "report"),
     "autoinit.callbacks": ("InitializationCheck",),
     "autoinit.checking.checker": ("check",),
     "autoinit.checking.findings": ("CheckResult", "Finding"),
     "autoinit.measuring": ("WeightStats",),
     "autoinit.ops": ("Role", "register_op"),
-    "autoinit.planning": ("plan",),
     "autoinit.plans": ("LayerPlan", "OtherParameter", "Plan", "SlicePlan"),
     "autoinit.provenance": ("Origin", "Recording", "recording"),
     "autoinit.reports": ("Report",),

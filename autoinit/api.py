@@ -4,20 +4,80 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from autoinit.ops import REGISTRY
-from autoinit.planning import plan
-from autoinit.plans import Distribution
+from autoinit.pausing import collector_paused
+from autoinit.planning import Settings, globs, plan_dataflow
+from autoinit.plans import Distribution, Plan
 from autoinit.reports import Report
 from autoinit.theory import gains
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.theory.gains import Mode
+from autoinit.tracing import trace
+from autoinit.tracing.tiers import Tier
 
 if TYPE_CHECKING:
     from autoinit.parameters import Model
+
+
+def plan(
+    model: Model,
+    example_inputs: Any = None,
+    *,
+    method: str = "nonlinearity",
+    residual: str = "keep",
+    mode: Mode | None = None,
+    distribution: Distribution = "normal",
+    only: str | Sequence[str] = (),
+    skip: str | Sequence[str] = (),
+    zeros: str = "keep",
+) -> Plan:
+    """Plan every weight of a model. Changes nothing; needs no weights (a model on the meta device will do).
+
+    Args:
+        model: a module or a `torch.export.ExportedProgram`.
+        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
+        method: `nonlinearity`: each std from what its weight feeds. `signal`: such that the predicted second moment
+            of each pre-activation is 1. `data`: such that on `example_inputs` its variance is 1.
+        residual: `depth` scales the last weight of each of the L branches that add into one residual stream by
+            1 / sqrt(L); `keep` does not.
+        mode: `fan_in`, `fan_out` or `fan_avg` for every layer, in place of fan_in for He and fan_avg for Xavier.
+        distribution: `normal`, `uniform`, `truncated_normal` or `orthogonal`.
+        only: globs of layer names; others are skipped.
+        skip: globs of layer names to leave alone.
+        zeros: `keep` leaves weights that are exactly zero as the author's intent; `reset` plans them too.
+
+    Returns:
+        A mapping from layer name to `LayerPlan`, in the order of the dataflow.
+
+    Raises:
+        ArgumentError: an argument has no meaning, or a glob matches no layer.
+        TraceError: the model could not be traced.
+        LazyModuleError: the model has parameters without a shape.
+    """
+    started = time.perf_counter()
+    settings = Settings(method, residual, mode, distribution, globs(only), globs(skip), zeros)
+    with collector_paused():
+        made = _planned(model, example_inputs, settings)
+    return replace(made, seconds=time.perf_counter() - started)
+
+
+def _planned(model: Model, example_inputs: Any, settings: Settings) -> Plan:
+    if settings.method == "nonlinearity":
+        return plan_dataflow(trace(model, example_inputs), model, settings)
+    tier: Tier | None = "recorded" if isinstance(model, torch.nn.Module) else None  # the others know no shapes
+    dataflow = trace(model, example_inputs, tier=tier)
+    if settings.method == "signal":
+        from autoinit.signal.solving import plan_by_signal
+
+        return plan_by_signal(model, dataflow, settings, example_inputs)
+    from autoinit.signal.data import plan_by_data
+
+    return plan_by_data(model, dataflow, settings, example_inputs)
 
 
 def autoinit(

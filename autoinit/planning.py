@@ -1,38 +1,36 @@
-"""`plan`: from what each weight feeds to the standard deviation it is to have."""
+"""From what each weight feeds to the standard deviation it is to have."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.measuring import is_zero
 from autoinit.parameters import holding, named_parameters, unwrap
-from autoinit.pausing import collector_paused
 from autoinit.plans import Alternative, Distribution, LayerPlan, OtherParameter, Plan, SlicePlan, Status
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
 from autoinit.resolving.residual import branch_counts
 from autoinit.theory.fans import fans
 from autoinit.theory.gains import Mode, scheme, std
-from autoinit.tracing import Dataflow, trace
+from autoinit.tracing import Dataflow
 
 if TYPE_CHECKING:
     from autoinit.parameters import Model
 
-_METHODS = ("nonlinearity",)
+_METHODS = ("nonlinearity", "signal", "data")
 _RESIDUAL = ("keep", "depth")
 _ZEROS = ("keep", "reset")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a caller may choose. See `plan`."""
+    """What a caller may choose. See `autoinit.plan`."""
 
     method: str = "nonlinearity"
     residual: str = "keep"
@@ -56,52 +54,20 @@ def _require(name: str, value: object, allowed: Sequence[str]) -> None:
         raise ArgumentError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
 
 
-def plan(
-    model: Model,
-    example_inputs: Any = None,
-    *,
-    method: str = "nonlinearity",
-    residual: str = "keep",
-    mode: Mode | None = None,
-    distribution: Distribution = "normal",
-    only: str | Sequence[str] = (),
-    skip: str | Sequence[str] = (),
-    zeros: str = "keep",
-) -> Plan:
-    """Plan every weight of a model. Changes nothing; needs no weights (a model on the meta device will do).
-
-    Args:
-        model: a module or a `torch.export.ExportedProgram`.
-        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
-        method: `nonlinearity`: each std from what its weight feeds.
-        residual: `depth` scales the last weight of each of the L branches that add into one residual stream by
-            1 / sqrt(L); `keep` does not.
-        mode: `fan_in`, `fan_out` or `fan_avg` for every layer, in place of fan_in for He and fan_avg for Xavier.
-        distribution: `normal`, `uniform`, `truncated_normal` or `orthogonal`.
-        only: globs of layer names; others are skipped.
-        skip: globs of layer names to leave alone.
-        zeros: `keep` leaves weights that are exactly zero as the author's intent; `reset` plans them too.
-
-    Returns:
-        A mapping from layer name to `LayerPlan`, in the order of the dataflow.
-
-    Raises:
-        ArgumentError: an argument has no meaning, or a glob matches no layer.
-        TraceError: the model could not be traced.
-        LazyModuleError: the model has parameters without a shape.
-    """
-    started = time.perf_counter()
-    settings = Settings(method, residual, mode, distribution, _globs(only), _globs(skip), zeros)
-    with collector_paused():
-        dataflow = trace(model, example_inputs)
-        made = plan_dataflow(dataflow, model, settings)
-    return replace(made, seconds=time.perf_counter() - started)
-
-
 def plan_dataflow(
     dataflow: Dataflow, model: Model, settings: Settings, resolutions: Sequence[Resolution] | None = None
 ) -> Plan:
-    """Plan the weights of a dataflow already traced from the model, and perhaps already resolved."""
+    """Plan the weights of a traced model, each by what it feeds.
+
+    Args:
+        dataflow: traced from the model.
+        model: gives the parameters.
+        settings: what the caller chose. Its method is only noted: `signal` builds the others on this.
+        resolutions: of the dataflow, where they are known already.
+
+    Raises:
+        ArgumentError: a glob matches no layer.
+    """
     inner = unwrap(model)
     parameters = named_parameters(inner)
     resolutions = resolve(dataflow) if resolutions is None else resolutions
@@ -127,7 +93,8 @@ def plan_dataflow(
     )
 
 
-def _globs(given: str | Sequence[str]) -> tuple[str, ...]:
+def globs(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One glob or several, as several."""
     return (given,) if isinstance(given, str) else tuple(given)
 
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autoinit.checking.findings import CheckResult, Finding
-from autoinit.planning import plan
+from autoinit.planning import Settings, plan_dataflow
+from autoinit.tracing import trace
 
 if TYPE_CHECKING:
     from autoinit.parameters import Model
@@ -38,13 +39,15 @@ def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: 
     wanted = {finding.layer for finding in result.findings if _repairable(finding)}
     if not wanted:
         return result
-    whole = plan(model, example_inputs, zeros="reset")
+    dataflow = trace(model, example_inputs)
+    whole = plan_dataflow(dataflow, model, Settings(zeros="reset"))
     names = [layer.name for layer in whole.layers if layer.name in wanted and layer.status == "planned"]
     left = sorted(wanted - set(names))
     notes = result.notes + tuple(f"{name}: not written, for it is no layer of the plan that can be" for name in left)
     if not names:
         return replace(result, notes=notes)
-    made = plan(model, example_inputs, zeros="reset", only=[glob.escape(name) for name in names])
+    only = tuple(glob.escape(name) for name in names)
+    made = plan_dataflow(dataflow, model, Settings(zeros="reset", only=only))
     faulty = {finding.param for finding in result.findings}
     layers = (replace(layer, biases=tuple(each for each in layer.biases if each in faulty)) for layer in made.layers)
     replace(made, layers=tuple(layers)).apply(model, seed)

@@ -91,7 +91,7 @@ loading_options = options(
 planning_options = options(
     click.option("--only", multiple=True, metavar="GLOB", help="Only layers of this name; repeatable."),
     click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of this name alone; repeatable."),
-    click.option("--method", type=click.Choice(["nonlinearity"]), default="nonlinearity", show_default=True),
+    click.option("--method", type=click.Choice(["nonlinearity", "signal", "data"]), default="nonlinearity", show_default=True),
     click.option("--residual", type=click.Choice(["keep", "depth"]), default="keep", show_default=True),
     click.option("--mode", type=click.Choice(["fan_in", "fan_out", "fan_avg"]), help="One fan for all layers."),
     click.option(

@@ -1,0 +1,199 @@
+"""Batches to run a model on: what the caller gave, or numbers made up anew for each draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from autoinit.errors import ArgumentError, TraceError
+from autoinit.parameters import named_parameters, unwrap
+from autoinit.tracing.attempting import FailedError
+from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.guessing import guessed_inputs
+from autoinit.tracing.inputs import Inputs, floats, given_inputs
+
+Made = TypeVar("Made")
+Attempt = Callable[[Inputs, bool, bool], Made]
+"""A run on these inputs; in training mode or not; traced on meta beforehand or not. Raises FailedError."""
+
+
+def first_success(model: nn.Module, example: Any, attempt: Attempt[Made], what: str) -> Made:
+    """The first attempt that succeeds, on the caller's inputs or on the guesses that tracing would try.
+
+    Training mode comes before evaluation mode, and what can be traced on meta before what cannot.
+
+    Raises:
+        TraceError: none does. `what` says what the model could not be.
+    """
+    failures: list[str] = []
+    for training, traced in ((True, True), (True, False), (False, True), (False, False)):
+        for guess in _candidates(model, example):
+            following: Inputs | None = guess
+            while following is not None:
+                try:
+                    return attempt(following, training, traced)
+                except FailedError as failure:
+                    failures.append(str(failure))
+                    following = following.after(failure.error)
+    shown = "".join(f"\n  {failure}" for failure in dict.fromkeys(failures))
+    advice = "pass example_inputs=..." if example is None else "check that model(example_inputs) itself runs"
+    raise TraceError(f"{type(model).__name__} could not be {what}:{shown}\nNext: {advice}.")
+
+
+def _candidates(model: nn.Module, example: Any) -> Iterator[Inputs]:
+    if example is not None:
+        yield given_inputs(example, model)
+    else:
+        yield from guessed_inputs(model)
+
+
+def require_values(model: nn.Module, what: str, instead: str) -> None:
+    """Refuse a model whose parameters are on the meta device.
+
+    Raises:
+        ArgumentError: `what` needs their values; `instead` says what does not.
+    """
+    missing = [name for name, each in named_parameters(model).items() if each.is_meta]
+    if missing:
+        more = f" and {len(missing) - 1} more parameters" if len(missing) > 1 else ""
+        raise ArgumentError(
+            f"{missing[0]}{more} of {type(unwrap(model)).__name__} have no values, being on the meta device, and "
+            f"{what}. Give it some (model.to_empty(device='cpu'), then autoinit(model)), or use {instead}."
+        )
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of the smallest embedding that an input's ids look up, and the row that is padding."""
+
+    rows: int
+    padding: int | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Inputs with values, some of them drawn.
+
+    made_up: which of the input tensors, by number, hold numbers that only stand for a shape.
+    tables: what the input tensors that hold ids look up, by number; only those that a guess left all alike.
+    """
+
+    inputs: Inputs
+    made_up: frozenset[int] = frozenset()
+    tables: Mapping[int, Table] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, inputs: Inputs, example: Any, dataflow: Dataflow | None) -> Batch:
+        """A batch of inputs that the caller's example, or a guess, has led to.
+
+        Args:
+            inputs: the arguments.
+            example: the caller's, whose own tensors are taken as they are; None for a guess.
+            dataflow: traced on them; tells which guessed ids look up an embedding.
+        """
+        own = set(map(id, _tensors(example)))
+        tensors = list(_tensors((inputs.args, dict(inputs.kwargs))))
+        made_up = frozenset(
+            number
+            for number, each in enumerate(tensors)
+            if each.is_floating_point()
+            and (each.is_meta or (id(each) not in own if example is not None else _stands_for_shape(each)))
+        )
+        return cls(inputs, made_up, _tables(tensors, dataflow) if example is None and dataflow is not None else {})
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader should know about the values."""
+        return ("guessed ids are random",) if self.tables else ()
+
+    def plain(self) -> Batch:
+        """With ids as guessed."""
+        return Batch(self.inputs, self.made_up)
+
+    def drawn(self, generator: torch.Generator) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments of a forward, on the CPU, that share no memory with the caller's."""
+        number = -1
+
+        def value(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal number
+            number += 1
+            if number in self.tables:
+                table = self.tables[number]
+                ids = torch.randint(table.rows - (table.padding is not None), tensor.shape, generator=generator)
+                return (ids + (ids >= table.padding) if table.padding is not None else ids).to(tensor.dtype)
+            if number in self.made_up:
+                return torch.empty(tensor.shape).normal_(generator=generator).to(tensor.dtype)
+            if tensor.is_meta:
+                return torch.zeros(tensor.shape, dtype=tensor.dtype)
+            return tensor.detach().to("cpu", copy=True)
+
+        args: tuple[Any, ...] = mapped(self.inputs.args, value)
+        kwargs: dict[str, Any] = mapped(dict(self.inputs.kwargs), value)
+        return args, kwargs
+
+
+def mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """Nested arguments with each tensor changed, in order."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(mapped(each, change) for each in value))
+    if isinstance(value, (list, tuple)):
+        return type(value)(mapped(each, change) for each in value)
+    if isinstance(value, Mapping):
+        return {key: mapped(each, change) for key, each in value.items()}
+    return value
+
+
+def _tensors(value: Any) -> Iterator[torch.Tensor]:
+    if isinstance(value, torch.Tensor):
+        yield value
+    elif isinstance(value, Mapping):
+        for each in value.values():
+            yield from _tensors(each)
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from _tensors(each)
+
+
+def _stands_for_shape(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds the numbers that guesses are made of."""
+    return torch.equal(tensor.cpu(), floats(tensor.shape, tensor.dtype))
+
+
+def _tables(tensors: list[torch.Tensor], dataflow: Dataflow) -> dict[int, Table]:
+    """What ids that are all alike look up, by the number of the tensor."""
+    placed = [op for op in dataflow.graph.nodes if op.op == "input"]
+    numbers = {op: number for number, op in enumerate(placed)}
+    found: dict[int, Table] = {}
+    for op in dataflow.graph.nodes:
+        source = _looked_up(op) if op.op == "embedding" else None
+        if source is not None and _alike(tensors[numbers[source]]):
+            table, known = _table(op), found.get(numbers[source])
+            found[numbers[source]] = table if known is None else min(table, known, key=lambda each: each.rows)
+    return found
+
+
+def _alike(tensor: torch.Tensor) -> bool:
+    """Whether a tensor of integers is the same everywhere, or has no values."""
+    if tensor.is_floating_point() or tensor.dtype is torch.bool or not tensor.numel():
+        return False
+    return tensor.is_meta or bool((tensor == tensor.flatten()[0]).all())
+
+
+def _looked_up(op: Op) -> Op | None:
+    """The input that an embedding's ids come from."""
+    here = op.operands.get("input")
+    while here is not None and here.op != "input":
+        here = here.operands.get("input")
+    return here
+
+
+def _table(op: Op) -> Table:
+    use = next(use for each in (op, *op.operands.values()) for use in each.params)
+    padding = op.constants.get("padding_idx")
+    return Table(use.shape[0], padding % use.shape[0] if isinstance(padding, int) else None)

@@ -1,0 +1,107 @@
+"""A weight operation whose weights are random: a Gaussian field forward, and one for the gradient backward.
+
+Forward (Poole et al. 2016, eq. 3 and 5): given its input, an output feature is Gaussian over the draw of the weights;
+second moments are sigma^2 times the sum over the window and the features of the inputs' second moments, correlations
+between rows are the inputs'. Backward (Schoenholz et al. 2017, eq. 11 and the independence of forward and backward
+weights that it assumes): the gradient of an input is Gaussian in the same way, with the transposed map.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from autoinit.signal.fields import TINY, Axes, Covariance, covariance, draw, row_moments
+from autoinit.signal.linear_maps import LinearMap, Spread
+
+
+def drawn_output(
+    x: torch.Tensor, linear: LinearMap, sigma: torch.Tensor, shape: tuple[int, ...], generator: torch.Generator
+) -> torch.Tensor:
+    """An output of the operation, with a gradient.
+
+    Args:
+        x: its input.
+        linear: how it maps it.
+        sigma: std of the weights: a scalar, or one for each output feature, in a shape that fits the output's view.
+        shape: of the output.
+        generator: of random numbers.
+    """
+    drawn: torch.Tensor = _MeanField.apply(x, linear, sigma, shape, generator)  # type: ignore[no-untyped-call]
+    return drawn
+
+
+def unit_moment(x: torch.Tensor, linear: LinearMap) -> float:
+    """The output's second moment for weights of variance 1."""
+    view = x.detach().float().reshape(linear.opened)
+    profile = row_moments(view, linear.into) * linear.features_in()
+    return float(linear.spread(profile).mean())
+
+
+FLAT = 1e-3
+"""Relative spread of the rows' second moments up to which they count as equal."""
+
+
+class _MeanField(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: torch.Tensor,
+        linear: LinearMap,
+        sigma: torch.Tensor,
+        shape: tuple[int, ...],
+        generator: torch.Generator,
+    ) -> torch.Tensor:
+        ctx.linear, ctx.sigma, ctx.generator, ctx.of = linear, sigma, generator, (tuple(x.shape), x.dtype)
+        view = x.detach().float().reshape(linear.opened)
+        made = _field(view, linear.into, linear.made, linear.out, linear.spread, linear.kept, generator)
+        return made.mul_(sigma).reshape(shape).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> Any:
+        linear: LinearMap = ctx.linear
+        shape, dtype = ctx.of
+        gradient = (grads[0].detach().float().reshape(linear.made)) * ctx.sigma
+        adjoint = _adjoint(linear)
+        made = _field(gradient, linear.out, linear.opened, linear.into, adjoint, linear.kept_back, ctx.generator)
+        return made.reshape(shape).to(dtype), None, None, None, None
+
+
+def _field(
+    view: torch.Tensor,
+    into: Axes,
+    made: tuple[int, ...],
+    out: Axes,
+    spread: Spread,
+    kept: float,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """What weights of variance 1 make of a tensor."""
+    moments = row_moments(view, into)
+    profile = spread(moments * into.size(view.shape, "c")).clamp_min_(0)
+    least, most = (float(each) for each in torch.aminmax(moments))
+    flat = most - least <= FLAT * most
+    unit = covariance(view if flat else view * moments.clamp_min(TINY).rsqrt(), into)
+    if unit.own <= TINY:
+        return torch.zeros(made)
+    unit = unit.over(unit.own)
+    wanted = Covariance(1.0, unit.position * kept, unit.sample, unit.apart * kept)
+    z = draw(made, out, wanted, generator)
+    return z.mul_(profile.sqrt_())
+
+
+def _adjoint(linear: LinearMap) -> Spread:
+    """The transposed map of profiles: by differentiation, since it is linear."""
+    shape = [1 if letter == "c" else size for size, letter in zip(linear.opened, linear.into.letters, strict=True)]
+
+    def back(profile: torch.Tensor) -> torch.Tensor:
+        with torch.enable_grad():
+            start = torch.zeros(shape, requires_grad=True)
+            reached = linear.spread(start)
+            if reached is start:
+                return profile
+            (gathered,) = torch.autograd.grad(reached, start, profile)
+        return gathered
+
+    return back

@@ -1,0 +1,208 @@
+"""`propagate`: the signal that a model's operations make of random inputs, from the stds of its weights alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from autoinit.errors import ArgumentError
+from autoinit.ops import Role
+from autoinit.planning import Settings, plan_dataflow
+from autoinit.plans import Plan
+from autoinit.signal.fields import Covariance, draw
+from autoinit.signal.metering import Meter, rows
+from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
+from autoinit.signal.running import Runner
+from autoinit.signal.values import Values
+from autoinit.signal.weighing import Choose, Weighing
+from autoinit.tracing import Dataflow, trace
+from autoinit.tracing.dataflow import Op
+from autoinit.tracing.rng import untouched_generators
+
+if TYPE_CHECKING:
+    from autoinit.parameters import Model
+
+
+@dataclass(frozen=True)
+class InputSignal:
+    """Statistics of floating-point inputs: second moment, covariances of positions and of samples, about zero."""
+
+    q: float = 1.0
+    p: float = 0.0
+    s: float = 0.0
+
+
+def propagate(
+    subject: Model | Plan,
+    example_inputs: Any = None,
+    *,
+    model: Model | None = None,
+    inputs: InputSignal | None = None,
+    backward: bool = True,
+    seed: int = 0,
+) -> SignalReport:
+    """Predict the moments of every operation's output and gradient. Needs no data and no weights.
+
+    Args:
+        subject: a model, whose weights' present second moments are taken (on the meta device: those planned); or a
+            plan, whose stds are taken, biases being zero. A plan holds no graph: pass its model as well.
+        example_inputs: as for `plan`; only shapes and integers matter.
+        model: the model of a plan.
+        inputs: statistics of floating-point inputs; N(0, 1), independent, by default.
+        backward: whether to predict gradients, too.
+        seed: of the surrogates.
+
+    Raises:
+        ArgumentError: a plan without its model.
+        TraceError: the model could not be traced.
+    """
+    started = time.perf_counter()
+    made = subject if isinstance(subject, Plan) else None
+    if isinstance(subject, Plan):
+        if model is None:
+            raise ArgumentError("propagate(plan) needs the model that was planned: propagate(plan, model=model)")
+    else:
+        model = subject
+    assert model is not None
+    dataflow = trace(model, example_inputs, tier="recorded" if isinstance(model, torch.nn.Module) else None)
+    if made is None and _on_meta(model):
+        made = plan_dataflow(dataflow, model, Settings())
+    propagation = Propagation(dataflow, model, made, inputs or InputSignal(), given=example_inputs, seed=seed)
+    return propagation.report(backward=backward, started=started)
+
+
+def _on_meta(model: Any) -> bool:
+    return isinstance(model, torch.nn.Module) and all(each.is_meta for each in model.parameters())
+
+
+class Propagation:
+    """One propagation of a traced model."""
+
+    def __init__(
+        self, dataflow: Dataflow, model: Model, plan: Plan | None, inputs: InputSignal, *, given: Any, seed: int
+    ) -> None:
+        self.dataflow, self.model, self.plan, self.inputs, self.given = dataflow, model, plan, inputs, given
+        self.generator = torch.Generator().manual_seed(seed)
+        self.seed = seed
+        self.values = Values(model, dataflow, plan, self.generator)
+        self.samples = _samples(dataflow)
+
+    def run(
+        self, choose: Choose, *, backward: bool, watch: Callable[[Op, Runner], None] | None = None
+    ) -> tuple[Meter, Runner, list[torch.Tensor]]:
+        """Run the operations on surrogates.
+
+        choose: may set a weight's std when its input is known. watch: is told of each operation that is done.
+        """
+        meter = Meter(self.samples, backward=backward)
+        weighing = Weighing(self.samples, self.generator, meter, choose, fresh=self.given is None)
+        with untouched_generators(), torch.device("cpu"), torch.set_grad_enabled(backward):
+            torch.manual_seed(self.seed)
+            runner = Runner(self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch)
+            outputs = runner.run()
+            if backward:
+                self._backward(outputs)
+        return meter, runner, outputs
+
+    def _inputs(self, backward: bool) -> dict[str, Any]:
+        types = {node.name: node.meta.get("dtype") for node in self.dataflow.fx.nodes if node.op == "placeholder"}
+        made: dict[str, Any] = {}
+        for op in self.dataflow.graph.nodes:
+            if op.op == "input":
+                made[op.name] = self._input(op, types.get(op.name) or torch.float32, backward)
+        return made
+
+    def _input(self, op: Op, dtype: torch.dtype, backward: bool) -> torch.Tensor:
+        shape = op.shape or ()
+        if not dtype.is_floating_point:
+            return torch.ones(shape, dtype=dtype) if "mask" in op.name else torch.zeros(shape, dtype=dtype)
+        if len(shape) < 2:
+            values = torch.empty(shape).normal_(generator=self.generator)
+        else:
+            view, axes = rows(torch.empty(shape), 1, self.samples)
+            wanted = Covariance(self.inputs.q, self.inputs.p, self.inputs.s, self.inputs.s)
+            values = draw(view.shape, axes, wanted, self.generator).reshape(shape)
+        return values.to(dtype).requires_grad_(backward)
+
+    def _backward(self, outputs: list[torch.Tensor]) -> None:
+        ends = [each for each in outputs if each.requires_grad and each.is_floating_point()]
+        if ends:
+            noise = [torch.empty(each.shape).normal_(generator=self.generator).to(each.dtype) for each in ends]
+            torch.autograd.backward(ends, noise)
+
+    def report(self, *, backward: bool, started: float) -> SignalReport:
+        """Propagate and tell."""
+        meter, runner, _ = self.run(lambda *_: None, backward=backward)
+        return told("predicted", self.model, self.dataflow, meter, runner, started)
+
+
+def _samples(dataflow: Dataflow) -> int:
+    """Samples in a batch: the first axis of the first input."""
+    shape = next((op.shape for op in dataflow.graph.nodes if op.op == "input" and op.shape), None)
+    return shape[0] if shape else 1
+
+
+def told(
+    kind: str, model: Model, dataflow: Dataflow, meter: Meter, runner: Runner | None, started: float
+) -> SignalReport:
+    """The report of what a meter has taken."""
+    plan = plan_dataflow(dataflow, model, Settings())
+    names = {layer.param: layer.name for layer in plan.layers}
+    failed: Mapping[Op, str] = runner.failed if runner is not None else {}
+    notes = list(runner.values.notes) if runner is not None else []
+    notes += [f"{op.name}: {why}" for op, why in failed.items() if why]
+    rows_by_layer = {
+        names[param]: _average([each.row() for each in taken])
+        for param, taken in meter.layers.items()
+        if param in names
+    }
+    ordered = {layer.name: rows_by_layer[layer.name] for layer in plan.layers if layer.name in rows_by_layer}
+    operations = tuple(_operations(dataflow, meter, names, failed))
+    by_name = {each.name: each.row for each in operations}
+    sink = next((op for op in dataflow.graph.nodes if op.op == "output"), None)
+    ends = dataflow.graph.predecessors(sink) if sink is not None else ()
+    outputs = tuple(row for op in ends if (row := by_name.get(op.name)) is not None)
+    return SignalReport(
+        kind, plan.model, ordered, operations, outputs, (*dataflow.notes, *notes), time.perf_counter() - started
+    )
+
+
+def _average(found: list[SignalRow]) -> SignalRow:
+    """The mean row of all uses of a weight."""
+
+    def mean(values: list[float | None]) -> float | None:
+        known = [each for each in values if each is not None]
+        return sum(known) / len(known) if known else None
+
+    return SignalRow(
+        mean([row.q for row in found]) or 0.0,
+        mean([row.p for row in found]),
+        mean([row.s for row in found]),
+        mean([row.mean for row in found]) or 0.0,
+        mean([row.grad for row in found]),
+    )
+
+
+def _operations(
+    dataflow: Dataflow, meter: Meter, names: Mapping[str, str], failed: Mapping[Op, str]
+) -> list[OperationSignal]:
+    depths: dict[Op, int] = {}
+    found = []
+    for op in dataflow.graph.nodes:
+        depths[op] = max((depths[each] for each in op.operands.values()), default=0) + (op.role is Role.WEIGHT)
+        if not op.signal or op.op == "output":
+            continue
+        taken = meter.operations.get(op)
+        weights = [names[use.name] for use in op.params if use.layout is not None and use.name in names]
+        layer = weights[0] if len(weights) == 1 and op.role is Role.WEIGHT else ""
+        found.append(
+            OperationSignal(
+                op.name, op.op, str(op.role.value), op.module, depths[op], layer, op.role is Role.ADD,
+                taken.row() if taken is not None else None, failed.get(op, ""), tuple(weights),
+            )
+        )  # fmt: skip
+    return found

@@ -1,0 +1,164 @@
+"""What a signal is like at each operation of a model: a value, made by `propagate` and `measure`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from autoinit.plans import Plan
+
+COLLAPSED = 0.99
+"""The correlation s / q from which on two inputs count as indistinguishable."""
+_PLAIN_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class SignalRow:
+    """Moments of one tensor, for one random feature.
+
+    q: the second moment. p: the covariance between two positions of one sample, about zero. s: the same between two
+    samples. mean: the average of all elements. grad: the second moment of the gradient of sum(output * e), e ~ N(0, 1).
+    None where it is not known, or does not exist (p of a tensor with one position).
+    """
+
+    q: float
+    p: float | None = None
+    s: float | None = None
+    mean: float = 0.0
+    grad: float | None = None
+
+
+@dataclass(frozen=True)
+class OperationSignal:
+    """One operation and what leaves it.
+
+    op: canonical name. role: its role. layer: the weight layer whose pre-activation it is. depth: weight operations
+    on the longest way to it. stream: whether it is a sum of a residual stream. row: None where it could not be
+    computed; note says why. weights: every weight layer that it uses, several where its output is no pre-activation.
+    """
+
+    name: str
+    op: str
+    role: str
+    module: str
+    depth: int
+    layer: str = ""
+    stream: bool = False
+    row: SignalRow | None = None
+    note: str = ""
+    weights: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SignalReport(Mapping[str, SignalRow]):
+    """A mapping from weight-layer name to the `SignalRow` of its pre-activation.
+
+    kind: `predicted` or `measured`. operations: every operation that carries a signal, in order of call.
+    outputs: the rows of the model's outputs. notes: assumptions, and what could not be computed.
+    """
+
+    kind: str
+    model: str
+    rows: Mapping[str, SignalRow]
+    operations: tuple[OperationSignal, ...]
+    outputs: tuple[SignalRow, ...]
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    def __getitem__(self, name: str) -> SignalRow:
+        try:
+            return self.rows[name]
+        except KeyError:
+            raise KeyError(f"no layer {name!r} in the signal of {self.model}; it has {len(self.rows)}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def by_operation(self) -> Mapping[str, OperationSignal]:
+        """Operations by name."""
+        return {each.name: each for each in self.operations}
+
+    @property
+    def collapse(self) -> OperationSignal | None:
+        """The first pre-activation from which on two inputs stay indistinguishable (s / q at least 0.99)."""
+        first: OperationSignal | None = None
+        for each in self.operations:
+            if not each.layer or each.row is None or each.row.s is None or each.row.q <= 0:
+                continue
+            if each.row.s / each.row.q >= COLLAPSED:
+                first = first or each
+            else:
+                first = None
+        return first
+
+    @property
+    def preserved(self) -> int:
+        """How many weight layers have a pre-activation whose second moment is in [1/2, 2]."""
+        return sum(0.5 <= row.q <= 2 for row in self.rows.values())
+
+    @property
+    def gradient_spread(self) -> float | None:
+        """log10 of the largest over the smallest second moment of the weight layers' gradients, zeros left out."""
+        found = [row.grad for row in self.rows.values() if row.grad is not None and row.grad > 0]
+        return math.log10(max(found)) - math.log10(min(found)) if found else None
+
+    def __str__(self) -> str:
+        from autoinit.reporting.signals.states import states
+        from autoinit.reporting.signals.table import render
+
+        return "\n".join(line.plain for line in render(states([self]), _PLAIN_WIDTH))
+
+    def plot(
+        self, path: str | Path | None = None, *, beside: Sequence[SignalReport] = (), labels: Sequence[str] = ()
+    ) -> Figure:
+        """Second moment against depth, forward and backward, as a matplotlib figure.
+
+        Args:
+            path: a file to write, its format by suffix: .svg, .png, .pdf.
+            beside: reports to show as well: the measured one, or those before and after a plan.
+            labels: one for each report; reports of one label share a colour, predicted as line, measured as points.
+
+        Raises:
+            ArgumentError: matplotlib is not installed, or the labels do not fit the reports.
+        """
+        from autoinit.signal.plotting import figure, save
+
+        made = figure(self, *beside, labels=labels)
+        if path is not None:
+            save(made, path)
+        return made
+
+    def to_html(
+        self, *, beside: Sequence[SignalReport] = (), labels: Sequence[str] = (), plan: Plan | None = None
+    ) -> str:
+        """One self-contained page: the plot, the layers in a sortable and searchable table, a plan's evidence.
+
+        Args:
+            beside, labels: as for `plot`.
+            plan: says what each layer feeds and why.
+
+        Raises:
+            ArgumentError: the labels do not fit the reports.
+        """
+        from autoinit.reporting.signals.page import render
+        from autoinit.reporting.signals.states import states
+
+        return render(states([self, *beside], labels), plan)
+
+    def to_json(self) -> str:
+        """The report as JSON."""
+        document = {"version": 1, **{each.name: getattr(self, each.name) for each in fields(self)}}
+        return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()

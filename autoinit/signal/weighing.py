@@ -1,0 +1,192 @@
+"""What becomes of a signal at a weight: a Gaussian field where there is a rule, else drawn weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from autoinit.signal.fields import TINY
+from autoinit.signal.linear_maps import LinearMap, NoMapError, features_last, linear_map
+from autoinit.signal.meanfield import drawn_output, unit_moment
+from autoinit.signal.metering import Meter
+from autoinit.signal.running import Runner
+from autoinit.tracing.dataflow import Op, ParamUse
+
+SMALL = 32
+"""Products per output up to which weights are drawn: too few for a Gaussian field."""
+
+Choose = Callable[[Op, ParamUse, torch.Tensor, LinearMap], None]
+"""May set the std of a weight, given its input."""
+
+
+class Weighing:
+    """The rule for weight operations and embeddings.
+
+    choose: is asked before each use of a weight. fresh: whether equal ids of a guessed input are different tokens.
+    """
+
+    def __init__(self, samples: int, generator: torch.Generator, meter: Meter, choose: Choose, *, fresh: bool) -> None:
+        self.samples, self.generator, self.meter, self.choose, self.fresh = samples, generator, meter, choose, fresh
+
+    def __call__(self, op: Op, run: Runner) -> Any:
+        """The operation's value."""
+        if op.op == "embedding":
+            return self._embedding(op, run)
+        if op.op == "multi_head_attention" and op.call is not None and op.call.target is None:
+            return self._attention(op, run)
+        uses = [use for use in op.params if use.layout is not None]
+        if len(uses) == 1:
+            try:
+                return self._mapped(op, uses[0], run)
+            except NoMapError as error:
+                run.values.notes[f"{op.op}: run with drawn weights, since {error}"] = None
+        return self._with_weights(op, run)
+
+    def _mapped(self, op: Op, use: ParamUse, run: Runner) -> torch.Tensor:
+        x = _input(op, run)
+        if op.shape is None:
+            raise NoMapError("the output's shape is not known")
+        linear = linear_map(op, use, x, op.shape, self.samples)
+        self.choose(op, use, x, linear)
+        sigma = run.values.sigma(use)
+        if linear.features_in() * _window(use) <= SMALL and not use.transform and use.factor == 1.0:
+            return self._drawn(op, x, linear, sigma, run)
+        y = drawn_output(x, linear, over_rows(sigma, linear), op.shape, self.generator)
+        bias = _bias(op, run)
+        return y if bias is None else y + _aligned(bias, op, y).to(y.dtype)
+
+    def _drawn(self, op: Op, x: torch.Tensor, linear: LinearMap, sigma: torch.Tensor, run: Runner) -> torch.Tensor:
+        """With weights, whose scale is then corrected to what it is on average."""
+        if _bias(op, run) is not None:
+            return self._with_weights(op, run)  # type: ignore[no-any-return]
+        y = self._with_weights(op, run)
+        wanted, found = unit_moment(x, linear) * float(sigma.square().mean()), float(y.detach().square().mean())
+        return y * math.sqrt(wanted / found) if found > TINY else y  # type: ignore[no-any-return]
+
+    def _with_weights(self, op: Op, run: Runner) -> Any:
+        """The operation itself, its weights drawn."""
+        if op.call is not None and op.call.target is None:
+            return run.call(op, run.values.of_module(op))
+        return run.call(op)
+
+    def _embedding(self, op: Op, run: Runner) -> torch.Tensor:
+        ids = run.arguments(op)[0][0]
+        table = next((use for each in (op, *op.operands.values()) for use in each.params), None)
+        if table is None or not isinstance(ids, torch.Tensor):
+            return run.call(op)  # type: ignore[no-any-return]
+        fresh = self.fresh and ids.numel() > 1 and bool((ids == ids.flatten()[0]).all()) and _from_input(op)
+        made = run.values.table(table, ids, fresh=fresh)
+        return made.requires_grad_() if made.is_leaf else made
+
+    def _attention(self, op: Op, run: Runner) -> Any:
+        """`nn.MultiheadAttention`, each of its projections a field of its own."""
+        module: Any = run.leaf(op)
+        args, kwargs = run.arguments(op)
+        query, key, value = (*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))[:3]
+        uses = {use.slot: use for use in op.params if use.layout is not None}
+        made = []
+        for number, (name, x) in enumerate((("q", query), ("k", key), ("v", value))):
+            use = uses.get("in_proj_weight") or uses[f"{name}_proj_weight"]
+            made.append(self._projected(op, use, x, module.embed_dim, number if "in_proj_weight" in uses else 0, run))
+        if "in_proj_weight" in uses:
+            self.meter.see_layer(uses["in_proj_weight"].name, torch.cat([each.flatten(0, -2) for each in made]), -1)
+        heads = [_heads(each, module.num_heads, module.batch_first) for each in made]
+        mask = kwargs.get("attn_mask")
+        if mask is not None and mask.dtype is torch.bool:
+            mask = ~mask
+        if mask is not None and mask.dim() == 3:
+            mask = mask.reshape(-1, module.num_heads, *mask.shape[1:])
+        mixed = functional.scaled_dot_product_attention(
+            heads[0], heads[1], heads[2], attn_mask=mask, dropout_p=module.dropout
+        )
+        joined = _joined(mixed, module.batch_first, query.dim())
+        out = self._projected(op, uses["out_proj_weight"], joined, module.embed_dim, 0, run)
+        self.meter.see_layer(uses["out_proj_weight"].name, out, -1)
+        weights = None
+        if kwargs.get("need_weights", True):
+            weights = torch.softmax(heads[0] @ heads[1].transpose(-1, -2) / math.sqrt(heads[0].shape[-1]), -1).mean(1)
+        return out, weights
+
+    def _projected(self, op: Op, use: ParamUse, x: torch.Tensor, features: int, part: int, run: Runner) -> torch.Tensor:
+        linear = features_last(x.shape, features, self.samples)
+        self.choose(op, use, x, linear)
+        sigma = run.values.sigma(use)
+        if sigma.numel() > features:
+            sigma = sigma[part * features : (part + 1) * features]
+        return drawn_output(x, linear, over_rows(sigma, linear), (*x.shape[:-1], features), self.generator)
+
+
+def over_rows(sigma: torch.Tensor, linear: LinearMap) -> torch.Tensor:
+    """Stds of output features in a shape that broadcasts over the output's view."""
+    if sigma.numel() == 1:
+        return sigma.reshape(())
+    sizes = list(zip(linear.made, linear.out.letters, strict=True))
+    for letters in ("gc", "c"):
+        shape = [size if letter in letters else 1 for size, letter in sizes]
+        if math.prod(shape) == sigma.numel():
+            return sigma.reshape(shape)
+    return sigma.square().mean().sqrt()
+
+
+def _input(op: Op, run: Runner) -> torch.Tensor:
+    signals = [each for slot, each in op.operands.items() if each.signal and slot != "bias"]
+    if len(signals) != 1:
+        raise NoMapError(f"it has {len(signals)} inputs")
+    x = run[signals[0]]
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        raise NoMapError("its input is no tensor of floats")
+    return x
+
+
+def _window(use: ParamUse) -> int:
+    letters = use.layout.axes if use.layout is not None else ""
+    return math.prod(size for size, letter in zip(use.shape, letters, strict=False) if letter == "k")
+
+
+def _bias(op: Op, run: Runner) -> torch.Tensor | None:
+    """The bias where there is one that is not zero."""
+    if op.call is not None and op.call.target is None:
+        bias = next((run.values.parameter(use.name) for use in op.params if use.slot == "bias"), None)
+    else:
+        bias = run[op.operands["bias"]] if "bias" in op.operands else None
+    return bias if isinstance(bias, torch.Tensor) and bool(bias.any()) else None
+
+
+def _aligned(bias: torch.Tensor, op: Op, y: torch.Tensor) -> torch.Tensor:
+    """A bias of features in the shape that adds to an output."""
+    if bias.dim() == 1 and op.op.startswith("conv"):
+        return bias.reshape(-1, *[1] * (y.dim() - 2))
+    return bias
+
+
+def _from_input(op: Op) -> bool:
+    """Whether an embedding's ids come from the model's input."""
+    waiting, seen = [op.operands[slot] for slot in ("input",) if slot in op.operands], set()
+    while waiting:
+        here = waiting.pop()
+        if here.op == "input":
+            return True
+        if here not in seen:
+            seen.add(here)
+            waiting += here.operands.values()
+    return False
+
+
+def _heads(x: torch.Tensor, heads: int, batch_first: bool) -> torch.Tensor:
+    """(batch, tokens, width) or (tokens, batch, width) -> (batch, heads, tokens, width / heads)."""
+    if x.dim() == 2:
+        x = x.unsqueeze(0)
+    elif not batch_first:
+        x = x.transpose(0, 1)
+    return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
+
+
+def _joined(x: torch.Tensor, batch_first: bool, dims: int) -> torch.Tensor:
+    joined = x.transpose(1, 2).flatten(2)
+    if dims == 2:
+        return joined[0]
+    return joined if batch_first else joined.transpose(0, 1)
