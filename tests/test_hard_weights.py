@@ -320,7 +320,6 @@ def test_a_convolution_written_as_a_product(flatten: Callable[[Tensor], Tensor],
     assert made["conv"].std == pytest.approx(math.sqrt(2 / 36))
 
 
-@pytest.mark.xfail(reason="an index without a value is taken for a new axis (operands.py)", strict=True)
 @pytest.mark.parametrize("known", [False, True], ids=["data", "constant"])
 def test_experts_that_an_index_chooses(known: bool):
     """W[index] (batch, out, in): each sample has the matrix of its expert."""

@@ -126,7 +126,10 @@ class Answers:
         elif called(node) in ("getitem", "__getitem__"):
             result = self._picked(node)
         else:
-            result = self._selected(node)
+            try:
+                result = self._sized(node)
+            except NO_ANSWER:
+                result = self._selected(node)
         return _mapped(result, lambda tensor: tensor.to("meta"))
 
     def _picked(self, node: torch.fx.Node) -> Any:
@@ -137,6 +140,21 @@ class Answers:
         places = tuple(_places(index if isinstance(index, tuple) else (index,), self._bounded))
         with torch._C.DisableTorchFunction():
             return torch.empty(operand.meta["shape"], dtype=operand.meta["dtype"], device="meta")[places]
+
+    def _sized(self, node: torch.fx.Node) -> Any:
+        """A call on meta that takes sizes from tensors, given the sizes as numbers."""
+
+        def given(operand: torch.fx.Node) -> Any:
+            if self._standing(operand) is Standing.OPEN:
+                return torch.empty(operand.meta["shape"], dtype=operand.meta["dtype"], device="meta")
+            value = self._bounded(operand)
+            if not isinstance(value, torch.Tensor):
+                raise UnknownError(f"{operand.name} is no tensor")
+            return value.to("meta") if value.dim() else value.item()
+
+        args, kwargs = torch.fx.node.map_arg((node.args, node.kwargs), given)
+        with torch._C.DisableTorchFunction(), torch.no_grad():
+            return _call(node, args, kwargs, "meta")
 
     def _selected(self, node: torch.fx.Node) -> Any:
         """A call that failed on meta for what it takes besides its first operand."""
@@ -264,7 +282,7 @@ def _parts(index: slice) -> tuple[Any, Any, Any]:
     return index.start, index.stop, index.step
 
 
-def _call(node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
+def _call(node: torch.fx.Node, args: Any, kwargs: Any, device: str = "cpu") -> Any:
     """Call it again, on values that are left as they are."""
     target = node.target
     if target is operator.setitem or target == "__setitem__":
@@ -277,16 +295,17 @@ def _call(node: torch.fx.Node, args: Any, kwargs: Any) -> Any:
         return changed
     if args and isinstance(args[0], torch.Tensor) and writes(node, _NO_MODULE):
         args = (args[0].clone(), *args[1:])
-    on_cpu = {key: _off_meta(value) for key, value in kwargs.items()}
-    with torch.device("cpu"):
+    args, kwargs = [_on(device, each) for each in args], {key: _on(device, value) for key, value in kwargs.items()}
+    with torch.device(device):
         if isinstance(target, str):
-            return getattr(args[0], target)(*map(_off_meta, args[1:]), **on_cpu)
+            return getattr(args[0], target)(*args[1:], **kwargs)
         assert callable(target)
-        return target(*map(_off_meta, args), **on_cpu)
+        return target(*args, **kwargs)
 
 
-def _off_meta(value: Any) -> Any:
-    return torch.device("cpu") if isinstance(value, torch.device) or value == "meta" else value
+def _on(device: str, value: Any) -> Any:
+    """An argument, with the device that it may name in place of meta."""
+    return torch.device(device) if isinstance(value, (torch.device, str)) and str(value) == "meta" else value
 
 
 def _mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -24,14 +24,15 @@ def substitute(value: Any, values: Mapping[Op, Any]) -> Any:
 
 
 def execute(op: Op, values: Mapping[Op, Any]) -> Any:
-    """The operation's result on the given operands.
+    """The operation's result on the given operands, on their device, whichever the call named.
 
     Raises whatever the operation raises on them, and TypeError if it cannot be called again.
     """
     call = op.call
     if call is None:
         raise TypeError(f"{op!r} is not a call")
-    args, kwargs = substitute(call.args, values), substitute(dict(call.kwargs), values)
+    args = substitute(call.args, values)
+    kwargs = substitute({key: value for key, value in call.kwargs.items() if key != "device"}, values)
     if isinstance(call.target, str):
         return getattr(args[0], call.target)(*args[1:], **kwargs)
     if callable(call.target):

@@ -7,6 +7,7 @@ which of the operand's axes it became.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -116,6 +117,9 @@ def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
 
 def _varies(result: torch.Tensor, axis: int) -> bool:
     """Whether the index varies along an axis; where axes were merged, it may stay the same for a while."""
+    for other in range(result.dim()):
+        if result.stride(other) == 0:  # repeated, not stored
+            result = result.narrow(other, 0, 1)
     if bool(result.isnan().any()):  # beside other tensors
         low, high = result.nan_to_num(torch.inf).amin(axis), result.nan_to_num(-torch.inf).amax(axis)
         return bool((low < high).any())
@@ -142,6 +146,10 @@ def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
     if op.op in _JOINING:
         operands = {each: value if value is not None else _nowhere(each) for each, value in operands.items()}
+    if op.op == "getitem":
+        operands = {each: value if value is not None else _chosen(op, each) for each, value in operands.items()}
+        if any(value is None for value in operands.values()):  # which would stand for a new axis
+            return None
     moves = op.acts == "rearranging" or op.op == "interpolate" or op.op in _JOINING
     if op.op == "size" or (moves and any(value is not None for value in operands.values())):
         try:
@@ -160,6 +168,16 @@ def _passed(op: Op, operands: dict[Op, Any]) -> Any:
 def _nowhere(op: Op) -> torch.Tensor | None:
     """What stands for another tensor beside the index: no index at all."""
     return None if op.shape is None else torch.full((), torch.nan).expand(op.shape)
+
+
+def _chosen(op: Op, index: Op) -> torch.Tensor | None:
+    """What stands for an index that has no value here: all that there is along the first axis, one after the other."""
+    whole = op.operands.get("input")
+    if index is whole or whole is None or not whole.shape or index.shape is None:
+        return None
+    if op.shape is not None and len(op.shape) != len(index.shape) + len(whole.shape) - 1:  # a mask, or one of several
+        return None
+    return (torch.arange(math.prod(index.shape)) % max(whole.shape[0], 1)).reshape(index.shape)
 
 
 def _broadcast(op: Op, operands: dict[Op, Any]) -> tuple[int, ...] | None:

@@ -14,6 +14,7 @@ from autoinit.tracing.guessing.arguments import made
 from autoinit.tracing.guessing.composing import calls
 from autoinit.tracing.guessing.declared import batched, configured, dummies, dummy_inputs, main_argument
 from autoinit.tracing.guessing.request import Request
+from autoinit.tracing.guessing.resizing import repairing
 from autoinit.tracing.guessing.subject import Subject
 from autoinit.tracing.guessing.weights import for_argument, from_weights
 from autoinit.tracing.inputs import Inputs
@@ -40,7 +41,8 @@ def _guesses(subject: Subject) -> Iterator[Inputs]:
         if main:
             yield Inputs((), {**declared, main: batched(inputs.args[0], declared)}, inputs.origin)
         else:
-            yield replace(inputs, args=_positional(subject, inputs.args[0]))
+            args = _positional(subject, inputs.args[0])
+            yield repairing(replace(inputs, args=args), subject.positional)
 
 
 def _positional(subject: Subject, first: torch.Tensor) -> tuple[Any, ...]:

@@ -46,6 +46,9 @@ TABLE = (
     _entry(r".*_padding", sequences.padding),
     _entry(r"states?", sequences.of_width("state_dim", "max_state_dim"), wanted=True),
     _entry(r"actions", sequences.of_width("act_dim", "action_dim"), wanted=True),
+    _entry(r"visual_feats", sequences.of_width("visual_feat_dim"), wanted=True),
+    _entry(r"visual_pos", sequences.of_width("visual_pos_dim"), wanted=True),
+    _entry(r"lang_ids", sequences.language, wanted=True),
     _entry(r"rewards|returns_to_go", sequences.scalars, wanted=True),
     _entry(r"timesteps?|t|time|sigmas?", sequences.steps, wanted=True),
     _entry(

@@ -8,14 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from autoinit.tracing.guessing import tokens
+from autoinit.tracing.guessing import resizing, tokens
 from autoinit.tracing.guessing.arguments import entry_of, made
 from autoinit.tracing.guessing.request import Request
 from autoinit.tracing.guessing.subject import Subject
 from autoinit.tracing.inputs import Inputs
 
 ORIGIN = "guessed from argument names"
-_MOST_REPAIRS = 4
+_MOST_REPAIRS = 6
 _CHOICES = 5
 _SENSES = (re.compile("pixel|prompt_masks"), re.compile("input_(features|values)|mel"))
 _OTHERS = re.compile("^(?!.*(pixel|prompt_masks|features|values))")
@@ -71,29 +71,33 @@ def _call(request: Request, names: Iterable[str], repairs: int = 0) -> Inputs | 
     given: dict[str, Any] = {}
     for name in ordered:
         value = made(replace(request, given=given), name)
+        for change in request.changes:
+            value = change.applied(name, value)
         if value is not None:
             given[name] = value
         elif name in request.subject.required:
             return None
     if not given:
         return None
-    return Inputs((), given, ORIGIN, partial(_repaired, request, tuple(given), repairs))
+    return Inputs((), given, ORIGIN, partial(_repaired, request, given, repairs))
 
 
-def _repaired(request: Request, names: tuple[str, ...], repairs: int, error: BaseException) -> Inputs | None:
+def _repaired(request: Request, given: Mapping[str, Any], repairs: int, error: BaseException) -> Inputs | None:
     """Another call, after what this one's failure says is missing."""
     if repairs >= _MOST_REPAIRS:
         return None
-    text = str(error)
+    text, names = str(error), tuple(given)
     special = _special(request, text)
     if special != request.special and "input_ids" in names:
         return _call(replace(request, special=special), names, repairs + 1)
     forgotten = isinstance(error, (AttributeError, TypeError, NameError))  # a value that is None, or was not set
     missing = [name for name in _missing(text, request.subject, forgotten) if name not in names]
-    if not missing:
-        return None
-    again = _call(request, (*names, *missing), repairs + 1)
-    return again if again is not None and len(again.kwargs) > len(names) else None
+    if missing:
+        again = _call(request, (*names, *missing), repairs + 1)
+        if again is not None and len(again.kwargs) > len(names):
+            return again
+    change = resizing.following(text, given, request.changes)
+    return _call(replace(request, changes=(*request.changes, change)), names, repairs + 1) if change else None
 
 
 def _special(request: Request, text: str) -> Mapping[str, int]:

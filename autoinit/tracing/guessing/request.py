@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from autoinit.tracing.guessing.resizing import Change
 from autoinit.tracing.guessing.settings import Settings
 from autoinit.tracing.guessing.subject import Subject
 from autoinit.tracing.inputs import floats
@@ -38,6 +39,7 @@ class Request:
         `varied`; the first one of the others.
     special: how many placeholder tokens the whole batch must have for an image, say ({"image": 576}).
     given: the arguments made so far.
+    changes: other sizes, after failures.
     """
 
     subject: Subject
@@ -45,6 +47,7 @@ class Request:
     varied: re.Pattern[str] = re.compile("")
     special: Mapping[str, int] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
 
     @property
     def settings(self) -> Settings:

@@ -20,11 +20,14 @@ def hidden(request: Request, name: str) -> Made:
     outer = name.startswith(("encoder_", "context", "memory", "cond"))
     width = request.settings.number(*(_OUTER_WIDTHS if outer else ()), *_WIDTHS)
     first = request.subject.first(("linear", "conv1d", "layer_norm"))
+    forms = []
     if width is None and first is not None:
         width = getattr(first, "in_features", None)
-    if width is None:
-        return ()
-    return ((BATCH, LENGTH, width), (BATCH, width, LENGTH), (BATCH, width))
+    if width is not None:
+        forms = [(BATCH, LENGTH, width), (BATCH, width, LENGTH), (BATCH, width)]
+    if hasattr(first, "kernel_size"):
+        forms.append((BATCH, first.in_channels, sound.SAMPLES))
+    return forms
 
 
 def latents(request: Request, _name: str) -> Made:
@@ -49,8 +52,8 @@ def mask(request: Request, name: str) -> Made:
         return (torch.ones(given.shape[:2], dtype=torch.bool),)
     if name.startswith(("pixel", "prompt")) and given.dim() == 4:
         return (torch.ones(given.shape[0], *given.shape[2:], dtype=torch.int64),)
-    axes = sorted((1, -1), key=lambda axis: given.shape[axis] == sound.width(request))
-    return tuple(torch.ones(given.shape[0], given.shape[axis], dtype=torch.bool) for axis in axes)
+    axis = 1 if given.shape[-1] == sound.width(request) else -1  # not that of the features
+    return (torch.ones(given.shape[0], given.shape[axis], dtype=torch.bool),)
 
 
 def _masked(request: Request, name: str) -> str:
@@ -95,6 +98,11 @@ def steps(request: Request, _name: str) -> Made:
     if "states" in request.subject.arguments:
         return (torch.arange(LENGTH).expand(BATCH, -1).clone(),)
     return (torch.arange(1, BATCH + 1),)
+
+
+def language(request: Request, _name: str) -> Made:
+    """(batch,): the first of the languages that the configuration lists."""
+    return zeros(request, "") if request.settings.value("languages") else ()
 
 
 def zeros(_request: Request, _name: str) -> Made:

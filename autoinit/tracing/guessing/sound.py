@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from autoinit.tracing.guessing.request import BATCH, Made, Request
+from autoinit.tracing.guessing.request import BATCH, LENGTH, Made, Request
 
 _NEAR = ("audio", "speech", "sound", "acoustic", "feature")
 _MELS = (
@@ -11,7 +11,7 @@ _MELS = (
 )  # fmt: skip
 _FRAMES = 400
 _FEATURES = 128
-_SAMPLES = 15360  # a multiple of the usual lengths of a frame: 240, 256, 320, 480, 512, 1920
+SAMPLES = 15360  # a multiple of the usual lengths of a frame: 240, 256, 320, 480, 512, 1920
 
 
 def features(request: Request, _name: str) -> Made:
@@ -49,6 +49,8 @@ def waves(request: Request, _name: str) -> Made:
     if mels and frames and request.subject.first_kind(("conv1d", "conv2d", "linear"), _NEAR) == "conv2d":
         return ((BATCH, frames, mels),)
     channels = request.settings.number("audio_channels", "num_channels", near=_NEAR) or 1
-    flat, with_channel = (BATCH, _SAMPLES), (BATCH, channels, _SAMPLES)
+    flat, with_channel = (BATCH, SAMPLES), (BATCH, channels, SAMPLES)
     codec = request.settings.number("codebook_size", "audio_channels", "hop_length", "upsampling_ratios")
-    return (with_channel, flat) if codec else (flat, with_channel)
+    forms = [with_channel, flat] if codec else [flat, with_channel]
+    hidden = request.settings.number("hidden_size")
+    return [*forms, (BATCH, LENGTH, hidden)] if hidden else forms  # what a first layer of its own would give

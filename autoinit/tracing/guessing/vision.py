@@ -31,7 +31,7 @@ def pixels(request: Request, name: str) -> Made:
     if channels is None:
         return ()
     image = (BATCH, channels, height, width)
-    frames = request.settings.number("num_frames", "frames_per_clip", "tubelet_size", "num_image_with_embedding")
+    frames = request.settings.number("num_frames", "frames_per_clip", "tubelet_size")
     count = request.settings.number("num_frames", "frames_per_clip") or _FRAMES
     film = (BATCH, count, channels, height, width)
     pair, crops = ((BATCH, count, channels, height, width) for count in (2, 3))
@@ -89,6 +89,9 @@ def _patches(request: Request) -> Made:
     alternatives: list[tuple[int, ...]] = [(count, width)]
     if not hasattr(layer, "in_features"):
         alternatives.append((count, layer.in_channels, *layer.kernel_size))
+    patch, merged = (request.settings.number(name, near=_NEAR) for name in ("patch_size", "spatial_merge_size"))
+    if patch and merged and width % patch**2 == 0:  # a square of merged patches at a time, colours last
+        alternatives.append((count, merged * patch, merged * patch, width // patch**2))
     return alternatives
 
 

@@ -1,0 +1,116 @@
+"""Other sizes of arguments, after a failure that says which sizes do not go together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import zip_longest
+from math import prod
+from typing import Any
+
+import torch
+
+from autoinit.tracing.inputs import Inputs
+
+_MOST = 5  # changes of one call
+_LARGEST = 1 << 16
+_SIZES = r"(?:torch\.Size\()?[(\[]([\d, ]+)[\])]"
+_ONE_WAY = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r"cannot be multiplied \((?:\d+x)*(?P<found>\d+) and (?P<wanted>\d+)x",
+        r"same reduction dim, but got \[(?:\d+, )*(?P<found>\d+)\] X \[(?P<wanted>\d+)",
+        r"normalized_shape=\[(?P<wanted>\d+)\].*got input of size.*\b(?P<found>\d+)\]",
+        r"to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels",
+        r"input_size\W+[Ee]xpected:? (?P<wanted>\d+),? got:? (?P<found>\d+)",
+        r"expecting embedding dimension of (?P<wanted>\d+), but got (?P<found>\d+)",
+    )
+)
+"""What a weight takes is wanted."""
+_EITHER_WAY = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        r"tensor a \((?P<found>\d+)\) must match the size of tensor b \((?P<wanted>\d+)\)",
+        r"[Ee]xpected (?:size )?(?P<found>\d+)(?: in dimension \d+)? but got (?:size )?(?P<wanted>\d+) for tensor",
+        r"expanded size of the tensor \((?P<found>\d+)\) must match the existing size \((?P<wanted>\d+)\)",
+    )
+)
+"""Two tensors are to be alike."""
+_BROADCAST = (
+    re.compile(rf"arg 0 with shape {_SIZES}.*arg 1 with shape {_SIZES}", re.DOTALL),
+    re.compile(rf"argument at index 1 had {_SIZES}.*broadcastable to {_SIZES}", re.DOTALL),
+)
+_INVALID = re.compile(r"shape '\[([\d, ]+)\]' is invalid for input of size (\d+)")
+
+
+@dataclass(frozen=True)
+class Change:
+    """Another size of an argument along an axis; of all arguments if `name` is empty."""
+
+    name: str
+    axis: int
+    size: int
+
+    def applied(self, name: str, value: Any) -> Any:
+        """The argument's value with this size, its numbers repeated or cut off."""
+        if self.name not in ("", name) or not isinstance(value, torch.Tensor) or value.dim() <= self.axis:
+            return value
+        times = [1] * value.dim()
+        times[self.axis] = -(-self.size // value.shape[self.axis])
+        return value.repeat(times).narrow(self.axis, 0, self.size)
+
+
+def proposed(text: str, arguments: Mapping[str, Any]) -> Iterator[Change]:
+    """Changes that a failure suggests: an argument that has the size that was found takes the one that was wanted."""
+    if (found := _INVALID.search(text)) and (sizes := _numbers(found[1])):
+        if sizes[0] > 1 and prod(sizes) == sizes[0] * int(found[2]):  # it forgets that there are several samples
+            yield Change("", 0, 1)
+    for is_size, wanted in _pairs(text):
+        for name, value in arguments.items():
+            if isinstance(value, torch.Tensor) and 0 < wanted <= _LARGEST and wanted not in value.shape[1:]:
+                axes = range(value.dim() - 1, 0, -1) if value.is_floating_point() else range(1, min(value.dim(), 2))
+                yield from (Change(name, axis, wanted) for axis in axes if value.shape[axis] == is_size)
+
+
+def repairing(inputs: Inputs, names: Sequence[str], changes: tuple[Change, ...] = ()) -> Inputs:
+    """The same arguments, positional ones of these names, with others of other sizes after a failure."""
+    return replace(inputs, repaired=partial(_repaired, inputs, tuple(names), changes))
+
+
+def _repaired(inputs: Inputs, names: tuple[str, ...], changes: tuple[Change, ...], error: BaseException) -> Inputs | None:
+    given = {**dict(zip(names, inputs.args, strict=False)), **inputs.kwargs}
+    change = following(str(error), given, changes)
+    if change is None:
+        return None
+    args = tuple(change.applied(name, value) for name, value in zip_longest(names, inputs.args, fillvalue=""))
+    kwargs = {name: change.applied(name, value) for name, value in inputs.kwargs.items()}
+    return repairing(replace(inputs, args=args[: len(inputs.args)], kwargs=kwargs), names, (*changes, change))
+
+
+def following(text: str, arguments: Mapping[str, Any], changes: tuple[Change, ...]) -> Change | None:
+    """The first change that a failure suggests and that was not made yet."""
+    if len(changes) >= _MOST:
+        return None
+    return next((each for each in proposed(text, arguments) if each not in changes), None)
+
+
+def _pairs(text: str) -> Iterator[tuple[int, int]]:
+    """(found, wanted)."""
+    for pattern in _ONE_WAY:
+        if found := pattern.search(text):
+            yield int(found["found"]), int(found["wanted"])
+    for pattern in _EITHER_WAY:
+        if found := pattern.search(text):
+            sizes = int(found["found"]), int(found["wanted"])
+            yield from (sizes, sizes[::-1])
+    for pattern in _BROADCAST:
+        if found := pattern.search(text):
+            for sizes in zip(reversed(_numbers(found[1])), reversed(_numbers(found[2])), strict=False):
+                if 1 not in sizes and sizes[0] != sizes[1]:
+                    yield from (sizes, sizes[::-1])
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(each) for each in re.findall(r"\d+", text))
