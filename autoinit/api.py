@@ -35,6 +35,7 @@ def plan(
     only: str | Sequence[str] = (),
     skip: str | Sequence[str] = (),
     zeros: str = "keep",
+    seed: int | None = None,
 ) -> Plan:
     """Plan every weight of a model. Changes nothing; needs no weights (a model on the meta device will do).
 
@@ -50,6 +51,8 @@ def plan(
         only: globs of layer names; others are skipped.
         skip: globs of layer names to leave alone.
         zeros: `keep` leaves weights that are exactly zero as the author's intent; `reset` plans them too.
+        seed: for `data`: of the values that the stds are measured with; exact for the same seed in `Plan.apply`. For
+            `signal`: of the surrogates. 0 if None.
 
     Returns:
         A mapping from layer name to `LayerPlan`, in the order of the dataflow.
@@ -62,11 +65,11 @@ def plan(
     started = time.perf_counter()
     settings = Settings(method, residual, mode, distribution, globs(only), globs(skip), zeros)
     with collector_paused():
-        made = _planned(model, example_inputs, settings)
+        made = _planned(model, example_inputs, settings, seed or 0)
     return replace(made, seconds=time.perf_counter() - started)
 
 
-def _planned(model: Model, example_inputs: Any, settings: Settings) -> Plan:
+def _planned(model: Model, example_inputs: Any, settings: Settings, seed: int) -> Plan:
     if settings.method == "nonlinearity":
         return plan_dataflow(trace(model, example_inputs), model, settings)
     tier: Tier | None = "recorded" if isinstance(model, torch.nn.Module) else None  # the others know no shapes
@@ -74,10 +77,10 @@ def _planned(model: Model, example_inputs: Any, settings: Settings) -> Plan:
     if settings.method == "signal":
         from autoinit.signal.solving import plan_by_signal
 
-        return plan_by_signal(model, dataflow, settings, example_inputs)
+        return plan_by_signal(model, dataflow, settings, example_inputs, seed=seed)
     from autoinit.signal.data import plan_by_data
 
-    return plan_by_data(model, dataflow, settings, example_inputs)
+    return plan_by_data(model, dataflow, settings, example_inputs, seed=seed)
 
 
 def autoinit(
@@ -129,6 +132,8 @@ def autoinit(
         TrainedModelError: the model looks trained; nothing was written.
         ArgumentError: an argument has no meaning; nothing was written.
     """
+    if method == "data" and seed is None:  # the plan measures the very values that will be written
+        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
     made = plan(
         model,
         example_inputs,
@@ -139,6 +144,7 @@ def autoinit(
         only=only,
         skip=skip,
         zeros=zeros,
+        seed=seed,
     )
     done = made.apply(model, seed, force=force)
     if verbose:

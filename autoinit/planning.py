@@ -258,7 +258,8 @@ def _kinds(dataflow: Dataflow) -> dict[str, str]:
     for op in dataflow.graph.nodes:
         for use in op.params:
             if op.op == "parameter":
-                kinds.setdefault(use.name, "other")
+                if dataflow.graph.out_degree(op):
+                    kinds.setdefault(use.name, "other")
             elif op.role.value == "norm":
                 kinds[use.name] = "norm"
             elif op.op == "embedding":

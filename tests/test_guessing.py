@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from autoinit.errors import TraceError
 from autoinit.tracing.guessing import guessed_inputs
+from autoinit.tracing.guessing.resizing import repairing
+from autoinit.tracing.inputs import Inputs
 from autoinit.tracing.tiers import trace
 
 WIDTH = 6
@@ -296,7 +298,7 @@ def test_text_alone_where_the_other_part_cannot_be_called():
 
 def test_guesses_are_few():
     model = Queries(config(hidden_size=WIDTH), conv=nn.Conv2d(3, 4, 3), lin=nn.Linear(5, 6), embed=nn.Embedding(9, 4))
-    assert len(list(guessed_inputs(model))) <= 16
+    assert len(list(guessed_inputs(model))) <= 18
 
 
 class NoForward(Configured):
@@ -391,10 +393,213 @@ class Stereo(nn.Module):
         return self.conv(image1) - self.conv(image2)
 
 
-@pytest.mark.parametrize("build", [Diffusion, GraphNet, Named, Sequences, Stereo])
+class Generator(nn.Module):
+    """Noise and a label for each sample, joined."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.net = nn.Embedding(10, 5), nn.Linear(16 + 5, 3)
+
+    def forward(self, noise: Tensor, labels: Tensor) -> Tensor:
+        return self.net(torch.cat([noise, self.embed(labels)], 1))
+
+
+class Critic(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(17 + 6, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 1))
+
+    def forward(self, observation: Tensor, move: Tensor) -> Tensor:
+        return self.net(torch.cat([observation, move], -1))
+
+
+class Table(nn.Module):
+    """Categories and numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.ModuleList([nn.Embedding(size, 4) for size in (10, 7)])
+        self.norm, self.net = nn.BatchNorm1d(5), nn.Linear(2 * 4 + 5, 1)
+
+    def forward(self, categories: Tensor, amounts: Tensor) -> Tensor:
+        embedded = [embed(categories[:, column]) for column, embed in enumerate(self.embed)]
+        return self.net(torch.cat([*embedded, self.norm(amounts)], 1))
+
+
+class Captions(nn.Module):
+    """An image and a text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.embed, self.net = nn.Conv2d(3, 4, 3), nn.Embedding(9, 4), nn.Linear(8, 2)
+
+    def forward(self, picture: Tensor, words: Tensor) -> Tensor:
+        return self.net(torch.cat([self.conv(picture).mean((2, 3)), self.embed(words).mean(1)], 1))
+
+
+class CrossAttention(nn.Module):
+    """A width of its own for what is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        self.attention = nn.MultiheadAttention(8, 2, kdim=12, vdim=12, batch_first=True)
+
+    def forward(self, x: Tensor, context: Tensor) -> Tensor:
+        query = torch.relu(self.stem(x)).flatten(2).transpose(1, 2)
+        return self.attention(query, context, context)[0]
+
+
+class Translator(nn.Module):
+    """Two texts and their masks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.source, self.target = nn.Embedding(11, 8), nn.Embedding(12, 8)
+        self.both = nn.Transformer(8, 2, 1, 1, 16, batch_first=True)
+
+    def forward(
+        self, src: Tensor, tgt: Tensor, src_mask: Tensor, tgt_mask: Tensor, src_key_padding_mask: Tensor
+    ) -> Tensor:
+        padded = src_key_padding_mask
+        return self.both(self.source(src), self.target(tgt), src_mask, tgt_mask, src_key_padding_mask=padded)
+
+
+class Lengths(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(9, 4), nn.LSTM(4, WIDTH, batch_first=True)
+
+    def forward(self, text: Tensor, text_lengths: Tensor) -> Tensor:
+        rows = nn.utils.rnn.pack_padded_sequence(
+            self.embed(text), text_lengths.cpu(), batch_first=True, enforce_sorted=False
+        )
+        return self.rnn(rows)[1][0]
+
+
+class Frames(nn.Module):
+    """Made for images of one size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convs = nn.Sequential(nn.Conv2d(4, 8, 8, 4), nn.ReLU(), nn.Conv2d(8, 8, 4, 2), nn.Conv2d(8, 8, 3, 1))
+        self.head = nn.Linear(8 * 7 * 7, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.convs(x / 255).flatten(1))
+
+
+SEVERAL = [
+    Diffusion,
+    GraphNet,
+    Named,
+    Sequences,
+    Stereo,
+    Generator,
+    Critic,
+    Table,
+    Captions,
+    CrossAttention,
+    Translator,
+]
+
+
+@pytest.mark.parametrize("build", [*SEVERAL, Lengths, Frames])
 def test_models_of_several_arguments_without_an_example(build: type[nn.Module]):
     dataflow = trace(build(), tier="recorded")
     assert dataflow.uncalled == ()
+
+
+# Sizes that do not go together: a failure says which, and the argument that has the one gets the other.
+
+SIZES = {
+    "linear": ("mat1 and mat2 shapes cannot be multiplied (16x6 and 10x3)", (2, 8, 6), (2, 8, 10)),
+    "linear_on_meta": ("a and b must have same reduction dim, but got [16, 6] X [10, 3].", (2, 8, 6), (2, 8, 10)),
+    "norm": ("Given normalized_shape=[10], expected input with shape [*, 10], but got input of size[2, 8, 6]",
+             (2, 8, 6), (2, 8, 10)),
+    "channels": ("expected input[2, 3, 9, 9] to have 4 channels, but got 3 channels instead",
+                 (2, 3, 9, 9), (2, 4, 9, 9)),
+    "recurrent": ("input.size(-1) must be equal to input_size. Expected 7, got 5", (2, 8, 5), (2, 8, 7)),
+    "attention": ("was expecting embedding dimension of 16, but got 12", (2, 8, 12), (2, 8, 16)),
+    "batch_norm": ("running_mean should contain 8 elements not 5", (2, 8), (2, 5)),
+    "sum": ("The size of tensor a (9) must match the size of tensor b (20) at non-singleton dimension 1",
+            (2, 9, 4), (2, 20, 4)),
+    "concatenation": ("Sizes of tensors must match except in dimension 1. Expected size 20 but got size 9 for tensor "
+                      "number 1 in the list.", (2, 9, 4), (2, 20, 4)),
+    "broadcast": ("shape mismatch: Mismatch is between arg 0 with shape (2, 8, 6) and arg 1 with shape (10,).",
+                  (2, 8, 6), (2, 8, 10)),
+    "samples": ("shape '[2, 1, 7, 5]' is invalid for input of size 35", (2, 3, 4), (1, 3, 4)),
+    "join": ("a and b must have same reduction dim, but got [2, 14] X [9, 3].", (2, 8), (2, 3)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("key", SIZES)
+def test_sizes_that_a_failure_names(key: str):
+    text, size, expected = SIZES[key]
+    again = repairing(Inputs((torch.ones(size),)), ("x",)).after(RuntimeError(text))
+    assert again is not None
+    assert tuple(again.args[0].shape) == expected
+
+
+def test_texts_may_be_made_longer_too():
+    text = torch.arange(8).expand(2, -1)
+    said = "The size of tensor a (20) must match the size of tensor b (8) at non-singleton dimension 1"
+    again = repairing(Inputs((), {"tokens": text}), ()).after(RuntimeError(said))
+    assert again is not None
+    assert again.kwargs["tokens"].tolist() == [[*range(8), *range(8), *range(4)]] * 2
+
+
+def test_the_same_change_is_made_once():
+    said = RuntimeError("mat1 and mat2 shapes cannot be multiplied (2x6 and 10x3)")
+    again = repairing(Inputs((torch.ones(2, 6),)), ("x",)).after(said)
+    assert again is not None
+    assert again.after(said) is None
+
+
+def test_a_failure_that_names_no_size_changes_none():
+    assert repairing(Inputs((torch.ones(2, 6),)), ("x",)).after(RuntimeError("(2, 6)")) is None
+
+
+class Tiled(Configured):
+    """Images in tiles: six axes, and a number for each image."""
+
+    def forward(self, input_ids: Any = None, pixel_values: Any = None, aspect_ratio_ids: Any = None) -> Any:
+        words = self.text(input_ids)
+        if pixel_values is not None:
+            if aspect_ratio_ids is None:
+                raise ValueError("`aspect_ratio_ids` must be provided if `pixel_values` is provided")
+            batch, images, tiles, colours, height, width = pixel_values.shape
+            seen = self.vision(pixel_values.reshape(batch * images * tiles, colours, height, width)).mean((2, 3))
+            words = words + seen.reshape(batch, -1, WIDTH).mean(1)[:, None] + self.kinds(aspect_ratio_ids)
+        return self.head(words)
+
+
+def test_axes_that_a_failure_counts():
+    model = Tiled(
+        config(vocab_size=9, image_size=8, max_num_tiles=4),
+        text=nn.Embedding(9, WIDTH),
+        vision=nn.Conv2d(3, WIDTH, 4),
+        kinds=nn.Embedding(3, WIDTH),
+        head=nn.Linear(WIDTH, 2),
+    )
+    dataflow = trace(model)
+    assert dataflow.uncalled == ()
+    assert "input (2, 8), (2, 1, 4, 3, 8, 8), (2, 1) guessed from argument names" in dataflow.notes
+
+
+def test_models_that_fail_are_tried_in_few_ways_again():
+    runs = []
+
+    class Hopeless(Configured):
+        def forward(self, pixel_values: Any) -> Any:
+            if not isinstance(pixel_values, torch.fx.Proxy):
+                runs.append((pixel_values.device.type, self.training))
+            raise RuntimeError("never")
+
+    with pytest.raises(TraceError, match="never"):
+        trace(Hopeless(config(image_size=8), conv=nn.Conv2d(3, WIDTH, 4), lin=nn.Linear(3, 3)))
+    assert runs.count(("meta", False)) == 4
+    assert runs.count(("cpu", True)) == runs.count(("cpu", False)) == 1
 
 
 # Models of a library.
@@ -409,6 +614,9 @@ LIBRARY = {
     "whisper": ("input_features", "decoder_input_ids"),
     "patchtst": ("past_values",),
     "lxmert": ("input_ids", "visual_feats", "visual_pos"),
+    "kosmos-2.5": ("input_ids", "flattened_patches"),
+    "muse_glimmer_assistant": ("noise_embeds", "context_hidden_states"),  # of two widths, after a failure
+    "inkling2_vision": ("pixel_values", "image_grid_thw"),
 }
 
 

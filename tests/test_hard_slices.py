@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoinit import plan
+from autoinit.planning import Settings, plan_dataflow
 from autoinit.plans import LayerPlan
+from autoinit.tracing import trace
 from tests.hard_cases import GELU_MOMENT, SILU_MOMENT, SOFTPLUS_MOMENT, Many, Net, numbers, xavier
 from tests.models.parted import HALVES, HEAD, HEADS, HIDDEN, THIRDS, WIDTH, Attending, Gated
 
@@ -483,3 +485,90 @@ def test_a_signal_and_a_logarithm():
     """xlogy multiplies one signal by the logarithm of the other."""
     made = plan(Net(lambda m, x: torch.xlogy(m.a(x), m.b(x).exp()), a=nn.Linear(6, 8), b=nn.Linear(6, 8)), (5, 6))
     assert (made["a"].nonlinearity, made["a"].reason, made.unsupported) == ("linear", "gate", ())
+
+
+# Places combined or chosen between the layer and the split: the features stay what they are.
+
+IMAGE = (2, 3, 8, 8)
+
+BETWEEN: dict[str, Callable[[Tensor], Tensor]] = {
+    "max_pool": lambda y: F.max_pool2d(y, 2),
+    "avg_pool": nn.AvgPool2d(2),
+    "adaptive": nn.AdaptiveAvgPool2d(1),
+    "adaptive_then_flat": lambda y: F.adaptive_avg_pool2d(y, 2).flatten(1).view(-1, 6, 4),
+    "upsampled": lambda y: F.interpolate(y, scale_factor=2.0),
+    "causal_padding": lambda y: F.pad(y, (1, 0))[..., :-1],
+    "reflected": nn.ReflectionPad2d(1),
+    "mean": lambda y: y.mean((2, 3)),
+    "mean_kept": lambda y: y.mean((-1, -2), keepdim=True),
+    "largest": lambda y: y.flatten(2).max(-1)[0],
+    "largest_two": lambda y: y.flatten(2).topk(2).values,
+    "sorted": lambda y: y.sort(-1)[0],
+    "cumulative": lambda y: y.cumsum(-1),
+    "beside_a_token": lambda y: torch.cat([torch.zeros(2, 6, 1), y.flatten(2)], -1).mean(-1),
+    "blurred": lambda y: F.conv2d(y, torch.ones(6, 1, 3, 3), stride=2, groups=6),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_parts_behind_combined_places(between: str):
+    def forward(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = BETWEEN[between](model.fused(x))
+        return torch.tanh(y[:, :2]), torch.relu(y[:, 2:])
+
+    layer = plan(Net(forward, fused=nn.Conv2d(3, 6, 3, padding=1)), IMAGE)["fused"]
+    assert [(part.rows, part.nonlinearity) for part in layer.slices] == [(((0, 2),), "tanh"), (((2, 6),), "relu")]
+
+
+CHOICES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "constant": lambda y, score: y[torch.arange(2)],
+    "rank": lambda y, score: y[score.topk(2).indices],
+    "where": lambda y, score: y[torch.where(score > 0.1)[0]],
+    "mask": lambda y, score: y[score > 0.1],
+    "index_select": lambda y, score: y.index_select(0, score.topk(2).indices),
+    "gather": lambda y, score: y.gather(0, score.topk(2).indices[:, None].expand(2, 6)),
+    "take_along_dim": lambda y, score: torch.take_along_dim(y, score.topk(2).indices[:, None], 0),
+    "mask_of_two_axes": lambda y, score: y.view(2, 2, 6)[score.view(2, 2) > 0.1],
+    "two_indices": lambda y, score: y.view(2, 2, 6)[torch.arange(2)[:, None], score.view(2, 2).topk(2, dim=1).indices],
+    "written": lambda y, score: torch.zeros_like(y).index_add(0, score.topk(4).indices, y),
+}
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_parts_behind_places_that_data_chooses(choice: str):
+    def forward(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = CHOICES[choice](model.fused(x), torch.sigmoid(model.score(x)).flatten())
+        return torch.tanh(y[..., :2]), torch.relu(y[..., 2:])
+
+    layer = plan(Net(forward, score=nn.Linear(8, 1), fused=nn.Linear(8, 6)), numbers(4, 8))["fused"]
+    assert [(part.rows, part.nonlinearity) for part in layer.slices] == [(((0, 2),), "tanh"), (((2, 6),), "relu")]
+
+
+def test_features_that_data_chooses_are_listed_whole():
+    """Any feature may stand anywhere: the smaller gain, that of relu (sqrt 2 against 5/3), stands for all."""
+
+    def forward(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = model.fused(x)[:, model.score(x).topk(6, dim=1).indices[0]]
+        return torch.tanh(y[..., :2]), torch.relu(y[..., 2:])
+
+    layer = plan(Net(forward, score=nn.Linear(8, 6), fused=nn.Linear(8, 6)), numbers(4, 8))["fused"]
+    assert (layer.nonlinearity, layer.reason, layer.slices) == ("relu", "mixed", ())
+
+
+def test_positions_of_a_shape_that_is_not_known_are_no_features():
+    """Traced with proxies alone, `y[:, 0]` may be a feature or a position: no slices are guessed."""
+    model = Net(lambda m, x: (torch.relu(m.fused(x)[:, 0]), torch.tanh(m.fused(x)[:, 1:])), fused=nn.Linear(8, 6))
+    layer = plan_dataflow(trace(model, tier="symbolic"), model, Settings())["fused"]
+    assert (layer.nonlinearity, layer.reason, layer.slices) == ("relu", "mixed", ())
+
+
+def test_a_norm_of_a_rectified_part_hides_no_relu():
+    """`relu` is homogeneous, so that `relu(h) / |relu(h)|` ignores the scale of h; yet it is the relu that is fed."""
+
+    def forward(model: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        h = model.body(x)
+        y = torch.relu(h)
+        return y / y.norm(dim=-1, keepdim=True), model.side(h)
+
+    layer = plan(Net(forward, body=nn.Linear(6, 8), side=nn.Linear(8, 2)), (4, 6))["body"]
+    assert (layer.nonlinearity, layer.reason, layer.normalised) == ("relu", "mixed", False)

@@ -42,7 +42,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["ci_check.ipynb", "residual_block.ipynb"]
+    assert [path.name for path in NOTEBOOKS] == ["ci_check.ipynb", "residual_block.ipynb", "signal_propagation.ipynb"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

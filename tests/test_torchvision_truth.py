@@ -15,25 +15,18 @@ from tests.truth.torchvision_tables import CASES
 
 every_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
-CHOSEN = pytest.mark.xfail(strict=True, reason="slices are lost where places are chosen by an index that is data")
-every_traced_case = pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, marks=[CHOSEN] if case.name == "retinanet_resnet50_fpn" else []) for case in CASES],
-    ids=lambda case: case.name,
-)
-
 
 @every_case
 def test_table_covers_every_parameter_of_two_or_more_dimensions(case: Case):
     assert_covers_every_parameter(case)
 
 
-@every_traced_case
+@every_case
 def test_recorded_tier_gives_the_truth(case: Case):
     assert_recorded_gives_the_truth(case)
 
 
-@every_traced_case
+@every_case
 def test_default_tier_gives_the_truth_without_an_input(case: Case):
     assert_default_gives_the_truth(case)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from autoinit.checking.findings import SEVERITIES, CheckResult, Finding, Severity
 from autoinit.checking.recipes import Published, declared, recognised
 from autoinit.checking.rules.registry import rules
+from autoinit.checking.selecting import enabled_codes
 from autoinit.checking.selecting import select as selected
 from autoinit.checking.subject import Subject, subject
 from autoinit.errors import ArgumentError
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
     from autoinit.checking.selecting import Ignore
     from autoinit.parameters import Model
     from autoinit.provenance import Recording
+    from autoinit.tracing.dataflow import Dataflow
 
 _NO_DRAW = ("INI001", "INI002", "INI004")
 _ABOUT_SCALE = "INI10"
+_ABOUT_DEPTH = "INI4"
+_ABOUT_GRADIENTS = "INI402"
 
 
 def check(
@@ -48,8 +52,10 @@ def check(
 
     Args:
         model: a module or a `torch.export.ExportedProgram`, with its weights as they are before training.
-        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
-        select: prefixes of rule codes to report; all by default.
+        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Needed only for the
+            rules of INI4, which ask for shapes.
+        select: prefixes of rule codes to report; all by default. One that begins with INI4 has an input guessed, if
+            none is given.
         ignore: prefixes of rule codes to leave out.
         ignores: rule codes to leave out at some layers, each with its reason.
         fail_level: `error`, `warning` or `info`: what makes `ok` false.
@@ -69,12 +75,21 @@ def check(
     if not 0 < tolerance < 1:
         raise ArgumentError(f"tolerance={tolerance!r}: expected a fraction between 0 and 1, such as 0.1")
     given = declared(recipe) if recipe not in ("auto", "none") else None
+    codes = enabled_codes(rules(), select, ignore)
+    shapes = any(prefix.upper().startswith(_ABOUT_DEPTH) for prefix in select)
     with collector_paused():
-        looked_at = subject(model, trace(model, example_inputs), name=name, provenance=provenance, tolerance=tolerance)
+        looked_at = subject(
+            model,
+            _traced(model, example_inputs, shapes=shapes),
+            name=name,
+            provenance=provenance,
+            tolerance=tolerance,
+            gradients=_ABOUT_GRADIENTS in codes,
+        )
         published = recognised(looked_at.parts) if recipe == "auto" else given
         if published is not None:
             looked_at = replace(looked_at, published=published)
-        findings = _ordered(looked_at, rule_findings(looked_at))
+        findings = _ordered(looked_at, rule_findings(looked_at, codes))
     selection = selected(
         findings, select=select, ignore=ignore, ignores=ignores, model=looked_at.name, known=tuple(rules())
     )
@@ -86,15 +101,26 @@ def check(
         fail_level=fail_level,
         layers=len(looked_at.portraits),
         recipe=_told(published, recipe),
-        notes=tuple(_notes(looked_at, findings, published, recipe)),
+        notes=(*_notes(looked_at, findings, published, recipe), *_notes_on_depth(looked_at, codes, asked=shapes)),
         seconds=time.perf_counter() - started,
     )
 
 
-def rule_findings(looked_at: Subject) -> Iterator[Finding]:
-    """What the rules find. Of weights that hold no draw at all nothing is said about scale."""
+def _traced(model: Model, example_inputs: Any, *, shapes: bool) -> Dataflow:
+    """The dataflow; with shapes, if they are asked for and a forward can be recorded."""
+    dataflow = trace(model, example_inputs)
+    return trace(model, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
+
+
+def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> Iterator[Finding]:
+    """What the rules find. Of weights that hold no draw at all nothing is said about scale.
+
+    codes: of the rules about depth, which cost more than others, those to ask; all by default.
+    """
     broken: set[str] = set()
     for code, rule in rules().items():
+        if codes is not None and code.startswith(_ABOUT_DEPTH) and code not in codes:
+            continue
         for finding in rule.look(looked_at):
             if code in _NO_DRAW:
                 broken.add(finding.layer)
@@ -120,6 +146,15 @@ def _told(published: Published | None, recipe: str) -> str:
     if published is None:
         return ""
     return published.name if recipe != "auto" else f"{published.name} (recognised)"
+
+
+def _notes_on_depth(looked_at: Subject, codes: Collection[str], *, asked: bool) -> Iterator[str]:
+    """What is said where rules about depth found nothing since they had nothing to look at."""
+    if not any(code.startswith(_ABOUT_DEPTH) for code in codes):
+        return
+    prediction = looked_at.prediction
+    if prediction.report is None and (asked or prediction.failed):
+        yield f"the signal was not propagated, so that nothing is said about depth (INI4): {prediction.why}"
 
 
 def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published | None, recipe: str) -> Iterator[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autoinit.checking.findings import Severity
 from autoinit.recognising.portrait import spread
 
 if TYPE_CHECKING:
+    from autoinit.checking.signals import Normed
     from autoinit.checking.subject import Part
 
 WARNING_LIMIT = 2.1
@@ -18,16 +20,31 @@ NORMED_LIMIT = 10.0
 """The same where a norm comes further on, and sums before it weigh what is added."""
 
 
-def consequence(part: Part, ratio: float) -> tuple[Severity, str]:
+def consequence(part: Part, ratio: float, behind: Normed | None = None) -> tuple[Severity, str]:
     """The severity of a std that is `ratio` times the one called for, and what it does, as a sentence.
+
+    behind: what the norm that the part feeds makes of the signal, where that is known. A norm takes the scale away
+    unless its eps outweighs the signal.
 
     A norm takes the scale away: info; so is an output that starts small, as heads of zeros do on purpose. Off by up to
     a factor of two: warning. Beyond: error, but a warning where the harm is bounded: a branch that is too weak, which
     the skip connection carries the signal past; a norm further on; a gate; weights behind it that are zero.
     """
-    told = f"{_spelled(ratio * ratio)} times"
+    if part.normalised and ratio < 1 and behind is not None and behind.outweighed:
+        severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio)
+        remark = (
+            f"{behind.norm} does not restore it, since its eps outweighs it: second moment {behind.q:.2g} after the "
+            f"norm, expected {behind.asked:.2g}."
+        )
+        return severity, f"{sentence} {remark}"
     if part.normalised:
         return "info", "A normalisation takes the scale away, so that the forward signal is not harmed."
+    return _unnormed(part, ratio)
+
+
+def _unnormed(part: Part, ratio: float) -> tuple[Severity, str]:
+    """The same where no norm takes the scale away at once."""
+    told = f"{_spelled(ratio * ratio)} times"
     if ratio < 1 and part.final and part.place.reason in ("output", "softmax"):
         return "info", f"The output starts with {told} the power that it could have, which does no harm."
     beyond = _beyond(part, ratio)

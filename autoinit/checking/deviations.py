@@ -11,6 +11,7 @@ from autoinit.checking.causes import cause, cause_by_recipe
 from autoinit.checking.consequences import consequence
 from autoinit.checking.findings import SEVERITIES, Severity
 from autoinit.checking.recorded import recorded_recipe
+from autoinit.checking.signals import normed
 from autoinit.recognising.portrait import spread
 from autoinit.recognising.recipes import Recipe
 
@@ -80,7 +81,8 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
         code, why = cause(part, recipes, ratio, recorded=recorded is not None)
     else:
         code, why = cause_by_recipe(part, recipes, expected, ratio)
-    severity, sentence = consequence(part, ratio)
+    behind = normed(subject, part) if part.normalised and ratio < 1 else None
+    severity, sentence = consequence(part, ratio, behind)
     follows = nearest is not None and strayed is None
     return Deviation(
         part=part,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from autoinit.checking.deviations import Deviation, deviations
+from autoinit.checking.signals import Prediction, predict
 from autoinit.checking.surroundings import surroundings
 from autoinit.measuring import WeightStats, weight_stats
 from autoinit.parallel import Task, in_parallel
@@ -21,7 +22,7 @@ from autoinit.recognising.portrait import Portrait, portray
 from autoinit.recognising.recognition import Recognition, recognise
 from autoinit.reparametrised import effective_weight
 from autoinit.resolving import Resolution, resolve
-from autoinit.resolving.regions import written_norms
+from autoinit.resolving.normalising import written_norms
 from autoinit.resolving.residual import branch_counts
 from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
     from autoinit.checking.recipes import Published
     from autoinit.provenance import Origin, Recording
+    from autoinit.signal.report import SignalReport
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,6 +117,7 @@ class Subject:
     name: as the user calls it. tolerance: how far a std may be from the planned one, beyond noise.
     portraits: by layer name, of the weight as the forward reads it; none for weights without values.
     provenance: what was recorded while the model was built. published: the recipe that it is held against.
+    gradients: whether the predicted signal is to tell of gradients too.
     """
 
     name: str
@@ -127,6 +130,17 @@ class Subject:
     provenance: Recording | None = None
     published: Published | None = None
     tolerance: float = 0.10
+    gradients: bool = True
+
+    @property
+    def signal(self) -> SignalReport | None:
+        """The signal that the present weights make of random inputs; None where the tracing knew no shapes."""
+        return self.prediction.report
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The signal, or why there is none."""
+        return predict(self.model, self.dataflow, backward=self.gradients)
 
     @cached_property
     def deviations(self) -> tuple[Deviation, ...]:
@@ -148,7 +162,7 @@ class Subject:
         factor = self.resolutions[layer.name].factor
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
         layout = self.resolutions[layer.name].layout
-        where = {kind: all(use in ops for use in layer.uses) for kind, ops in self._surroundings.items()}
+        where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or factor == 0
@@ -161,7 +175,8 @@ class Subject:
         return branch_counts(self.dataflow)
 
     @cached_property
-    def _surroundings(self) -> Mapping[str, frozenset[str]]:
+    def surroundings(self) -> Mapping[str, frozenset[str]]:
+        """Names of the operations in each kind of place where a wrong scale does less harm."""
         return surroundings(self.dataflow, self.is_zero)
 
     @cached_property
@@ -235,6 +250,7 @@ def subject(
     name: str = "",
     provenance: Recording | None = None,
     tolerance: float = 0.10,
+    gradients: bool = True,
 ) -> Subject:
     """Gathers what rules look at. Reads every weight once; changes nothing."""
     root = unwrap(model)
@@ -251,6 +267,7 @@ def subject(
         parameters=parameters,
         provenance=provenance,
         tolerance=tolerance,
+        gradients=gradients,
     )
 
 

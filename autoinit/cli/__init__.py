@@ -10,6 +10,7 @@ from autoinit.cli.explaining import explain
 from autoinit.cli.group import Commands
 from autoinit.cli.helping import completion, demo
 from autoinit.cli.initialising import apply, report
+from autoinit.cli.signalling import signal
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -18,5 +19,5 @@ def main() -> None:
     """Computes from a PyTorch model's dataflow how each weight should start, sets it, and says why."""
 
 
-for _command in (report, apply, check, explain, demo, completion):
+for _command in (report, apply, check, signal, explain, demo, completion):
     main.add_command(_command)

@@ -88,20 +88,22 @@ loading_options = options(
         help="Shape of an example input, such as 1,3,224,224 or 1,128:int64; repeat it for several inputs.",
     ),
 )
-planning_options = options(
-    click.option("--only", multiple=True, metavar="GLOB", help="Only layers of this name; repeatable."),
-    click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of this name alone; repeatable."),
-    click.option("--method", type=click.Choice(["nonlinearity", "signal", "data"]), default="nonlinearity", show_default=True),
-    click.option("--residual", type=click.Choice(["keep", "depth"]), default="keep", show_default=True),
-    click.option("--mode", type=click.Choice(["fan_in", "fan_out", "fan_avg"]), help="One fan for all layers."),
-    click.option(
-        "--distribution",
-        type=click.Choice(["normal", "uniform", "truncated_normal", "orthogonal"]),
-        default="normal",
-        show_default=True,
-    ),
-    click.option("--zeros", type=click.Choice(["keep", "reset"]), default="keep", show_default=True),
+METHODS = ("nonlinearity", "signal", "data")
+_only = click.option("--only", multiple=True, metavar="GLOB", help="Only layers of this name; repeatable.")
+_skip = click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of this name alone; repeatable.")
+_method = click.option("--method", type=click.Choice(METHODS), default="nonlinearity", show_default=True)
+_residual = click.option("--residual", type=click.Choice(["keep", "depth"]), default="keep", show_default=True)
+_mode = click.option("--mode", type=click.Choice(["fan_in", "fan_out", "fan_avg"]), help="One fan for all layers.")
+_distribution = click.option(
+    "--distribution",
+    type=click.Choice(["normal", "uniform", "truncated_normal", "orthogonal"]),
+    default="normal",
+    show_default=True,
 )
+_zeros = click.option("--zeros", type=click.Choice(["keep", "reset"]), default="keep", show_default=True)
+planning_options = options(_only, _skip, _method, _residual, _mode, _distribution, _zeros)
+refining_options = options(_only, _skip, _residual, _mode, _distribution, _zeros)
+"""What else may be said of a plan, where `--method` asks for one."""
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 traceback_option = click.option(
     "--traceback", is_flag=True, expose_value=False, callback=_show_traceback, help="Show where errors come from."

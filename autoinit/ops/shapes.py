@@ -68,7 +68,6 @@ _REARRANGING = {
     "channel_shuffle": "channel_shuffle native_channel_shuffle",
     "unfold": "unfold im2col",
     "fold": "fold col2im",
-    "gather": "gather take take_along_dim index_select masked_select aten::index _unsafe_index unsafe_index",
     "view_dtype": "as_strided",
     "block_diag": "block_diag",
 }
@@ -91,7 +90,6 @@ _SIGNATURES = {
     "pixel_shuffle": "input, upscale_factor",
     "pixel_unshuffle": "input, downscale_factor",
     "channel_shuffle": "input, groups",
-    "gather": "input, dim=None, index=None",
     "fold": "input, output_size, kernel_size, dilation=1, padding=0, stride=1",
     "unfold": "input, kernel_size, dilation=1, padding=0, stride=1",
 }
@@ -106,8 +104,12 @@ for _name, _spellings in _REARRANGING.items():
         attributes={"dim": "dim", "sizes": "unflattened_size"} if _name == "unflatten" else {},
     )
 
-register_op("sort", Role.TRANSPARENT, names=("sort", "topk", "kthvalue"), signature="input, k=None, dim=-1",
-            acts=Acts.REARRANGING, ranks=True)  # fmt: skip
+for _name, _spellings, _signature in (
+    ("sort", "sort", "input, dim=-1, descending=False"),
+    ("topk", "topk kthvalue", "input, k, dim=-1"),
+):
+    register_op(_name, Role.TRANSPARENT, names=_spellings.split(), signature=_signature, acts=Acts.REARRANGING,
+                ranks=True)  # fmt: skip
 register_op("msort", Role.TRANSPARENT, names="msort", acts=Acts.MIXING)
 register_op("values", Role.TRANSPARENT, names="values", acts=Acts.MIXING)  # of what max, sort and topk return
 register_op("pack", Role.TRANSPARENT, names=("_pack_padded_sequence", "_pad_packed_sequence"),
@@ -126,6 +128,9 @@ _SPLITTING = {
     "narrow": ("narrow narrow_copy", "input, dim, start, length"),
     "select": ("select select_copy", "input, dim, index"),
     "slice": ("slice slice_copy", "input, dim=0, start=None, end=None, step=1"),
+    "gather": ("gather take index_select masked_select aten::index _unsafe_index unsafe_index",
+               "input, dim=None, index=None"),
+    "take_along_dim": ("take_along_dim", "input, indices, dim=None"),
 }  # fmt: skip
 for _name, (_spellings, _signature) in _SPLITTING.items():
     register_op(_name, Role.SPLIT, names=_spellings.split(), signature=_signature, acts=Acts.REARRANGING)

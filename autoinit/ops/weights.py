@@ -263,7 +263,7 @@ def _attention_weights(_constants: Constants) -> tuple[WeightSlot, ...]:
     return (
         WeightSlot("in_proj_weight", _fixed("oi"), ("in_proj_bias",), gates=("attention",) * 3),
         *separate,
-        WeightSlot("out_proj_weight", _fixed("oi"), ("out_proj_bias",)),
+        WeightSlot("out_proj_weight", _fixed("oi"), ("out_proj_bias",), features=lambda *_: (-1,)),
     )
 
 

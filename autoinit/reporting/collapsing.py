@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
 
 from autoinit.reporting.rows import Row
 
@@ -15,12 +15,37 @@ Name = tuple[Token, ...]
 
 def collapse(rows: Sequence[Row]) -> list[Row]:
     """Merge rows that differ in the numbers of their names only; each stays where the first of its kind stood."""
-    merged = [(tokens_of(row.name), row) for row in rows]
+    return [
+        rows[members[0]] if len(members) == 1 else _union(name, [rows[index] for index in members])
+        for name, members in runs([row.name for row in rows], [_signature(row) for row in rows])
+    ]
+
+
+def runs(names: Sequence[str], signatures: Sequence[Hashable]) -> list[tuple[str, tuple[int, ...]]]:
+    """Names that differ in their numbers only, as one; with the places of those that it stands for.
+
+    signatures: what must agree, beside the name, for two to be one. Each stays where the first of its kind stood.
+    """
+    merged = [
+        _Run(tokens_of(name), signature, (index,))
+        for index, (name, signature) in enumerate(zip(names, signatures, strict=True))
+    ]
     while True:
         shorter = _merge_once(merged)
         if len(shorter) == len(merged):
-            return [row if row.count == 1 else replace(row, name=spell(tokens)) for tokens, row in merged]
+            return [
+                (spell(run.tokens) if len(run.members) > 1 else names[run.members[0]], run.members) for run in merged
+            ]
         merged = shorter
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What has been merged so far: its name, what its members agree in, and their places."""
+
+    tokens: Name
+    signature: Hashable
+    members: tuple[int, ...]
 
 
 def tokens_of(name: str) -> Name:
@@ -52,25 +77,25 @@ def _signature(row: Row) -> Row:
     return replace(row, name="", before=(), after=(), via=(), count=1, slices=planned)
 
 
-def _merge_once(rows: list[tuple[Name, Row]]) -> list[tuple[Name, Row]]:
-    """Along one number of the names, merge the largest sets of equal rows that leave no row in two sets."""
-    sets: dict[tuple[Name, Name, Row], list[int]] = defaultdict(list)
-    for index, (tokens, row) in enumerate(rows):
-        signature = _signature(row)
-        for place, token in enumerate(tokens):
+def _merge_once(found: list[_Run]) -> list[_Run]:
+    """Along one number of the names, merge the largest sets of equal runs that leave no run in two sets."""
+    sets: dict[tuple[Name, Name, Hashable], list[int]] = defaultdict(list)
+    for index, run in enumerate(found):
+        for place, token in enumerate(run.tokens):
             if isinstance(token, tuple):
-                sets[tokens[:place], tokens[place + 1 :], signature].append(index)
+                sets[run.tokens[:place], run.tokens[place + 1 :], run.signature].append(index)
     taken: set[int] = set()
-    replaced: dict[int, tuple[Name, Row]] = {}
-    for (head, tail, _), members in sorted(sets.items(), key=lambda item: (-len(item[1]), item[1][0])):
+    replaced: dict[int, _Run] = {}
+    for (head, tail, signature), members in sorted(sets.items(), key=lambda item: (-len(item[1]), item[1][0])):
         free = [index for index in members if index not in taken]
         if len(free) < 2:
             continue
         taken.update(free)
         place = len(head)
-        numbers = sorted({value for index in free for value in _at(rows[index][0], place)})
-        replaced[free[0]] = ((*head, tuple(numbers), *tail), _union([rows[index][1] for index in free]))
-    return [replaced.get(index, entry) for index, entry in enumerate(rows) if index not in taken or index in replaced]
+        numbers = tuple(sorted({value for index in free for value in _at(found[index].tokens, place)}))
+        places = tuple(each for index in free for each in found[index].members)
+        replaced[free[0]] = _Run((*head, numbers, *tail), signature, places)
+    return [replaced.get(index, run) for index, run in enumerate(found) if index not in taken or index in replaced]
 
 
 def _at(tokens: Name, place: int) -> tuple[int, ...]:
@@ -79,7 +104,7 @@ def _at(tokens: Name, place: int) -> tuple[int, ...]:
     return token
 
 
-def _union(rows: list[Row]) -> Row:
+def _union(name: str, rows: list[Row]) -> Row:
     first = rows[0]
     slices = tuple(
         replace(part, after=tuple(value for row in rows for value in row.slices[index].after))
@@ -87,6 +112,7 @@ def _union(rows: list[Row]) -> Row:
     )
     return replace(
         first,
+        name=name,
         before=tuple(value for row in rows for value in row.before),
         after=tuple(value for row in rows for value in row.after),
         count=sum(row.count for row in rows),

@@ -15,21 +15,28 @@ _NUMBERED = re.compile(r"\d+|\{[\d,-]+\}")
 def group(rows: Sequence[Row]) -> Iterator[tuple[str, list[Row]]]:
     """Runs of neighbouring rows with the path of the module that they share; "" for rows that stand alone.
 
-    A row goes to the deepest numbered block (`layer1.0`, `blocks.{0-11}`) that holds a neighbour of it as well, or
-    else to the deepest module that does. Under a header, names are written less the header's path.
+    Under a header, names are written less the header's path.
     """
-    headers = [_header(rows, index) for index in range(len(rows))]
-    for header, run in groupby(range(len(rows)), key=headers.__getitem__):
-        members = [rows[index] for index in run]
-        if header and len(members) > 1:
-            yield header, [replace(row, name=row.name[len(header) + 1 :]) for row in members]
-        else:
-            yield "", members
+    for header, members in headed([row.name for row in rows]):
+        cut = len(header) + 1 if header else 0
+        yield header, [replace(rows[index], name=rows[index].name[cut:]) for index in members]
 
 
-def _header(rows: Sequence[Row], index: int) -> str:
-    parts = _parts(rows[index].name)
-    neighbours = [_parts(rows[near].name) for near in (index - 1, index + 1) if 0 <= near < len(rows)]
+def headed(names: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Runs of neighbouring names, by place, with the path of the module that they share; "" for those that stand alone.
+
+    A name goes to the deepest numbered block (`layer1.0`, `blocks.{0-11}`) that holds a neighbour of it as well, or
+    else to the deepest module that does.
+    """
+    headers = [_header(names, index) for index in range(len(names))]
+    for header, run in groupby(range(len(names)), key=headers.__getitem__):
+        members = list(run)
+        yield (header if len(members) > 1 else ""), members
+
+
+def _header(names: Sequence[str], index: int) -> str:
+    parts = _parts(names[index])
+    neighbours = [_parts(names[near]) for near in (index - 1, index + 1) if 0 <= near < len(names)]
     shared = max((_common(parts, near) for near in neighbours), default=0)
     for depth in range(shared, 0, -1):
         if _NUMBERED.fullmatch(parts[depth - 1]):

@@ -317,78 +317,9 @@ def is_recombination(region: Region) -> bool:
 
 def is_curved(region: Region) -> bool:
     """Whether the region could be anything but linear, by its operations."""
-    return any(op.role in _NONLINEAR or op.op in KINKED for op in region.ops)
+    return any(map(bends, region.ops))
 
 
-def is_norm(region: Region, known: dict[Any, bool]) -> bool:
-    """Whether the region's output stays as it is when its input is scaled (homogeneous of degree 0).
-
-    Decided by running it on random tensors, of the traced shape where that is known. `known` keeps the answers, since
-    the same norm stands in every block of a model.
-    """
-    return _reduces(region) and _shown("norm", region, known, _ignores_scale)
-
-
-def written_norms(dataflow: Dataflow) -> frozenset[Op]:
-    """The last operations of norms that are written out in simpler ones."""
-    regions, known = Regions(dataflow), dict[Any, bool]()
-    starts = (op for op in dataflow.graph.nodes if op.signal and op in regions.live)
-    found = (regions.wide(start) for start in starts)
-    return frozenset(region.end for region in found if region is not None and is_norm(region, known))
-
-
-def is_softmax(region: Region, known: dict[Any, bool]) -> bool:
-    """Whether the region ignores a constant added to its input, and its output (or the output's exp) sums to 1."""
-    return _reduces(region) and _shown("softmax", region, known, _ignores_shift)
-
-
-def _reduces(region: Region) -> bool:
-    return any(op.acts == "reducing" or op.op == "logsumexp" for op in region.ops)
-
-
-Phi = Callable[[torch.Tensor], Any]
-
-
-def _shown(what: str, region: Region, known: dict[Any, bool], shows: Callable[[Phi, torch.Tensor], bool]) -> bool:
-    key = (what, region.start.shape, region.key())
-    if key not in known:
-        known[key] = any(_tried(shows, region.function(), shape) for shape in _shapes(region))
-    return known[key]
-
-
-def _tried(shows: Callable[[Phi, torch.Tensor], bool], phi: Phi, shape: tuple[int, ...]) -> bool:
-    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    try:
-        return shows(phi, x)
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
-        return False  # the region cannot be run on this shape
-
-
-def _shapes(region: Region) -> Iterator[tuple[int, ...]]:
-    """The traced shape; where it is not known, shapes that the region's own constants allow."""
-    if region.start.shape is not None:
-        yield region.start.shape
-        return
-    constants = (op for each in region.ops for op in each.operands.values() if not op.signal)
-    width = max((op.shape[-1] for op in constants if op.shape), default=8)
-    yield from ((3, 5, width), (3, width, 6, 6), (3, width))
-
-
-def _ignores_scale(phi: Phi, x: torch.Tensor) -> bool:
-    once, scaled = phi(x), phi(7.0 * x)
-    if not _is_like(once, x):
-        return False
-    varies = float((once - once.flatten()[0]).abs().max()) > 1e-6
-    return varies and float((once - scaled).abs().max()) < 1e-3 * float(once.abs().max())
-
-
-def _ignores_shift(phi: Phi, x: torch.Tensor) -> bool:
-    once, shifted = phi(x), phi(x + 3.0)
-    if not _is_like(once, x) or float((once - shifted).abs().max()) > 1e-6:
-        return False
-    shares = once if bool((once > 0).all()) else once.exp()
-    return any(float((shares.sum(axis) - 1).abs().max()) < 1e-6 for axis in range(x.dim()))
-
-
-def _is_like(result: Any, x: torch.Tensor) -> bool:
-    return isinstance(result, torch.Tensor) and result.shape == x.shape and bool(torch.isfinite(result).all())
+def bends(op: Op) -> bool:
+    """Whether an operation could be anything but linear."""
+    return op.role in _NONLINEAR or op.op in KINKED

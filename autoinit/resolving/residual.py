@@ -6,8 +6,8 @@ weights. The other operand is a branch.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from autoinit.ops import Role
 from autoinit.resolving.resolver import slot_of
@@ -17,41 +17,60 @@ from autoinit.tracing.dataflow import Dataflow, Op
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 
 
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A residual stream.
+
+    sums: those that a branch adds into, first to last. ends: for each, the weights that end its branch.
+    """
+
+    sums: tuple[Op, ...]
+    ends: tuple[tuple[Op, ...], ...]
+
+
+def streams(dataflow: Dataflow) -> tuple[Stream, ...]:
+    """Every residual stream with a branch, in order of the dataflow.
+
+    A sum of what no weight made, such as token and position embeddings, adds no branch. A sum whose operands both leave
+    weights (a projected shortcut) begins a stream; its longer operand is the branch.
+    """
+    firsts, passed = _chained(dataflow)
+    depth = _depths(dataflow)
+    found: dict[Op, dict[Op, tuple[Op, ...]]] = {}
+    for add, first in firsts.items():
+        ends = tuple(weight for branch in _branches(add, passed, depth) for weight in _ending_weights(branch))
+        if ends:
+            found.setdefault(first, {})[add] = ends
+    return tuple(Stream(tuple(ends), tuple(ends.values())) for ends in found.values())
+
+
 def branch_counts(dataflow: Dataflow) -> dict[str, int]:
     """For each weight (by operation name and parameter) that ends a branch: the number of branches in its stream.
 
-    The keys are `operation/parameter`. Weights inside an operation (attention's in_proj) do not end a branch. A sum of
-    what no weight made, such as token and position embeddings, adds no branch. A sum whose operands both leave weights
-    (a projected shortcut) begins a stream; its longer operand is the branch.
+    The keys are `operation/parameter`. Weights inside an operation (attention's in_proj) do not end a branch.
     """
-    streams, passed = _streams(dataflow)
-    depth = _depths(dataflow)
-    ends = {
-        add: [weight for branch in _branches(add, passed, depth) for weight in _ending_weights(branch)]
-        for add in streams
-    }
-    lengths = Counter(stream for add, stream in streams.items() if ends[add])
     return {
-        f"{weight.name}/{use.name}": lengths[stream]
-        for add, stream in streams.items()
-        if lengths[stream] > 1
-        for weight in ends[add]
+        f"{weight.name}/{use.name}": len(stream.sums)
+        for stream in streams(dataflow)
+        if len(stream.sums) > 1
+        for ends in stream.ends
+        for weight in ends
         for use in weight.params
         if use.layout is not None and not slot_of(weight, use).gates
     }
 
 
-def _streams(dataflow: Dataflow) -> tuple[dict[Op, Op], dict[Op, Op]]:
+def _chained(dataflow: Dataflow) -> tuple[dict[Op, Op], dict[Op, Op]]:
     """The first sum of its stream for each sum of two signals, and for each operation that passes a stream on."""
-    streams: dict[Op, Op] = {}
+    firsts: dict[Op, Op] = {}
     passed: dict[Op, Op] = {}
     for op in dataflow.graph.nodes:
         if op.role is Role.ADD:
             before = next((passed[each] for each in op.operands.values() if each in passed), op)
-            streams[op] = passed[op] = before
+            firsts[op] = passed[op] = before
         elif (stream := _passed_on(op, passed)) is not None:
             passed[op] = stream
-    return streams, passed
+    return firsts, passed
 
 
 def _passed_on(op: Op, passed: Mapping[Op, Op]) -> Op | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autoinit.ops import Role, WeightSlot
@@ -11,7 +11,7 @@ from autoinit.pausing import tensors_on_cpu
 from autoinit.resolving.merging import merge
 from autoinit.resolving.naming import unresolved
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
-from autoinit.resolving.slicing import slices
+from autoinit.resolving.slicing import parted
 from autoinit.resolving.walking import Endings, Walker, add_ending
 from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
@@ -33,7 +33,8 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
     """Walk each weight to what it feeds.
 
     Returns one Resolution for each parameter that enters a weight operation, in the order of first use; a weight
-    with several uses is listed once. What could not be resolved has reason `unresolved` and a note.
+    with several uses is listed once. What could not be resolved has reason `unresolved` and a note. A table that is
+    looked up by the rank of its own products (the code book of vector quantisation) is no layer.
     """
     found: dict[str, list[_Use]] = {}
     with tensors_on_cpu():
@@ -45,7 +46,19 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
                     found.setdefault(use.name, []).append(_resolved(walker, op, use))
                 elif not traced and op.role is Role.WEIGHT and len(use.shape) > 1:
                     found.setdefault(use.name, []).append(_unresolved(op, use))
-    return [_combined(name, uses) for name, uses in found.items()]
+    ranking = {name for name, uses in found.items() if not any(each.op in walker.regions.carried for each in uses)}
+    tables = ranking.intersection(_looked_up(dataflow))
+    return [_combined(name, uses) for name, uses in found.items() if name not in tables]
+
+
+def _looked_up(dataflow: Dataflow) -> Iterator[str]:
+    """Parameters of which entries are taken at places that an operand gives."""
+    for op in dataflow.graph.nodes:
+        table = op.operands.get("weight" if op.op == "embedding" else "input")
+        if op.op == "embedding":
+            yield from (use.name for use in op.params)
+        if table is not None and len(op.operands) > 1 and (op.op == "embedding" or op.role is Role.SPLIT):
+            yield from (use.name for use in table.params if table.op == "parameter")
 
 
 def _unresolved(op: Op, use: ParamUse) -> _Use:
@@ -59,8 +72,11 @@ def _resolved(walker: Walker, op: Op, use: ParamUse) -> _Use:
     slot = slot_of(op, use)
     if slot.gates:
         return _Use(op, use, slot, *_gated(op, use, slot))
-    endings = walker.feeds(op) or [Ending("linear", Reason.UNUSED)]
-    return _Use(op, use, slot, tuple(endings), slices(walker, op, use))
+    rows = parted(walker, op, use)
+    endings = walker.feeds(op) if rows is None else rows.endings
+    return _Use(
+        op, use, slot, tuple(endings) or (Ending("linear", Reason.UNUSED),), () if rows is None else rows.slices
+    )
 
 
 def slot_of(op: Op, use: ParamUse) -> WeightSlot:

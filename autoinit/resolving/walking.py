@@ -12,15 +12,14 @@ from typing import Any
 
 from autoinit.ops import Role
 from autoinit.resolving.naming import KNOWN, SOFTMAX, ending_of, ending_of_function, unresolved
+from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.regions import (
     KINKED,
     RANKINGS,
     Region,
     Regions,
     is_curved,
-    is_norm,
     is_recombination,
-    is_softmax,
 )
 from autoinit.resolving.resolution import Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS

@@ -60,8 +60,8 @@ class Found:
 class Calibration:
     """What is calibrated.
 
-    dataflow: where known, traced on the inputs. example: the caller's. plan: gives the weights their values, with `seed`. targets: levels by
-    parameter where not 1.
+    dataflow: traced on the inputs, where known. example: the caller's inputs. plan: gives the weights their values,
+    with `seed`. targets: levels by parameter, where not 1.
     """
 
     model: nn.Module

@@ -139,7 +139,8 @@ def row_moments(x: torch.Tensor, axes: Axes) -> torch.Tensor:
     """Second moments of rows, over features alone, with the features' axes kept at size 1."""
     features = axes.of("c")
     if features == [x.dim() - 1]:
-        return torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(x.shape[-1])
+        norms: torch.Tensor = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+        return norms.square_().div_(x.shape[-1])
     if len(features) == 1:
         inner = math.prod(x.shape[features[0] + 1 :])
         squares = x.square().reshape(-1, x.shape[features[0]], inner)
@@ -193,9 +194,9 @@ def _spectrum(known: Covariance, samples: int, positions: int) -> tuple[float, f
 
 
 def _stratified(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Normal quantiles in random order: a shape's worth of numbers whose second moment is 1 and whose mean is 0 (one number: 1).
+    """Normal quantiles in random order: a shape's worth of numbers whose second moment is 1 and whose mean is 0.
 
-    They stand for the grand mean, which all rows share, where a few features would be few draws.
+    A single number is 1. They stand for the grand mean, which all rows share, where a few features would be few draws.
     """
     count = like.numel()
     ranks = torch.randperm(count, generator=generator).to(torch.float32)

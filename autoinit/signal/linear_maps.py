@@ -11,14 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.nn import functional
 
 from autoinit.signal.fields import Axes
 from autoinit.tracing.dataflow import Op, ParamUse
 
 Spread = Callable[[torch.Tensor], torch.Tensor]
+EPSILON = 1e-6
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,9 @@ class NoMapError(Exception):
     """The operation is not a linear map that is known here: it has to be run with weights."""
 
 
-def linear_map(op: Op, use: ParamUse, x: torch.Tensor, shape: Sequence[int], samples: int) -> LinearMap:
+def linear_map(
+    op: Op, use: ParamUse, x: torch.Tensor, shape: Sequence[int], samples: int, padding_mode: str = "zeros"
+) -> LinearMap:
     """How an operation maps `x` to an output of this shape.
 
     Args:
@@ -61,6 +66,7 @@ def linear_map(op: Op, use: ParamUse, x: torch.Tensor, shape: Sequence[int], sam
         x: its input.
         shape: of its output.
         samples: of the model's input; axes that begin with a multiple of as many are split.
+        padding_mode: of a convolution's module.
 
     Raises:
         NoMapError: none is known.
@@ -71,6 +77,8 @@ def linear_map(op: Op, use: ParamUse, x: torch.Tensor, shape: Sequence[int], sam
         make = _MAPS[op.op]
     except KeyError:
         raise NoMapError(f"{op.op} has no rule") from None
+    if make is _convolution:
+        return _convolution(op, use, tuple(x.shape), tuple(shape), samples, padding_mode)
     return make(op, use, tuple(x.shape), tuple(shape), samples)
 
 
@@ -120,7 +128,11 @@ def _matmul(op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], sampl
     made, _ = _sampled(y, "".join(letters), samples)
     if len(made) != len(opened):
         raise NoMapError(f"{op.op} of shapes {x} and {y}")
-    return LinearMap(tuple(opened), Axes(known), tuple(made), Axes(known), _identity)
+    alpha = op.constants.get("alpha", 1)
+    if not isinstance(alpha, (int, float)):
+        raise NoMapError(f"{op.op} with an alpha that is not known")
+    spread = _identity if alpha == 1 else lambda profile: profile * alpha**2
+    return LinearMap(tuple(opened), Axes(known), tuple(made), Axes(known), spread)
 
 
 def _einsum(op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], samples: int) -> LinearMap:
@@ -140,26 +152,33 @@ def _einsum(op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], sampl
     groups = [letter for letter in given if letter in weight and letter in output]
     if any(letter not in output for letter in rows):
         raise NoMapError("einsum that sums over rows")
-    # Rows must come in the same order on both sides for one view to serve; einsum keeps it nearly always.
-    if [letter for letter in output if letter in rows] != rows or [each for each in output if each in groups] != groups:
-        raise NoMapError("einsum that reorders rows")
 
     def meaning(letters: str) -> str:
         return "".join("t" if each in rows else "g" if each in groups else "c" for each in letters)
 
     opened, into = _sampled(x, meaning(given), samples)
     made, out = _sampled(y, meaning(output), samples)
-    rank_in = [size for size, letter in zip(opened, into, strict=True) if letter in "btg"]
-    rank_out = [size for size, letter in zip(made, out, strict=True) if letter in "btg"]
+    before, after = _row_names(given, x, opened, into), _row_names(output, y, made, out)
+    if sorted(before) != sorted(after):
+        raise NoMapError("einsum whose samples are not told from its positions")
 
     def spread(profile: torch.Tensor) -> torch.Tensor:
-        assert rank_in == rank_out
-        return profile.reshape([1 if letter == "c" else size for size, letter in zip(made, out, strict=True)])
+        rows_only = profile.reshape([size for size, letter in zip(opened, into, strict=True) if letter != "c"])
+        moved = rows_only.permute([before.index(each) for each in after])
+        return moved.reshape([1 if letter == "c" else size for size, letter in zip(made, out, strict=True)])
 
     return LinearMap(tuple(opened), Axes(into), tuple(made), Axes(out), spread)
 
 
-def _convolution(op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], samples: int) -> LinearMap:
+def _row_names(letters: str, shape: Sequence[int], sizes: Sequence[int], kinds: str) -> list[str]:
+    """Names for the axes of a view that are no features: letter and kind, since samples may be split off a letter."""
+    named = [letters[0], *letters] if len(sizes) > len(shape) else list(letters)
+    return [f"{letter}{kind}" for letter, kind in zip(named, kinds, strict=True) if kind != "c"]
+
+
+def _convolution(
+    op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], samples: int, mode: str = "zeros"
+) -> LinearMap:
     """Windows of positions; groups of channels never meet."""
     assert use.layout is not None
     dims = len(use.shape) - 2
@@ -174,73 +193,105 @@ def _convolution(op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], 
     letters = Axes("btgc" + "t" * dims)
     opened = (first, within, groups, x[1] // groups, *x[2:])
     made = (first, within, groups, y[1] // groups, *y[2:])
-    slide = _sliding(op.constants, kernel, y[2:], use.layout.transposed)
+    windows = _Windows.of(op.constants, kernel, mode)
+    slide = windows.sliding(y[2:], use.layout.transposed)
 
     def spread(profile: torch.Tensor) -> torch.Tensor:
         shape = profile.shape
         moved = slide(profile.reshape(-1, 1, *shape[4:]))
         return moved.reshape(*shape[:4], *moved.shape[2:])
 
-    kept = _same_phase(op.constants, kernel, within * math.prod((y if use.layout.transposed else x)[2:]))
-    both = (kept, 1.0) if use.layout.transposed else (1.0, kept)
-    return LinearMap(opened, letters, made, letters, spread, *both)
+    fine, coarse = (y, x) if use.layout.transposed else (x, y)
+    on_coarse, on_fine = windows.kept(fine[2:], coarse[2:], within)
+    kept = (on_fine, on_coarse) if use.layout.transposed else (on_coarse, on_fine)
+    return LinearMap(opened, letters, made, letters, spread, *kept)
 
 
-def _same_phase(constants: Mapping[str, Any], kernel: tuple[int, ...], positions: int) -> float:
-    """Correlation left between positions on the fine side of a strided convolution.
+@dataclass(frozen=True)
+class _Windows:
+    """The geometry of a convolution: for each axis of positions, sizes and what is added before and after."""
 
-    A position's phase, its place modulo the stride, says which taps of the kernel reach it; positions of different
-    phases meet different weights. With T taps at each of s phases along an axis, the covariance of two positions is
-    proportional to T where their phases agree and is 0 elsewhere, the product of their deviations to sqrt(T T').
-    Sums over all pairs of n positions, less each with itself, give the ratio.
-    """
-    dims = len(kernel)
-    stride, dilation = _each(constants.get("stride", 1), dims), _each(constants.get("dilation", 1), dims)
-    same = all_pairs = alone = 1.0
-    for size, step, apart in zip(kernel, stride, dilation, strict=True):
-        taps = [0] * step
-        for tap in range(size):
-            taps[tap * apart % step] += 1
-        same *= size / step**2
-        all_pairs *= (sum(map(math.sqrt, taps)) / step) ** 2
-        alone *= size / step
-    pairs = positions * all_pairs - alone
-    return max(0.0, positions * same - alone) / pairs if pairs > 0 else 1.0
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    around: tuple[tuple[int, int], ...]
+    mode: str
 
+    @staticmethod
+    def of(constants: Mapping[str, Any], kernel: tuple[int, ...], mode: str) -> _Windows:
+        dims = len(kernel)
+        stride, dilation = _each(constants.get("stride", 1), dims), _each(constants.get("dilation", 1), dims)
+        padding = constants.get("padding", 0)
+        if padding == "same":
+            missing = [apart * (size - 1) for apart, size in zip(dilation, kernel, strict=True)]
+            around = tuple((each // 2, each - each // 2) for each in missing)
+        else:
+            around = tuple((each, each) for each in _each(0 if padding == "valid" else padding, dims))
+        return _Windows(kernel, stride, dilation, around, mode)
 
-def _sliding(constants: Mapping[str, Any], kernel: tuple[int, ...], size: Sequence[int], transposed: bool) -> Spread:
-    """A convolution of one channel by ones."""
-    dims = len(kernel)
-    ones = torch.ones(1, 1, *kernel)
-    stride, dilation = _each(constants.get("stride", 1), dims), _each(constants.get("dilation", 1), dims)
-    padding = constants.get("padding", 0)
-    convolve = (torch.nn.functional.conv1d, torch.nn.functional.conv2d, torch.nn.functional.conv3d)[dims - 1]
-    if isinstance(padding, str):
-        return lambda profile: convolve(profile, ones, None, stride, padding, dilation)
-    around = _each(padding, dims)
-    if not transposed:
-        mode = constants.get("padding_mode", "zeros")
-        if mode not in ("zeros", None):
-            ends = [each for each in reversed(around) for _ in range(2)]
-            return lambda profile: convolve(
-                torch.nn.functional.pad(profile, ends, mode=mode), ones, None, stride, 0, dilation
-            )
-        return lambda profile: convolve(profile, ones, None, stride, around, dilation)
-    back = (
-        torch.nn.functional.conv_transpose1d,
-        torch.nn.functional.conv_transpose2d,
-        torch.nn.functional.conv_transpose3d,
-    )[dims - 1]
+    def sliding(self, size: Sequence[int], transposed: bool) -> Spread:
+        """The convolution of one channel by ones, to outputs of this size."""
+        ones = torch.ones(1, 1, *self.kernel)
+        if transposed:
+            return lambda profile: self._apart(profile, ones, size)
+        convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(self.kernel) - 1]
+        ends = [end for pair in reversed(self.around) for end in pair]
+        mode = "constant" if self.mode == "zeros" else self.mode
+        return lambda profile: convolve(
+            functional.pad(profile, ends, mode=mode), ones, None, self.stride, 0, self.dilation
+        )
 
-    def apart(profile: torch.Tensor) -> torch.Tensor:
+    def _apart(self, profile: torch.Tensor, ones: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+        dims = len(self.kernel)
+        padding = tuple(before for before, _ in self.around)
         plain = [
             (n - 1) * s - 2 * p + d * (k - 1) + 1
-            for n, s, p, d, k in zip(profile.shape[2:], stride, around, dilation, kernel, strict=True)
+            for n, s, p, d, k in zip(profile.shape[2:], self.stride, padding, self.dilation, self.kernel, strict=True)
         ]
         extra = [wanted - given for wanted, given in zip(size, plain, strict=True)]
-        return back(profile, ones, None, stride, around, extra, 1, dilation)
+        convolve = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[dims - 1]
+        return convolve(profile, ones, None, self.stride, padding, extra, 1, self.dilation)
 
-    return apart
+    def kept(self, fine: Sequence[int], coarse: Sequence[int], within: int) -> tuple[float, float]:
+        """Correlation between positions that is left on the coarse and on the fine side.
+
+        Two positions meet the same weights only through the taps that both have: near a border padded by zeros, and on
+        the fine side of a stride, they have different ones. Where inputs have equal second moments and covariances p,
+        the covariance of two positions is p times the number of taps that they share, while the deviations are the
+        roots of their numbers of taps. Summed over all pairs, less each position with itself: (sum over taps of the
+        square of the number of positions that have it - n) / ((sum over positions of the root of the number of their
+        taps)^2 - n), n being the number of taps of all positions together. All sums are products over the axes.
+
+        within: positions on an axis that the windows do not cover.
+        """
+        shared, links, on_coarse, on_fine = float(within**2), float(within), float(within), float(within)
+        for axis, (before, after) in enumerate(self.around):
+            whole = self.mode != "zeros"
+            on_axis = _taps(
+                fine[axis] + (before + after if whole else 0), coarse[axis], self.kernel[axis], self.stride[axis],
+                0 if whole else before, self.dilation[axis],
+            )  # fmt: skip
+            shared, links = shared * on_axis[0], links * on_axis[1]
+            on_coarse, on_fine = on_coarse * on_axis[2], on_fine * on_axis[3]
+        return _ratio(shared - links, on_coarse**2 - links), _ratio(shared - links, on_fine**2 - links)
+
+
+def _ratio(part: float, whole: float) -> float:
+    """The share of pairs; 1 where there are none."""
+    return max(0.0, part) / whole if whole > EPSILON else 1.0
+
+
+@lru_cache(maxsize=1024)
+def _taps(fine: int, coarse: int, kernel: int, stride: int, before: int, dilation: int) -> tuple[float, ...]:
+    """Along one axis: sums of squared positions per tap, of links, and of roots of taps per position on either side."""
+    of_coarse, of_fine, shared = [0] * coarse, [0] * fine, 0
+    for tap in range(kernel):
+        places = [at for at in range(coarse) if 0 <= at * stride - before + tap * dilation < fine]
+        shared += len(places) ** 2
+        for at in places:
+            of_coarse[at] += 1
+            of_fine[at * stride - before + tap * dilation] += 1
+    return shared, sum(of_coarse), sum(map(math.sqrt, of_coarse)), sum(map(math.sqrt, of_fine))
 
 
 def _each(value: Any, dims: int) -> tuple[int, ...]:
@@ -260,8 +311,3 @@ _MAPS: dict[str, Callable[[Op, ParamUse, tuple[int, ...], tuple[int, ...], int],
     **{f"conv{dims}d": _convolution for dims in (1, 2, 3)},
     **{f"conv_transpose{dims}d": _convolution for dims in (1, 2, 3)},
 }
-
-
-def weight_rows(linear: LinearMap) -> int:
-    """Output features of all groups together: rows of the weight."""
-    return math.prod(size for size, letter in zip(linear.made, linear.out.letters, strict=True) if letter in "gc")

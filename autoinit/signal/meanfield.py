@@ -8,11 +8,12 @@ weights that it assumes): the gradient of an input is Gaussian in the same way, 
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
-from autoinit.signal.fields import TINY, Axes, Covariance, covariance, draw, row_moments
+from autoinit.signal.fields import TINY, Axes, Covariance, covariance, draw, row_moments, second_moment
 from autoinit.signal.linear_maps import LinearMap, Spread
 
 
@@ -88,7 +89,11 @@ def _field(
     unit = unit.over(unit.own)
     wanted = Covariance(1.0, unit.position * kept, unit.sample, unit.apart * kept)
     z = draw(made, out, wanted, generator)
-    return z.mul_(profile.sqrt_())
+    whole = float(profile.mean())
+    field = z.mul_(profile.sqrt_())
+    found = second_moment(field)
+    # Rows that count for more may have come out larger or smaller than the average row.
+    return field.mul_(math.sqrt(whole / found)) if found > TINY else field
 
 
 def _adjoint(linear: LinearMap) -> Spread:

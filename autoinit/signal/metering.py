@@ -64,7 +64,8 @@ class Meter:
         else:
             taken = Taken(second_moment(plain), None, None, float(plain.mean()))
         if self.backward and value.requires_grad:
-            value.register_hook(lambda grad: taken.grads.append(second_moment(grad.detach().float())))
+            hook: Any = value.register_hook
+            hook(lambda grad: taken.grads.append(second_moment(grad.detach().float())))
         return taken
 
     def _axis(self, op: Op, value: torch.Tensor) -> int | None:
@@ -113,7 +114,9 @@ def _at_weight(op: Op, value: torch.Tensor) -> int | None:
         return None
     slots: Mapping[str, Any] = {slot.slot: slot for slot in spec.weights(op.constants)}
     slot = slots.get(use.slot)
-    axes = slot.features(op.constants, use.shape) if slot is not None and slot.features is not None else ()
+    axes: tuple[int, ...] = ()
+    if slot is not None and slot.features is not None:
+        axes = slot.features(op.constants, use.shape)
     return axes[0] if len(axes) == 1 and -axes[0] <= value.dim() else None
 
 

@@ -6,6 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -22,10 +23,13 @@ if TYPE_CHECKING:
 SUFFIXES = (".svg", ".png", ".pdf")
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 """Okabe and Ito's colours, told apart by colour-blind readers as well; one for each state, in order."""
-_INK, _FAINT = "#333333", "#767676"
+_INK, _FAINT, _BAND_INK = "#333333", "#767676", "#9aa7b1"
+_DASHES, _DOTS = (0, (5, 2)), (0, (1, 2))
 _MANY = 150
 _LARGEST = 1e300
 _BAND = (0.5, 2.0)
+_LEAST_DECADES = 2
+_LABEL_HEIGHT = 0.085
 
 Direction = Literal["q", "grad"]
 
@@ -53,8 +57,9 @@ def figure(*reports: SignalReport, labels: Sequence[str] = (), title: str | None
 
     made = Figure(figsize=(8.5, 6.4), layout="constrained")
     above, below = made.subplots(2, 1, sharex=True)
+    sums = any(place.stream for state in shown for report in state.reports for place in places(report))
     panels = (
-        _Panel(above, "q", "pre-activations and sums"),
+        _Panel(above, "q", "pre-activations" + (" and sums" if sums else "")),
         _Panel(below, "grad", "their gradients"),
     )
     drawn = [_Drawing(panel, state, hue) for panel in panels for state, hue in zip(shown, _hues(shown), strict=True)]
@@ -76,22 +81,30 @@ def figure(*reports: SignalReport, labels: Sequence[str] = (), title: str | None
 
 
 def save(made: Figure, path: str | Path) -> None:
-    """Write a figure, its format by suffix; the same figure gives the same file.
+    """Write a figure, its format by suffix.
 
     Raises:
         ArgumentError: another suffix than .svg, .png or .pdf, or the file cannot be written.
     """
-    from matplotlib import rc_context
-
-    from autoinit.saving import replacing
-
     target = Path(path)
     require_suffix(target)
-    metadata: dict[str, str | None] = {} if target.suffix == ".png" else {"Date": None}
-    if target.suffix == ".pdf":
-        metadata = {"CreationDate": None}
-    with rc_context({"svg.hashsalt": "autoinit", "svg.fonttype": "none"}), replacing(target) as temporary:
-        made.savefig(temporary, format=target.suffix[1:], dpi=160, metadata=metadata)
+    image = encoded(made, target.suffix)
+    try:
+        target.write_bytes(image)
+    except OSError as error:
+        raise ArgumentError(f"{target} cannot be written: {error.strerror or error}") from error
+
+
+def encoded(made: Figure, suffix: str) -> bytes:
+    """What a file of this suffix holds; the same figure gives the same bytes. Texts of an SVG stay texts."""
+    from matplotlib import rc_context
+
+    image = BytesIO()
+    dates = {".svg": "Date", ".pdf": "CreationDate"}
+    metadata = {dates[suffix]: None} if suffix in dates else {}
+    with rc_context({"svg.hashsalt": "autoinit", "svg.fonttype": "none"}):
+        made.savefig(image, format=suffix[1:], dpi=160, metadata=metadata)
+    return image.getvalue()
 
 
 def require_suffix(path: Path) -> None:
@@ -147,8 +160,8 @@ class _Panel:
             spine.set_color("#b0b0b0")
         self.axes.tick_params(colors=_INK, which="both", length=3, width=0.7)
         if self.direction == "q":
-            self.axes.axhspan(*_BAND, color="#9aa7b1", alpha=0.22, linewidth=0, zorder=0.5, label="[1/2, 2]")
-            self.axes.axhline(1, color="#9aa7b1", linewidth=0.8, zorder=0.6)
+            self.axes.axhspan(*_BAND, color=_BAND_INK, alpha=0.22, linewidth=0, zorder=0.5, label="[1/2, 2]")
+            self.axes.axhline(1, color=_BAND_INK, linewidth=0.8, zorder=0.6)
 
     def finish(self, drawn: Sequence[_Drawing]) -> None:
         """Limits that hold all that is drawn, and what stands at them."""
@@ -158,8 +171,8 @@ class _Panel:
         low, high = min(values, default=1.0), max(values, default=1.0)
         if self.direction == "q":
             low, high = min(low, _BAND[0]), max(high, _BAND[1])
-        decades = max(math.log10(high) - math.log10(low), 1.0)
-        margin = 10 ** min(0.06 * decades, 20)
+        decades = math.log10(high) - math.log10(low)
+        margin = 10 ** max(0.06 * decades, (_LEAST_DECADES - decades) / 2)
         self.axes.set_ylim(max(low / margin, 1e-306), min(high * margin, 1e306))
         self.axes.yaxis.set_major_locator(LogLocator(numticks=8))
         if decades > 6:
@@ -181,6 +194,8 @@ class _Drawing:
         self.places = [place for report in state.reports for place in places(report)]
         self._found = {report.kind: self._finite(places(report)) for report in state.reports}
         self.values = [value for found in self._found.values() for _, value in found]
+        self.shaded = False
+        self.edges: set[str] = set()
 
     def _finite(self, seen: Sequence[Place]) -> list[tuple[Place, float]]:
         found = [(place, self.panel.value(place.row)) for place in seen]
@@ -198,7 +213,7 @@ class _Drawing:
         collapse = self.state.report.collapse
         if self.panel.direction == "q" and collapse is not None:
             self.panel.axes.axvline(
-                collapse.depth, color=self.hue, linestyle=(0, (1, 2)), linewidth=1.4, zorder=1, label="collapse"
+                collapse.depth, color=self.hue, linestyle=_DOTS, linewidth=1.4, zorder=1, label="collapse"
             )
 
     def _line(self, points: Sequence[tuple[int, float]], stream: bool) -> None:
@@ -209,13 +224,13 @@ class _Drawing:
             by_depth[depth].append(value)
         depths = sorted(by_depth)
         means = [math.exp(sum(map(math.log, by_depth[depth])) / len(by_depth[depth])) for depth in depths]
-        axes, style = self.panel.axes, (0, (5, 2)) if stream else "-"
+        axes, style = self.panel.axes, _DASHES if stream else "-"
         label = f"{self.state.label} predicted {_sort(stream)}".strip()
-        marker = {"marker": "_", "markersize": 16, "markeredgewidth": 1.8} if len(depths) == 1 else {}
-        axes.plot(
-            depths, means, color=self.hue, linestyle=style, linewidth=1.3 if stream else 1.8, zorder=3, label=label, **marker
-        )  # fmt: skip
+        width, order = (1.3 if stream else 1.8), (5 if len(points) > _MANY else 3)
+        axes.plot(depths, means, color=self.hue, linestyle=style, linewidth=width, zorder=order, label=label,
+                  marker="_" if len(depths) == 1 else "", markersize=16, markeredgewidth=1.8)  # fmt: skip
         if any(len(values) > 1 for values in by_depth.values()):
+            self.shaded = True
             low, high = [min(by_depth[each]) for each in depths], [max(by_depth[each]) for each in depths]
             axes.fill_between(depths, low, high, color=self.hue, alpha=0.13, linewidth=0, zorder=1.5)
 
@@ -228,10 +243,11 @@ class _Drawing:
             [value for _, value in points],
             linestyle="none",
             marker="D" if stream else "o",
-            markersize=(2.6 if stream else 3) if many else (4.4 if stream else 5),
+            markersize=2.6 if many else 4.4 if stream else 5,
             markerfacecolor="white" if stream else self.hue,
             markeredgecolor=self.hue if stream else "white",
-            markeredgewidth=0.9 if stream else 0.3 if many else 0.6,
+            markeredgewidth=(0.4 if stream else 0) if many else (0.9 if stream else 0.6),
+            alpha=0.45 if many else 1,
             zorder=4,
             label=f"{self.state.label} measured {_sort(stream)}".strip(),
         )
@@ -245,10 +261,12 @@ class _Drawing:
             ("^", high, [depth for depth, value in known if value is not None and value >= _LARGEST]),
         ):
             if depths:
+                self.edges.add(marker)
+                size, edge_width = (2.5, 0) if len(depths) > _MANY else (6, 0.5)
+                label = f"{self.state.label} {'zero' if marker == 'v' else 'overflow'}".strip()
                 self.panel.axes.plot(
-                    depths, [edge] * len(depths), linestyle="none", marker=marker, markersize=6, color=self.hue,
-                    markeredgecolor="white", markeredgewidth=0.5, clip_on=False, zorder=5,
-                    label=f"{self.state.label} {'zero' if marker == 'v' else 'overflow'}".strip(),
+                    depths, [edge] * len(depths), linestyle="none", marker=marker, markersize=size, color=self.hue,
+                    markeredgecolor="white", markeredgewidth=edge_width, clip_on=False, zorder=6, label=label,
                 )  # fmt: skip
 
 
@@ -262,17 +280,35 @@ def _name_ends(axes: Axes, drawn: Sequence[_Drawing]) -> None:
     for each in drawn:
         points = each.points("predicted", stream=False) or each.points("measured", stream=False)
         if points and each.state.label:
-            ends.append((each, *max(points)))
-    placed: list[float] = []
+            ends.append((max(points)[1], each))
+    ends.sort(key=lambda end: end[0])
     low, high = (math.log10(limit) for limit in axes.get_ylim())
-    for each, depth, value in sorted(ends, key=lambda end: end[2]):
-        wanted = (math.log10(value) - low) / (high - low)
-        height = max([wanted, *(other + 0.08 for other in placed)])
-        placed.append(height)
+    heights = spaced([(math.log10(value) - low) / (high - low) for value, _ in ends], _LABEL_HEIGHT)
+    for (_, each), height in zip(ends, heights, strict=True):
         axes.annotate(
-            each.state.label, (depth, 10 ** (low + (high - low) * height)), xytext=(7, 0), textcoords="offset points",
+            each.state.label, (1, height), xycoords="axes fraction", xytext=(4, 0), textcoords="offset points",
             va="center", fontsize=9, color=each.hue, fontweight="bold", annotation_clip=False,
         )  # fmt: skip
+
+
+def spaced(wanted: Sequence[float], gap: float) -> list[float]:
+    """Places in [0, 1] near those wanted, which ascend, at least `gap` from one another if there is room.
+
+    Neighbours that come too near share a block, centred on the mean of what they want.
+    """
+    blocks: list[list[float]] = []
+    for place in wanted:
+        blocks.append([place])
+        while len(blocks) > 1 and _start(blocks[-1], gap) < _start(blocks[-2], gap) + gap * len(blocks[-2]):
+            last = blocks.pop()
+            blocks[-1] += last
+    return [_start(block, gap) + gap * index for block in blocks for index in range(len(block))]
+
+
+def _start(block: Sequence[float], gap: float) -> float:
+    """Where a block of labels begins."""
+    extent = gap * (len(block) - 1)
+    return min(max(0.0, sum(block) / len(block) - extent / 2), max(0.0, 1 - extent))
 
 
 def _legend(made: Figure, shown: Sequence[State], drawn: Sequence[_Drawing]) -> None:
@@ -282,25 +318,28 @@ def _legend(made: Figure, shown: Sequence[State], drawn: Sequence[_Drawing]) -> 
 
     handles: list[Line2D | Patch] = []
     if len(shown) > 1:
-        handles += [
-            Line2D([], [], color=hue, linewidth=4, label=state.label)
-            for state, hue in zip(shown, _hues(shown), strict=True)
-        ]
+        for state, hue in zip(shown, _hues(shown), strict=True):
+            handles.append(Line2D([], [], color=hue, linewidth=4, label=state.label))
     for stream, words in ((False, "pre-activations"), (True, "sums of the residual stream")):
-        line = any(each.points("predicted", stream=stream) for each in drawn)
-        marks = any(each.points("measured", stream=stream) for each in drawn)
-        if line:
-            handles.append(Line2D([], [], color=_INK, linestyle=(0, (5, 2)) if stream else "-", label=f"{words}, predicted"))  # fmt: skip
-        if marks:
+        if any(each.points("predicted", stream=stream) for each in drawn):
+            handles.append(
+                Line2D([], [], color=_INK, linestyle=_DASHES if stream else "-", label=f"{words}, predicted")
+            )
+        if any(each.points("measured", stream=stream) for each in drawn):
+            face = "white" if stream else _INK
+            label = f"{words}, measured"
             handles.append(
                 Line2D([], [], linestyle="none", marker="D" if stream else "o", markersize=5, markeredgecolor=_INK,
-                       markerfacecolor="white" if stream else _INK, label=f"{words}, measured")
+                       markerfacecolor=face, label=label)
             )  # fmt: skip
-    handles.append(Patch(color="#9aa7b1", alpha=0.3, linewidth=0, label="from 1/2 to 2"))
+    if any(each.shaded for each in drawn):
+        handles.append(Patch(color=HUES[0], alpha=0.2, linewidth=0, label="range of several at one depth"))
+    handles.append(Patch(color=_BAND_INK, alpha=0.35, linewidth=0, label="from 1/2 to 2"))
     if any(state.report.collapse is not None for state in shown):
-        handles.append(Line2D([], [], color=_INK, linestyle=(0, (1, 2)), label="from here on inputs look alike (s/q ≥ 0.99)"))  # fmt: skip
-    if any(place.row is not None and each.panel.value(place.row) == 0 for each in drawn for place in each.places):
-        handles.append(Line2D([], [], linestyle="none", marker="v", color=_INK, label="zero"))
+        handles.append(Line2D([], [], color=_INK, linestyle=_DOTS, label="inputs look alike from here (s/q ≥ 0.99)"))
+    for marker, words in (("v", "zero"), ("^", "overflow")):
+        if any(marker in each.edges for each in drawn):
+            handles.append(Line2D([], [], linestyle="none", marker=marker, color=_INK, label=words))
     made.legend(
         handles=handles, loc="outside lower center", ncols=3, fontsize=8.5, frameon=False, labelcolor=_INK,
         handlelength=2.2, columnspacing=1.8,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,10 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.ops import Role
+from autoinit.pausing import tensors_on_cpu
 from autoinit.planning import Settings, plan_dataflow
 from autoinit.plans import Plan
-from autoinit.signal.fields import Covariance, draw
+from autoinit.signal.fields import TINY, Covariance, draw
 from autoinit.signal.metering import Meter, rows
 from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
 from autoinit.signal.running import Runner
@@ -21,6 +22,7 @@ from autoinit.signal.values import Values
 from autoinit.signal.weighing import Choose, Weighing
 from autoinit.tracing import Dataflow, trace
 from autoinit.tracing.dataflow import Op
+from autoinit.tracing.inputs import given_inputs
 from autoinit.tracing.rng import untouched_generators
 
 if TYPE_CHECKING:
@@ -100,7 +102,7 @@ class Propagation:
         """
         meter = Meter(self.samples, backward=backward)
         weighing = Weighing(self.samples, self.generator, meter, choose, fresh=self.given is None)
-        with untouched_generators(), torch.device("cpu"), torch.set_grad_enabled(backward):
+        with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward):
             torch.manual_seed(self.seed)
             runner = Runner(self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch)
             outputs = runner.run()
@@ -110,20 +112,23 @@ class Propagation:
 
     def _inputs(self, backward: bool) -> dict[str, Any]:
         types = {node.name: node.meta.get("dtype") for node in self.dataflow.fx.nodes if node.op == "placeholder"}
+        given = _named(self.given, self.model)
         made: dict[str, Any] = {}
         for op in self.dataflow.graph.nodes:
             if op.op == "input":
-                made[op.name] = self._input(op, types.get(op.name) or torch.float32, backward)
+                made[op.name] = self._input(op, types.get(op.name) or torch.float32, given.get(op.name), backward)
         return made
 
-    def _input(self, op: Op, dtype: torch.dtype, backward: bool) -> torch.Tensor:
+    def _input(self, op: Op, dtype: torch.dtype, given: torch.Tensor | None, backward: bool) -> torch.Tensor:
         shape = op.shape or ()
         if not dtype.is_floating_point:
+            if given is not None and not given.is_meta and given.shape == shape:
+                return given.detach().cpu()
             return torch.ones(shape, dtype=dtype) if "mask" in op.name else torch.zeros(shape, dtype=dtype)
         if len(shape) < 2:
             values = torch.empty(shape).normal_(generator=self.generator)
         else:
-            view, axes = rows(torch.empty(shape), 1, self.samples)
+            view, axes = rows(torch.empty(shape), _features_of(op, self.dataflow), self.samples)
             wanted = Covariance(self.inputs.q, self.inputs.p, self.inputs.s, self.inputs.s)
             values = draw(view.shape, axes, wanted, self.generator).reshape(shape)
         return values.to(dtype).requires_grad_(backward)
@@ -131,13 +136,49 @@ class Propagation:
     def _backward(self, outputs: list[torch.Tensor]) -> None:
         ends = [each for each in outputs if each.requires_grad and each.is_floating_point()]
         if ends:
-            noise = [torch.empty(each.shape).normal_(generator=self.generator).to(each.dtype) for each in ends]
-            torch.autograd.backward(ends, noise)
+            torch.autograd.backward(ends, [self._noise(each) for each in ends])
+
+    def _noise(self, like: torch.Tensor) -> torch.Tensor:
+        """A gradient for an output: normal, its second moment 1 exactly."""
+        noise = torch.empty(like.shape).normal_(generator=self.generator)
+        return noise.div_(noise.square().mean().sqrt().clamp_min_(TINY)).to(like.dtype)
 
     def report(self, *, backward: bool, started: float) -> SignalReport:
         """Propagate and tell."""
         meter, runner, _ = self.run(lambda *_: None, backward=backward)
         return told("predicted", self.model, self.dataflow, meter, runner, started)
+
+
+def _features_of(op: Op, dataflow: Dataflow) -> int:
+    """The axis of an input's features: what the first weight behind it takes them to be; else the second axis."""
+    seen, waiting = {op}, [op]
+    for here in waiting:
+        use = next((use for use in here.params if use.layout is not None), None)
+        if use is not None and use.layout is not None:
+            return 1 if "k" in use.layout.axes else -2 if use.slot == "input" else -1
+        behind = [each for each in dataflow.graph.successors(here) if each not in seen]
+        seen.update(behind)
+        waiting += behind
+    return 1
+
+
+def _named(given: Any, model: Model) -> dict[str, torch.Tensor]:
+    """Tensors among the inputs that a caller gives, by the names that the recorder has for them."""
+    if given is None or not isinstance(model, torch.nn.Module):
+        return {}
+    inputs = given_inputs(given, model)
+    named = {f"arg{position}": value for position, value in enumerate(inputs.args)} | dict(inputs.kwargs)
+    return dict(_flat(named))
+
+
+def _flat(named: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, value in named.items():
+        if isinstance(value, torch.Tensor):
+            yield name, value
+        elif isinstance(value, Mapping):
+            yield from _flat({f"{name}_{key}": item for key, item in value.items()})
+        elif isinstance(value, (list, tuple)):
+            yield from _flat({f"{name}_{position}": item for position, item in enumerate(value)})
 
 
 def _samples(dataflow: Dataflow) -> int:

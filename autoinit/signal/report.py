@@ -7,12 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import Console
 
     from autoinit.plans import Plan
 
@@ -98,10 +99,7 @@ class SignalReport(Mapping[str, SignalRow]):
         for each in self.operations:
             if not each.layer or each.row is None or each.row.s is None or each.row.q <= 0:
                 continue
-            if each.row.s / each.row.q >= COLLAPSED:
-                first = first or each
-            else:
-                first = None
+            first = (first or each) if each.row.s / each.row.q >= COLLAPSED else None
         return first
 
     @property
@@ -120,6 +118,19 @@ class SignalReport(Mapping[str, SignalRow]):
         from autoinit.reporting.signals.table import render
 
         return "\n".join(line.plain for line in render(states([self]), _PLAIN_WIDTH))
+
+    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
+        """Print the table: coloured in a terminal, plain in a file or a pipe.
+
+        Args:
+            file: where to, standard output by default.
+            console: a rich console to print on, in place of `file`.
+            full: one row for each layer, also where a long model has many alike.
+        """
+        from autoinit.reporting.signals.states import states
+        from autoinit.reporting.signals.table import show
+
+        show(states([self]), file, console, full=full)
 
     def plot(
         self, path: str | Path | None = None, *, beside: Sequence[SignalReport] = (), labels: Sequence[str] = ()
@@ -147,7 +158,8 @@ class SignalReport(Mapping[str, SignalRow]):
         """One self-contained page: the plot, the layers in a sortable and searchable table, a plan's evidence.
 
         Args:
-            beside, labels: as for `plot`.
+            beside: as for `plot`.
+            labels: as for `plot`.
             plan: says what each layer feeds and why.
 
         Raises:

@@ -136,7 +136,7 @@ def _branch_ends(dataflow: Dataflow, layers: Mapping[str, LayerPlan]) -> dict[st
 def _note_logits(op: Op, run: Runner, logits: dict[Op, float]) -> None:
     """The second moment of what a softmax reads, where a product of two signals makes it."""
     if op.op == "scaled_dot_product_attention":
-        query, key = (run.get(op.operands[slot]) for slot in ("query", "key"))
+        query, key = (run.get(op.operands[slot]) if slot in op.operands else None for slot in ("input", "key"))
         if isinstance(query, torch.Tensor) and isinstance(key, torch.Tensor):
             scale = op.constants.get("scale") or 1 / math.sqrt(query.shape[-1])
             products = second_moment(query.detach().float()) * second_moment(key.detach().float()) * query.shape[-1]
@@ -207,7 +207,8 @@ def _replanned(layer: LayerPlan, solver: _Solver, ends: Mapping[str, float]) -> 
         told.append(f"ends a residual branch: std * {ends[layer.param]:.3g}")
     if len(found.stds) > 1:
         told.append(f"geometric mean of {len(found.stds)} uses")
-    return replace(_with_std(layer, std), slices=parts, note="; ".join(filter(None, told)))
+    whole: LayerPlan = _with_std(layer, std)
+    return replace(whole, slices=parts, note="; ".join(filter(None, told)))
 
 
 def _of_rows(factor: torch.Tensor, part: SlicePlan) -> float:

@@ -50,22 +50,22 @@ class Weighing:
         x = _input(op, run)
         if op.shape is None:
             raise NoMapError("the output's shape is not known")
-        linear = linear_map(op, use, x, op.shape, self.samples)
+        linear = linear_map(op, use, x, op.shape, self.samples, _padding_mode(op, run))
         self.choose(op, use, x, linear)
         sigma = run.values.sigma(use)
         if linear.features_in() * _window(use) <= SMALL and not use.transform and use.factor == 1.0:
             return self._drawn(op, x, linear, sigma, run)
         y = drawn_output(x, linear, over_rows(sigma, linear), op.shape, self.generator)
         bias = _bias(op, run)
-        return y if bias is None else y + _aligned(bias, op, y).to(y.dtype)
+        return y if bias is None else y + _aligned(bias, op).to(y.dtype)
 
     def _drawn(self, op: Op, x: torch.Tensor, linear: LinearMap, sigma: torch.Tensor, run: Runner) -> torch.Tensor:
         """With weights, whose scale is then corrected to what it is on average."""
-        if _bias(op, run) is not None:
-            return self._with_weights(op, run)  # type: ignore[no-any-return]
-        y = self._with_weights(op, run)
+        bias = _bias(op, run)
+        around: torch.Tensor | float = 0.0 if bias is None else _aligned(bias, op)
+        y: torch.Tensor = self._with_weights(op, run) - around
         wanted, found = unit_moment(x, linear) * float(sigma.square().mean()), float(y.detach().square().mean())
-        return y * math.sqrt(wanted / found) if found > TINY else y  # type: ignore[no-any-return]
+        return (y * math.sqrt(wanted / found) if found > TINY else y) + around
 
     def _with_weights(self, op: Op, run: Runner) -> Any:
         """The operation itself, its weights drawn."""
@@ -88,12 +88,14 @@ class Weighing:
         args, kwargs = run.arguments(op)
         query, key, value = (*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))[:3]
         uses = {use.slot: use for use in op.params if use.layout is not None}
+        biases = {use.slot: run.values.parameter(use.name) for use in op.params if use.layout is None}
+        added = biases.get("in_proj_bias", torch.zeros(3 * module.embed_dim)).chunk(3)
         made = []
         for number, (name, x) in enumerate((("q", query), ("k", key), ("v", value))):
             use = uses.get("in_proj_weight") or uses[f"{name}_proj_weight"]
-            made.append(self._projected(op, use, x, module.embed_dim, number if "in_proj_weight" in uses else 0, run))
-        if "in_proj_weight" in uses:
-            self.meter.see_layer(uses["in_proj_weight"].name, torch.cat([each.flatten(0, -2) for each in made]), -1)
+            part = number if "in_proj_weight" in uses else 0
+            made.append(self._projected(op, use, x, module.embed_dim, part, run) + added[number])
+            self.meter.see_layer(use.name, made[-1], -1)
         heads = [_heads(each, module.num_heads, module.batch_first) for each in made]
         mask = kwargs.get("attn_mask")
         if mask is not None and mask.dtype is torch.bool:
@@ -105,6 +107,7 @@ class Weighing:
         )
         joined = _joined(mixed, module.batch_first, query.dim())
         out = self._projected(op, uses["out_proj_weight"], joined, module.embed_dim, 0, run)
+        out = out + biases.get("out_proj_bias", torch.zeros(module.embed_dim))
         self.meter.see_layer(uses["out_proj_weight"].name, out, -1)
         weights = None
         if kwargs.get("need_weights", True):
@@ -142,6 +145,13 @@ def _input(op: Op, run: Runner) -> torch.Tensor:
     return x
 
 
+def _padding_mode(op: Op, run: Runner) -> str:
+    """Of a convolution's module: the function that it calls has only zeros."""
+    model = run.values.model
+    module = model.get_submodule(op.module) if op.call is not None and op.call.target is None else None  # type: ignore[union-attr]
+    return getattr(module, "padding_mode", "zeros")
+
+
 def _window(use: ParamUse) -> int:
     letters = use.layout.axes if use.layout is not None else ""
     return math.prod(size for size, letter in zip(use.shape, letters, strict=False) if letter == "k")
@@ -153,13 +163,16 @@ def _bias(op: Op, run: Runner) -> torch.Tensor | None:
         bias = next((run.values.parameter(use.name) for use in op.params if use.slot == "bias"), None)
     else:
         bias = run[op.operands["bias"]] if "bias" in op.operands else None
+        beta = op.constants.get("beta", 1)
+        if isinstance(bias, torch.Tensor) and beta != 1:
+            bias = bias * beta
     return bias if isinstance(bias, torch.Tensor) and bool(bias.any()) else None
 
 
-def _aligned(bias: torch.Tensor, op: Op, y: torch.Tensor) -> torch.Tensor:
+def _aligned(bias: torch.Tensor, op: Op) -> torch.Tensor:
     """A bias of features in the shape that adds to an output."""
-    if bias.dim() == 1 and op.op.startswith("conv"):
-        return bias.reshape(-1, *[1] * (y.dim() - 2))
+    if bias.dim() == 1 and op.op.startswith("conv") and op.shape is not None:
+        return bias.reshape(-1, *[1] * (len(op.shape) - 2))
     return bias
 
 

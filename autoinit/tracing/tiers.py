@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -40,7 +41,11 @@ Tier = Literal["symbolic", "recorded", "exported"]
 _TIERS = ("symbolic", "recorded", "exported")
 
 
-_MOST_REAL_RUNS = 3  # of guessed inputs, since each is a whole forward
+_FEW_GUESSES = 4  # in a second mode, after all have failed in the first
+_NEEDS_VALUES = re.compile(r"\bmeta\b")
+"""In what torch says where a tensor on meta has no value: its inputs came further than others."""
+
+_Failures = list[tuple[Inputs, FailedError]]
 
 
 def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
@@ -90,10 +95,8 @@ def _trace_module(model: nn.Module, example_inputs: Any, tier: Tier | None) -> D
 def _steady(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None, found: Dataflow) -> Dataflow:
     """What was found where chance may have left weights out; or what evaluation mode finds, if that is more of them."""
     try:
-        if tier == "symbolic":
-            steady = _symbolic(model, False, strict=False)
-        else:
-            steady = _recorded(model, inputs, "meta", False)
+        by_proxies = tier == "symbolic"
+        steady = _symbolic(model, False, strict=False) if by_proxies else _recorded(model, inputs, False, [])
     except FailedError:
         return found
     if len(steady.uncalled) >= len(found.uncalled):
@@ -112,13 +115,14 @@ def _attempts(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None) 
         return
     symbolic, recorded = tier != "recorded" and (inputs is None or tier == "symbolic"), tier != "symbolic"
     modes = (True, False)
+    failed: _Failures = []
     for training in modes:
         if symbolic and recorded:
             yield partial(_symbolic, model, training, strict=True)
         if recorded:
-            yield partial(_recorded, model, inputs, "meta", training)
+            yield partial(_recorded, model, inputs, training, failed)
     for training in modes if recorded else ():
-        yield partial(_recorded, model, inputs, "cpu", training)
+        yield partial(_recorded_really, model, inputs, training, failed)
     for training in modes if symbolic else ():
         yield partial(_symbolic, model, training, strict=False)
 
@@ -153,35 +157,41 @@ def _symbolic(model: nn.Module, training: bool, *, strict: bool) -> Dataflow:
     )
 
 
-def _recorded(model: nn.Module, inputs: list[Inputs] | None, device: str, training: bool) -> Dataflow:
+def _recorded(model: nn.Module, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
+    """On meta: all guesses in the first mode, and a few in the second."""
     guesses = inputs if inputs is not None else guessed_inputs(model)
-    values = values_of(model)
-    if device == "meta":
-        return _first(partial(record, model, values, training), guesses, "recorded")
-    few = itertools.islice(guesses, _MOST_REAL_RUNS)
-    return _first(partial(record_really, model, values, training), few, "recorded")
+    some = itertools.islice(guesses, _FEW_GUESSES) if failed else guesses
+    return _first(partial(record, model, values_of(model), training), some, "recorded", failed)
 
 
-def _first(run: Callable[[Inputs], Dataflow], guesses: Iterable[Inputs], tier: str) -> Dataflow:
+def _recorded_really(model: nn.Module, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
+    """Once, since it is a whole forward: with the inputs that only wanted values on meta, or else the first."""
+    tried = inputs if inputs is not None else [each for each, _ in failed] or guessed_inputs(model)
+    wanting = [each for each, failure in failed if _NEEDS_VALUES.search(str(failure.error))]
+    one = [replace(each, repaired=None) for each in itertools.islice(wanting or tried, 1)]
+    return _first(partial(record_really, model, values_of(model), training), one, "recorded", [])
+
+
+def _first(run: Callable[[Inputs], Dataflow], guesses: Iterable[Inputs], tier: str, failed: _Failures) -> Dataflow:
     """The result of the first run that succeeds; the first one's failure if none does.
 
-    What a failure says may lead to another guess, which comes next.
+    What a failure says may lead to another guess, which comes next. The failures are added to those that have been.
     """
-    failures: list[FailedError] = []
+    before = len(failed)
     for guess in guesses:
         following: Inputs | None = guess
         while following is not None:
             try:
                 return run(following)
             except FailedError as failure:
-                failures.append(failure)
+                failed.append((following, failure))
                 following = following.after(failure.error)
-    raise failures[0] if failures else FailedError(tier, ValueError("no example input could be guessed"))
+    raise failed[before][1] if failed[before:] else FailedError(tier, ValueError("no example input could be guessed"))
 
 
 def _export(model: nn.Module, inputs: list[Inputs] | None) -> Dataflow:
     guesses = inputs if inputs is not None else guessed_inputs(model)
-    return _first(partial(_export_with, model), guesses, "exported")
+    return _first(partial(_export_with, model), guesses, "exported", [])
 
 
 def _export_with(model: nn.Module, inputs: Inputs) -> Dataflow:

@@ -79,7 +79,7 @@ class Network(nn.Module):
             case Act():
                 return activation(self.spelling, piece.name, piece.kind, dict(piece.params), piece.fresh)
             case Norm():
-                return norm(self.spelling, piece.name, piece.kind, piece.form.kind, piece.form.width, piece.fresh)
+                return norm(self.spelling, piece.name, piece.kind, piece.form.kind, piece.form.width, piece.whole)
             case Pass():
                 return passing(self.spelling, piece.name, piece.kind, piece.form.kind)
             case MultiHead():

@@ -33,7 +33,7 @@ from tests.networks.pieces import (
     Residual,
     Sum,
 )  # fmt: skip
-from tests.networks.spellings import NORMS, Spelling, passes
+from tests.networks.spellings import NORMS, PASSES, Spelling, passes
 
 T = TypeVar("T")
 
@@ -63,14 +63,12 @@ GATES = ("sigmoid", "silu", "gelu", "tanh", "relu")
 class Here:
     """The tensor that the next piece takes. bent: whether it leaves an activation, transparent operations aside.
 
-    fresh: whether nobody else reads it. blurred: whether positions were combined or moved, features put together or
-    attention projected on the way to it; then its features do not part here.
+    fresh: whether nobody else reads it.
     """
 
     form: Form
     bent: bool = False
     fresh: bool = False
-    blurred: bool = False
 
 
 class Drawer:
@@ -116,9 +114,8 @@ class Drawer:
         kind = self.pick(*KINDS)
         return Act(self.name("act"), kind, self.pick(*KINDS[kind]), fresh)
 
-    def norm(self, here: Here) -> Norm:
-        kinds = NORMS[here.form.kind][: None if here.fresh else -1]
-        return Norm(self.name("norm"), self.pick(*kinds), here.form, here.fresh)
+    def norm(self, here: Here, whole: bool = False) -> Norm:
+        return Norm(self.name("norm"), self.pick(*NORMS[here.form.kind]), here.form, whole)
 
     # Sequences.
 
@@ -153,8 +150,7 @@ class Drawer:
         if kind == "norm":
             return (self.norm(here),), replace(here, bent=False, fresh=True)
         passing = Pass(self.name("pass"), self.pick(*passes(here.form.kind)), here.form)
-        blurred = here.blurred or passing.kind in ("shift_places", "pool")
-        return (passing,), replace(here, fresh=False, blurred=blurred)
+        return (passing,), replace(here, fresh=False)
 
     def piece(self, here: Here, depth: int) -> tuple[Pieces, Here]:
         options = [self.plain, self.plain, self.weighted]
@@ -202,18 +198,18 @@ class Drawer:
         drawn = [self.body(here, depth, 4 if stacked else None) for _ in range(self.pick(2, 3))]
         form = here.form.wide(sum(after.form.width for _, after in drawn))
         made = Concat(self.name("concat"), tuple(body for body, _ in drawn), form, stacked)
-        return (made,), Here(form, any(after.bent for _, after in drawn), blurred=True)
+        return (made,), Here(form, any(after.bent for _, after in drawn))
 
     def parted(self, here: Here, depth: int) -> tuple[Pieces, Here]:
         width = here.form.width
-        if width < 4 or here.blurred:
+        if width < 4:
             return self.plain(here)
         half = width // 4 * 2  # even, as groups of two want it
         sizes = self.pick((half, width - half), (2, width - 2), (width - 2, 2))
-        drawn = [self.sequence(Here(here.form.wide(size), here.bent, blurred=True), depth, 2) for size in sizes]
+        drawn = [self.sequence(Here(here.form.wide(size), here.bent), depth, 2) for size in sizes]
         form = here.form.wide(sum(after.form.width for _, after in drawn))
         made = Parted(self.name("parted"), sizes, tuple(body for body, _ in drawn), form)
-        return (made,), Here(form, any(after.bent for _, after in drawn), blurred=True)
+        return (made,), Here(form, any(after.bent for _, after in drawn))
 
     def gate(self, here: Here, depth: int) -> tuple[Pieces, Here]:
         value, after = self.body(here, depth)
@@ -223,9 +219,7 @@ class Drawer:
     def glu(self, here: Here) -> tuple[Pieces, Here]:
         layer = self.layer(here.form, 2 * here.form.width)
         form = here.form.wide(layer.outputs)
-        between, after = self.plain(Here(form, bent=True)) if self.flip(4) else ((), Here(form))
-        if after.blurred:
-            between = ()
+        between, _ = self.plain(Here(form, bent=True)) if self.flip(4) else ((), Here(form))
         made = Glu(self.name("glu"), self.pick(*GATES), form)
         return (layer, *between, made), Here(here.form)
 
@@ -253,7 +247,7 @@ class Drawer:
     def attention(self, here: Here) -> tuple[Pieces, Here]:
         form = here.form
         if self.flip(4):
-            return (MultiHead(self.name("attention"), form),), Here(form, fresh=True, blurred=True)
+            return (MultiHead(self.name("attention"), form),), Here(form, fresh=True)
         if self.draw(st.booleans()):
             projections = (self.layer(form, 3 * form.width, again=False),)
         else:
@@ -289,8 +283,7 @@ class Drawer:
             "halve": replace(form, size=form.size // 2),
             "double": replace(form, size=form.size * 2),
         }[kind]
-        blurred = here.blurred or kind in ("mean", "halve", "double")
-        return (Move(kind, form, after),), replace(here, form=after, fresh=False, blurred=blurred)
+        return (Move(kind, form, after),), replace(here, form=after, fresh=False)
 
     def description(self, depth: int, most: int) -> Description:
         form = Form(self.pick("vector", "image", "tokens", "series"), 4)
@@ -330,16 +323,15 @@ def streams(draw: st.DrawFn) -> tuple[Description, dict[str, int]]:
         for _ in range(count):
             opening, before = drawer.sequence(replace(here, fresh=False), 0, 3)
             end = drawer.layer(before.form, form.width, again=False)
-            closing = (drawer.norm(Here(form)),) if drawer.flip(3) else ()
+            closing = (drawer.norm(Here(form), whole=True),) if drawer.flip(3) else ()
             scale = drawer.pick("", "", "layer_scale", "parameter_gate", "constant")
             pieces.append(Residual(drawer.name("residual"), (*opening, end, *closing), form, scale=scale))
             ends.append(end.name)
             between = drawer.pick("", "", "act", "pass")
             if between == "act":
-                kind = drawer.pick("selu", "celu")  # which have no spelling of several operations
-                pieces.append(Act(drawer.name("act"), kind, KINDS[kind][0]))
+                pieces.append(drawer.act(fresh=False))
             elif between == "pass":
-                pieces.append(Pass(drawer.name("pass"), drawer.pick("scale", "shift", "dropout", "same"), form))
+                pieces.append(Pass(drawer.name("pass"), drawer.pick(*PASSES), form))
             here = Here(form, bent=between == "act")
         branches |= dict.fromkeys(ends, count)
     return Description(form, (*pieces, drawer.layer(form, 5, again=False))), branches

@@ -75,12 +75,12 @@ class Act:
 
 @dataclass(frozen=True)
 class Norm:
-    """fresh: whether nobody else reads its input."""
+    """whole: whether it is one operation, not written out in several."""
 
     name: str
     kind: str
     form: Form
-    fresh: bool = False
+    whole: bool = False
 
 
 @dataclass(frozen=True)

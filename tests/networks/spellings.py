@@ -127,9 +127,7 @@ IN_PLACE: Mapping[str, Sequence[Apply]] = {
 
 def activation(spelling: Spelling, name: str, kind: str, params: Mapping[str, float], fresh: bool = False) -> Apply:
     """An activation; an `nn.Module` if it is to be registered. fresh: whether nobody else reads its input."""
-    functions = [*FUNCTIONS[kind]]
-    if fresh:
-        functions += [*IN_PLACE.get(kind, ()), *IN_SINGLE_FILE.get(kind, ())]
+    functions = [*FUNCTIONS[kind], *IN_SINGLE_FILE.get(kind, ()), *(IN_PLACE.get(kind, ()) if fresh else ())]
     modules = [MODULES[kind]] * 3 if kind in MODULES else []
     number = spelling.pick(name, range(len(modules) + len(functions)))
     if number < len(modules):
@@ -167,8 +165,8 @@ def _standardised(x: Tensor) -> Tensor:
     return (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt()
 
 
-def norm(spelling: Spelling, name: str, kind: str, form_kind: str, width: int, fresh: bool = False) -> Apply:
-    """A norm; an `nn.Module` if it is to be registered. fresh: whether nobody else reads its input."""
+def norm(spelling: Spelling, name: str, kind: str, form_kind: str, width: int, whole: bool = False) -> Apply:
+    """A norm; an `nn.Module` if it is to be registered. whole: whether it is to be one operation."""
     last = form_kind in ("vector", "tokens")
     batch = {"vector": nn.BatchNorm1d, "series": nn.BatchNorm1d, "image": nn.BatchNorm2d}
     instance = {"series": nn.InstanceNorm1d, "image": nn.InstanceNorm2d}
@@ -205,7 +203,7 @@ def norm(spelling: Spelling, name: str, kind: str, form_kind: str, width: int, f
         ],
         "unit": [lambda: lambda x: x / x.norm(dim=-1 if last else 1, keepdim=True)],
     }
-    return spelling.pick(name, [*options[kind], *(written.get(kind, []) * 2 if fresh else [])])()
+    return spelling.pick(name, [*options[kind], *([] if whole else written.get(kind, []) * 2)])()
 
 
 NORMS = {
@@ -214,9 +212,6 @@ NORMS = {
     "series": ("layer", "batch", "group", "instance", "unit"),
     "image": ("layer", "batch", "group", "instance", "unit"),
 }
-"""The last, which torch.export writes out, is for tensors that nobody else reads."""
-
-
 # What passes and keeps the form.
 
 PASSES: Mapping[str, Sequence[Apply]] = {

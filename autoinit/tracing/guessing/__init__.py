@@ -16,10 +16,11 @@ from autoinit.tracing.guessing.declared import batched, configured, dummies, dum
 from autoinit.tracing.guessing.request import Request
 from autoinit.tracing.guessing.resizing import repairing
 from autoinit.tracing.guessing.subject import Subject
+from autoinit.tracing.guessing.takers import from_takers
 from autoinit.tracing.guessing.weights import for_argument, from_weights
 from autoinit.tracing.inputs import Inputs
 
-_MOST = 16
+_MOST = 18
 
 
 def guessed_inputs(model: nn.Module) -> Iterator[Inputs]:
@@ -37,6 +38,8 @@ def _guesses(subject: Subject) -> Iterator[Inputs]:
     declared = dummy_inputs(subject)
     yield from dummies(declared)
     main = main_argument(subject, declared)
+    if not main:
+        yield from from_takers(subject)
     for inputs in from_weights(subject):
         if main:
             yield Inputs((), {**declared, main: batched(inputs.args[0], declared)}, inputs.origin)

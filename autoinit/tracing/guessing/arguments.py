@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from autoinit.tracing.guessing import sequences, sound, tokens, vision
 from autoinit.tracing.guessing.request import Made, Request, numbers
 
@@ -35,11 +37,15 @@ TABLE = (
     _entry(r"(decoder_|qformer_|classes_|tasks_|audio_)?input_ids", tokens.token_ids, wanted=True),
     _entry(r".*pixel_values.*|prompt_masks", vision.pixels, wanted=True),
     _entry(r".*grid_(thw|hw)", vision.grids, wanted=True),
-    _entry(r"spatial_shapes|target_sizes", vision.shapes_of_grids, wanted=True),
+    _entry(r"flattened_patches", vision.numbered_patches, wanted=True),
+    _entry(r"spatial_shapes|target_sizes(_videos)?", vision.shapes_of_grids, wanted=True),
     _entry(r".*(pixel|image)_position_ids", vision.patch_positions),
+    _entry(r"aspect_ratio_ids", vision.one_for_each_image),
+    _entry(r"aspect_ratio_mask", vision.tiles_of_images, companion=True),
     _entry(r"image_sizes", vision.image_sizes, companion=True),
     _entry(r"input_features|audio_mel", sound.features, wanted=True),
     _entry(r"(decoder_)?input_values", sound.waves, wanted=True),
+    _entry(r"input_values_cutoffs", sound.ends, companion=True),
     _entry(r"latents", sequences.latents, wanted=True),
     _entry(r"bbox", tokens.boxes, wanted=True),
     _entry(r"past_values", sequences.series, wanted=True),
@@ -56,16 +62,21 @@ TABLE = (
         sequences.mask,
         companion=True,
     ),
+    _entry(r"global_attention_mask", sequences.first_step, wanted=True),
+    _entry(r"(.*_)?key_padding_mask", sequences.nothing_padded),
+    _entry(r"(src|tgt|trg|memory|attn|causal)_mask", sequences.open_mask),
     _entry(r".*mask.*", sequences.mask),
     _entry(r"use_cache", sequences.false),
     _entry(r".*token_type_ids", tokens.token_types),
+    _entry(r"entity_ids", tokens.like_tokens, wanted=True),
+    _entry(r"entity_position_ids", tokens.mentions, companion=True),
     _entry(r".*position_ids", tokens.positions),
     _entry(r"hidden_states|.*_hidden_states|.*embeds|inputs", sequences.hidden),
     _entry(r"context|memory|cond|conditioning", sequences.hidden),
     _entry(r"task_inputs", tokens.of_task),
     _entry(r"edge_index", sequences.edges),
     _entry(r"batch(_index)?", sequences.zeros),
-    _entry(r"(src_|x_|input_|seq_)?(lengths?|lens?)", sequences.lengths),
+    _entry(r"(?!max|min)(.*_)?(lengths?|lens?)", sequences.lengths),
     _entry(r"freq", sequences.zero_rows),
     _entry(r"merge_sizes|classes_structure", sequences.ones),
     _entry(r".*_ids", tokens.like_tokens),
@@ -85,4 +96,11 @@ def made(request: Request, name: str) -> Any:
         return None
     choice = request.choice if request.varied.search(name) else 0
     chosen = alternatives[min(choice, len(alternatives) - 1)]
+    if (wanted := request.axes.get(_axes(chosen))) is not None:
+        chosen = next((each for each in alternatives if _axes(each) == wanted), chosen)
     return numbers(chosen, request.subject.dtype) if isinstance(chosen, tuple) else chosen
+
+
+def _axes(made: Any) -> int:
+    """How many axes what was made has; -1 if it is no tensor."""
+    return len(made) if isinstance(made, tuple) else made.dim() if isinstance(made, torch.Tensor) else -1

@@ -16,7 +16,7 @@ from autoinit.tracing.inputs import Inputs
 
 ORIGIN = "guessed from argument names"
 _MOST_REPAIRS = 6
-_CHOICES = 5
+_CHOICES = 6
 _SENSES = (re.compile("pixel|prompt_masks"), re.compile("input_(features|values)|mel"))
 _OTHERS = re.compile("^(?!.*(pixel|prompt_masks|features|values))")
 """Arguments whose form is varied together."""
@@ -24,6 +24,7 @@ _FOLLOWING = re.compile("mask|type_ids|padding")
 """Arguments whose shape follows from others."""
 _MOST_PLACEHOLDERS = 1 << 15
 _COUNTED = re.compile(r"^\W*(\w+)\b.*?\bfeatures\W+(\d+)", re.DOTALL)
+_UNPACKED = re.compile(r"values to unpack \(expected (\d+), got (\d+)\)")
 _OF_TOKEN = re.compile(r"features \((\d+)\).* token id (\d+)", re.DOTALL)
 
 
@@ -40,9 +41,9 @@ def calls(subject: Subject) -> Iterator[Inputs]:
     if "use_cache" in subject.arguments:
         requests.append((Request(subject), [*rest, "use_cache"]))
     requests += [(request, main) for request in _variations(subject, (*main, *required), (*_SENSES, _OTHERS))]
-    seen = set()
+    seen: set[Any] = set()
     for request, selection in requests:
-        call = _call(request, tuple(dict.fromkeys((*selection, *required))))
+        call = _call(replace(request, seen=seen), tuple(dict.fromkeys((*selection, *required))))
         if call is not None and (key := _key(call)) not in seen:
             seen.add(key)
             yield call
@@ -83,21 +84,43 @@ def _call(request: Request, names: Iterable[str], repairs: int = 0) -> Inputs | 
 
 
 def _repaired(request: Request, given: Mapping[str, Any], repairs: int, error: BaseException) -> Inputs | None:
-    """Another call, after what this one's failure says is missing."""
+    """Another call, after what this one's failure says is missing; None if it was made before."""
+    again = _otherwise(request, given, repairs, str(error), _is_of_none(error))
+    if again is None or _key(again) in request.seen:
+        return None
+    request.seen.add(_key(again))
+    return again
+
+
+def _is_of_none(error: BaseException) -> bool:
+    """Whether a failure may come of a value that is None, or was not set."""
+    return isinstance(error, (AttributeError, TypeError, NameError))
+
+
+def _otherwise(request: Request, given: Mapping[str, Any], repairs: int, text: str, of_none: bool) -> Inputs | None:
     if repairs >= _MOST_REPAIRS:
         return None
-    text, names = str(error), tuple(given)
+    names = tuple(given)
     special = _special(request, text)
     if special != request.special and "input_ids" in names:
         return _call(replace(request, special=special), names, repairs + 1)
-    forgotten = isinstance(error, (AttributeError, TypeError, NameError))  # a value that is None, or was not set
-    missing = [name for name in _missing(text, request.subject, forgotten) if name not in names]
+    missing = [name for name in _missing(text, request.subject, of_none) if name not in names]
     if missing:
         again = _call(request, (*names, *missing), repairs + 1)
         if again is not None and len(again.kwargs) > len(names):
             return again
+    if (axes := _axes(text)) is not None and axes not in request.axes.items():
+        again = _call(replace(request, axes=dict([axes])), names, repairs + 1)
+        if again is not None and _key(again) != _key(Inputs((), given)):
+            return again
     change = resizing.following(text, given, request.changes)
     return _call(replace(request, changes=(*request.changes, change)), names, repairs + 1) if change else None
+
+
+def _axes(text: str) -> tuple[int, int] | None:
+    """How many axes an argument has, and how many it should have, where a shape could not be unpacked."""
+    found = _UNPACKED.search(text)
+    return (int(found[2]), int(found[1])) if found else None
 
 
 def _special(request: Request, text: str) -> Mapping[str, int]:

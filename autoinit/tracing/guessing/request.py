@@ -40,6 +40,8 @@ class Request:
     special: how many placeholder tokens the whole batch must have for an image, say ({"image": 576}).
     given: the arguments made so far.
     changes: other sizes, after failures.
+    seen: what calls were made, so that none is made again after another's failure.
+    axes: how many axes arguments with so many axes are to have in their place, where they can.
     """
 
     subject: Subject
@@ -48,6 +50,8 @@ class Request:
     special: Mapping[str, int] = field(default_factory=dict)
     given: Mapping[str, Any] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
+    axes: Mapping[int, int] = field(default_factory=dict)
+    seen: set[Any] = field(default_factory=set, repr=False, compare=False)
 
     @property
     def settings(self) -> Settings:

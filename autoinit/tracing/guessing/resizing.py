@@ -24,6 +24,8 @@ _ONE_WAY = tuple(
         r"same reduction dim, but got \[(?:\d+, )*(?P<found>\d+)\] X \[(?P<wanted>\d+)",
         r"normalized_shape=\[(?P<wanted>\d+)\].*got input of size.*\b(?P<found>\d+)\]",
         r"to have (?P<wanted>\d+) channels, but got (?P<found>\d+) channels",
+        r"key weights shape of \(\d+, (?P<found>\d+)\), but got torch\.Size\(\[\d+, (?P<wanted>\d+)\]",
+        r"running_mean should contain (?P<found>\d+) elements not (?P<wanted>\d+)",
         r"input_size\W+[Ee]xpected:? (?P<wanted>\d+),? got:? (?P<found>\d+)",
         r"expecting embedding dimension of (?P<wanted>\d+), but got (?P<found>\d+)",
     )
@@ -64,14 +66,35 @@ class Change:
 
 def proposed(text: str, arguments: Mapping[str, Any]) -> Iterator[Change]:
     """Changes that a failure suggests: an argument that has the size that was found takes the one that was wanted."""
-    if (found := _INVALID.search(text)) and (sizes := _numbers(found[1])):
-        if sizes[0] > 1 and prod(sizes) == sizes[0] * int(found[2]):  # it forgets that there are several samples
-            yield Change("", 0, 1)
+    if _forgets_samples(text):
+        yield Change("", 0, 1)
     for is_size, wanted in _pairs(text):
         for name, value in arguments.items():
             if isinstance(value, torch.Tensor) and 0 < wanted <= _LARGEST and wanted not in value.shape[1:]:
                 axes = range(value.dim() - 1, 0, -1) if value.is_floating_point() else range(1, min(value.dim(), 2))
                 yield from (Change(name, axis, wanted) for axis in axes if value.shape[axis] == is_size)
+    yield from _shares(text, arguments)
+
+
+def _shares(text: str, arguments: Mapping[str, Any]) -> Iterator[Change]:
+    """Less of one argument, where several are joined and are too much together."""
+    for pattern in _ONE_WAY[:2]:
+        if found := pattern.search(text):
+            wanted = int(found["wanted"])
+            excess = int(found["found"]) - wanted
+            for name, value in arguments.items():
+                if excess > 0 and isinstance(value, torch.Tensor) and value.is_floating_point() and value.dim() > 1:
+                    width, axis = value.shape[-1], value.dim() - 1
+                    less = width - excess if width > excess else wanted // 2
+                    if 0 < less < width <= wanted:
+                        yield Change(name, axis, less)
+
+
+def _forgets_samples(text: str) -> bool:
+    """Whether a shape has as many numbers too many as there are samples."""
+    found = _INVALID.search(text)
+    sizes = _numbers(found[1]) if found else ()
+    return found is not None and sizes[0] > 1 and prod(sizes) == sizes[0] * int(found[2])
 
 
 def repairing(inputs: Inputs, names: Sequence[str], changes: tuple[Change, ...] = ()) -> Inputs:
@@ -79,7 +102,9 @@ def repairing(inputs: Inputs, names: Sequence[str], changes: tuple[Change, ...] 
     return replace(inputs, repaired=partial(_repaired, inputs, tuple(names), changes))
 
 
-def _repaired(inputs: Inputs, names: tuple[str, ...], changes: tuple[Change, ...], error: BaseException) -> Inputs | None:
+def _repaired(
+    inputs: Inputs, names: tuple[str, ...], changes: tuple[Change, ...], error: BaseException
+) -> Inputs | None:
     given = {**dict(zip(names, inputs.args, strict=False)), **inputs.kwargs}
     change = following(str(error), given, changes)
     if change is None:

@@ -56,12 +56,28 @@ def mask(request: Request, name: str) -> Made:
     return (torch.ones(given.shape[0], given.shape[axis], dtype=torch.bool),)
 
 
+def open_mask(request: Request, _name: str) -> Made:
+    """(steps, steps) of zeros, as attention adds them: each step sees every other."""
+    return (torch.zeros(LENGTH, LENGTH, dtype=request.subject.dtype),)
+
+
+def first_step(_request: Request, _name: str) -> Made:
+    """(batch, steps): the first step alone."""
+    return (torch.eye(1, LENGTH, dtype=torch.int64).expand(BATCH, -1).clone(),)
+
+
+def nothing_padded(_request: Request, _name: str) -> Made:
+    """(batch, steps): true where a step is padding, and none is."""
+    return (torch.zeros(BATCH, LENGTH, dtype=torch.bool),)
+
+
 def _masked(request: Request, name: str) -> str:
     """The argument that a mask is for: the one whose name shares most with the mask's."""
     stem = name.replace("attention_mask", "").replace("mask", "").replace("padding", "").strip("_")
     names = list(request.given)
     close = [each for each in names if stem and each.startswith("pixel" if stem == "image" else stem)]
-    return next(iter(close), names[0] if names else "")
+    about = [each for each in names if stem and stem in each]
+    return next(iter(close or about), names[0] if names else "")
 
 
 def padding(request: Request, name: str) -> Made:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from autoinit.tracing.guessing.request import BATCH, LENGTH, Made, Request
 
 _NEAR = ("audio", "speech", "sound", "acoustic", "feature")
@@ -54,3 +56,8 @@ def waves(request: Request, _name: str) -> Made:
     forms = [with_channel, flat] if codec else [flat, with_channel]
     hidden = request.settings.number("hidden_size")
     return [*forms, (BATCH, LENGTH, hidden)] if hidden else forms  # what a first layer of its own would give
+
+
+def ends(_request: Request, _name: str) -> Made:
+    """(batch, 1): where each row's only sound ends."""
+    return (torch.full((BATCH, 1), SAMPLES),)

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autoinit.tracing.guessing.request import BATCH, Made, Request
+from autoinit.tracing.guessing.request import BATCH, Made, Request, numbers
 
 _NEAR = ("vision", "visual", "image", "pixel", "video", "vit", "patch", "backbone")
 _GRID = 12  # patches along each side of an image that is given as patches: so that 2, 3 and 4 can be merged
@@ -38,7 +38,9 @@ def pixels(request: Request, name: str) -> Made:
     if name.endswith("videos") or (frames and not name.endswith("images")):
         return (film, image)
     other = (4 * height, 4 * width) if height == width else (min(height, width),) * 2
-    return (image, (BATCH, channels, *other), pair, crops, (BATCH, channels, count, height, width))
+    large_pair = (BATCH, 2, channels, *other)
+    tiles = (BATCH, 1, request.settings.number("max_num_tiles") or 1, channels, height, width)
+    return (image, (BATCH, channels, *other), pair, crops, (BATCH, channels, count, height, width), large_pair, tiles)
 
 
 def _channels(request: Request) -> int | None:
@@ -107,6 +109,32 @@ def _strip(request: Request) -> Made:
 def _padded_patches(request: Request) -> Made:
     width = _patch_width(request)
     return () if width is None else ((BATCH, _GRID * _GRID, width),)
+
+
+def numbered_patches(request: Request, _name: str) -> Made:
+    """(batch, patches, 2 + numbers of a patch): each after its row and column, which count from 1."""
+    width = _patch_width(request)
+    if width is None:
+        return ()
+    places = torch.cartesian_prod(torch.arange(_GRID), torch.arange(_GRID)) + 1
+    patches = torch.cat([places, numbers((_GRID * _GRID, width), request.subject.dtype)], dim=1)
+    return (patches.expand(BATCH, -1, -1).clone(),)
+
+
+def one_for_each_image(request: Request, _name: str) -> Made:
+    """(batch, images) of ones."""
+    return (torch.ones(_images(request)[:2], dtype=torch.int64),)
+
+
+def tiles_of_images(request: Request, _name: str) -> Made:
+    """(batch, images, tiles) of ones: there are as many tiles as there may be."""
+    return (torch.ones(_images(request), dtype=torch.int64),)
+
+
+def _images(request: Request) -> tuple[int, ...]:
+    """(batch, images, tiles)."""
+    pixels = request.given.get("pixel_values")
+    return tuple(pixels.shape[:3]) if isinstance(pixels, torch.Tensor) and pixels.dim() == 6 else (BATCH, 1, 1)
 
 
 def grids(_request: Request, name: str) -> Made:

@@ -13,7 +13,7 @@ from autoinit.tracing.guessing.request import BATCH, LENGTH, numbers
 from autoinit.tracing.guessing.subject import Subject
 from autoinit.tracing.inputs import Inputs
 
-_SIDES = (224, 32, 28, 64, 256, 96, 128, 299, 512, 16, 8)
+_SIDES = (224, 32, 28, 64, 84, 256, 96, 128, 299, 512, 16, 8)
 _CLIPS = ((16, 112, 112), (16, 224, 224), (8, 224, 224))
 
 
@@ -26,7 +26,7 @@ def from_weights(subject: Subject) -> Iterator[Inputs]:
         origin = f"guessed from {name or type(module).__name__}"
         if spec is not None and spec.name not in kinds and any(True for _ in module.parameters(recurse=False)):
             kinds[spec.name] = module
-            for shape in _shapes(spec.name, module, sides):
+            for shape in shapes(spec.name, module, sides):
                 if spec.name == "embedding":
                     yield Inputs((torch.zeros(shape, dtype=torch.int64),), origin=origin)
                 else:
@@ -40,8 +40,8 @@ def for_argument(subject: Subject, name: str, like: torch.Tensor) -> torch.Tenso
     """What the first weight under the argument's name takes, in as many dimensions as another; else that other."""
     for path, kind, module in subject.layers:
         if name in path.split("."):
-            shapes = [shape for shape in _shapes(kind, module, ()) if kind != "embedding"]
-            close = [shape for shape in shapes if len(shape) == like.dim()] or shapes
+            sizes = [shape for shape in shapes(kind, module, ()) if kind != "embedding"]
+            close = [shape for shape in sizes if len(shape) == like.dim()] or sizes
             return numbers(close[0], subject.dtype) if close else torch.zeros(BATCH, LENGTH, dtype=torch.int64)
     return like
 
@@ -57,7 +57,8 @@ def _image_sides(subject: Subject) -> tuple[int, ...]:
     return tuple(dict.fromkeys(side for side in found if side is not None))
 
 
-def _shapes(kind: str, module: Any, declared: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def shapes(kind: str, module: Any, declared: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """What a layer of a kind can take, images of the sides that are declared first."""
     if kind.startswith("conv"):
         dims = len(module.kernel_size)
         sides: tuple[int, ...] = (32, 16, 64, 128, 1024) if dims == 1 else (16, 32, 64)
@@ -77,6 +78,9 @@ def _shapes(kind: str, module: Any, declared: tuple[int, ...]) -> Iterator[tuple
         yield (BATCH, module.input_size)
     elif kind == "multi_head_attention":
         yield (BATCH, LENGTH, module.embed_dim)
+    elif isinstance(module, nn.BatchNorm1d):
+        yield (BATCH, module.num_features)
+        yield (BATCH, module.num_features, LENGTH)
 
 
 def _anonymous_shapes(weight: torch.Tensor) -> Iterator[tuple[int, ...]]:

@@ -1,0 +1,264 @@
+"""`autoinit signal`."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from autoinit.cli.options import (
+    METHODS,
+    SPEC_HELP,
+    Input,
+    example_inputs,
+    loading_options,
+    options,
+    refining_options,
+    talking_options,
+)
+from autoinit.cli.talking import Talk
+
+if TYPE_CHECKING:
+    from autoinit.loading import Loaded
+    from autoinit.plans import Plan
+    from autoinit.reporting.signals.states import State
+    from autoinit.signal import SignalReport
+
+_VERSION = 1
+_REFINING = ("only", "skip", "residual", "mode", "distribution", "zeros")
+_path = click.Path(path_type=Path)
+_measuring_options = options(
+    click.option("--measure", is_flag=True, help="Measure it as well, in real forwards and backwards."),
+    click.option(
+        "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Draws that --measure averages."
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Base of all random numbers: inputs, and weights to measure.",
+    ),
+)
+_method_option = click.option(
+    "--method",
+    type=click.Choice(METHODS),
+    help="Show it before and after a plan by this method; the options from --only to --zeros refine the plan.",
+)
+_showing_options = options(
+    click.option("--plot", type=_path, metavar="FILE", help="Plot it against depth: FILE.svg, FILE.png or FILE.pdf."),
+    click.option(
+        "--html", "page", type=_path, metavar="FILE", help="Write one page: plot, table, the plan's evidence."
+    ),
+    click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True),
+    click.option("--output", "-o", type=_path, metavar="FILE", help="Write the table or JSON to a file."),
+)
+
+
+@click.command(epilog=SPEC_HELP, short_help="Show how the signal fares through a model.")
+@click.argument("spec", metavar="SPEC")
+@loading_options
+@_measuring_options
+@_method_option
+@refining_options
+@_showing_options
+@talking_options
+def signal(
+    spec: str,
+    weights: str | None,
+    arguments: dict[str, Any],
+    trust: bool,
+    shapes: Sequence[Input],
+    measure: bool,
+    seeds: int,
+    seed: int,
+    method: str | None,
+    plot: Path | None,
+    page: Path | None,
+    form: str,
+    output: Path | None,
+    full: bool,
+    quiet: bool,
+    verbose: bool,
+    **refining: Any,
+) -> None:
+    """Predict the second moments of signal and gradient at each layer, from the weights' scales alone.
+
+    Needs no data and writes no weight.
+    """
+    _require_use(click.get_current_context(), measure, method)
+    talk = Talk(quiet, verbose)
+    _require_writable([each for each in (plot, page, output) if each is not None], spec, weights)
+    _require_plottable(plot)
+    inputs = example_inputs(shapes)
+    with talk.stage(f"loading {spec}"):
+        from autoinit.loading import load
+
+        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust)
+    for note in loaded.notes:
+        talk.note(note)
+    chosen = {
+        name: value for name, value in {"method": method, **refining}.items() if value is not None and value != ()
+    }
+    look = _Look(loaded, chosen, inputs, seeds if measure else 0, seed, talk)
+    shown = look.states(method)
+    if output is not None:
+        _write(output, _formatted(shown, form, full))
+    elif not quiet:
+        _show(shown, form, full)
+    if plot is not None:
+        with talk.stage(f"plotting {plot}"):
+            _write(plot, _plotted(shown, plot.suffix))
+    if page is not None:
+        from autoinit.reporting.signals.page import render
+
+        _write(page, render(shown, look.plan))
+    if not quiet:
+        for written in filter(None, (output, plot, page)):
+            click.echo(f"wrote {written}", err=True)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How the signal of a model is looked at.
+
+    planning: the plan's options. seeds: draws to measure; 0 does not measure.
+    """
+
+    loaded: Loaded
+    planning: Mapping[str, Any]
+    inputs: Any
+    seeds: int
+    seed: int
+    talk: Talk
+
+    def states(self, method: str | None) -> tuple[State, ...]:
+        """The signal of the weights as they are; with a method, before and after its plan."""
+        from autoinit.reporting.signals.states import states
+
+        before = self._reports(self.loaded.model, None)
+        if method is None:
+            return states(before)
+        after = self._reports(self.loaded.model, self.plan)
+        return states([*before, *after], ["before"] * len(before) + ["after"] * len(after))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What each layer feeds and why; without a method, by the default one."""
+        from autoinit import api
+
+        with self.talk.stage(f"planning {self.loaded.name}"):
+            given = self._valued() if self.planning.get("method") == "data" else self.inputs
+            return api.plan(self.loaded.model, given, seed=self.seed, **self.planning)
+
+    def _reports(self, model: Any, plan: Plan | None) -> list[SignalReport]:
+        from autoinit.signal import measure, propagate
+
+        which = "" if plan is None else ", as planned"
+        with self.talk.stage(f"predicting the signal of {self.loaded.name}{which}"):
+            if plan is None:
+                found = [propagate(model, self.inputs, seed=self.seed)]
+            else:
+                found = [propagate(plan, self.inputs, model=model, seed=self.seed)]
+        if self.seeds:
+            with self.talk.stage(f"measuring the signal of {self.loaded.name}{which}"):
+                if plan is not None:
+                    model = copy.deepcopy(model)
+                    plan.apply(model, self.seed, force=True)
+                found.append(measure(model, self._valued(), seeds=self.seeds, seed=self.seed))
+        return [replace(each, model=f"{each.model} ({self.loaded.name})") for each in found]
+
+    def _valued(self) -> Any:
+        """The inputs for a real run: floating-point ones as shapes, for which numbers are drawn."""
+        import torch
+
+        if not isinstance(self.inputs, tuple) or not all(isinstance(each, torch.Tensor) for each in self.inputs):
+            return self.inputs
+        return tuple(each.to("meta") if each.is_floating_point() else each for each in self.inputs)
+
+
+def _require_use(context: click.Context, measure: bool, method: str | None) -> None:
+    """Refuse options that would do nothing."""
+
+    def given(names: Sequence[str]) -> Iterator[str]:
+        for name in names:
+            if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, None):
+                yield f"--{name}"
+
+    for option in given(["seeds"] if not measure else []):
+        raise click.UsageError(f"{option} is for --measure; a prediction draws no weights")
+    for option in given(_REFINING if method is None else []):
+        raise click.UsageError(f"{option} is for --method, which plans; without it the weights are taken as they are")
+
+
+def _require_writable(outputs: Sequence[Path], spec: str, weights: str | None) -> None:
+    from autoinit import running
+
+    source, colon, _ = spec.rpartition(":")
+    reads = [Path(source if colon else spec), *([Path(weights)] if weights is not None else [])]
+    for path in outputs:
+        running.require_writable(path, reads)
+    if len({path.resolve() for path in outputs}) < len(outputs):
+        raise click.UsageError(f"one file cannot hold two outputs: {', '.join(map(str, outputs))}")
+
+
+def _require_plottable(plot: Path | None) -> None:
+    if plot is not None:
+        from autoinit.signal.plotting import require_matplotlib, require_suffix
+
+        require_suffix(plot)
+        require_matplotlib()
+
+
+def _plotted(shown: Sequence[State], suffix: str) -> bytes:
+    from autoinit.signal.plotting import encoded, figure
+
+    pairs = [(report, state.label) for state in shown for report in state.reports]
+    return encoded(figure(*(report for report, _ in pairs), labels=[label for _, label in pairs]), suffix)
+
+
+def _show(shown: Sequence[State], form: str, full: bool) -> None:
+    if form == "json":
+        click.echo(_formatted(shown, form, full), nl=False)
+        return
+    from autoinit.reporting.signals.table import show
+
+    show(shown, full=full)
+
+
+def _formatted(shown: Sequence[State], form: str, full: bool) -> str:
+    if form == "table":
+        from io import StringIO
+
+        from autoinit.reporting.signals.table import show
+
+        text = StringIO()
+        show(shown, file=text, full=full)
+        return text.getvalue()
+    document = {
+        "version": _VERSION,
+        "model": shown[0].report.model,
+        "states": [
+            {
+                "label": state.label,
+                "predicted": None if state.predicted is None else json.loads(state.predicted.to_json()),
+                "measured": None if state.measured is None else json.loads(state.measured.to_json()),
+            }
+            for state in shown
+        ],
+    }
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _write(path: Path, content: str | bytes) -> None:
+    from autoinit.saving import replacing
+
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

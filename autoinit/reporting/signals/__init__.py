@@ -1,0 +1,1 @@
+"""A model's signal as a table, a plot's points and a page: formatters, which compute and write nothing."""

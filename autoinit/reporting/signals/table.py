@@ -1,0 +1,244 @@
+"""The signal as a table: for a terminal of any width, a log or a file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from textwrap import wrap
+from typing import IO, TYPE_CHECKING
+
+from rich.console import Console
+from rich.text import Text
+
+from autoinit.reporting import wording
+from autoinit.reporting.collapsing import runs
+from autoinit.reporting.columns import Cell, Column, fit, lay_out, natural_widths, total
+from autoinit.reporting.grouping import headed
+from autoinit.reporting.signals.states import LayerLine, State, layer_lines, ratio
+from autoinit.reporting.signals.totals import totals
+
+if TYPE_CHECKING:
+    from autoinit.signal.report import SignalRow
+
+_PLAIN_WIDTH = 100
+_COLLAPSE_ABOVE = 60
+_GROUP_ABOVE = 20
+_NOTES = 12
+
+
+def render(shown: Sequence[State], width: int, *, full: bool = False) -> Iterator[Text]:
+    """The lines of the table, none wider than `width` (from 64 on, for one state).
+
+    full: one row for each layer, also where a long model has many that differ in the numbers of their names only.
+    """
+    yield from _header(shown, width)
+    yield Text()
+    lines = layer_lines(shown)
+    if lines:
+        yield from _body(shown, lines, width, full=full)
+    else:
+        yield Text("No weight layers: the model has no convolution, linear or other weight operation.")
+    yield Text()
+    yield from _notes(shown, width)
+    yield from _footer(shown, width)
+
+
+def show(
+    shown: Sequence[State], file: IO[str] | None = None, console: Console | None = None, *, full: bool = False
+) -> None:
+    """Print the table: coloured in a terminal, plain in a file or a pipe.
+
+    Args:
+        shown: the states.
+        file: where to, standard output by default.
+        console: a rich console to print on, in place of `file`.
+        full: one row for each layer, also where a long model has many alike.
+    """
+    target = console if console is not None else Console(file=file, highlight=False)
+    if console is None and not target.is_terminal and "COLUMNS" not in os.environ:
+        target.width = _PLAIN_WIDTH
+    for line in render(shown, target.width, full=full):
+        target.print(line, soft_wrap=True)
+
+
+def _header(shown: Sequence[State], width: int) -> Iterator[Text]:
+    title = f"autoinit signal  {shown[0].report.model}"
+    kinds = ", ".join(_kinds(state) for state in shown)
+    for index, line in enumerate(wrap(f"{title}: {kinds}", width)):
+        text = Text(line)
+        if index == 0:
+            text.stylize("bold", 0, len(title))
+        yield text
+
+
+def _kinds(state: State) -> str:
+    kinds = " and ".join(report.kind for report in state.reports)
+    return f"{state.label} ({kinds})" if state.label else kinds
+
+
+@dataclass(frozen=True)
+class _Quantity:
+    """A column of numbers, one for each layer.
+
+    rank: which columns give way first where there is no room: those with the highest; none with 0. alarms: whether
+    numbers far from 1 are marked.
+    """
+
+    title: str
+    values: tuple[float | None, ...]
+    rank: int = 0
+    alarms: bool = False
+
+    def cell(self, members: Sequence[int]) -> Cell:
+        """The number, or how far those of several layers spread."""
+        known = [value for index in members if (value := self.values[index]) is not None]
+        text = _spread(known)
+        if not self.alarms or not known:
+            return Cell(text)
+        inside = all(0.5 <= value <= 2 for value in known)
+        gone = any(not 0.01 <= value <= 100 for value in known)
+        return Cell(text, "green" if inside else "bold red" if gone else "yellow")
+
+
+def _spread(known: Sequence[float]) -> str:
+    if not known:
+        return "-"
+    low, high = min(known), max(known)
+    if any(math.isnan(value) for value in known):
+        return "nan"
+    if not math.isfinite(low) or not math.isfinite(high):
+        return wording.number(high) if low == high else f"{low:.2g}..{high:.2g}"
+    if abs(high - low) <= 0.05 * max(abs(high), abs(low)):
+        return wording.number(sum(known) / len(known))
+    return f"{low:.2g}..{high:.2g}"
+
+
+def _quantities(shown: Sequence[State], lines: Sequence[LayerLine]) -> list[_Quantity]:
+    """The columns of numbers; those of which nothing is known are left out."""
+    found = []
+    for rank, of in ((0, "q"), (3, "p/q"), (1, "s/q"), (0, "grad")):
+        for index, state in enumerate(shown):
+            sources = [("", [line.predicted[index] for line in lines])] if state.predicted is not None else []
+            if state.measured is not None and not (sources and rank):
+                sources.append((" measured" if sources else "", [line.measured[index] for line in lines]))
+            for kind, rows in sources:
+                values = tuple(_value(row, of) for row in rows)
+                if any(value is not None for value in values):
+                    title = " ".join(filter(None, (of, state.label))) + kind
+                    less = 2 if kind and of == "grad" else rank
+                    found.append(_Quantity(title, values, less, alarms=of == "q"))
+    return found
+
+
+def _value(row: SignalRow | None, of: str) -> float | None:
+    if row is None:
+        return None
+    return {"q": row.q, "grad": row.grad, "p/q": ratio(row.p, row.q), "s/q": ratio(row.s, row.q)}[of]
+
+
+def _body(shown: Sequence[State], lines: Sequence[LayerLine], width: int, *, full: bool) -> Iterator[Text]:
+    groups: list[tuple[str, tuple[int, ...]]] = [(line.name, (index,)) for index, line in enumerate(lines)]
+    if not full and len(lines) > _COLLAPSE_ABOVE:
+        groups = runs([line.name for line in lines], [(line.op, line.notes) for line in lines])
+    quantities = _quantities(shown, lines)
+    grouped = len(groups) > _GROUP_ABOVE
+    for rank in (3, 2, 1, 0, -1):
+        layout = _Layout(lines, [each for each in quantities if each.rank <= max(rank, 0)], groups, grouped, rank >= 0)
+        if total(layout.widths(width)) <= width:
+            break
+    yield from layout.render(width)
+    dropped = [each.title for each in quantities if each not in layout.quantities]
+    if dropped:
+        said = f"No room for {', '.join(dropped)}; a wider terminal, JSON and HTML show them."
+        yield from (Text(line, style="dim") for line in wrap(said, width))
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Which columns there are.
+
+    groups: a name, and the places of the layers that it stands for. grouped: whether names stand under the module
+    that they share.
+    """
+
+    lines: Sequence[LayerLine]
+    quantities: Sequence[_Quantity]
+    groups: Sequence[tuple[str, tuple[int, ...]]]
+    grouped: bool = False
+    shows_op: bool = True
+
+    @property
+    def columns(self) -> list[Column]:
+        """Titles, and how far each may shrink."""
+        times = [Column("n", "right", 3)] if self._repeated else []
+        op = [Column("op", least=9)] if self.shows_op else []
+        numbers = [Column(each.title, "right", 9) for each in self.quantities]
+        return [Column("layer", least=22 if self.shows_op else 14), *times, *op, *numbers]
+
+    @property
+    def _repeated(self) -> bool:
+        return any(len(members) > 1 for _, members in self.groups)
+
+    @cached_property
+    def _tree(self) -> list[tuple[str, list[tuple[tuple[int, ...], list[Cell]]]]]:
+        """Headers, and what stands below each: the layers, and their cells."""
+        names = [name for name, _ in self.groups]
+        found = []
+        for header, places in headed(names) if self.grouped else [("", list(range(len(names))))]:
+            cut, indent = (len(header) + 1, "  ") if header else (0, "")
+            lines = [
+                (self.groups[at][1], list(self._line(indent + names[at][cut:], self.groups[at][1]))) for at in places
+            ]
+            found.append((header, lines))
+        return found
+
+    def _line(self, name: str, members: tuple[int, ...]) -> Iterator[Cell]:
+        yield Cell(name)
+        if self._repeated:
+            yield Cell(f"x{len(members)}" if len(members) > 1 else "", "dim")
+        if self.shows_op:
+            yield Cell(wording.operation(self.lines[members[0]].op), "dim")
+        yield from (each.cell(members) for each in self.quantities)
+
+    def widths(self, width: int) -> list[int]:
+        """As wide as there is room for, or the least."""
+        cells = [line for _, lines in self._tree for _, line in lines]
+        return fit(self.columns, natural_widths(self.columns, cells), width)
+
+    def render(self, width: int) -> Iterator[Text]:
+        """The head, and the lines with their notes."""
+        columns, widths = self.columns, self.widths(width)
+        yield from lay_out(columns, widths, [Cell(column.title, "bold") for column in columns])
+        yield Text("-" * min(width, total(widths)), style="dim")
+        for header, lines in self._tree:
+            yield from (Text(piece, style="bold") for piece in (wrap(header, width) if header else ()))
+            for members, cells in lines:
+                yield from lay_out(columns, widths, cells)
+                for note in self.lines[members[0]].notes:
+                    for piece in wrap(note, width, initial_indent="    ", subsequent_indent="      "):
+                        yield Text(piece, style="dim")
+
+
+def _notes(shown: Sequence[State], width: int) -> Iterator[Text]:
+    """What all reports say, each once."""
+    notes = list(dict.fromkeys(note for state in shown for report in state.reports for note in report.notes))
+    for note in notes[:_NOTES]:
+        yield from (Text(line, style="magenta") for line in wrap(f"Note: {note}", width, subsequent_indent="  "))
+    if len(notes) > _NOTES:
+        yield Text(f"... and {wording.plural(len(notes) - _NOTES, 'note')} more, in JSON and HTML", style="magenta")
+
+
+def _footer(shown: Sequence[State], width: int) -> Iterator[Text]:
+    """The totals: a line for each, a column for each report."""
+    reports = [(f"{state.label} {report.kind}".strip(), report) for state in shown for report in state.reports]
+    told = [[*totals(report), ("time", wording.duration(report.seconds))] for _, report in reports]
+    columns = [Column("", least=25), *(Column(title if len(reports) > 1 else "", least=12) for title, _ in reports)]
+    cells = [[Cell(rows[0][0]), *(Cell(value, "bold") for _, value in rows)] for rows in zip(*told, strict=True)]
+    widths = fit(columns, natural_widths(columns, cells), width)
+    if len(reports) > 1:
+        yield from lay_out(columns, widths, [Cell(column.title, "bold") for column in columns])
+    for line in cells:
+        yield from lay_out(columns, widths, line)

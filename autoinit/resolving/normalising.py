@@ -1,0 +1,130 @@
+"""Which regions are norms, and which are softmaxes: decided by running them on random numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+
+from autoinit.resolving.regions import Region, Regions, bends
+from autoinit.tracing.dataflow import Dataflow, Op
+
+_LONG = 6
+"""Entries that are enough of an axis to show a norm."""
+
+
+def is_norm(region: Region, known: dict[Any, bool]) -> bool:
+    """Whether the region's output stays as it is when its input is scaled (homogeneous of degree 0).
+
+    Decided by running it on random tensors, of the traced shape where that is known. `known` keeps the answers, since
+    the same norm stands in every block of a model.
+    """
+    return _reduces(region) and not _bends_first(region) and _shown("norm", region, known, _ignores_scale)
+
+
+def _bends_first(region: Region) -> bool:
+    """Whether all of the start goes through a curved function first, so that it is this which is normalised."""
+    last = {each: place for place, op in enumerate(region.ops) for each in op.operands.values()}
+    curved = False
+    for place, op in enumerate(region.ops[:-1]):
+        curved = curved or bends(op)
+        if curved and all(last.get(each, 0) <= place for each in (region.start, *region.ops[:place])):
+            return True
+    return False
+
+
+def written_norms(dataflow: Dataflow) -> frozenset[Op]:
+    """The last operations of norms that are written out in simpler ones."""
+    regions, known = Regions(dataflow), dict[Any, bool]()
+    starts = (op for op in dataflow.graph.nodes if op.signal and op in regions.live)
+    found = (regions.wide(start) for start in starts)
+    return frozenset(region.end for region in found if region is not None and is_norm(region, known))
+
+
+def is_softmax(region: Region, known: dict[Any, bool]) -> bool:
+    """Whether the region ignores a constant added to its input, and its output (or the output's exp) sums to 1."""
+    return _reduces(region) and _shown("softmax", region, known, _ignores_shift)
+
+
+def _reduces(region: Region) -> bool:
+    return any(op.acts == "reducing" or op.op == "logsumexp" for op in region.ops)
+
+
+Phi = Callable[[torch.Tensor], Any]
+
+
+def _shown(what: str, region: Region, known: dict[Any, bool], shows: Callable[[Phi, torch.Tensor], bool]) -> bool:
+    key = (what, region.start.shape, region.key())
+    if key not in known:
+        tries = (_tried(shows, region.function(), shape) for shape in _shapes(region))
+        if region.start.shape is None:
+            known[key] = any(tries)
+        else:
+            known[key] = bool(next((shown for shown in tries if shown is not None), False))
+    return known[key]
+
+
+def _tried(shows: Callable[[Phi, torch.Tensor], bool], phi: Phi, shape: tuple[int, ...]) -> bool | None:
+    """Whether it shows on a tensor of this shape; None if the region cannot be run on it."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    try:
+        return shows(phi, x)
+    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+        return None
+
+
+def _shapes(region: Region) -> Iterator[tuple[int, ...]]:
+    """Shapes to try, one by one until the region can be run.
+
+    The traced shape, first with each long axis cut down whose size nothing in the region names; where it is not known,
+    shapes that the region's own constants allow.
+    """
+    if region.start.shape is not None:
+        named = _named_sizes(region)
+        yield tuple(size if size in named else min(size, _LONG) for size in region.start.shape)
+        yield region.start.shape
+        return
+    constants = (op for each in region.ops for op in each.operands.values() if not op.signal)
+    width = max((op.shape[-1] for op in constants if op.shape), default=8)
+    yield from ((3, 5, width), (3, width, 6, 6), (3, width))
+
+
+def _named_sizes(region: Region) -> set[int]:
+    """Sizes that constants of the region have, or are."""
+    inside = {region.start, *region.ops}
+    outside = (each for op in region.ops for each in op.operands.values() if each not in inside)
+    return {size for each in outside for size in each.shape or ()} | {
+        number for op in region.ops if op.call is not None for number in _numbers((op.call.args, op.call.kwargs))
+    }
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    """Whole numbers in nested arguments."""
+    if isinstance(value, int):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for each in value:
+            yield from _numbers(each)
+    elif isinstance(value, Mapping):
+        yield from _numbers(tuple(value.values()))
+
+
+def _ignores_scale(phi: Phi, x: torch.Tensor) -> bool:
+    once, scaled = phi(x), phi(7.0 * x)
+    if not _is_like(once, x):
+        return False
+    varies = float((once - once.flatten()[0]).abs().max()) > 1e-6
+    return varies and float((once - scaled).abs().max()) < 1e-3 * float(once.abs().max())
+
+
+def _ignores_shift(phi: Phi, x: torch.Tensor) -> bool:
+    once, shifted = phi(x), phi(x + 3.0)
+    if not _is_like(once, x) or float((once - shifted).abs().max()) > 1e-6:
+        return False
+    shares = once if bool((once > 0).all()) else once.exp()
+    return any(float((shares.sum(axis) - 1).abs().max()) < 1e-6 for axis in range(x.dim()))
+
+
+def _is_like(result: Any, x: torch.Tensor) -> bool:
+    return isinstance(result, torch.Tensor) and result.shape == x.shape and bool(torch.isfinite(result).all())

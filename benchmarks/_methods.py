@@ -1,0 +1,110 @@
+"""Ways to initialise a model: the loops that people write, LSUV, and autoinit's three methods."""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import nn
+
+from autoinit import autoinit
+
+LOOPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "he": lambda weight: nn.init.kaiming_normal_(weight, nonlinearity="relu"),
+    "xavier": nn.init.xavier_normal_,
+    "orthogonal": nn.init.orthogonal_,
+}
+OURS = ("nonlinearity", "signal", "data")
+METHODS = ("library", *LOOPS, "lsuv", *OURS)
+INPUTS_SEED = 7_919
+"""Of batches. Never a seed of weights: both would be the same numbers, and the weights would know the inputs."""
+ORTHOGONAL = "data_orthogonal"
+"""autoinit's `data` with LSUV's distribution: tells what of a difference to LSUV is due to that."""
+TITLES = {
+    "library": "library default",
+    "he": "He everywhere",
+    "xavier": "Xavier everywhere",
+    "orthogonal": "orthogonal everywhere",
+    "lsuv": "lsuv",
+    **{each: f"autoinit {each}" for each in OURS},
+    ORTHOGONAL: "autoinit data, orthogonal",
+}
+
+
+def weight_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """What such a loop, and LSUV, know as layers with a weight."""
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.modules.conv._ConvNd):
+            yield name, module
+
+
+def initialise(method: str, model: nn.Module, batch: torch.Tensor, seed: int) -> float:
+    """Initialise a model in place; the seconds that it took.
+
+    Args:
+        method: one of `METHODS` or `ORTHOGONAL`; `library` leaves the model as its constructor made it.
+        model: as constructed.
+        batch: for LSUV and `data`, and the shape of the input for `signal`.
+        seed: of the weights' values.
+    """
+    torch.manual_seed(seed)
+    start = time.perf_counter()
+    if method in LOOPS:
+        for _, module in weight_modules(model):
+            LOOPS[method](module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+    elif method == "lsuv":
+        _lsuv(model, batch)
+    elif method in OURS:
+        given = None if method == "nonlinearity" else (batch,)
+        autoinit(model, given, method=method, seed=seed, force=True, verbose=False)
+    elif method == ORTHOGONAL:
+        autoinit(model, (batch,), method="data", distribution="orthogonal", seed=seed, force=True, verbose=False)
+    return time.perf_counter() - start
+
+
+def _lsuv(model: nn.Module, batch: torch.Tensor) -> None:
+    from lsuv import lsuv_with_singlebatch
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "LSUV: forward hook")  # a layer that forward does not call
+        lsuv_with_singlebatch(model, batch, verbose=False)
+
+
+def output_moments(model: nn.Module, batch: torch.Tensor, *, training: bool) -> dict[str, tuple[float, float]]:
+    """Second moment and std of each layer's output in one forward, by plain hooks, biases included.
+
+    Of a layer that is called several times, the last call's. The model keeps its mode, but not its buffers.
+    """
+    found: dict[str, tuple[float, float]] = {}
+
+    def taker(name: str) -> Callable[[nn.Module, object, torch.Tensor], None]:
+        def take(_module: nn.Module, _given: object, made: torch.Tensor) -> None:
+            found[name] = (float(made.square().mean()), float(made.std()))
+
+        return take
+
+    handles = [module.register_forward_hook(taker(name)) for name, module in weight_modules(model)]
+    before = model.training
+    try:
+        with torch.no_grad():
+            model.train(training)(batch)
+    finally:
+        model.train(before)
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def spread(grads: list[float]) -> float | None:
+    """log10 of the largest over the smallest; None without any, or where one is zero or not finite."""
+    if not grads or not all(0 < each < math.inf for each in grads):
+        return None
+    return math.log10(max(grads)) - math.log10(min(grads))
+
+
+def rounded(value: float) -> float | None:
+    """Four digits; None for what is not finite, which JSON cannot write."""
+    return float(f"{value:.4g}") if math.isfinite(value) else None

@@ -1,0 +1,259 @@
+"""Initialisations compared: what they do to signals and gradients, how long they take, and what trains after them.
+
+    python benchmarks/methods.py --resume methods.jsonl --json methods.json
+    python benchmarks/methods.py --part models --models 'torchvision:vgg*' --without lsuv
+
+Methods: the model's own initialisation, kaiming_normal_ (relu), xavier_normal_ and orthogonal_ on every weight, lsuv,
+and autoinit's three.
+
+Part `models`: of the 62 smallest of torchvision's 80 classification models (up to 88.6 million parameters) and of 20
+plain networks without normalisation, 10 to 200 weights deep: the share of weight layers whose pre-activation has a
+second moment in [1/2, 2], and the spread of the second moments of its gradient, log10 of largest over smallest. Both
+are measured by `autoinit.signal.measure`, in training mode, on a batch that no method has seen. --models takes any of
+the 80. The seconds are those of initialising; for the model's own initialisation, of its construction. Layers whose
+weight is zero, and those that get no signal because of such weights, are counted apart. lsuv may take --limit seconds
+for a model. The column "same models" leaves out, for every method, the models that any method did not finish.
+
+Part `lsuv`: resnet50, 4 images of 224 pixels: lsuv against method="data", by the clock, and by the layers whose
+output has std 1 +- 0.1 on that batch.
+
+Part `training`: plain networks on scikit-learn's digits, 8 activations, 3 depths, 3 seeds; SGD with momentum at the
+same six learning rates for every method, 12 epochs: the share of settings that reach 90 % test accuracy at one of the
+rates, and how often each rate was the first to. The rest of a setting's rates stop there; hopeless ones are given up
+on the way. autoinit's `data` is there twice, the second time with orthogonal weights, as lsuv has them. The JSON has
+what `propagate` predicts of each: output, gradients by layer, depth at which inputs look alike.
+"""
+
+import argparse
+import math
+import statistics
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from _methods import METHODS, ORTHOGONAL, TITLES
+from _preserving import BATCH, chosen_names, preserved
+from _steps import Key, Record, go_through, write
+from _training import RATES, SEEDS, SETTINGS, trained
+from _versus import RIVALS, contested
+from rich.console import Console
+from rich.table import Table
+
+PARTS = ("models", "lsuv", "training")
+GROUPS = {"torchvision": "torchvision's classification models", "plain": "plain networks without normalisation"}
+
+
+def chosen(options: argparse.Namespace) -> list[Key]:
+    """Method and name of all that is to be done, model by model."""
+    methods = [each for each in METHODS if each not in options.without]
+
+    def matching(names: Sequence[str]) -> list[str]:
+        globs = options.models or ["*"]
+        return [name for name in names if any(fnmatchcase(name, glob) for glob in globs)]
+
+    keys: list[Key] = []
+    if "models" in options.part:
+        names = matching(list(chosen_names(every=options.models is not None)))
+        keys += [(method, name) for name in names for method in methods]
+    if "lsuv" in options.part:
+        keys += [(method, "versus:resnet50") for method in RIVALS if method in methods]
+    if "training" in options.part:
+        names = matching([f"training:{setting}" for setting in SETTINGS])
+        keys += [(method, name) for name in names for method in (*methods, ORTHOGONAL)]
+    return keys
+
+
+def done(method: str, name: str, limit: float) -> Record:
+    """One method on one model or setting."""
+    part, _, rest = name.partition(":")
+    if part == "versus":
+        return contested(method, rest)
+    if part == "training":
+        return trained(method, rest)
+    return preserved(method, name, limit if method == "lsuv" else None)
+
+
+def summary(method: str, group: str, records: Sequence[Record]) -> Record:
+    """One method's totals over one group of models. records: of all methods and groups."""
+    inside_group = [each for each in records if each["name"].startswith(f"{group}:")]
+    lacking = {each["name"] for each in inside_group if each["state"] != "done"}
+    mine = [each for each in inside_group if each["library"] == method]
+    finished = [each for each in mine if each["state"] == "done"]
+    spreads = [math.inf if each["spread"] is None else each["spread"] for each in finished]
+    seconds = [each["seconds"] for each in finished]
+    return {
+        "method": method,
+        "group": group,
+        "models": len(mine),
+        **{state: sum(each["state"] == state for each in mine) for state in ("done", "unfinished", "failed")},
+        **{what: sum(each[what] for each in finished) for what in ("layers", "inside", "apart")},
+        "share": _share(finished),
+        "share_same_models": _share([each for each in finished if each["name"] not in lacking]),
+        "dying": sum(math.isinf(each) for each in spreads),
+        "median_spread": _finite(statistics.median(spreads)) if spreads else None,
+        "worst_spread": _finite(max(spreads)) if spreads else None,
+        "median_seconds": statistics.median(seconds) if seconds else None,
+        "seconds": sum(seconds),
+    }
+
+
+def _share(records: Sequence[Record]) -> float | None:
+    layers = sum(each["layers"] for each in records)
+    return sum(each["inside"] for each in records) / layers if layers else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def table(group: str, totals: Sequence[Record]) -> Table:
+    """One group's totals for people."""
+    found = Table(title=f"{GROUPS[group]}, batch {BATCH}")
+    found.add_column("")
+    heads = (
+        "models",
+        "layers",
+        "in [1/2, 2]",
+        "same models",
+        "apart",
+        "gradient: median",
+        "worst",
+        "median, s",
+        "all, s",
+    )
+    for head in heads:
+        found.add_column(head, justify="right")
+    for each in totals:
+        lacking = each["models"] - each["done"]
+        models = f"{each['done']}" + (f" of {each['models']}" if lacking else "")
+        spreads = [_spread(each[what], each["done"]) for what in ("median_spread", "worst_spread")]
+        found.add_row(
+            TITLES[each["method"]], models, f"{each['layers']:,}", _percent(each["share"]),
+            _percent(each["share_same_models"]), str(each["apart"]), *spreads,
+            _seconds(each["median_seconds"]), _seconds(each["seconds"]),
+        )  # fmt: skip
+    return found
+
+
+def _spread(value: float | None, models: int) -> str:
+    if not models:
+        return ""
+    return "dead" if value is None else f"{value:.2f}"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
+
+
+def versus(records: Sequence[Record]) -> tuple[Record, Table] | None:
+    """Seconds and layers within the tolerance, of both, and their ratio."""
+    found = {each["library"]: each for each in records if each["name"] == "versus:resnet50" and each["state"] == "done"}
+    if set(found) != set(RIVALS):
+        return None
+    times = found["lsuv"]["seconds"] / found["data"]["seconds"]
+    shown = Table(title=f"resnet50, 4 images of 224 pixels: {times:.1f} times faster than lsuv")
+    for head in ("", "seconds", "layers", "std 1 +- 0.1", "worst std"):
+        shown.add_column(head, justify="right" if head else "left")
+    for method, each in found.items():
+        shown.add_row(
+            TITLES[method], f"{each['seconds']:.2f}", str(each["layers"]), str(each["within"]), f"{each['worst']:.3f}"
+        )
+    return {"part": "lsuv", "times_faster": times, **found}, shown
+
+
+def learning(method: str, records: Sequence[Record]) -> Record:
+    """One method's totals of the part `training`."""
+    mine = [each for each in records if each["library"] == method and each["name"].startswith("training:")]
+    mine = [each for each in mine if each["state"] == "done"]
+    by_rate = [sum(each["first_by_rate"][i] for each in mine) for i in range(len(RATES))]
+    settings = len(mine) * len(SEEDS)
+    depths: dict[str, list[int]] = {}
+    for each in mine:
+        counted = depths.setdefault(each["name"].rpartition("_")[2], [0, 0])
+        counted[0] += each["reached"]
+        counted[1] += len(SEEDS)
+    return {
+        "part": "training",
+        "method": method,
+        "settings": settings,
+        "reached": sum(each["reached"] for each in mine),
+        "first_by_rate": dict(zip(map(str, RATES), by_rate, strict=True)),
+        "reached_by_depth": depths,
+        "share": sum(each["reached"] for each in mine) / settings if settings else None,
+    }
+
+
+def learning_table(totals: Sequence[Record]) -> Table:
+    """The same for people."""
+    found = Table(title="settings that reach 90 % on digits")
+    found.add_column("")
+    depths = list(totals[0]["reached_by_depth"])
+    for head in (
+        "settings",
+        "reach 90 %",
+        *(f"depth {each}" for each in depths),
+        *(f"by {each:g}" for each in RATES),
+    ):
+        found.add_column(head, justify="right")
+    for each in totals:
+        by_depth = [f"{reached} of {count}" for reached, count in each["reached_by_depth"].values()]
+        by_rate = map(str, each["first_by_rate"].values())
+        found.add_row(TITLES[each["method"]], str(each["settings"]), _percent(each["share"]), *by_depth, *by_rate)
+    return found
+
+
+def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", nargs="+", choices=PARTS, default=list(PARTS), help="default: all")
+    parser.add_argument(
+        "--models", nargs="+", metavar="GLOB", help="names to take, such as 'torchvision:res*', 'plain:*'"
+    )
+    parser.add_argument("--without", nargs="+", choices=METHODS, default=[], metavar="METHOD", help="leave these out")
+    parser.add_argument("--limit", type=float, default=30.0, metavar="SECONDS", help="of lsuv for a model (default 30)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and records here")
+    options = parser.parse_args(arguments)
+    if not options.limit > 0:
+        parser.error("--limit takes a number above 0")
+    return options
+
+
+def main() -> int:
+    """Compare, print, and write the JSON; 130 if it was stopped."""
+    options = parse()
+    records, stopped = go_through(
+        chosen(options), options.resume, "comparing", lambda method, name: done(method, name, options.limit)
+    )
+    console = Console()
+    totals: list[Record] = []
+    methods = [each for each in METHODS if each not in options.without]
+    for group in GROUPS:
+        found = [summary(method, group, records) for method in methods]
+        if any(each["models"] for each in found):
+            console.print(table(group, found))
+            totals += found
+    race = versus(records)
+    if race is not None:
+        totals.append(race[0])
+        console.print(race[1])
+    learnt = [learning(method, records) for method in (*methods, ORTHOGONAL)]
+    learnt = [each for each in learnt if each["settings"]]
+    if learnt:
+        console.print(learning_table(learnt))
+        totals += learnt
+    for each in records:
+        if each["state"] != "done":
+            console.print(f"{each['state']} {each['library']} {each['name']}: {each['cause']}", highlight=False)
+    if options.json is not None:
+        write(options.json, totals, records, complete=not stopped)
+    return 130 if stopped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
