@@ -91,12 +91,13 @@ def preserved(method: str, name: str, limit: float | None) -> Record:
 def figures(model: nn.Module, report: SignalReport) -> Record:
     """What a measured report says of a model's weight layers.
 
-    `apart` are layers whose weight is zero, or that get no signal in a model with such weights or norm gains. A layer
-    whose signal has died on the way by itself is outside.
+    `apart` are layers whose weight is zero, or that get no signal in a model with such weights or norm gains, whose
+    zero gradients do not count either. A layer whose signal has died on the way by itself is outside, and its gradient
+    dead.
     """
     zeros = {name for name, each in model.named_parameters() if not name.endswith("bias") and not bool(each.any())}
     rows = {name: row for name, row in report.items() if not _apart(name, row, zeros)}
-    grads = [row.grad for row in rows.values() if row.grad is not None]
+    grads = [row.grad for row in rows.values() if row.grad is not None and (row.grad != 0 or not zeros)]
     outside = {name: row.q for name, row in rows.items() if not 0.5 <= row.q <= 2}
     return {
         "layers": len(rows),

@@ -85,6 +85,24 @@ def test_lsuv_out_of_time_is_counted_as_unfinished() -> None:
     assert (total["models"], total["done"], total["unfinished"], total["share"]) == (1, 0, 1, None)
 
 
+def test_what_zeros_of_the_author_silence_is_counted_apart() -> None:
+    from _preserving import figures
+
+    torch.manual_seed(0)
+    model = nn.Sequential(*(nn.Linear(256, 256, bias=False) for _ in range(3)))
+    for layer in model:
+        nn.init.normal_(layer.weight, std=1 / 16)
+    nn.init.zeros_(model[1].weight)
+    found = figures(model, measure(model, (torch.randn(16, 256, generator=torch.Generator().manual_seed(1)),)))
+    # The first layer keeps its second moment of 1, and its gradient is stopped; the third gets nothing, and one gradient.
+    assert (found["layers"], found["inside"], found["apart"], found["dead"], found["spread"]) == (1, 1, 2, 0, None)
+
+    nn.init.normal_(model[1].weight, std=1e-30)
+    found = figures(model, measure(model, (torch.randn(16, 256, generator=torch.Generator().manual_seed(1)),)))
+    # Second moments of 1e-58 are zero in float32: these signals have died by themselves.
+    assert (found["layers"], found["inside"], found["apart"], found["dead"]) == (3, 1, 0, 1)
+
+
 def plain_network() -> nn.Module:
     from _plain import plain
 
