@@ -94,7 +94,7 @@ def test_what_zeros_of_the_author_silence_is_counted_apart() -> None:
         nn.init.normal_(layer.weight, std=1 / 16)
     nn.init.zeros_(model[1].weight)
     found = figures(model, measure(model, (torch.randn(16, 256, generator=torch.Generator().manual_seed(1)),)))
-    # The first layer keeps its second moment of 1, and its gradient is stopped; the third gets nothing, and one gradient.
+    # The first layer keeps its second moment of 1 and has its gradient stopped; nothing comes to the third.
     assert (found["layers"], found["inside"], found["apart"], found["dead"], found["spread"]) == (1, 1, 2, 0, None)
 
     nn.init.normal_(model[1].weight, std=1e-30)
