@@ -34,6 +34,8 @@ from autoinit.signal import measure, propagate
 
 INITS = ("library", "he", "ours")
 TINY = 1e-30
+APART = 1 << 20
+"""Between seeds of inputs and of weights: equal seeds draw equal numbers."""
 
 
 def compared(library: str, name: str, seeds: int) -> Record:
@@ -53,7 +55,7 @@ def _compared(entry: Entry, init: str, seeds: int) -> Record:
     model = entry.make()
     made = plan(model) if init == "ours" else None
     _initialised(model, init, made, 0)
-    shapes = entry.inputs(torch.Generator().manual_seed(0))
+    shapes = entry.inputs(torch.Generator().manual_seed(APART))
     start = time.perf_counter()
     predicted = propagate(model, shapes) if made is None else propagate(made, shapes, model=model)
     seconds = time.perf_counter() - start
@@ -63,7 +65,7 @@ def _compared(entry: Entry, init: str, seeds: int) -> Record:
         if init == "library" and seed:
             model = entry.make()
         _initialised(model, init, made, seed)
-        report = measure(model, entry.inputs(torch.Generator().manual_seed(seed)), seed=seed)
+        report = measure(model, entry.inputs(torch.Generator().manual_seed(APART + seed)), seed=seed)
         for layer, row in report.items():
             found.setdefault(layer, []).append((row.q, row.grad))
     rows = {layer: _row(predicted.rows.get(layer), taken) for layer, taken in found.items()}

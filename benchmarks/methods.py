@@ -67,11 +67,15 @@ def chosen(options: argparse.Namespace) -> list[Key]:
 def done(method: str, name: str, limit: float) -> Record:
     """One method on one model or setting."""
     part, _, rest = name.partition(":")
-    if part == "versus":
-        return contested(method, rest)
-    if part == "training":
-        return trained(method, rest)
-    return preserved(method, name, limit if method == "lsuv" else None)
+    try:
+        if part == "versus":
+            return contested(method, rest)
+        if part == "training":
+            return trained(method, rest)
+        return preserved(method, name, limit if method == "lsuv" else None)
+    except Exception as error:  # noqa: BLE001 - listed like any other failure
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        return {"library": method, "name": name, "state": "failed", "cause": cause}
 
 
 def summary(method: str, group: str, records: Sequence[Record]) -> Record:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from autoinit.errors import ArgumentError, LazyModuleError, TraceError
+from autoinit.signal.batches import stream
 from autoinit.signal.measuring import measure
 from tests.models.gpt2 import GPT2, ManualAttention, NewGELU
 
@@ -37,7 +38,7 @@ def hooked(model, inputs, seed=0, kinds=(nn.Linear, nn.Conv2d)):
     model.train()
     torch.manual_seed(seed)
     output = model(inputs)
-    e = torch.empty(output.shape).normal_(generator=torch.Generator().manual_seed(seed))
+    e = torch.empty(output.shape).normal_(generator=stream(seed))
     output.backward(e)
     for handle in handles:
         handle.remove()
@@ -132,7 +133,7 @@ def test_the_projections_inside_attention(crossed):
     key = torch.randn(3, 7, 16) if crossed else query
     report = measure(model, (query, key), seed=3)
     plain = Projections(model.attention)
-    e = torch.empty(3, 5, 16).normal_(generator=torch.Generator().manual_seed(3))
+    e = torch.empty(3, 5, 16).normal_(generator=stream(3))
     plain(query.clone().requires_grad_(), key.clone().requires_grad_()).backward(e)
     row, out = report["attention.in_proj_weight"], report["attention.out_proj"]
     assert row.q == pytest.approx(sum(map(second, plain.made)) / 3, rel=1e-5)
@@ -157,7 +158,7 @@ def test_a_linear_net_has_the_moments_of_its_products():
     report = measure(model, x, seed=1)
     first, last = (layer.weight.detach() for layer in model)
     y = x @ first.T
-    e = torch.empty(5, 7, 6).normal_(generator=torch.Generator().manual_seed(1))
+    e = torch.empty(5, 7, 6).normal_(generator=stream(1))
     assert report["0"].q == pytest.approx(second(y), rel=1e-5)
     assert report["1"].grad == pytest.approx(second(e), rel=1e-5)
     assert report["0"].grad == pytest.approx(second(e @ last), rel=1e-5)
@@ -264,7 +265,7 @@ def test_a_shape_stands_for_other_numbers_in_each_draw():
 
 
 def test_a_tensor_is_taken_as_it_is_although_a_shape_would_give_it():
-    x = torch.empty(8, 4).normal_(generator=torch.Generator().manual_seed(0))
+    x = torch.empty(8, 4).normal_(generator=stream(0))
     found = [measure(nn.Linear(4, 4), x, seed=seed).operations[0].row.q for seed in (0, 1)]
     assert found == pytest.approx([second(x)] * 2, rel=1e-6)
 
@@ -391,3 +392,11 @@ def test_what_cannot_be_measured():
         measure("model", (1, 2))
     with pytest.raises(LazyModuleError, match="run one forward first"):
         measure(nn.LazyLinear(2), (1, 2))
+
+
+def test_inputs_are_not_the_numbers_that_the_weights_were_drawn_with():
+    torch.manual_seed(0)
+    layer = nn.Linear(64, 128, bias=False)
+    nn.init.normal_(layer.weight, std=64**-0.5)
+    rows = [measure(layer, (32, 64), seed=seed, backward=False)["weight"].q for seed in range(4)]
+    assert rows[0] == pytest.approx(1, abs=6 * (2 / (32 * 64)) ** 0.5 * 2)

@@ -21,6 +21,14 @@ Attempt = Callable[[Inputs, bool, bool], Made]
 """A run on these inputs; in training mode or not; traced on meta beforehand or not. Raises FailedError."""
 
 
+def stream(seed: int) -> torch.Generator:
+    """Numbers apart from those that `torch.manual_seed(seed)` gives: weights drawn after it must not be the inputs."""
+    return torch.Generator().manual_seed((seed + _APART) % 2**63)
+
+
+_APART = 0x5157_0A1D_C0DE
+
+
 def first_success(model: nn.Module, example: Any, attempt: Attempt[Made], what: str) -> Made:
     """The first attempt that succeeds, on the caller's inputs or on the guesses that tracing would try.
 

@@ -16,7 +16,7 @@ from autoinit.errors import PlanError
 from autoinit.ops import Role
 from autoinit.parameters import holding, named_parameters
 from autoinit.plans import LayerPlan, Plan
-from autoinit.signal.batches import Batch
+from autoinit.signal.batches import Batch, stream
 from autoinit.signal.fields import second_moment
 from autoinit.signal.following import Follower, Projection
 from autoinit.tracing.attempting import notes_on, record, values_of
@@ -104,7 +104,7 @@ class Calibration:
             before, found.uses = found.uses, {}
             tolerance = 0.0 if number == 0 else TOLERANCE if number < MOST_PASSES - 1 else math.inf
             corrector = Corrector(shadow, values, dataflow, layers, self.targets, found, before, tolerance)
-            arguments = batch.drawn(torch.Generator().manual_seed(self.seed))
+            arguments = batch.drawn(stream(self.seed))
             corrector.forward(arguments, self.seed, batch.inputs.origin)
             if corrector.left or not corrector.corrected:
                 break

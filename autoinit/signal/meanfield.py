@@ -86,6 +86,8 @@ def _field(
     unit = covariance(view if flat else view * moments.clamp_min(TINY).rsqrt(), into)
     if unit.own <= TINY:
         return torch.zeros(made)
+    if not math.isfinite(unit.own) or not math.isfinite(most):
+        return torch.full(made, math.inf)
     unit = unit.over(unit.own)
     wanted = Covariance(1.0, unit.position * kept, unit.sample, unit.apart * kept)
     z = draw(made, out, wanted, generator)

@@ -15,7 +15,7 @@ from torch import nn
 from autoinit.errors import ArgumentError
 from autoinit.parameters import unwrap
 from autoinit.pausing import tensors_on_cpu
-from autoinit.signal.batches import Batch, first_success, mapped, require_values
+from autoinit.signal.batches import Batch, first_success, mapped, require_values, stream
 from autoinit.signal.following import Follower, Projection
 from autoinit.signal.metering import Meter, Taken
 from autoinit.signal.propagating import told
@@ -164,7 +164,7 @@ class _Measurement:
 
     def _once(self, batch: Batch, dataflow: Dataflow | None, training: bool, seed: int) -> _Taker:
         """One forward, and one backward, of a fresh copy."""
-        generator = torch.Generator().manual_seed(seed)
+        generator = stream(seed)
         shadow = make_shadow(self.model, "cpu").module
         for module in shadow.modules():
             module.training = training

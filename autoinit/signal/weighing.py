@@ -52,12 +52,22 @@ class Weighing:
             raise NoMapError("the output's shape is not known")
         linear = linear_map(op, use, x, op.shape, self.samples, _padding_mode(op, run))
         self.choose(op, use, x, linear)
-        sigma = run.values.sigma(use)
+        sigma = self._sigma(op, use, run)
         if linear.features_in() * _window(use) <= SMALL and not use.transform and use.factor == 1.0:
             return self._drawn(op, x, linear, sigma, run)
         y = drawn_output(x, linear, over_rows(sigma, linear), op.shape, self.generator)
         bias = _bias(op, run)
         return y if bias is None else y + _aligned(bias, op).to(y.dtype)
+
+    def _sigma(self, op: Op, use: ParamUse, run: Runner) -> torch.Tensor:
+        """Root mean square of the weight as the operation reads it.
+
+        What is done to it on its way counts by a factor where that is known; else it is done, to drawn weights.
+        """
+        operand = op.operands.get(use.slot)
+        if use.factor or operand is None:
+            return run.values.sigma(use)
+        return second_moment_of(run[operand]).sqrt()
 
     def _drawn(self, op: Op, x: torch.Tensor, linear: LinearMap, sigma: torch.Tensor, run: Runner) -> torch.Tensor:
         """With weights, whose scale is then corrected to what it is on average."""
@@ -121,6 +131,11 @@ class Weighing:
         if sigma.numel() > features:
             sigma = sigma[part * features : (part + 1) * features]
         return drawn_output(x, linear, over_rows(sigma, linear), (*x.shape[:-1], features), self.generator)
+
+
+def second_moment_of(weight: torch.Tensor) -> torch.Tensor:
+    """Of all its elements."""
+    return weight.detach().float().square().mean()
 
 
 def over_rows(sigma: torch.Tensor, linear: LinearMap) -> torch.Tensor:
