@@ -10,7 +10,8 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from autoinit.tracing.inputs import Inputs, guessed_inputs
+from autoinit.tracing.guessing import guessed_inputs
+from autoinit.tracing.inputs import Inputs
 
 MATRICES = {
     torch.ops.aten.mm.default: (0, 1),

@@ -215,7 +215,7 @@ def test_role_table_names_every_role_that_a_walk_can_meet():
 
 def test_argument_table_names_every_argument_of_plan():
     named = {name for row in table("argument") for name in re.findall(r"`(\w+)`", row[0])}
-    assert named == set(inspect.signature(autoinit.plan).parameters) - {"model", "method"}
+    assert named == set(inspect.signature(autoinit.plan).parameters) - {"model"}
 
 
 def test_links_lead_somewhere():
