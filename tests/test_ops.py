@@ -557,6 +557,8 @@ def test_a_transparent_torch_function():
     ("function", "name", "role"),
     [
         (torch.sparse.mm, "sparse_mm", "product"),
+        (torch.linalg.solve_triangular, "solve", "product"),
+        (torch.linalg.solve, "solve", "product"),
         (torch.autograd.grad, "gradient", "source"),
         (torch.segment_reduce, "segment_reduce", "transparent"),
         (torch._VF._pack_padded_sequence, "pack", "transparent"),

@@ -47,6 +47,8 @@ register_op(
 )
 register_op("dist", Role.PRODUCT, names=("dist", "cdist", "pdist", "pairwise_distance", "cosine_similarity"),
             modules=(nn.PairwiseDistance, nn.CosineSimilarity), signature="input, other")  # fmt: skip
+register_op("solve", Role.PRODUCT, names=("solve_triangular", "linalg_solve_triangular", "solve", "linalg_solve",
+            "triangular_solve", "cholesky_solve", "lu_solve"), signature="input, other")  # fmt: skip
 register_op("cross", Role.PRODUCT, names=("cross", "outer", "ger", "kron", "atan2", "hypot"), signature="input, other")
 register_op(
     "scaled_dot_product_attention",

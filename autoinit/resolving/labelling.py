@@ -22,6 +22,8 @@ from autoinit.tracing.dataflow import Op
 from autoinit.tracing.executing import execute, substitute
 from autoinit.tracing.recording import Strided
 
+_EXACT = 1 << 24
+"""Numbers up to which float32 tells all whole ones apart."""
 _LARGE = 1 << 14
 _OTHER = 0
 _CHOOSING = frozenset({"getitem", "gather", "take_along_dim"})
@@ -37,7 +39,8 @@ _NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, Attribu
 
 def numbered(shape: tuple[int, ...], axes: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
     """Feature numbers in a tensor of this shape, whose `axes`, counted from the end, hold features, `sizes` of them."""
-    ordered = torch.arange(1, prod(sizes) + 1, dtype=torch.float64).reshape(*sizes)
+    exact = torch.float32 if prod(sizes) < _EXACT else torch.float64
+    ordered = torch.arange(1, prod(sizes) + 1, dtype=exact).reshape(*sizes)
     by_axis = sorted(range(len(axes)), key=lambda position: axes[position])
     view = [1] * len(shape)
     for position in by_axis:
@@ -163,8 +166,8 @@ def _thinned(labels: Any) -> Any:
         return labels
     thin = _one_of_each(labels)
     for axis in range(thin.dim()):
-        first = thin.narrow(axis, 0, 1)
-        if thin.shape[axis] > 1 and bool((thin == first).all()):
+        first, last = thin.narrow(axis, 0, 1), thin.narrow(axis, -1, 1) if thin.shape[axis] else thin
+        if thin.shape[axis] > 1 and torch.equal(first, last) and bool((thin == first).all()):
             thin = first
     return thin.expand(labels.shape)
 
