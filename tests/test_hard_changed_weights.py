@@ -124,7 +124,6 @@ def test_a_weight_that_is_multiplied(key: str):
     assert ("multiplies its std" in layer.note) is (factor != 1)
 
 
-@pytest.mark.xfail(reason="of a buffer only the mean is known, and a mask scales by its root mean square", strict=True)
 def test_a_pruning_mask():
     """Half the weights are masked: an output sums 3 products, so std is sqrt(2 / 3), as of fan_in 3."""
     made = plan(used_through(lambda m: m.w * m.mask, mask=(torch.arange(48) % 2).float().view(8, 6)), (2, 6))

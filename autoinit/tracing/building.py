@@ -116,7 +116,7 @@ def _attribute(
     tensors: Mapping[str, tuple[str, torch.Tensor]],
     slopes: Mapping[str, torch.Tensor],
 ) -> Op:
-    """A parameter, buffer or constant: carries no signal. Small ones bring their (mean) value along."""
+    """A parameter, buffer or constant: carries no signal. Small ones bring their mean and root mean square along."""
     name, tensor = tensors.get(str(node.target), (str(node.target), node.meta.get("constant")))
     where = _where(node)
     if tensor is not None:
@@ -137,7 +137,8 @@ def _mean_value(tensor: torch.Tensor | None) -> dict[str, float]:
         or tensor.is_complex()
     ):
         return {}
-    return {"value": float(tensor.detach().double().mean())}
+    values = tensor.detach().double()
+    return {"value": float(values.mean()), "rms": float(values.square().mean().sqrt())}
 
 
 def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Tensor]) -> Op:

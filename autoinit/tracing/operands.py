@@ -99,7 +99,7 @@ def _own_layout(
             return None, shape
         made = layout_of(tuple(result.shape))
         letters.append(_letter(result, size, made))
-        sizes.append(len(np.unique(result.numpy())) if parted and letters[-1] != "b" else size)
+        sizes.append(len(np.unique(_stored(result).numpy())) if parted and letters[-1] != "b" else size)
     if made is None:
         return None, shape
     return Layout("".join(letters), made.groups, made.stride_area, made.transposed), tuple(sizes)
@@ -115,11 +115,17 @@ def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
     return "b"
 
 
+def _stored(result: torch.Tensor) -> torch.Tensor:
+    """The tensor with one entry of each axis that is repeated, not stored."""
+    for axis in range(result.dim()):
+        if result.stride(axis) == 0 and result.shape[axis] > 1:
+            result = result.narrow(axis, 0, 1)
+    return result
+
+
 def _varies(result: torch.Tensor, axis: int) -> bool:
     """Whether the index varies along an axis; where axes were merged, it may stay the same for a while."""
-    for other in range(result.dim()):
-        if result.stride(other) == 0:  # repeated, not stored
-            result = result.narrow(other, 0, 1)
+    result = _stored(result)
     if bool(result.isnan().any()):  # beside other tensors
         low, high = result.nan_to_num(torch.inf).amin(axis), result.nan_to_num(-torch.inf).amax(axis)
         return bool((low < high).any())
