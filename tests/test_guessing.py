@@ -631,3 +631,16 @@ def test_models_of_a_library(name: str):
     assert any("guessed from argument names" in note for note in dataflow.notes)
     guess = next(guessed_inputs(model))
     assert set(LIBRARY[name]) <= set(guess.kwargs)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="the installed transformers needs it")
+def test_hooks_that_a_library_puts_on_its_own_modules_take_part():
+    """Its backbones collect feature maps by forward hooks of the package that the modules' classes are of."""
+    pytest.importorskip("tests.torchvision_ops")
+    transformers = pytest.importorskip("transformers")
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(transformers.CONFIG_MAPPING["pp_ocrv6_tiny_rec"]())
+    called: list[str] = []
+    model.register_forward_hook(lambda *_: called.append("a user's own"))
+    assert not trace(model).uncalled
+    assert called == []

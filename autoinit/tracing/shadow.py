@@ -14,6 +14,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -174,7 +175,7 @@ def _copy_attributes(
             kept = OrderedDict(
                 (key, copy.deepcopy(hook, memo))
                 for key, hook in value.items()
-                if getattr(type(hook), "__module__", "") in _REPARAMETRISATIONS
+                if getattr(type(hook), "__module__", "") in _REPARAMETRISATIONS or _is_its_own(hook, module)
             )
             skipped += (len(value) - len(kept)) if name in _HOOKS[:2] else 0
             target[name] = kept
@@ -189,6 +190,20 @@ def _copy_attributes(
     spec = REGISTRY.of_module(module)
     target["training"] = not (spec is not None and spec.role is Role.NORM)
     return skipped
+
+
+def _is_its_own(hook: Any, module: nn.Module) -> bool:
+    """Whether a hook is part of the module: a function of the installed package that its class is of.
+
+    Some libraries collect what forward returns by such hooks. A user's own are left out, as are other packages'.
+    """
+    code, package = getattr(hook, "__code__", None), type(module).__module__.partition(".")[0]
+    home = str(getattr(hook, "__module__", "")).partition(".")[0]
+    return (
+        code is not None
+        and home == package
+        and bool({"site-packages", "dist-packages"} & {*Path(code.co_filename).parts})
+    )
 
 
 def _copied(value: Any, memo: dict[int, Any]) -> Any:
