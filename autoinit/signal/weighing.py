@@ -55,6 +55,8 @@ class Weighing:
         sigma = self._sigma(op, use, run)
         if linear.features_in() * _window(use) <= SMALL and not use.transform and use.factor == 1.0:
             return self._drawn(op, x, linear, sigma, run)
+        if _is_centred(op, use, run):
+            x = _without_mean(x, linear)
         y = drawn_output(x, linear, over_rows(sigma, linear), op.shape, self.generator)
         bias = _bias(op, run)
         return y if bias is None else y + _aligned(bias, op).to(y.dtype)
@@ -131,6 +133,26 @@ class Weighing:
         if sigma.numel() > features:
             sigma = sigma[part * features : (part + 1) * features]
         return drawn_output(x, linear, over_rows(sigma, linear), (*x.shape[:-1], features), self.generator)
+
+
+CENTRED = 1e-3
+"""A weight whose outputs' weights sum to less than this share of what independent ones would is centred."""
+
+
+def _is_centred(op: Op, use: ParamUse, run: Runner) -> bool:
+    """Whether a weight's rows have mean zero exactly, as standardised ones do: they do not see what inputs share."""
+    operand = op.operands.get(use.slot)
+    if use.factor != 0 or operand is None or use.layout is None or not use.layout.axes.startswith("oi"):
+        return False
+    rows = run[operand].detach().float().flatten(1)
+    return bool(rows.sum(1).square().mean() < CENTRED * rows.square().sum(1).mean())
+
+
+def _without_mean(x: torch.Tensor, linear: LinearMap) -> torch.Tensor:
+    """Less the mean over features and positions of each sample, which stands for that of each window."""
+    view = x.reshape(linear.opened)
+    centred: torch.Tensor = view - view.mean(dim=linear.into.of("ct"), keepdim=True)
+    return centred.reshape(x.shape)
 
 
 def second_moment_of(weight: torch.Tensor) -> torch.Tensor:
