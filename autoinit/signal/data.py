@@ -29,6 +29,7 @@ from autoinit.planning import Settings, plan_dataflow
 from autoinit.plans import LayerPlan, Plan, SlicePlan
 from autoinit.signal.batches import first_success, require_values
 from autoinit.signal.calibrating import TOLERANCE, Calibration, Found, Rows, Use
+from autoinit.signal.solving import with_std
 from autoinit.tracing.rng import untouched_generators
 
 if TYPE_CHECKING:
@@ -88,11 +89,11 @@ def _replanned(layer: LayerPlan, found: Found, target: float) -> LayerPlan:
     told = [f"ends a residual branch: std * {target:.3g}"] if target != 1.0 else []
     told += _off(layer, found, target)
     if () in factors:
-        parts = tuple(_with_std(part, part.std * factors[()]) for part in layer.slices)
-        made: LayerPlan = _with_std(layer, layer.std * factors[()])
+        parts = tuple(with_std(part, part.std * factors[()]) for part in layer.slices)
+        made: LayerPlan = with_std(layer, layer.std * factors[()])
     else:
         parts = tuple(_part(layer, rows, factor) for rows, factor in sorted(factors.items()))
-        made = _with_std(layer, _root_mean_square(parts))
+        made = with_std(layer, _root_mean_square(parts))
     return _noted(replace(made, slices=parts), *told)
 
 
@@ -128,13 +129,8 @@ def _part(layer: LayerPlan, rows: Rows, factor: float) -> SlicePlan:
             rows, layer.nonlinearity, layer.params, layer.reason, layer.path, layer.normalised, layer.scheme,
             layer.mode, layer.gain, layer.fan_in, layer.fan_out, layer.std,
         )  # fmt: skip
-    made: SlicePlan = _with_std(replace(held, rows=rows), held.std * factor)
+    made: SlicePlan = with_std(replace(held, rows=rows), held.std * factor)
     return made
-
-
-def _with_std(part: Any, std: float) -> Any:
-    """A layer's or slice's plan with another std, told as a gain over fan_in."""
-    return replace(part, std=std, mode="fan_in", gain=std * math.sqrt(part.fan_in))
 
 
 def _root_mean_square(parts: tuple[SlicePlan, ...]) -> float:

@@ -200,14 +200,14 @@ def _replanned(layer: LayerPlan, solver: _Solver, ends: Mapping[str, float]) -> 
         return replace(layer, note="; ".join(filter(None, (layer.note, why))))
     base = solver.fixed.get(layer.param, found.std)
     factor = solver.factors.get(layer.param, torch.tensor(1.0))
-    parts = tuple(_with_std(part, base * _of_rows(factor, part)) for part in layer.slices)
+    parts = tuple(with_std(part, base * _of_rows(factor, part)) for part in layer.slices)
     std = base * float(factor.square().mean().sqrt())
     told = [layer.note, f"input of second moment {found.moments[0] / layer.fan_in:.3g}"]
     if layer.param in ends:
         told.append(f"ends a residual branch: std * {ends[layer.param]:.3g}")
     if len(found.stds) > 1:
         told.append(f"geometric mean of {len(found.stds)} uses")
-    whole: LayerPlan = _with_std(layer, std)
+    whole: LayerPlan = with_std(layer, std)
     return replace(whole, slices=parts, note="; ".join(filter(None, told)))
 
 
@@ -218,6 +218,6 @@ def _of_rows(factor: torch.Tensor, part: SlicePlan) -> float:
     return float(rows.square().mean().sqrt())
 
 
-def _with_std(part: Any, std: float) -> Any:
+def with_std(part: Any, std: float) -> Any:
     """A layer's or slice's plan with another std, told as a gain over fan_in."""
     return replace(part, std=std, mode="fan_in", gain=std * math.sqrt(part.fan_in))
