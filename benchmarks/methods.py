@@ -20,8 +20,8 @@ output has std 1 +- 0.1 on that batch.
 Part `training`: plain networks on scikit-learn's digits, 8 activations, 3 depths, 3 seeds; SGD with momentum at the
 same six learning rates for every method, 12 epochs: the share of settings that reach 90 % test accuracy at one of the
 rates, and how often each rate was the first to. The rest of a setting's rates stop there; hopeless ones are given up
-on the way. autoinit's `data` is there twice, the second time with orthogonal weights, as lsuv has them. The JSON has
-what `propagate` predicts of each: output, gradients by layer, depth at which inputs look alike.
+on the way. autoinit's `signal` and `data` are there twice, the second time with orthogonal weights, as lsuv has them.
+The JSON has what `propagate` predicts of each: output, gradients by layer, depth at which inputs look alike.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def chosen(options: argparse.Namespace) -> list[Key]:
         keys += [(method, "versus:resnet50") for method in RIVALS if method in methods]
     if "training" in options.part:
         names = matching([f"training:{setting}" for setting in SETTINGS])
-        keys += [(method, name) for name in names for method in (*methods, ORTHOGONAL)]
+        keys += [(method, name) for name in names for method in (*methods, *ORTHOGONAL)]
     return keys
 
 
@@ -234,7 +234,7 @@ def main() -> int:
     records, stopped = go_through(
         chosen(options), options.resume, "comparing", lambda method, name: done(method, name, options.limit)
     )
-    console = Console()
+    console = Console(width=max(130, Console().width))
     totals: list[Record] = []
     methods = [each for each in METHODS if each not in options.without]
     for group in GROUPS:
@@ -246,7 +246,7 @@ def main() -> int:
     if race is not None:
         totals.append(race[0])
         console.print(race[1])
-    learnt = [learning(method, records) for method in (*methods, ORTHOGONAL)]
+    learnt = [learning(method, records) for method in (*methods, *ORTHOGONAL)]
     learnt = [each for each in learnt if each["settings"]]
     if learnt:
         console.print(learning_table(learnt))

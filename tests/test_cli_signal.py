@@ -1,7 +1,6 @@
 """`autoinit signal`, end to end: what it prints, what it writes, how it fails."""
 
 import json
-import math
 import sys
 from pathlib import Path
 from xml.etree import ElementTree
@@ -31,7 +30,11 @@ class Net(nn.Module):
 
 
 def text():
-    return nn.Sequential(nn.Embedding(11, 8), nn.Linear(8, 4))
+    return nn.Sequential(nn.Embedding(500, 8), nn.Linear(8, 4))
+
+
+def gates():
+    return nn.Sequential(*(layer for _ in range(150) for layer in (nn.Linear(64, 128), nn.GLU())))
 
 
 class Choosy(nn.Module):
@@ -134,6 +137,15 @@ def test_options_refine_the_plan(here):
     assert with_["2"]["q"] < without["2"]["q"] / 3
 
 
+def test_what_a_plan_notes_is_said(here):
+    result = run("nets.py:gates", "--method", "data", "--input-shape", "16,64")
+    (line,) = [line for line in result.stdout.splitlines() if "magnifies rounding" in line]
+    assert line.startswith("Note: the model magnifies rounding: the output of ")
+    before, after = document("nets.py:gates", "--method", "data", "--input-shape", "16,64")["states"]
+    assert "magnifies rounding" not in " ".join(before["predicted"]["notes"])
+    assert "magnifies rounding" in " ".join(after["predicted"]["notes"])
+
+
 def test_plot_and_page_and_table_are_written(here):
     result = run("model.pt", "--plot", "signal.svg", "--html", "signal.html", "-o", "signal.txt", "--method", "signal")
     assert result.stdout == ""
@@ -178,9 +190,13 @@ def test_inputs_of_a_dtype_are_made_up_where_they_are_floats(here):
 
 
 def test_ids(here):
-    (state,) = document("nets.py:text", "--input-shape", "4,5:int64")["states"]
-    assert [*state["predicted"]["rows"]] == ["1"]
-    assert math.isfinite(state["predicted"]["rows"]["1"]["q"])
+    (state,) = document("nets.py:text", "--input-shape", "16,5:int64", "--measure")["states"]
+    for kind in ("predicted", "measured"):
+        (row,) = state[kind]["rows"].values()
+        # Rows of N(0, 1); weights and biases of variance 1 / (3 fan_in). Different ids share the biases alone.
+        assert row["q"] == pytest.approx(1 / 3 + 1 / 24, rel=0.9)
+        assert abs(row["s"]) < 0.5 * row["q"]
+    assert "ids given by their shape are random" in state["measured"]["notes"]
 
 
 @pytest.mark.parametrize(
@@ -190,6 +206,10 @@ def test_ids(here):
         (["model.pt", "--seeds", "3"], "--seeds is for --measure"),
         (["model.pt", "--residual", "depth"], "--residual is for --method, which plans"),
         (["model.pt", "--plot", "signal.gif"], "signal.gif: a plot is written to .svg, .png, .pdf, not '.gif'"),
+        (
+            ["model.pt", "--plot", "signal"],
+            "signal: a plot is written to .svg, .png, .pdf, not to a file without a suffix",
+        ),
         (["model.pt", "--plot", "a.svg", "--html", "a.svg"], "one file cannot hold two outputs: a.svg, a.svg"),
         (["model.pt", "--html", "model.pt"], "model.pt is read by this run"),
         (["model.pt", "--html", "nowhere/a.html"], "nowhere/a.html cannot be written"),

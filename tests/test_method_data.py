@@ -1,6 +1,7 @@
 """`method="data"`: each pre-activation has std 1 on the batch, by hooks and by hand; one forward and one to verify."""
 
 import math
+import re
 
 import pytest
 import torch
@@ -113,6 +114,60 @@ def test_one_forward_corrects_and_one_verifies():
     RUNS.clear()
     planned(model, x)
     assert len(RUNS) == 2
+
+
+class Gates(nn.Module):
+    """a * sigmoid(b) again and again: its scale grows by itself to a power above 1, and every error with it."""
+
+    def __init__(self, depth, width):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(width, 2 * width, bias=False) for _ in range(depth))
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = F.glu(layer(x), -1)
+        return x
+
+
+def halves(model, x):
+    """The std of either half of each layer's output, by torch's own hooks."""
+    found = []
+
+    def hook(_module, _inputs, output):
+        found.append([std(part) for part in output.chunk(2, -1)])
+
+    handles = [layer.register_forward_hook(hook) for layer in model.layers]
+    with torch.no_grad():
+        model(x)
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+@pytest.mark.parametrize("depth", [200, 400])
+def test_a_model_that_magnifies_rounding_is_told_of(depth):
+    torch.manual_seed(0)
+    model, x = Gates(depth, 64), torch.randn(16, 64)
+    plan = applied(model, x, seed=5)
+    found = {layer.name: pair for layer, pair in zip(plan.layers, halves(model, x), strict=True)}
+    off = {name for name, pair in found.items() if any(abs(each - 1) > 0.1 for each in pair)}
+    assert len(off) > 50 or depth == 200
+    said = {layer.name: layer.note for layer in plan.layers if "has std" in layer.note}
+    assert said.keys() == off
+    for name, note in said.items():
+        stds = [float(text) for text in re.findall(r"has std (\S+) on the batch", note)]
+        assert stds == pytest.approx([each for each in found[name] if abs(each - 1) > 0.1], rel=0.01)
+    (told,) = plan.notes
+    assert told.startswith("the model magnifies rounding: the output of layers.")
+    assert f"in the last pass {len(off)} layers are off by more than 10%" in told
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_a_healthy_model_has_no_note(seed):
+    model, x = chain(nn.ReLU), torch.randn(32, 40)
+    plan = planned(model, x, seed)
+    assert plan.notes == ()
+    assert {layer.note for layer in plan.layers[:-1]} == {""}
 
 
 class Moduleless(nn.Module):
@@ -312,6 +367,40 @@ def test_the_model_stays_as_it_is():
 def test_a_guessed_batch_is_told():
     plan = planned(nn.Linear(8, 8), None)
     assert any(note.startswith("calibrated on an input guessed from") for note in plan.notes)
+
+
+class Offset(nn.Module):
+    """Ids that are moved before they look up a table: not every id within its size will do."""
+
+    def __init__(self, offset):
+        super().__init__()
+        self.table, self.layer, self.offset = nn.Embedding(1000, 64), nn.Linear(64, 64), offset
+
+    def forward(self, ids):
+        self.seen = ids
+        return self.layer(self.table(ids + self.offset))
+
+
+def test_ids_given_by_their_shape_are_different_tokens():
+    torch.manual_seed(0)
+    plan = planned(Offset(0), torch.empty(4, 50, dtype=torch.int64, device="meta"))
+    # 200 rows of N(0, 1) have second moment 1, and one row one that is as far from 1 as 64 numbers' is.
+    assert plan["layer"].std == pytest.approx(1 / 8, rel=0.03)
+    assert plan.notes == ("ids given by their shape are random",)
+
+
+@pytest.mark.parametrize("given", [0, 998])
+def test_ids_that_are_all_the_same_are_told(given):
+    torch.manual_seed(0)
+    same = "all ids given for table.weight are the same: each place looks up one row; give different ids"
+    assert planned(Offset(1), torch.full((4, 50), given)).notes == (same,)
+    assert planned(Offset(1), torch.tensor([[given, 1]])).notes == ()
+
+
+def test_ids_that_a_model_refuses_are_not_made_up():
+    torch.manual_seed(0)
+    plan = planned(Offset(999), torch.empty(4, 50, dtype=torch.int64, device="meta"))
+    assert [note.split(":")[0] for note in plan.notes] == ["all ids given for table.weight are the same"]
 
 
 class Failing(nn.Module):

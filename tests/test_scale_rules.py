@@ -426,3 +426,24 @@ def test_checking_changes_nothing():
     assert torch.equal(random, torch.get_rng_state())
     assert model.training
     assert all(torch.equal(each, state[name]) for name, each in model.state_dict().items())
+
+
+class ToExpAndRelu(nn.Module):
+    """A weight that feeds a function without a name of its own in the table of gains, and a rectifier."""
+
+    def __init__(self, gain: float) -> None:
+        super().__init__()
+        self.fc = nn.Linear(400, 400, bias=False)
+        nn.init.normal_(self.fc.weight, std=gain / 400**0.5)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        z = self.fc(x)
+        return z.exp(), z.relu()
+
+
+@pytest.mark.parametrize(("gain", "passes"), [(0.25, False), (math.exp(-1), True), (2**0.5, True), (2.0, False)])
+def test_scales_between_all_gains_pass_where_what_is_fed_is_mixed(gain: float, passes: bool) -> None:
+    """1 / sqrt(E exp(2 z)) = exp(-1) for exp, sqrt(2) for relu."""
+    torch.manual_seed(0)
+    found = check(ToExpAndRelu(gain), select=["INI1"], recipe="none").findings
+    assert (found == ()) is passes

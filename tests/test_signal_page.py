@@ -116,7 +116,7 @@ def test_what_it_says(opened):
     expect(page.locator("#notes li")).to_have_text(["the first note"])
     assert names(page) == ["a", "b", "c"]
     assert column(page, "q", "predicted") == ["0.5", "300", "1.5"]
-    assert column(page, "s/q", "predicted") == ["0.5", "0.1", "nan"]
+    assert column(page, "s/q", "predicted") == ["0.500", "0.100", "nan"]
     assert column(page, "grad", "predicted") == ["4", "–", "0"]
     marks = page.locator("#layers td:nth-child(4)").evaluate_all("cells => cells.map((cell) => cell.className)")
     assert marks == ["number good", "number bad", "number good"]

@@ -183,6 +183,14 @@ def test_ini402_passes_what_arrives_or_is_meant(model: Callable[[], nn.Module]) 
     assert findings("INI402", model(), INPUT) == []
 
 
+@pytest.mark.parametrize("samples", [2, 4, 32])
+def test_ini402_passes_batch_norms_over_few_samples(samples: int) -> None:
+    """Of n values a batch norm keeps 1 - 2 / n of the gradient: nothing of two, whatever the weights."""
+    torch.manual_seed(0)
+    blocks = (each for _ in range(10) for each in (layer(2.0), nn.BatchNorm1d(WIDTH), nn.ReLU()))
+    assert findings("INI402", nn.Sequential(*blocks, layer(1.0)), (samples, WIDTH)) == []
+
+
 class Residual(nn.Module):
     """x + W x, `depth` times, with a norm at the end if wanted."""
 

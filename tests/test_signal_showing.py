@@ -4,13 +4,15 @@ import io
 import math
 
 import pytest
+import torch
 from rich.console import Console
+from torch import nn
 
 from autoinit.errors import ArgumentError
-from autoinit.reporting.signals.states import layer_lines, states
+from autoinit.reporting.signals.states import layer_lines, places, states
 from autoinit.reporting.signals.table import render
 from autoinit.reporting.signals.totals import totals
-from autoinit.signal import SignalRow
+from autoinit.signal import SignalRow, propagate
 from tests.signal_reports import chain, layer, report, stream
 
 
@@ -93,10 +95,12 @@ def test_the_table():
     assert str(found).splitlines() == [
         "autoinit signal  Net: predicted",
         "",
-        "layer  op          q   p/q   s/q   grad",
-        "---------------------------------------",
-        "embed  linear      1     -  0.25  0.125",
-        "head   linear  0.004  0.25   0.5      1",
+        "layer  op          q    p/q    s/q   grad",
+        "-----------------------------------------",
+        "embed  linear      1      -  0.250  0.125",
+        "head   linear  0.004  0.250  0.500      1",
+        "q: second moment of the layer's output, before its nonlinearity; p/q: correlation of two positions;",
+        "s/q: correlation of two samples; grad: second moment of its gradient",
         "",
         "Note: input guessed",
         "layers with q in [1/2, 2]  1 of 2 (50%)",
@@ -135,6 +139,45 @@ def test_columns_give_way_where_there_is_no_room_and_are_named(width):
     said = [line for line in lines if line.startswith("No room for")]
     assert bool(said) == (width < 200)
     assert all("p/q before" in line for line in said)
+
+
+class Stream(nn.Module):
+    """Adds up a branch with GELU's tanh form written out, and rotated features."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.up, self.down = nn.Linear(8, 8), nn.Linear(8, 16), nn.Linear(16, 8)
+
+    def forward(self, x):
+        h = self.first(x)
+        u = self.up(h)
+        u = 0.5 * u * (1 + torch.tanh(0.8 * (u + 0.044715 * u**3)))
+        u = u * 0.6 + torch.roll(u, 1, -1) * 0.8
+        h = h + self.down(u)
+        return h + x
+
+
+def test_sums_of_a_stream_are_those_of_what_different_layers_make():
+    (state,) = states([propagate(Stream(), (4, 8))])
+    sums = [place for place in places(state.report) if place.stream]
+    assert [place.depth for place in sums] == [3, 3]
+    assert sum(each.role == "add" for each in state.report.operations) == 4
+
+
+def test_correlations_have_three_decimals():
+    rows = [SignalRow(2, s=-1e-6), SignalRow(2, s=2), SignalRow(2, s=math.nan), SignalRow(2, s=-0.5)]
+    lines = text(states([report(*(layer(str(at), at, row) for at, row in enumerate(rows, 1)))]))
+    assert [line.split()[3] for line in lines[4:8]] == ["0.000", "1.000", "nan", "-0.250"]
+
+
+def test_numbers_stay_on_one_line_as_long_as_columns_can_give_way():
+    layers = [
+        layer(f"blocks.{at}.fc", at + 1, SignalRow(0.0123 + at, s=0.001 * at, grad=0.000111 * (1 + at)))
+        for at in range(70)
+    ]
+    lines = text(states([report(*layers), report(*layers, kind="measured")]), 80)
+    (line,) = [line for line in lines if line.startswith("blocks")]
+    assert [part for part in line.split() if ".." in part] == ["0.012..69", "0.012..69", "0.00011..0.0078"]
 
 
 def test_many_layers_that_are_alike_but_for_their_numbers_share_a_row():

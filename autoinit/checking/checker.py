@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from torch import nn
 
 from autoinit.checking.findings import SEVERITIES, CheckResult, Finding, Severity
 from autoinit.checking.recipes import Published, declared, recognised
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import enabled_codes
 from autoinit.checking.selecting import select as selected
+from autoinit.checking.signals import few_samples
 from autoinit.checking.subject import Subject, subject
-from autoinit.errors import ArgumentError
+from autoinit.errors import ArgumentError, TraceError
 from autoinit.pausing import collector_paused
 from autoinit.tracing import trace
 from autoinit.trained import trained_evidence
@@ -27,7 +31,6 @@ if TYPE_CHECKING:
 _NO_DRAW = ("INI001", "INI002", "INI004")
 _ABOUT_SCALE = "INI10"
 _ABOUT_DEPTH = "INI4"
-_ABOUT_GRADIENTS = "INI402"
 
 
 def check(
@@ -84,7 +87,7 @@ def check(
             name=name,
             provenance=provenance,
             tolerance=tolerance,
-            gradients=_ABOUT_GRADIENTS in codes,
+            codes=codes,
         )
         published = recognised(looked_at.parts) if recipe == "auto" else given
         if published is not None:
@@ -108,6 +111,10 @@ def check(
 
 def _traced(model: Model, example_inputs: Any, *, shapes: bool) -> Dataflow:
     """The dataflow; with shapes, if they are asked for and a forward can be recorded."""
+    few = few_samples(model, example_inputs) if isinstance(model, nn.Module) and example_inputs is not None else None
+    if few is not None:
+        with suppress(TraceError):  # it may take no other batch: then it is traced with the one that it is given
+            return trace(model, few, tier="recorded")
     dataflow = trace(model, example_inputs)
     return trace(model, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
 
@@ -115,11 +122,11 @@ def _traced(model: Model, example_inputs: Any, *, shapes: bool) -> Dataflow:
 def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> Iterator[Finding]:
     """What the rules find. Of weights that hold no draw at all nothing is said about scale.
 
-    codes: of the rules about depth, which cost more than others, those to ask; all by default.
+    codes: of the rules to ask; all by default. Those that tell whether there is a draw at all are always asked.
     """
     broken: set[str] = set()
     for code, rule in rules().items():
-        if codes is not None and code.startswith(_ABOUT_DEPTH) and code not in codes:
+        if codes is not None and code not in codes and code not in _NO_DRAW:
             continue
         for finding in rule.look(looked_at):
             if code in _NO_DRAW:
@@ -150,7 +157,7 @@ def _told(published: Published | None, recipe: str) -> str:
 
 def _notes_on_depth(looked_at: Subject, codes: Collection[str], *, asked: bool) -> Iterator[str]:
     """What is said where rules about depth found nothing since they had nothing to look at."""
-    if not any(code.startswith(_ABOUT_DEPTH) for code in codes):
+    if not looked_at.predicted or not any(code.startswith(_ABOUT_DEPTH) for code in codes):
         return
     prediction = looked_at.prediction
     if prediction.report is None and (asked or prediction.failed):

@@ -81,9 +81,9 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
         code, why = cause(part, recipes, ratio, recorded=recorded is not None)
     else:
         code, why = cause_by_recipe(part, recipes, expected, ratio)
-    behind = normed(subject, part) if part.normalised and ratio < 1 else None
-    severity, sentence = consequence(part, ratio, behind)
     follows = nearest is not None and strayed is None
+    open_to_harm = part.normalised and ratio < 1 and not follows and subject.asks(code)
+    severity, sentence = consequence(part, ratio, normed(subject, part) if open_to_harm else None)
     return Deviation(
         part=part,
         rows=part.rows,

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+import torch
 from torch import nn
 
 from autoinit.ops import Role
 from autoinit.signal.propagating import InputSignal, Propagation
+from autoinit.tracing.inputs import given_inputs
 
 if TYPE_CHECKING:
     from autoinit.checking.subject import Part, Subject
     from autoinit.parameters import Model
     from autoinit.signal.report import SignalReport
     from autoinit.tracing.dataflow import Dataflow, Op
+
+
+MOST_SAMPLES = 16
+"""Samples of a batch that a prediction is made for: enough for statistics over a batch, cheap for what holds them."""
 
 
 class Prediction(NamedTuple):
@@ -36,6 +42,25 @@ def predict(model: Model, dataflow: Dataflow, *, backward: bool) -> Prediction:
         return Prediction(propagation.report(backward=backward, started=time.perf_counter()))
     except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError) as error:
         return Prediction(None, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", failed=True)
+
+
+def few_samples(model: nn.Module, example_inputs: Any) -> Any:
+    """Inputs less all samples but a few, in a form that `trace` takes; None if they are few, or it is not clear.
+
+    It is clear where all tensors begin with an axis of one size, and nothing holds others.
+    """
+    inputs = given_inputs(example_inputs, model)
+    values = (*inputs.args, *inputs.kwargs.values())
+    tensors = [each for each in values if isinstance(each, torch.Tensor)]
+    plain = all(isinstance(each, (torch.Tensor, str, int, float, type(None))) for each in values)
+    sizes = {each.shape[0] if each.dim() > 1 else 0 for each in tensors}
+    if not plain or len(sizes) != 1 or sizes.pop() <= MOST_SAMPLES:
+        return None
+
+    def few(value: Any) -> Any:
+        return value[:MOST_SAMPLES] if isinstance(value, torch.Tensor) else value
+
+    return {name: few(each) for name, each in inputs.kwargs.items()} if inputs.kwargs else tuple(map(few, inputs.args))
 
 
 class Normed(NamedTuple):

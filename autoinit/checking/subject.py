@@ -24,7 +24,6 @@ from autoinit.reparametrised import effective_weight
 from autoinit.resolving import Resolution, resolve
 from autoinit.resolving.normalising import written_norms
 from autoinit.resolving.residual import branch_counts
-from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
 
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     from autoinit.checking.recipes import Published
     from autoinit.provenance import Origin, Recording
     from autoinit.signal.report import SignalReport
+
+_ABOUT_GRADIENTS = "INI402"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,7 @@ class Part:
     portrait: what the whole weight looks like. layout: what its axes mean.
     branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
     normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
+    gains: of all that the layer feeds, where that is several things.
     The others: what `surroundings` says of all the layer's uses.
     """
 
@@ -55,6 +57,7 @@ class Part:
     layout: Layout
     branches: int = 1
     normalised: bool = False
+    gains: tuple[float, ...] = ()
     skipped_over: bool = False
     renormalised: bool = False
     faded: bool = False
@@ -93,7 +96,7 @@ class Part:
         if place.nonlinearity == "tanh":
             chosen.append(min(chosen) / place.gain)
         if place.reason == "mixed":
-            chosen += [place.std * each / place.gain for each in _gains(self.layer)]
+            chosen += [place.std * each / place.gain for each in self.gains]
         return min(chosen) / math.sqrt(self.branches), max(chosen)
 
     @cached_property
@@ -104,12 +107,6 @@ class Part:
         return place.std * math.sqrt(fan) / place.gain
 
 
-def _gains(layer: LayerPlan) -> Iterator[float]:
-    for each in layer.alternatives:
-        if each.nonlinearity != "custom":
-            yield gain(each.nonlinearity, each.params)
-
-
 @dataclass(frozen=True, eq=False)
 class Subject:
     """A model under check.
@@ -117,7 +114,7 @@ class Subject:
     name: as the user calls it. tolerance: how far a std may be from the planned one, beyond noise.
     portraits: by layer name, of the weight as the forward reads it; none for weights without values.
     provenance: what was recorded while the model was built. published: the recipe that it is held against.
-    gradients: whether the predicted signal is to tell of gradients too.
+    codes: of the rules that are asked; None for all. What only others need is left out.
     """
 
     name: str
@@ -130,7 +127,11 @@ class Subject:
     provenance: Recording | None = None
     published: Published | None = None
     tolerance: float = 0.10
-    gradients: bool = True
+    codes: frozenset[str] | None = None
+
+    def asks(self, code: str) -> bool:
+        """Whether a rule is asked."""
+        return self.codes is None or code in self.codes
 
     @property
     def signal(self) -> SignalReport | None:
@@ -139,8 +140,13 @@ class Subject:
 
     @cached_property
     def prediction(self) -> Prediction:
-        """The signal, or why there is none."""
-        return predict(self.model, self.dataflow, backward=self.gradients)
+        """The signal, or why there is none; gradients only for the rule about them. Costs a propagation, once."""
+        return predict(self.model, self.dataflow, backward=self.asks(_ABOUT_GRADIENTS))
+
+    @property
+    def predicted(self) -> bool:
+        """Whether anything has asked for the signal."""
+        return "prediction" in vars(self)
 
     @cached_property
     def deviations(self) -> tuple[Deviation, ...]:
@@ -159,14 +165,14 @@ class Subject:
 
     def _parts(self, layer: LayerPlan) -> Iterator[Part]:
         portrait = self.portraits[layer.name]
-        factor = self.resolutions[layer.name].factor
+        resolution = self.resolutions[layer.name]
+        gains = tuple(each.gain for each in resolution.alternatives)
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
-        layout = self.resolutions[layer.name].layout
         where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
-            normalised = place.normalised or factor == 0
-            part = Part(layer, rows, place, portrait, layout, branches, normalised, **where)
+            normalised = place.normalised or resolution.factor == 0
+            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, **where)
             if part.actual > 0:
                 yield part
 
@@ -250,7 +256,7 @@ def subject(
     name: str = "",
     provenance: Recording | None = None,
     tolerance: float = 0.10,
-    gradients: bool = True,
+    codes: frozenset[str] | None = None,
 ) -> Subject:
     """Gathers what rules look at. Reads every weight once; changes nothing."""
     root = unwrap(model)
@@ -267,7 +273,7 @@ def subject(
         parameters=parameters,
         provenance=provenance,
         tolerance=tolerance,
-        gradients=gradients,
+        codes=codes,
     )
 
 

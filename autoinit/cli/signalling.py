@@ -91,7 +91,8 @@ def signal(
 ) -> None:
     """Predict the second moments of signal and gradient at each layer, from the weights' scales alone.
 
-    Needs no data and writes no weight.
+    Needs no data and writes no weight. A layer keeps the signal where its q, the second moment of what it makes of it,
+    is about 1. Where s/q, the correlation of two samples, comes to 1, the model can no longer tell its inputs apart.
     """
     _require_use(click.get_current_context(), measure, method)
     talk = Talk(quiet, verbose)
@@ -155,7 +156,7 @@ class _Look:
         from autoinit import api
 
         with self.talk.stage(f"planning {self.loaded.name}"):
-            given = self._valued() if self.planning.get("method") == "data" else self.inputs
+            given = self.inputs if self.planning.get("method", "nonlinearity") == "nonlinearity" else self._shapes
             return api.plan(self.loaded.model, given, seed=self.seed, **self.planning)
 
     def _reports(self, model: Any, plan: Plan | None) -> list[SignalReport]:
@@ -164,24 +165,26 @@ class _Look:
         which = "" if plan is None else ", as planned"
         with self.talk.stage(f"predicting the signal of {self.loaded.name}{which}"):
             if plan is None:
-                found = [propagate(model, self.inputs, seed=self.seed)]
+                found = [propagate(model, self._shapes, seed=self.seed)]
             else:
-                found = [propagate(plan, self.inputs, model=model, seed=self.seed)]
+                found = [propagate(plan, self._shapes, model=model, seed=self.seed)]
         if self.seeds:
             with self.talk.stage(f"measuring the signal of {self.loaded.name}{which}"):
                 if plan is not None:
                     model = copy.deepcopy(model)
                     plan.apply(model, self.seed, force=True)
-                found.append(measure(model, self._valued(), seeds=self.seeds, seed=self.seed))
-        return [replace(each, model=f"{each.model} ({self.loaded.name})") for each in found]
+                found.append(measure(model, self._shapes, seeds=self.seeds, seed=self.seed))
+        said = plan.notes if plan is not None else ()
+        return [replace(each, model=f"{each.model} ({self.loaded.name})", notes=(*each.notes, *said)) for each in found]
 
-    def _valued(self) -> Any:
-        """The inputs for a real run: floating-point ones as shapes, for which numbers are drawn."""
+    @cached_property
+    def _shapes(self) -> Any:
+        """The inputs as shapes, for which numbers, and ids of an embedding's rows, are drawn."""
         import torch
 
         if not isinstance(self.inputs, tuple) or not all(isinstance(each, torch.Tensor) for each in self.inputs):
             return self.inputs
-        return tuple(each.to("meta") if each.is_floating_point() else each for each in self.inputs)
+        return tuple(each.to("meta") for each in self.inputs)
 
 
 def _require_use(context: click.Context, measure: bool, method: str | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -76,8 +76,9 @@ def require_values(model: nn.Module, what: str, instead: str) -> None:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of the smallest embedding that an input's ids look up, and the row that is padding."""
+    """The smallest embedding that an input's ids look up: its weight, its rows, and the row that is padding."""
 
+    name: str
     rows: int
     padding: int | None
 
@@ -87,12 +88,14 @@ class Batch:
     """Inputs with values, some of them drawn.
 
     made_up: which of the input tensors, by number, hold numbers that only stand for a shape.
-    tables: what the input tensors that hold ids look up, by number; only those that a guess left all alike.
+    tables: what the input tensors of ids look up, by number; only those whose ids only stand for a shape.
+    alike: the weights that are looked up, where all are with ids that are all the same.
     """
 
     inputs: Inputs
     made_up: frozenset[int] = frozenset()
     tables: Mapping[int, Table] = field(default_factory=dict)
+    alike: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, inputs: Inputs, example: Any, dataflow: Dataflow | None) -> Batch:
@@ -100,8 +103,9 @@ class Batch:
 
         Args:
             inputs: the arguments.
-            example: the caller's, whose own tensors are taken as they are; None for a guess.
-            dataflow: traced on them; tells which guessed ids look up an embedding.
+            example: the caller's, whose own tensors are taken as they are, except those on the meta device, which stand
+                for a shape; None for a guess.
+            dataflow: traced on them; tells which ids look up an embedding.
         """
         own = set(map(id, _tensors(example)))
         tensors = list(_tensors((inputs.args, dict(inputs.kwargs))))
@@ -111,16 +115,19 @@ class Batch:
             if each.is_floating_point()
             and (each.is_meta or (id(each) not in own if example is not None else _stands_for_shape(each)))
         )
-        return cls(inputs, made_up, _tables(tensors, dataflow) if example is None and dataflow is not None else {})
+        found = _tables(tensors, dataflow) if dataflow is not None else {}
+        free = {number: table for number, table in found.items() if example is None or tensors[number].is_meta}
+        return cls(inputs, made_up, free, _alike_everywhere(tensors, dataflow) if dataflow and not free else ())
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What a reader should know about the values."""
-        return ("guessed ids are random",) if self.tables else ()
+        random = "guessed ids are random" if self.inputs.origin != "given" else "ids given by their shape are random"
+        return (*((random,) if self.tables else ()), *_told_alike(self.alike))
 
     def plain(self) -> Batch:
-        """With ids as guessed."""
-        return Batch(self.inputs, self.made_up)
+        """With ids as guessed, or zero."""
+        return Batch(self.inputs, self.made_up, alike=(*self.alike, *_names(self.tables.values())))
 
     def drawn(self, generator: torch.Generator) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Arguments of a forward, on the CPU, that share no memory with the caller's."""
@@ -175,22 +182,62 @@ def _stands_for_shape(tensor: torch.Tensor) -> bool:
 
 def _tables(tensors: list[torch.Tensor], dataflow: Dataflow) -> dict[int, Table]:
     """What ids that are all alike look up, by the number of the tensor."""
-    placed = [op for op in dataflow.graph.nodes if op.op == "input"]
-    numbers = {op: number for number, op in enumerate(placed)}
     found: dict[int, Table] = {}
+    for number, op in _lookups(dataflow):
+        if _alike(tensors[number]):
+            table = _table(op)
+            found[number] = min(found.get(number, table), table, key=lambda each: each.rows)
+    return found
+
+
+def _lookups(dataflow: Dataflow) -> Iterator[tuple[int, Op]]:
+    """Each embedding whose ids come from an input, and the number of the input."""
+    numbers: dict[Op, int] = {}
+    for op in dataflow.graph.nodes:
+        if op.op == "input":
+            numbers[op] = len(numbers)
     for op in dataflow.graph.nodes:
         source = _looked_up(op) if op.op == "embedding" else None
-        if source is not None and _alike(tensors[numbers[source]]):
-            table, known = _table(op), found.get(numbers[source])
-            found[numbers[source]] = table if known is None else min(table, known, key=lambda each: each.rows)
-    return found
+        if source is not None:
+            yield numbers[source], op
+
+
+def ids_are_free(example: Any) -> bool:
+    """Whether all integers among a caller's inputs only stand for their shape."""
+    return all(each.is_meta for each in _tensors(example) if _is_integer(each))
+
+
+def notes_on_ids(inputs: Inputs, dataflow: Dataflow) -> tuple[str, ...]:
+    """What to say of ids that a caller gave, where no two differ."""
+    return _told_alike(_alike_everywhere(list(_tensors((inputs.args, dict(inputs.kwargs)))), dataflow))
+
+
+def _alike_everywhere(tensors: list[torch.Tensor], dataflow: Dataflow) -> tuple[str, ...]:
+    """The weights that ids look up, if these are several and all the same in each of the inputs."""
+    looked_up = {op: number for number, op in _lookups(dataflow)}
+    several = [tensors[number] for number in looked_up.values() if tensors[number].numel() > 1]
+    return _names(map(_table, looked_up)) if several and all(map(_alike, several)) else ()
+
+
+def _names(tables: Iterable[Table]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(table.name for table in tables))
+
+
+def _told_alike(names: Sequence[str]) -> tuple[str, ...]:
+    if not names:
+        return ()
+    return (f"all ids given for {', '.join(names)} are the same: each place looks up one row; give different ids",)
 
 
 def _alike(tensor: torch.Tensor) -> bool:
     """Whether a tensor of integers is the same everywhere, or has no values."""
-    if tensor.is_floating_point() or tensor.dtype is torch.bool or not tensor.numel():
+    if not _is_integer(tensor) or not tensor.numel():
         return False
     return tensor.is_meta or bool((tensor == tensor.flatten()[0]).all())
+
+
+def _is_integer(tensor: torch.Tensor) -> bool:
+    return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype is torch.bool)
 
 
 def _looked_up(op: Op) -> Op | None:
@@ -204,4 +251,4 @@ def _looked_up(op: Op) -> Op | None:
 def _table(op: Op) -> Table:
     use = next(use for each in (op, *op.operands.values()) for use in each.params)
     padding = op.constants.get("padding_idx")
-    return Table(use.shape[0], padding % use.shape[0] if isinstance(padding, int) else None)
+    return Table(use.name, use.shape[0], padding % use.shape[0] if isinstance(padding, int) else None)

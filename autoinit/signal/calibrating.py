@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from autoinit.plans import LayerPlan, Plan
 from autoinit.signal.batches import Batch, stream
 from autoinit.signal.fields import second_moment
 from autoinit.signal.following import Follower, Projection
-from autoinit.tracing.attempting import notes_on, record, values_of
+from autoinit.tracing.attempting import FailedError, notes_on, record, values_of
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.expanding import expand
@@ -60,14 +60,16 @@ class Found:
 class Calibration:
     """What is calibrated.
 
-    dataflow: traced on the inputs, where known. example: the caller's inputs. plan: gives the weights their values,
-    with `seed`. targets: levels by parameter, where not 1.
+    dataflow: traced on the inputs, where known. example: the caller's inputs. plan: gives the weights their first
+    values, with `seed`. replanned: the plan that follows from what has been found, which gives them those of the next
+    pass. targets: levels by parameter, where not 1.
     """
 
     model: nn.Module
     dataflow: Dataflow | None
     example: Any
     plan: Plan
+    replanned: Callable[[Found], Plan]
     targets: Mapping[str, float]
     seed: int
 
@@ -82,33 +84,64 @@ class Calibration:
         if dataflow is None and traced:
             dataflow = record(self.model, values_of(self.model), training, inputs)
         batch = Batch.of(inputs, self.example, dataflow)
-        found, last = self._passes(batch, dataflow, training)
+        try:
+            return self._calibrated(batch, dataflow, training)
+        except FailedError:
+            if not batch.tables:
+                raise
+        return self._calibrated(batch.plain(), dataflow, training)
+
+    def _calibrated(self, batch: Batch, dataflow: Dataflow | None, training: bool) -> Found:
+        found, last = self._passes(batch, dataflow, training, retrace=True)
         if last.left:  # what really runs is not what was traced
             graph = expand(last.graph, last.module)
             dataflow = build(graph, last.module, "recorded", values=values_of(self.model))
             found, last = self._passes(batch, dataflow, training)
-        origin = () if inputs.origin == "given" else (f"calibrated on an input {inputs.origin}",)
+        origin = () if batch.inputs.origin == "given" else (f"calibrated on an input {batch.inputs.origin}",)
         left = (f"not calibrated from {last.left} on: no two forwards go the same way",) if last.left else ()
-        found.notes = (*notes_on((*origin, *batch.notes), training), *left)
+        found.notes = (*notes_on((*origin, *batch.notes), training), *left, *found.notes)
         return found
 
-    def _passes(self, batch: Batch, dataflow: Dataflow | None, training: bool) -> tuple[Found, Corrector]:
-        shadow = make_shadow(self.model, "cpu").module
-        for module in shadow.modules():
-            module.training = training
-        write(self.plan, shadow, self.seed, measure=False, force=True)
+    def _passes(
+        self, batch: Batch, dataflow: Dataflow | None, training: bool, *, retrace: bool = False
+    ) -> tuple[Found, Corrector]:
+        """Passes with fresh copies of the model, until one finds nothing to correct.
+
+        retrace: whether to stop where the forward leaves the dataflow.
+        """
         found = Found(apart=_several(dataflow))
         layers = {layer.param: layer for layer in self.plan.layers if layer.status == "planned"}
-        values = values_of(self.model)
+        values, astray = values_of(self.model), {}
         for number in range(MOST_PASSES):
+            shadow = make_shadow(self.model, "cpu").module
+            for module in shadow.modules():
+                module.training = training
+            write(self.replanned(found) if number else self.plan, shadow, self.seed, measure=False, force=True)
             before, found.uses = found.uses, {}
             tolerance = 0.0 if number == 0 else TOLERANCE if number < MOST_PASSES - 1 else math.inf
             corrector = Corrector(shadow, values, dataflow, layers, self.targets, found, before, tolerance)
-            arguments = batch.drawn(stream(self.seed))
-            corrector.forward(arguments, self.seed, batch.inputs.origin)
-            if corrector.left or not corrector.corrected:
+            corrector.forward(batch.drawn(stream(self.seed)), self.seed, batch.inputs.origin)
+            if number == 1 and not _used_again(dataflow):
+                astray = corrector.off
+            if not corrector.corrected or (corrector.left and retrace):
                 break
+        if astray:
+            found.notes = (_magnified(*next(iter(astray.items())), len(corrector.off)),)
         return found, corrector
+
+
+def _magnified(name: str, std: float, off: int) -> str:
+    return (
+        f"the model magnifies rounding: the output of {name} had std {std:.3g} in the pass that verified the first "
+        f"one, though its weights differed by rounding alone; in the last pass {off} layers are off by more than "
+        f"{TOLERANCE:.0%}. Expect other stds on other hardware or with another number of threads"
+    )
+
+
+def _used_again(dataflow: Dataflow | None) -> bool:
+    """Whether a parameter has several uses, so that correcting it at one changes what others make."""
+    uses = [use.name for op in dataflow.graph.nodes for use in op.params] if dataflow is not None else []
+    return len(set(uses)) < len(uses)
 
 
 def _several(dataflow: Dataflow | None) -> dict[str, str]:
@@ -134,7 +167,8 @@ class Corrector(Follower):
     """Divides the output of each weight by its level, and the weight with it, at the weight's first use.
 
     before: the uses in the pass before. tolerance: what is nearer to its target is left.
-    corrected: whether anything was.
+    corrected: whether anything was. off: by layer, the std of the first output of each that was off by more than
+    `TOLERANCE` before any correction.
     """
 
     def __init__(
@@ -151,6 +185,7 @@ class Corrector(Follower):
         super().__init__(module, values, dataflow)
         self.layers, self.targets, self.found, self.before = layers, targets, found, before
         self.tolerance, self.corrected = tolerance, False
+        self.off: dict[str, float] = {}
         self._parameters = named_parameters(module)
 
     def met(self, op: Op, result: torch.Tensor) -> None:
@@ -210,16 +245,17 @@ class Corrector(Follower):
         """Scale some rows of the weight, and their outputs, which begin with row `start`."""
         place = tuple((a - start, b - start) for a, b in rows)
         level, std = _level(_selected(result, place, axes))
-        if not math.isfinite(level):
-            raise PlanError(
-                f"{layer.name}: its output is not finite on the batch. Check that the batch is, and that "
-                f"parameters which are not planned are."
-            )
-        if level <= 0:
-            self.found.apart.setdefault(layer.param, "its output is zero on the batch")
-            return
+        known = rows in self.found.factors.get(layer.param, {})
+        if not known:
+            self._require_finite(layer, level)
+            if level <= 0:
+                self.found.apart.setdefault(layer.param, "its output is zero on the batch")
+                return
+        if not abs(level / self.targets.get(layer.param, 1.0) - 1) <= TOLERANCE:
+            self.off.setdefault(layer.name, std)
         uses = self.found.uses.setdefault((layer.param, rows), [])
-        factor = 1.0 if uses else self._factor(layer.param, rows, level)
+        first = not any(_is_scale(use.level) for use in uses)
+        factor = self._factor(layer.param, rows, level) if first and _is_scale(level) else 1.0
         if factor != 1.0:
             self.corrected = True
             self._scale(layer, rows, factor)
@@ -228,13 +264,20 @@ class Corrector(Follower):
         factors[rows] = factors.get(rows, 1.0) * factor
         uses.append(Use(level * factor, std * factor))
 
+    def _require_finite(self, layer: LayerPlan, level: float) -> None:
+        if not math.isfinite(level):
+            raise PlanError(
+                f"{layer.name}: its output is not finite on the batch. Check that the batch is, and that "
+                f"parameters which are not planned are."
+            )
+
     def _factor(self, param: str, rows: Rows, level: float) -> float:
         """What the first use of a weight is to be multiplied by.
 
         With several uses it is the geometric mean of their levels that is to be right, as far as the pass before tells.
         """
         before = self.before.get((param, rows), [])
-        logs = [math.log(use.level) for use in before if use.level > 0]
+        logs = [math.log(use.level) for use in before if _is_scale(use.level)]
         typical = level * math.exp(sum(logs) / len(logs) - logs[0]) if logs else level
         target = self.targets.get(param, 1.0)
         return target / typical if abs(typical / target - 1) > self.tolerance else 1.0
@@ -309,10 +352,18 @@ def _spread(factor: float, rows: Rows, result: torch.Tensor, axes: tuple[int, ..
     return scales.reshape(sizes).permute(order).reshape(shape).to(result.dtype)
 
 
+def _is_scale(level: float) -> bool:
+    return 0 < level < math.inf
+
+
 def _level(values: torch.Tensor) -> tuple[float, float]:
     """Level and std of an output: its std, or its root mean square over sqrt(2) where that is more."""
     seen = values.float()
-    moment, mean = second_moment(seen), float(seen.mean())
+    moment = second_moment(seen)
+    if not math.isfinite(moment):  # the squares may be what is not
+        seen = values.double()
+        moment = float(seen.square().mean())
+    mean = float(seen.mean())
     if not math.isfinite(moment):
         return math.nan, math.nan
     std = math.sqrt(max(0.0, moment - mean * mean))

@@ -3,9 +3,10 @@
 LSUV (Mishkin & Matas 2016) runs the model again and again, layer by layer. Here the weights are drawn as the plan has
 them, and one forward corrects each as it is reached: its output is divided by the output's std before the model goes
 on, and its plan by the same number. A layer is exact at once, since all before it are final. A second forward verifies,
-with the same random numbers. Only where a weight is used more than once, or is an embedding's table as well, can a
-level be off by more than `TOLERANCE`; then that pass corrects, by the geometric mean over the uses of a weight, and
-another one verifies.
+with the same random numbers and with the weights drawn anew from the plan that was made, as `apply` draws them. There a
+level is off by more than `TOLERANCE` only where a weight is used more than once, or is an embedding's table as well, or
+where the model magnifies rounding. Then that pass corrects, by the geometric mean over the uses of a weight, and one
+more verifies; what is off in the last pass is in the layer's note.
 
 A layer's *level* is its output's std, or its root mean square over sqrt(2) where that is more: an output with few
 features may have a mean that dominates, and std 1 would make it large. Biases do not count.
@@ -52,7 +53,8 @@ def plan_by_data(
         model: a module whose parameters have values.
         dataflow: traced from it, on the same inputs.
         settings: as for `plan`; `residual="depth"` makes the target 1 / sqrt(L) at the last weight of each branch.
-        example_inputs: the batch: as for `plan`. A shape stands for N(0, 1) numbers, None for a guess.
+        example_inputs: the batch: as for `plan`. A shape stands for N(0, 1) numbers, a tensor on the meta
+            device for numbers, or for random ids of its shape, None for a guess.
         seed: of the weights' values, of made-up inputs and of dropout.
 
     Raises:
@@ -70,12 +72,16 @@ def plan_by_data(
         deep = plan_dataflow(dataflow, model, settings)
         targets = {one.param: two.std / one.std for one, two in zip(base.layers, deep.layers, strict=True)}
     traced = dataflow if dataflow.tier == "recorded" and example_inputs is not None else None
-    calibration = Calibration(inner, traced, example_inputs, base, targets, seed)
+
+    def replanned(found: Found) -> Plan:
+        layers = tuple(_replanned(layer, found, targets.get(layer.param, 1.0)) for layer in base.layers)
+        return replace(base, layers=layers, notes=(*base.notes, *found.notes))
+
+    calibration = Calibration(inner, traced, example_inputs, base, replanned, targets, seed)
     with tensors_on_cpu(), untouched_generators(), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         found = first_success(inner, example_inputs, calibration, "run")
-    layers = tuple(_replanned(layer, found, targets.get(layer.param, 1.0)) for layer in base.layers)
-    return replace(base, layers=layers, method="data", residual=settings.residual, notes=(*base.notes, *found.notes))
+    return replace(replanned(found), method="data", residual=settings.residual)
 
 
 def _replanned(layer: LayerPlan, found: Found, target: float) -> LayerPlan:

@@ -160,8 +160,18 @@ def draw(shape: Sequence[int], axes: Axes, wanted: Covariance, generator: torch.
     # Contrasts of a few numbers can come out small; what is left of them after rounding is then scaled up.
     exact = torch.float64 if math.prod(sizes) <= _FEW else torch.float32
     noise = Rows(torch.empty(sizes, dtype=exact).normal_(generator=generator), order)
+    return _matched(noise, wanted, generator).back(shape, axes)
+
+
+def matched(x: torch.Tensor, axes: Axes, wanted: Covariance) -> torch.Tensor:
+    """`x`, its contrasts over samples and positions scaled so that its rows have the wanted covariances."""
+    return _matched(Rows.of(x.clone(), axes), wanted).back(x.shape, axes)
+
+
+def _matched(noise: Rows, wanted: Covariance, generator: torch.Generator | None = None) -> Rows:
+    """generator: of a new order of the means over samples and positions; without one, the noise's own stays."""
     samples, positions, _ = noise.counts
-    at = order.index("t")
+    at = noise.order.index("t")
     sums = noise.sums()
     found = row_covariance(noise, sums)
     share, have = _spectrum(wanted, samples, positions), _spectrum(found, samples, positions)
@@ -171,14 +181,15 @@ def draw(shape: Sequence[int], axes: Axes, wanted: Covariance, generator: torch.
     means = (sums / positions).unsqueeze(at)
     across = noise.values.sum(dim=0, keepdim=True).div_(samples)
     old = means.mean(dim=0, keepdim=True)
-    grand = _stratified(old, generator).mul_(math.sqrt(max(0.0, share[3]) / (samples * positions)))
+    level = _stratified(old, generator)
+    grand = level.mul_(math.sqrt(max(0.0, share[3]) / (samples * positions)))
     # Contrasts over both, over samples, over positions, and neither. Where a kind has one element there is no contrast.
     both, sample = (both, sample) if samples > 1 else (0.0, 0.0)
     both, position = (both, position) if positions > 1 else (0.0, 0.0)
     small = (sample - both) * means + ((both - sample - position) * old + grand)
     made = noise.values.mul_(both) if samples > 1 else noise.values * both
     made.add_(across, alpha=position - both).add_(small)
-    return Rows(made.float(), order).back(shape, axes)
+    return Rows(made.float(), noise.order)
 
 
 def _spectrum(known: Covariance, samples: int, positions: int) -> tuple[float, float, float, float]:
@@ -193,12 +204,13 @@ def _spectrum(known: Covariance, samples: int, positions: int) -> tuple[float, f
     )
 
 
-def _stratified(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Normal quantiles in random order: a shape's worth of numbers whose second moment is 1 and whose mean is 0.
+def _stratified(like: torch.Tensor, generator: torch.Generator | None) -> torch.Tensor:
+    """Normal quantiles in random order, or in that of `like`: numbers whose second moment is 1 and whose mean is 0.
 
     A single number is 1. They stand for the grand mean, which all rows share, where a few features would be few draws.
     """
     count = like.numel()
-    ranks = torch.randperm(count, generator=generator).to(torch.float32)
+    order = torch.randperm(count, generator=generator) if generator is not None else like.flatten().argsort().argsort()
+    ranks = order.to(torch.float32)
     values = torch.special.ndtri((ranks + 0.5) / count) if count > 1 else torch.ones(1)
     return values.div_(values.square().mean().sqrt().clamp_min_(TINY)).reshape(like.shape)

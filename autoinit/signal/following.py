@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,17 +11,15 @@ from typing import Any
 import torch
 import torch.fx
 from torch import nn
-from torch.nn import functional
 
 from autoinit.errors import AutoinitError
 from autoinit.ops import REGISTRY, OpSpec
+from autoinit.signal.attention import Linear, is_attention, probing, row_in
 from autoinit.tracing.attempting import FailedError, in_mode
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.recording import Recorder
 from autoinit.tracing.rng import untouched_generators
 from autoinit.tracing.shadow import no_global_hooks
-
-Linear = Callable[..., torch.Tensor]
 
 _WRITTEN_OUT = 5
 """Operations that `tracing.expanding` makes of one `glu`; the last one is its result."""
@@ -47,8 +44,8 @@ class Projection:
 class Follower(Recorder):
     """Runs a module for real and matches what it calls, in order, to the operations of a dataflow.
 
-    Subclasses say what to do with each result (`met`) and with the linear maps inside `nn.MultiheadAttention`
-    (`projected`).
+    Subclasses say what to do with each result (`met`, `met_several`) and with the linear maps inside
+    `nn.MultiheadAttention` (`projected`).
 
     left: the operation at which the forward left the dataflow, if it did; nothing is told from there on.
     """
@@ -67,9 +64,17 @@ class Follower(Recorder):
     def met(self, op: Op, result: torch.Tensor) -> None:
         """A result that carries the signal, before the model goes on with it; may be changed in place."""
 
+    def met_several(self, op: Op, results: Any) -> None:
+        """The same of an operation that gives several tensors; `met` is told of each later."""
+
     def projected(self, projection: Projection) -> torch.Tensor:
         """The result of one linear map inside an attention module."""
         return projection()
+
+    @property
+    def expected(self) -> Op | None:
+        """The next operation, while the forward follows the dataflow."""
+        return self._expected[self._at][1] if self._open and self._at < len(self._expected) else None
 
     def follow(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Run the module; afterwards its forwards are its own again."""
@@ -106,9 +111,9 @@ class Follower(Recorder):
         return [held[node] for node in sink.all_input_nodes if node in held]
 
     def _wrap_forwards(self) -> None:
-        probed = [module for module in self.module.modules() if _is_attention(module)]
+        probed = [module for module in self.module.modules() if is_attention(module)]
         for module in probed:
-            module.__dict__["forward"] = _probing(module, self._project)
+            module.__dict__["forward"] = probing(module, self._project)
         super()._wrap_forwards()
         forward = self.module.__dict__["forward"]
 
@@ -120,13 +125,12 @@ class Follower(Recorder):
 
     def _project(self, linear: Linear, args: tuple[Any, ...]) -> torch.Tensor:
         """A linear map inside an attention module, which is itself told afterwards: it is the next one expected."""
-        op = self._expected[self._at][1] if self._open and self._at < len(self._expected) else None
+        op = self.expected
         if op is None or op.op != "multi_head_attention":
             return linear(*args)
         for use in op.params:
-            weight = self.module.get_parameter(use.name)
-            if use.layout is not None and _shares(args[1], weight):
-                row = (args[1].storage_offset() - weight.storage_offset()) // weight.stride(0)
+            row = row_in(args[1], self.module.get_parameter(use.name)) if use.layout is not None else None
+            if row is not None:
                 x, part, bias = (*args, None)[:3]
                 return self.projected(Projection(use, linear, x, part, bias, row))
         return linear(*args)
@@ -139,9 +143,12 @@ class Follower(Recorder):
     def _note(self, result: Any, node: torch.fx.Node) -> None:
         if node.op == "placeholder" and node not in self._ops:
             self._match(node)
-        super()._note(result, node)
         op = self._ops.get(node)
-        if self._open and op is not None and op.signal and isinstance(result, torch.Tensor):
+        several = not isinstance(result, torch.Tensor)
+        if self._open and op is not None and op.signal and several:
+            self.met_several(op, result)
+        super()._note(result, node)
+        if self._open and op is not None and op.signal and not several:
             self.met(op, result)
 
     def _match(self, node: torch.fx.Node) -> None:
@@ -185,36 +192,3 @@ def _eager() -> Iterator[None]:
             yield
     else:
         yield
-
-
-def _is_attention(module: nn.Module) -> bool:
-    return isinstance(module, nn.MultiheadAttention) and type(module).forward is nn.MultiheadAttention.forward
-
-
-def _shares(part: torch.Tensor, whole: torch.Tensor) -> bool:
-    """Whether a tensor views (rows of) another."""
-    return part.untyped_storage().data_ptr() == whole.untyped_storage().data_ptr()
-
-
-def _probing(module: nn.Module, probe: Callable[[Linear, tuple[Any, ...]], torch.Tensor]) -> Callable[..., Any]:
-    """The forward of `nn.MultiheadAttention` with each `linear` in it handed to `probe`.
-
-    The functions are torch's own, under a name space of their own, so that nothing outside sees the difference.
-    """
-
-    def linear(*args: Any) -> torch.Tensor:
-        return probe(functional.linear, args)
-
-    inner: dict[str, Any] = {**vars(functional), "linear": linear}
-    for name in ("_in_projection_packed", "_in_projection", "multi_head_attention_forward"):
-        inner[name] = _within(vars(functional)[name], inner)
-    forward = nn.MultiheadAttention.forward
-    outer = {**forward.__globals__, "F": types.SimpleNamespace(**inner)}
-    return types.MethodType(_within(forward, outer), module)
-
-
-def _within(function: Any, names: dict[str, Any]) -> Any:
-    """A function that looks up its globals in `names`."""
-    made = types.FunctionType(function.__code__, names, function.__name__, function.__defaults__, function.__closure__)
-    made.__kwdefaults__ = function.__kwdefaults__
-    return made

@@ -21,7 +21,11 @@ from autoinit.signal.fields import Axes
 from autoinit.tracing.dataflow import Op, ParamUse
 
 Spread = Callable[[torch.Tensor], torch.Tensor]
+Mixed = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 EPSILON = 1e-6
+MOST_PRODUCTS = 1 << 28
+FEWEST_MIXED = 16
+"""Of a convolution with drawn weights: products that it may take, and channels that are mixed all the same."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class LinearMap:
     second moments over the input's view (features summed, their axis kept with size 1) to the output's.
     kept: by how much pairs of output positions are less correlated than pairs of input positions, since not all see
     their inputs through the same weights. kept_back: the same of the gradients of input positions.
+    mixed: of a convolution, the output's view for weights drawn from N(0, 1): it tells how alike neighbours are, and
+    positions near a border, up to scale.
     """
 
     opened: tuple[int, ...]
@@ -41,6 +47,7 @@ class LinearMap:
     spread: Spread
     kept: float = 1.0
     kept_back: float = 1.0
+    mixed: Mixed | None = None
 
     def features_in(self) -> int:
         """Inputs that one output sums at one kernel position."""
@@ -204,7 +211,13 @@ def _convolution(
     fine, coarse = (y, x) if use.layout.transposed else (x, y)
     on_coarse, on_fine = windows.kept(fine[2:], coarse[2:], within)
     kept = (on_fine, on_coarse) if use.layout.transposed else (on_coarse, on_fine)
-    return LinearMap(opened, letters, made, letters, spread, *kept)
+    if use.layout.transposed:
+        return LinearMap(opened, letters, made, letters, spread, *kept)
+
+    def mixed(view: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        return windows.drawn(view.flatten(0, 1), made, generator)
+
+    return LinearMap(opened, letters, made, letters, spread, *kept, mixed)
 
 
 @dataclass(frozen=True)
@@ -235,11 +248,32 @@ class _Windows:
         if transposed:
             return lambda profile: self._apart(profile, ones, size)
         convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(self.kernel) - 1]
-        ends = [end for pair in reversed(self.around) for end in pair]
+        ends = self._ends()
         mode = "constant" if self.mode == "zeros" else self.mode
         return lambda profile: convolve(
             functional.pad(profile, ends, mode=mode), ones, None, self.stride, 0, self.dilation
         )
+
+    def drawn(self, x: torch.Tensor, made: Sequence[int], generator: torch.Generator) -> torch.Tensor:
+        """The convolution with weights from N(0, 1), of the first channels alone where all would take too long.
+
+        Each output's weights have the same norm, as they have where many are summed.
+
+        x: (samples, groups, channels, positions...). made: the output's view.
+        """
+        groups, channels = x.shape[1:3]
+        affordable = MOST_PRODUCTS // (math.prod(made) * math.prod(self.kernel))
+        mixed = min(channels, max(FEWEST_MIXED, affordable))
+        x = x[:, :, :mixed].flatten(1, 2)
+        weight = torch.empty(groups * made[3], mixed, *self.kernel).normal_(generator=generator)
+        weight /= weight.square().mean(dim=tuple(range(1, weight.dim())), keepdim=True).sqrt().clamp_min_(EPSILON)
+        convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[len(self.kernel) - 1]
+        mode = "constant" if self.mode == "zeros" else self.mode
+        padded = functional.pad(x, self._ends(), mode=mode)
+        return convolve(padded, weight, None, self.stride, 0, self.dilation, groups).reshape(tuple(made))
+
+    def _ends(self) -> list[int]:
+        return [end for pair in reversed(self.around) for end in pair]
 
     def _apart(self, profile: torch.Tensor, ones: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         dims = len(self.kernel)

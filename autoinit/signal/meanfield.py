@@ -13,8 +13,8 @@ from typing import Any
 
 import torch
 
-from autoinit.signal.fields import TINY, Axes, Covariance, covariance, draw, row_moments, second_moment
-from autoinit.signal.linear_maps import LinearMap, Spread
+from autoinit.signal.fields import TINY, Axes, Covariance, covariance, draw, matched, row_moments, second_moment
+from autoinit.signal.linear_maps import LinearMap, Mixed, Spread
 
 
 def drawn_output(
@@ -56,7 +56,7 @@ class _MeanField(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.linear, ctx.sigma, ctx.generator, ctx.of = linear, sigma, generator, (tuple(x.shape), x.dtype)
         view = x.detach().float().reshape(linear.opened)
-        made = _field(view, linear.into, linear.made, linear.out, linear.spread, linear.kept, generator)
+        made = _field(view, linear.into, linear.made, linear.out, linear.spread, linear.kept, generator, linear.mixed)
         return made.mul_(sigma).reshape(shape).to(x.dtype)
 
     @staticmethod
@@ -77,25 +77,64 @@ def _field(
     spread: Spread,
     kept: float,
     generator: torch.Generator,
+    mixed: Mixed | None = None,
 ) -> torch.Tensor:
     """What weights of variance 1 make of a tensor."""
     moments = row_moments(view, into)
-    profile = spread(moments * into.size(view.shape, "c")).clamp_min_(0)
+    profile = spread(_over_samples(moments, into) * into.size(view.shape, "c")).clamp_min_(0)
     least, most = (float(each) for each in torch.aminmax(moments))
     flat = most - least <= FLAT * most
-    unit = covariance(view if flat else view * moments.clamp_min(TINY).rsqrt(), into)
-    if unit.own <= TINY:
+    if most <= TINY:
         return torch.zeros(made)
-    if not math.isfinite(unit.own) or not math.isfinite(most):
+    if not math.isfinite(most):
         return torch.full(made, math.inf)
-    unit = unit.over(unit.own)
+    rows = view if flat else view * moments.clamp_min(TINY).rsqrt()
+    unit = _correlations(rows, moments, into, flat=flat)
     wanted = Covariance(1.0, unit.position * kept, unit.sample, unit.apart * kept)
-    z = draw(made, out, wanted, generator)
     whole = float(profile.mean())
-    field = z.mul_(profile.sqrt_())
+    scale = profile.sqrt_()
+    if mixed is None:
+        z = draw(made, out, wanted, generator)
+    else:
+        z = matched(mixed(view, generator) / scale.clamp_min(TINY), out, wanted)
+    field = z.mul_(scale)
     found = second_moment(field)
     # Rows that count for more may have come out larger or smaller than the average row.
     return field.mul_(math.sqrt(whole / found)) if found > TINY else field
+
+
+def _over_samples(moments: torch.Tensor, axes: Axes) -> torch.Tensor:
+    """Averaged over samples, which are drawn alike, unless other rows are zero in some of them.
+
+    What samples of few features differ by would else grow from layer to layer, as it does in no wide network.
+    """
+    samples = axes.of("b")
+    if not samples or moments.shape[samples[0]] == 1:
+        return moments
+    present = moments > TINY
+    if not bool((present == present.narrow(samples[0], 0, 1)).all()):
+        return moments
+    return moments.mean(dim=samples, keepdim=True).expand_as(moments)
+
+
+def _correlations(rows: torch.Tensor, moments: torch.Tensor, axes: Axes, *, flat: bool) -> Covariance:
+    """Of rows of equal second moments; rows that are zero (padding of tokens) take no part."""
+    found = covariance(rows, axes)
+    if flat:
+        return found.over(found.own)
+    present = (moments > TINY).to(rows.dtype)
+    pairs = covariance(present, axes)
+    return Covariance(
+        1.0,
+        *(
+            part / share if share > TINY else 0.0
+            for part, share in (
+                (found.position, pairs.position),
+                (found.sample, pairs.sample),
+                (found.apart, pairs.apart),
+            )
+        ),
+    )
 
 
 def _adjoint(linear: LinearMap) -> Spread:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import operator
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,9 +16,11 @@ from autoinit.parameters import unwrap
 from autoinit.pausing import tensors_on_cpu
 from autoinit.signal.batches import Batch, first_success, mapped, require_values, stream
 from autoinit.signal.following import Follower, Projection
-from autoinit.signal.metering import Meter, Taken
+from autoinit.signal.metering import RECURRENT, Meter, merged, number_of_draws
 from autoinit.signal.propagating import told
-from autoinit.signal.report import SignalReport, SignalRow
+from autoinit.signal.recurrent import NO_STATE, is_recurrent, written_out
+from autoinit.signal.report import SignalReport
+from autoinit.signal.samples import sample_axis
 from autoinit.tracing.attempting import FailedError, notes_on, record, values_of
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -40,8 +41,9 @@ def measure(
 
     Args:
         model: a module whose weights have values.
-        example_inputs: as for `plan`. Tensors are taken as they are; a shape stands for N(0, 1) numbers; None for the
-            guess that tracing makes, with N(0, 1) numbers, and random ids where all would be alike.
+        example_inputs: as for `plan`. Tensors are taken as they are; a shape stands for N(0, 1) numbers, a tensor on
+            the meta device for numbers, or for random ids of its shape; None for the guess that tracing makes, with
+            N(0, 1) numbers, and random ids where all would be alike.
         backward: whether to measure gradients, too: of the sum of output * e over all floating-point outputs,
             e ~ N(0, 1).
         seeds: average over so many draws of made-up inputs, dropout and e. The weights are the model's own in each;
@@ -61,18 +63,13 @@ def measure(
         warnings.simplefilter("ignore")
         found = _Measurement(inner, backward=backward).run(example_inputs, range(seed, seed + seeds))
     dataflow, meters = found
-    return told("measured", model, dataflow, _merged(meters), None, started)
+    return told("measured", model, dataflow, merged(meters), None, started)
 
 
 def _check(model: Any, seeds: int) -> None:
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}: measure runs a torch.nn.Module")
-    try:
-        count = operator.index(seeds)
-    except TypeError:
-        raise ArgumentError(f"seeds={seeds!r}: expected a whole number of draws, 1 or more") from None
-    if count < 1:
-        raise ArgumentError(f"seeds={seeds}: expected a number of draws, 1 or more")
+    number_of_draws(seeds)
     require_values(model, "measure runs the model", "propagate(model), which needs none")
 
 
@@ -88,6 +85,31 @@ class _Taker(Follower):
     def met(self, op: Op, result: torch.Tensor) -> None:
         self.meter.see(op, result)
 
+    def met_several(self, op: Op, results: Any) -> None:
+        self.meter.see(op, results)
+
+    def _wrap_forwards(self) -> None:
+        for module in self.module.modules():
+            if is_recurrent(module):
+                module.__dict__["forward"] = self._stepping(module)
+        super()._wrap_forwards()
+
+    def _stepping(self, module: nn.Module) -> Callable[..., Any]:
+        """The forward of a recurrent module, written out where it is the operation that is expected."""
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            op = self.expected
+            if op is None or op.op not in RECURRENT or op.call is None or op.call.target is not None:
+                return type(module).forward(module, *args, **kwargs)
+            uses = {use.slot: use.name for use in op.params}
+
+            def seen(slot: str, made: Sequence[torch.Tensor]) -> None:
+                self.meter.see_steps(uses[slot], made, NO_STATE)
+
+            return written_out(module, seen)(*args, **kwargs)
+
+        return forward
+
     def projected(self, projection: Projection) -> torch.Tensor:
         made = projection()
         # Parts of a fused projection that are computed together are told one by one, so that each counts alike.
@@ -99,10 +121,10 @@ class _Taker(Follower):
     def _told(self, projection: Projection, made: torch.Tensor, start: int, stop: int) -> None:
         part = made.detach()[..., start:stop]
         samples = self.meter.samples
-        if part.dim() == 3:  # tokens, batch, rows
+        if part.dim() == 2 and part.shape[0] % samples == 0:  # tokens * batch, rows
+            part = part.reshape(-1, samples, part.shape[1])
+        if part.dim() == 3 and self.meter.sample_axis == 0:  # tokens, batch, rows
             part = part.transpose(0, 1)
-        elif part.shape[0] % samples == 0:  # tokens * batch, rows
-            part = part.reshape(-1, samples, part.shape[1]).transpose(0, 1)
         taken = self.meter.take(part, -1)
         self.meter.layers.setdefault(projection.use.name, []).append(taken)
         if made.requires_grad:
@@ -173,7 +195,9 @@ class _Measurement:
             args, kwargs = mapped(args, _differentiable), mapped(kwargs, _differentiable)
             for parameter in shadow.parameters():
                 parameter.requires_grad_(parameter.is_floating_point())
-        taker = _Taker(shadow, self.values, dataflow, Meter(_samples(args, kwargs), backward=self.backward))
+        axis = sample_axis(dataflow, self.model) if dataflow is not None else 0
+        meter = Meter(_samples(args, kwargs, axis), backward=self.backward, sample_axis=axis)
+        taker = _Taker(shadow, self.values, dataflow, meter)
         with torch.set_grad_enabled(self.backward):
             taker.forward((args, kwargs), seed, batch.inputs.origin)
             if self.backward and dataflow is not None:
@@ -182,12 +206,12 @@ class _Measurement:
         return taker
 
 
-def _samples(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> int:
-    """Samples in a batch: the first axis of the first input."""
+def _samples(args: tuple[Any, ...], kwargs: Mapping[str, Any], axis: int) -> int:
+    """Samples in a batch: an axis of the first input."""
     sizes: list[int] = []
 
     def look(tensor: torch.Tensor) -> torch.Tensor:
-        sizes.extend(tensor.shape[:1])
+        sizes.extend(tensor.shape[axis : axis + 1])
         return tensor
 
     mapped((args, dict(kwargs)), look)
@@ -208,29 +232,3 @@ def _differentiate(outputs: Sequence[torch.Tensor], generator: torch.Generator, 
         torch.autograd.backward(ends, noise)
     except Exception as error:
         raise FailedError(f"backward (backward=False leaves it out), input {origin}", error) from error
-
-
-def _merged(meters: Sequence[Meter]) -> Meter:
-    """The average over draws."""
-    made = Meter(meters[0].samples, backward=meters[0].backward)
-    for op in meters[0].operations:
-        made.operations[op] = _mean([meter.operations[op].row() for meter in meters if op in meter.operations])
-    for meter in meters:
-        for param, taken in meter.layers.items():
-            made.layers.setdefault(param, []).extend(taken)
-    return made
-
-
-def _mean(found: list[SignalRow]) -> Taken:
-    def mean(values: Iterator[float | None]) -> float | None:
-        known = [each for each in values if each is not None]
-        return sum(known) / len(known) if known else None
-
-    grad = mean(row.grad for row in found)
-    return Taken(
-        mean(row.q for row in found) or 0.0,
-        mean(row.p for row in found),
-        mean(row.s for row in found),
-        mean(row.mean for row in found) or 0.0,
-        [] if grad is None else [grad],
-    )

@@ -74,7 +74,9 @@ def figure(*reports: SignalReport, labels: Sequence[str] = (), title: str | None
     below.set_xlabel("depth: weight operations passed")
     below.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     deepest = max((place.depth for each in drawn for place in each.places), default=1)
-    below.set_xlim(min(0.5, 1 - 0.02 * deepest), deepest + max(0.5, 0.02 * deepest))
+    first = min((place.depth for each in drawn for place in each.places), default=1)
+    side = max(0.5, 0.02 * deepest)
+    below.set_xlim(first - side, deepest + side)
     made.suptitle(title or f"{shown[0].report.model}: second moment against depth", fontsize=12, color=_INK)
     _legend(made, shown, drawn)
     return made
@@ -114,7 +116,8 @@ def require_suffix(path: Path) -> None:
         ArgumentError: says which do.
     """
     if path.suffix not in SUFFIXES:
-        raise ArgumentError(f"{path}: a plot is written to {', '.join(SUFFIXES)}, not {path.suffix or 'no suffix'!r}")
+        found = repr(path.suffix) if path.suffix else "to a file without a suffix"
+        raise ArgumentError(f"{path}: a plot is written to {', '.join(SUFFIXES)}, not {found}")
 
 
 def require_matplotlib() -> None:

@@ -14,10 +14,13 @@ from autoinit.ops import Role
 from autoinit.pausing import tensors_on_cpu
 from autoinit.planning import Settings, plan_dataflow
 from autoinit.plans import Plan
+from autoinit.signal.batches import ids_are_free, notes_on_ids
 from autoinit.signal.fields import TINY, Covariance, draw
-from autoinit.signal.metering import Meter, rows
+from autoinit.signal.metering import Meter, merged, number_of_draws, rows
 from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
+from autoinit.signal.rowless import notes_on_rowless
 from autoinit.signal.running import Runner
+from autoinit.signal.samples import sample_axis
 from autoinit.signal.values import Values
 from autoinit.signal.weighing import Choose, Weighing
 from autoinit.tracing import Dataflow, trace
@@ -45,6 +48,7 @@ def propagate(
     model: Model | None = None,
     inputs: InputSignal | None = None,
     backward: bool = True,
+    seeds: int = 1,
     seed: int = 0,
 ) -> SignalReport:
     """Predict the moments of every operation's output and gradient. Needs no data and no weights.
@@ -52,14 +56,15 @@ def propagate(
     Args:
         subject: a model, whose weights' present second moments are taken (on the meta device: those planned); or a
             plan, whose stds are taken, biases being zero. A plan holds no graph: pass its model as well.
-        example_inputs: as for `plan`; only shapes and integers matter.
+        example_inputs: as for `plan`; only shapes and integers matter. Ids on the meta device are different tokens.
         model: the model of a plan.
         inputs: statistics of floating-point inputs; N(0, 1), independent, by default.
         backward: whether to predict gradients, too.
-        seed: of the surrogates.
+        seeds: average over so many draws of the surrogates: narrow layers are then predicted more closely.
+        seed: of the first draw; the next ones follow.
 
     Raises:
-        ArgumentError: a plan without its model.
+        ArgumentError: a plan without its model, or seeds is less than 1.
         TraceError: the model could not be traced.
     """
     started = time.perf_counter()
@@ -74,7 +79,7 @@ def propagate(
     if made is None and _on_meta(model):
         made = plan_dataflow(dataflow, model, Settings())
     propagation = Propagation(dataflow, model, made, inputs or InputSignal(), given=example_inputs, seed=seed)
-    return propagation.report(backward=backward, started=started)
+    return propagation.report(backward=backward, started=started, seeds=number_of_draws(seeds))
 
 
 def _on_meta(model: Any) -> bool:
@@ -91,7 +96,8 @@ class Propagation:
         self.generator = torch.Generator().manual_seed(seed)
         self.seed = seed
         self.values = Values(model, dataflow, plan, self.generator)
-        self.samples = _samples(dataflow)
+        self.sample_axis = sample_axis(dataflow, model)
+        self.samples = _samples(dataflow, self.sample_axis)
 
     def run(
         self, choose: Choose, *, backward: bool, watch: Callable[[Op, Runner], None] | None = None
@@ -100,8 +106,8 @@ class Propagation:
 
         choose: may set a weight's std when its input is known. watch: is told of each operation that is done.
         """
-        meter = Meter(self.samples, backward=backward)
-        weighing = Weighing(self.samples, self.generator, meter, choose, fresh=self.given is None)
+        meter = Meter(self.samples, backward=backward, sample_axis=self.sample_axis)
+        weighing = Weighing(self.dataflow, self.samples, self.generator, meter, choose, fresh=ids_are_free(self.given))
         with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward):
             torch.manual_seed(self.seed)
             runner = Runner(self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch)
@@ -128,7 +134,8 @@ class Propagation:
         if len(shape) < 2:
             values = torch.empty(shape).normal_(generator=self.generator)
         else:
-            view, axes = rows(torch.empty(shape), _features_of(op, self.dataflow), self.samples)
+            features = _features_of(op, self.dataflow)
+            view, axes = rows(torch.empty(shape), features, self.samples, self.sample_axis)
             wanted = Covariance(self.inputs.q, self.inputs.p, self.inputs.s, self.inputs.s)
             values = draw(view.shape, axes, wanted, self.generator).reshape(shape)
         return values.to(dtype).requires_grad_(backward)
@@ -143,10 +150,17 @@ class Propagation:
         noise = torch.empty(like.shape).normal_(generator=self.generator)
         return noise.div_(noise.square().mean().sqrt().clamp_min_(TINY)).to(like.dtype)
 
-    def report(self, *, backward: bool, started: float) -> SignalReport:
-        """Propagate and tell."""
+    def again(self, seed: int) -> Propagation:
+        """The same with other surrogates."""
+        return Propagation(self.dataflow, self.model, self.plan, self.inputs, given=self.given, seed=seed)
+
+    def report(self, *, backward: bool, started: float, seeds: int = 1) -> SignalReport:
+        """Propagate, with so many draws of the surrogates, and tell."""
         meter, runner, _ = self.run(lambda *_: None, backward=backward)
-        return told("predicted", self.model, self.dataflow, meter, runner, started)
+        others = [self.again(self.seed + more).run(lambda *_: None, backward=backward)[0] for more in range(1, seeds)]
+        if isinstance(self.model, torch.nn.Module) and not ids_are_free(self.given):
+            self.values.notes.update(dict.fromkeys(notes_on_ids(given_inputs(self.given, self.model), self.dataflow)))
+        return told("predicted", self.model, self.dataflow, merged([meter, *others]), runner, started)
 
 
 def _features_of(op: Op, dataflow: Dataflow) -> int:
@@ -181,10 +195,10 @@ def _flat(named: Mapping[str, Any]) -> Iterator[tuple[str, torch.Tensor]]:
             yield from _flat({f"{name}_{position}": item for position, item in enumerate(value)})
 
 
-def _samples(dataflow: Dataflow) -> int:
-    """Samples in a batch: the first axis of the first input."""
+def _samples(dataflow: Dataflow, axis: int) -> int:
+    """Samples in a batch: an axis of the first input."""
     shape = next((op.shape for op in dataflow.graph.nodes if op.op == "input" and op.shape), None)
-    return shape[0] if shape else 1
+    return shape[axis] if shape else 1
 
 
 def told(
@@ -196,6 +210,7 @@ def told(
     failed: Mapping[Op, str] = runner.failed if runner is not None else {}
     notes = list(runner.values.notes) if runner is not None else []
     notes += [f"{op.name}: {why}" for op, why in failed.items() if why]
+    notes += notes_on_rowless(names, meter, dataflow, failed)
     rows_by_layer = {
         names[param]: _average([each.row() for each in taken])
         for param, taken in meter.layers.items()
@@ -228,10 +243,24 @@ def _average(found: list[SignalRow]) -> SignalRow:
     )
 
 
+def _sums(dataflow: Dataflow) -> set[Op]:
+    """Additions of what different layers, inputs or such sums have made; no step of an activation or of a rotation."""
+    found: set[Op] = set()
+    behind: dict[Op, frozenset[Op]] = {}
+    for op in dataflow.graph.nodes:
+        parts = [behind[each] for each in op.operands.values() if each.signal]
+        if op.role is Role.ADD and (len(parts) < 2 or len(set(parts)) > 1):
+            found.add(op)
+        starts = op in found or op.role is Role.WEIGHT or op.op in ("input", "embedding")
+        behind[op] = frozenset({op}) if starts else frozenset().union(*parts)
+    return found
+
+
 def _operations(
     dataflow: Dataflow, meter: Meter, names: Mapping[str, str], failed: Mapping[Op, str]
 ) -> list[OperationSignal]:
     depths: dict[Op, int] = {}
+    sums = _sums(dataflow)
     found = []
     for op in dataflow.graph.nodes:
         depths[op] = max((depths[each] for each in op.operands.values()), default=0) + (op.role is Role.WEIGHT)
@@ -242,7 +271,7 @@ def _operations(
         layer = weights[0] if len(weights) == 1 and op.role is Role.WEIGHT else ""
         found.append(
             OperationSignal(
-                op.name, op.op, str(op.role.value), op.module, depths[op], layer, op.role is Role.ADD,
+                op.name, op.op, str(op.role.value), op.module, depths[op], layer, op in sums,
                 taken.row() if taken is not None else None, failed.get(op, ""), tuple(weights),
             )
         )  # fmt: skip

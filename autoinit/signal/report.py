@@ -42,9 +42,10 @@ class SignalRow:
 class OperationSignal:
     """One operation and what leaves it.
 
-    op: canonical name. role: its role. layer: the weight layer whose pre-activation it is. depth: weight operations
-    on the longest way to it. stream: whether it is a sum of a residual stream. row: None where it could not be
-    computed; note says why. weights: every weight layer that it uses, several where its output is no pre-activation.
+    op: canonical name. role: its role. layer: the weight layer whose pre-activation it is. depth: weight operations on
+    the longest way to it. stream: whether it is a sum of a residual stream. row: of several tensors together; None
+    where it could not be computed, and note says why, or where no tensor has floating-point numbers. weights: every
+    weight layer that it uses, several where its output is no pre-activation.
     """
 
     name: str
@@ -64,7 +65,9 @@ class SignalReport(Mapping[str, SignalRow]):
     """A mapping from weight-layer name to the `SignalRow` of its pre-activation.
 
     kind: `predicted` or `measured`. operations: every operation that carries a signal, in order of call.
-    outputs: the rows of the model's outputs. notes: assumptions, and what could not be computed.
+    outputs: the rows of the model's outputs. notes: assumptions, and what could not be computed; weight layers without
+    a row are named there. The pre-activation of a recurrent module's weight is its product at all steps, from the first
+    with a state that is not zero.
     """
 
     kind: str

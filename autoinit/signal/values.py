@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
 from torch import nn
 
-from autoinit.parameters import Model, named_parameters, unwrap
+from autoinit.parameters import Model, holding, named_parameters, unwrap
 from autoinit.plans import LayerPlan, Plan
+from autoinit.reparametrised import effective_weight
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 
 MOST_DRAWN = 1 << 24
@@ -42,6 +44,7 @@ class Values:
         self._planned = {layer.param: layer for layer in plan.layers if layer.status == "planned"} if plan else {}
         self._zeroed = {bias for layer in self._planned.values() for bias in layer.biases}
         self._factors = _factors(dataflow)
+        self._parametrised = _parametrised(dataflow)
         self._known: dict[str, torch.Tensor] = {}
         self.sigmas: dict[str, torch.Tensor] = {}
 
@@ -61,14 +64,23 @@ class Values:
         layer = self._planned.get(use.name)
         if layer is not None:
             return _planned_sigma(layer)
-        tensor = self._parameters[use.name].detach()
+        tensor = self._held(use.name)
         if tensor.is_meta:
             return torch.tensor(self._assumed(use.name, 0.0, "has no value and no plan: taken as zero"))
         axes = [axis for axis, letter in enumerate(use.layout.axes) if letter != "o"] if use.layout else []
         grouped = use.layout is None or use.layout.transposed or "b" in use.layout.axes
-        if grouped or len(axes) == tensor.dim():
-            return tensor.float().square().mean().sqrt()
-        return tensor.float().square().mean(dim=axes).sqrt().flatten()
+        if grouped or len(axes) in (0, tensor.dim()):
+            return _root_mean_square(tensor)
+        count = math.prod(tensor.shape[axis] for axis in axes)
+        return _norms(tensor, axes).flatten() / math.sqrt(count)
+
+    def _held(self, name: str) -> torch.Tensor:
+        """A parameter's value; that of a module's weight as the module computes it from its parametrization."""
+        tensor = self._parameters[name].detach()
+        if name not in self._parametrised or tensor.is_meta:
+            return tensor
+        weight = effective_weight(self.model, holding(self.model, name), self._parameters)
+        return tensor if weight is None else weight
 
     def _assumed(self, name: str, value: float, what: str) -> float:
         self.notes[f"{name} {what}"] = None
@@ -106,7 +118,7 @@ class Values:
 
         fresh: draw one for each place, whatever the ids.
         """
-        tensor = self._parameters[use.name].detach()
+        tensor = self._held(use.name)
         own = use.name not in self._planned and use.name not in self.sigmas and not tensor.is_meta
         if own and not fresh:
             return tensor[ids.to(tensor.device)].cpu()
@@ -123,7 +135,7 @@ class Values:
             return self._planned[name].std
         if tensor.is_meta:
             return self._assumed(name, 1.0, "has no value: rows drawn from N(0, 1), torch's default for embeddings")
-        return float(tensor.float().square().mean().sqrt())
+        return float(_root_mean_square(tensor))
 
     def _normal(self, shape: tuple[int, ...]) -> torch.Tensor:
         return torch.empty(shape).normal_(generator=self._generator)
@@ -165,6 +177,18 @@ class Values:
         return held.detach().cpu().clone()
 
 
+def _root_mean_square(tensor: torch.Tensor) -> torch.Tensor:
+    """Of all elements, without a copy of them; summed row by row, since one long sum loses small terms."""
+    rows = tensor.flatten(1) if tensor.dim() > 1 else tensor[:, None]
+    return (_norms(rows, [1]).square().mean() / rows.shape[1]).sqrt()
+
+
+def _norms(tensor: torch.Tensor, axes: list[int]) -> torch.Tensor:
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    norms: torch.Tensor = torch.linalg.vector_norm(tensor, dim=axes, dtype=dtype)
+    return norms.float()
+
+
 def _planned_sigma(layer: LayerPlan) -> torch.Tensor:
     if not layer.slices:
         return torch.tensor(float(layer.std))
@@ -194,3 +218,9 @@ def _factors(dataflow: Dataflow) -> set[str]:
             if operand.op == "parameter" and op.op in _FACTORS and slot != "bias":
                 found.add(str(operand.constants["name"]))
     return found
+
+
+def _parametrised(dataflow: Dataflow) -> set[str]:
+    """Names of the parameters from which a module of the table makes its weight; what functions do to theirs is run."""
+    modules = (op for op in dataflow.graph.nodes if op.call is not None and op.call.target is None)
+    return {use.name for op in modules for use in op.params if use.transform}

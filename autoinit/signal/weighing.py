@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.nn import functional
 
+from autoinit.signal.attention import is_attention, probing, row_in
 from autoinit.signal.fields import TINY
 from autoinit.signal.linear_maps import LinearMap, NoMapError, features_last, linear_map
 from autoinit.signal.meanfield import drawn_output, unit_moment
 from autoinit.signal.metering import Meter
+from autoinit.signal.places import before_windows, behind_inputs
+from autoinit.signal.recurrent import NO_STATE, is_recurrent, written_out
 from autoinit.signal.running import Runner
-from autoinit.tracing.dataflow import Op, ParamUse
+from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 
 SMALL = 32
 """Products per output up to which weights are drawn: too few for a Gaussian field."""
@@ -29,15 +32,25 @@ class Weighing:
     choose: is asked before each use of a weight. fresh: whether equal ids of a guessed input are different tokens.
     """
 
-    def __init__(self, samples: int, generator: torch.Generator, meter: Meter, choose: Choose, *, fresh: bool) -> None:
+    def __init__(
+        self,
+        dataflow: Dataflow,
+        samples: int,
+        generator: torch.Generator,
+        meter: Meter,
+        choose: Choose,
+        *,
+        fresh: bool,
+    ) -> None:
         self.samples, self.generator, self.meter, self.choose, self.fresh = samples, generator, meter, choose, fresh
+        self._fed, self._pooled = behind_inputs(dataflow), before_windows(dataflow)
 
     def __call__(self, op: Op, run: Runner) -> Any:
         """The operation's value."""
         if op.op == "embedding":
             return self._embedding(op, run)
         if op.op == "multi_head_attention" and op.call is not None and op.call.target is None:
-            return self._attention(op, run)
+            return self._attention(op, run) if is_attention(run.leaf(op)) else self._with_weights(op, run)
         uses = [use for use in op.params if use.layout is not None]
         if len(uses) == 1:
             try:
@@ -47,13 +60,16 @@ class Weighing:
         return self._with_weights(op, run)
 
     def _mapped(self, op: Op, use: ParamUse, run: Runner) -> torch.Tensor:
-        x = _input(op, run)
+        x = _input(op, run, fed=op in self._fed)
         if op.shape is None:
             raise NoMapError("the output's shape is not known")
         linear = linear_map(op, use, x, op.shape, self.samples, _padding_mode(op, run))
+        if op not in self._pooled:
+            linear = replace(linear, mixed=None)
         self.choose(op, use, x, linear)
         sigma = self._sigma(op, use, run)
-        if linear.features_in() * _window(use) <= SMALL and not use.transform and use.factor == 1.0:
+        small = linear.features_in() * _window(use) <= SMALL or op not in self._fed
+        if small and not use.transform and use.factor == 1.0:
             return self._drawn(op, x, linear, sigma, run)
         if _is_centred(op, use, run):
             x = _without_mean(x, linear)
@@ -77,13 +93,27 @@ class Weighing:
         around: torch.Tensor | float = 0.0 if bias is None else _aligned(bias, op)
         y: torch.Tensor = self._with_weights(op, run) - around
         wanted, found = unit_moment(x, linear) * float(sigma.square().mean()), float(y.detach().square().mean())
-        return (y * math.sqrt(wanted / found) if found > TINY else y) + around
+        made = (y * math.sqrt(wanted / found) if found > TINY else y) + around
+        return made.requires_grad_() if made.is_leaf else made
 
     def _with_weights(self, op: Op, run: Runner) -> Any:
         """The operation itself, its weights drawn."""
-        if op.call is not None and op.call.target is None:
-            return run.call(op, run.values.of_module(op))
-        return run.call(op)
+        if op.call is None or op.call.target is not None:
+            return run.call(op)
+        if is_recurrent(run.leaf(op)):
+            return self._recurrent(op, run)
+        return run.call(op, run.values.of_module(op))
+
+    def _recurrent(self, op: Op, run: Runner) -> Any:
+        """A recurrent module with drawn weights, what each of them makes told to the meter."""
+        names = {use.slot: use.name for use in op.params}
+
+        def seen(slot: str, made: Sequence[torch.Tensor]) -> None:
+            self.meter.see_steps(names[slot], made, NO_STATE)
+
+        module = run.leaf(op)
+        module.__dict__["forward"] = lambda *args, **kwargs: written_out(module, seen)(*args, **kwargs)
+        return run.call(op, run.values.of_module(op))
 
     def _embedding(self, op: Op, run: Runner) -> torch.Tensor:
         ids = run.arguments(op)[0][0]
@@ -95,36 +125,30 @@ class Weighing:
         return made.requires_grad_() if made.is_leaf else made
 
     def _attention(self, op: Op, run: Runner) -> Any:
-        """`nn.MultiheadAttention`, each of its projections a field of its own."""
+        """`nn.MultiheadAttention`, each of its projections a field of its own; all else is torch's."""
         module: Any = run.leaf(op)
-        args, kwargs = run.arguments(op)
-        query, key, value = (*args, *(kwargs[name] for name in ("query", "key", "value") if name in kwargs))[:3]
-        uses = {use.slot: use for use in op.params if use.layout is not None}
-        biases = {use.slot: run.values.parameter(use.name) for use in op.params if use.layout is None}
-        added = biases.get("in_proj_bias", torch.zeros(3 * module.embed_dim)).chunk(3)
-        made = []
-        for number, (name, x) in enumerate((("q", query), ("k", key), ("v", value))):
-            use = uses.get("in_proj_weight") or uses[f"{name}_proj_weight"]
-            part = number if "in_proj_weight" in uses else 0
-            made.append(self._projected(op, use, x, module.embed_dim, part, run) + added[number])
-            self.meter.see_layer(use.name, made[-1], -1)
-        heads = [_heads(each, module.num_heads, module.batch_first) for each in made]
-        mask = kwargs.get("attn_mask")
-        if mask is not None and mask.dtype is torch.bool:
-            mask = ~mask
-        if mask is not None and mask.dim() == 3:
-            mask = mask.reshape(-1, module.num_heads, *mask.shape[1:])
-        mixed = functional.scaled_dot_product_attention(
-            heads[0], heads[1], heads[2], attn_mask=mask, dropout_p=module.dropout
-        )
-        joined = _joined(mixed, module.batch_first, query.dim())
-        out = self._projected(op, uses["out_proj_weight"], joined, module.embed_dim, 0, run)
-        out = out + biases.get("out_proj_bias", torch.zeros(module.embed_dim))
-        self.meter.see_layer(uses["out_proj_weight"].name, out, -1)
-        weights = None
-        if kwargs.get("need_weights", True):
-            weights = torch.softmax(heads[0] @ heads[1].transpose(-1, -2) / math.sqrt(heads[0].shape[-1]), -1).mean(1)
-        return out, weights
+        uses = {_inside(use): use for use in op.params}
+        weights = {name: use for name, use in uses.items() if use.layout is not None}
+        batches: list[int] = []
+
+        def probe(_linear: Any, args: tuple[Any, ...]) -> torch.Tensor:
+            x, weight, bias = (*args, None)[:3]
+            use, row = _viewed(weight, {module.get_parameter(name): use for name, use in weights.items()})
+            if x.dim() == 3:  # tokens, batch, features; the last one has tokens * batch rows
+                batches.append(x.shape[1])
+            x = x.reshape(-1, batches[0], x.shape[-1])
+            x = x.transpose(0, 1) if module.batch_first else x
+            made = []
+            for start in range(0, len(weight), module.embed_dim):
+                part = self._projected(op, use, x, module.embed_dim, (row + start) // module.embed_dim, run)
+                made.append(part if bias is None else part + bias[start : start + module.embed_dim])
+                self.meter.see_layer(use.name, made[-1], -1)
+            whole = torch.cat(made, -1)
+            whole = whole.transpose(0, 1) if module.batch_first else whole
+            return whole if args[0].dim() == 3 else whole.reshape(-1, len(weight))
+
+        module.__dict__["forward"] = probing(module, probe)
+        return run.call(op, {name: run.values.parameter(use.name) for name, use in uses.items() if use.layout is None})
 
     def _projected(self, op: Op, use: ParamUse, x: torch.Tensor, features: int, part: int, run: Runner) -> torch.Tensor:
         linear = features_last(x.shape, features, self.samples)
@@ -172,8 +196,10 @@ def over_rows(sigma: torch.Tensor, linear: LinearMap) -> torch.Tensor:
     return sigma.square().mean().sqrt()
 
 
-def _input(op: Op, run: Runner) -> torch.Tensor:
+def _input(op: Op, run: Runner, *, fed: bool) -> torch.Tensor:
     signals = [each for slot, each in op.operands.items() if each.signal and slot != "bias"]
+    if not fed and "input" in op.operands:
+        signals = [op.operands["input"]]
     if len(signals) != 1:
         raise NoMapError(f"it has {len(signals)} inputs")
     x = run[signals[0]]
@@ -226,17 +252,12 @@ def _from_input(op: Op) -> bool:
     return False
 
 
-def _heads(x: torch.Tensor, heads: int, batch_first: bool) -> torch.Tensor:
-    """(batch, tokens, width) or (tokens, batch, width) -> (batch, heads, tokens, width / heads)."""
-    if x.dim() == 2:
-        x = x.unsqueeze(0)
-    elif not batch_first:
-        x = x.transpose(0, 1)
-    return x.reshape(*x.shape[:-1], heads, -1).transpose(1, 2)
+def _inside(use: ParamUse) -> str:
+    """The name that a parameter of `nn.MultiheadAttention` has in it."""
+    return use.slot.replace("out_proj_", "out_proj.")
 
 
-def _joined(x: torch.Tensor, batch_first: bool, dims: int) -> torch.Tensor:
-    joined = x.transpose(1, 2).flatten(2)
-    if dims == 2:
-        return joined[0]
-    return joined if batch_first else joined.transpose(0, 1)
+def _viewed(part: torch.Tensor, uses: Mapping[torch.Tensor, ParamUse]) -> tuple[ParamUse, int]:
+    """The weight of which a tensor is some of the rows, and the first of them."""
+    rows = ((use, row_in(part, whole)) for whole, use in uses.items())
+    return next((use, row) for use, row in rows if row is not None)

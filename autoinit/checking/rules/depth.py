@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from autoinit.ops import Role
+from autoinit.parameters import holding
 from autoinit.tracing.dataflow import Op
 
 if TYPE_CHECKING:
     from autoinit.checking.subject import Subject
+    from autoinit.plans import LayerPlan
     from autoinit.signal.report import SignalReport
 
 _SIGMOIDS = frozenset({"sigmoid", "hardsigmoid"})
+_FIX = 'autoinit(model, method="signal")'
 MOST = 0.5
 """The share of the change, as a logarithm, from which on one layer is said to make most of it."""
 
@@ -26,6 +29,7 @@ class Leaving(NamedTuple):
     level: there. layers: how many weights the signal has passed. since: the norm behind which counting begins.
     factor: what each makes of it, as a geometric mean. worst: one that makes most of it, and its factor.
     sigmoids: whether a sigmoid is on the way, behind which no scale keeps what differs.
+    fixed: whether weights whose scale no values change make most of it.
     """
 
     op: Op
@@ -35,6 +39,7 @@ class Leaving(NamedTuple):
     factor: float
     worst: tuple[Op, float] | None
     sigmoids: bool
+    fixed: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +50,7 @@ class Flow:
     comes from. ends: where the flow comes out. levels: the size of the signal at operations, 0 where it is lost in
     rounding; that of an operation without one is taken to be that of the ones before it.
     opaque: operations behind which nothing is known. heads: those that no weight comes behind.
+    fixed: those whose weights have the same scale whatever their values.
     """
 
     order: Sequence[Op]
@@ -53,6 +59,7 @@ class Flow:
     levels: Mapping[Op, float]
     opaque: frozenset[Op]
     heads: frozenset[Op]
+    fixed: frozenset[Op]
 
     def vanishing(self, least: float) -> Op | None:
         """The first weight operation from which the signal stays below the least on some way to an end.
@@ -122,6 +129,7 @@ class Flow:
         passed = weights if counts_own else weights[1:]
         ratios = itertools.pairwise([*levels, start] if counts_own else levels)
         factors = [one / other if other else math.inf for one, other in ratios]
+        by_fixed = sum(_log(made) for each, made in zip(passed, factors, strict=True) if each in self.fixed)
         worst = max(zip(passed, factors, strict=True), key=lambda each: abs(_log(each[1])), default=None)
         if worst is not None and (len(passed) == 1 or abs(_log(worst[1])) < MOST * abs(_log(total))):
             worst = None
@@ -133,6 +141,7 @@ class Flow:
             factor=total ** (1 / max(1, len(passed))),
             worst=worst,
             sigmoids=any(each.op in _SIGMOIDS for each in way),
+            fixed=abs(by_fixed) > MOST * abs(_log(total)),
         )
 
     def _way(self, op: Op, stops: Callable[[Op], bool]) -> list[Op]:
@@ -161,12 +170,26 @@ def heads(subject: Subject) -> frozenset[Op]:
 
 
 def unpredicted(subject: Subject, signal: SignalReport) -> frozenset[Op]:
-    """Operations that could not be computed, or whose weight is normalised or computed on its way to them."""
+    """Operations that could not be computed, or whose weight is not known before the first forward."""
     ops = subject.dataflow.by_name
     failed = {ops[each.name] for each in signal.operations if each.note}
-    computed = {ops[use] for layer in subject.plan.layers if layer.reparam for use in layer.uses}
-    changed = {op for op in ops.values() for use in op.params if use.layout is not None and not use.factor}
-    return frozenset(failed | computed | changed)
+    unsettled = {ops[use] for layer in subject.plan.layers if _is_unsettled(subject, layer) for use in layer.uses}
+    return frozenset(failed | unsettled)
+
+
+def _is_unsettled(subject: Subject, layer: LayerPlan) -> bool:
+    """Whether a hook divides the weight by a spectral norm: its vectors are random until the first forward."""
+    return layer.reparam == "spectral_norm" and holding(subject.model, layer.param).hooked
+
+
+def of_fixed_scale(subject: Subject) -> frozenset[Op]:
+    """Weight operations whose weight has the same scale whatever values it is given: weight_norm's g takes theirs."""
+    ops = subject.dataflow.by_name
+    normalised = {op for op in ops.values() for use in op.params if use.layout is not None and use.factor == 0}
+    kinds = {layer.reparam: set[Op]() for layer in subject.plan.layers}
+    for layer in subject.plan.layers:
+        kinds[layer.reparam].update(ops[use] for use in layer.uses)
+    return frozenset((normalised - kinds.get("weight_norm", set())) | kinds.get("spectral_norm", set()))
 
 
 def told(leaving: Leaving) -> str:
@@ -178,14 +201,21 @@ def told(leaving: Leaving) -> str:
     return f"after {leaving.layers} weight layers{behind}, each multiplying it by {leaving.factor:.2g} on average{most}"
 
 
-def advice(leaving: Leaving, fix: str) -> str:
-    """What to do."""
+def advice(leaving: Leaving) -> tuple[str, str]:
+    """What to do, in words, and the code that does it, where there is such."""
+    if leaving.fixed:
+        return (
+            "The weights on the way are normalised, so that no values change their scale: multiply them by another "
+            "gain, or put norms between the layers.",
+            "",
+        )
     if leaving.sigmoids:
         return (
             "No scale keeps it behind sigmoids alone: put norms between the layers, add skip connections, or take a "
-            f"nonlinearity that is zero at zero; then `{fix}`."
+            f"nonlinearity that is zero at zero; then `{_FIX}`.",
+            _FIX,
         )
-    return f"Set: `{fix}`."
+    return f"Set: `{_FIX}`.", _FIX
 
 
 def _is_weight(op: Op) -> bool:

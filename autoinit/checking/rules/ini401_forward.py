@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 
 from autoinit.checking.findings import Finding
-from autoinit.checking.rules.depth import Flow, advice, heads, told, unpredicted
+from autoinit.checking.rules.depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
 from autoinit.checking.rules.registry import rule
 from autoinit.checking.subject import Subject
 from autoinit.ops import Role
@@ -101,6 +101,7 @@ def _flow(subject: Subject, signal: SignalReport, levels: Mapping[str, float]) -
         levels={ops[name]: level for name, level in levels.items()},
         opaque=unpredicted(subject, signal) | blind,
         heads=heads(subject),
+        fixed=of_fixed_scale(subject),
     )
 
 
@@ -120,7 +121,7 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, *, vanishe
     if vanishes and way.level < moment / 2:
         where += f", of which {way.level:.1e} differs between inputs"
     effect = "hardly depend on the inputs" if vanishes else "are as large"
-    fix = 'autoinit(model, method="signal")'
+    words, fix = advice(way)
     yield Finding(
         code="INI401",
         severity="error",
@@ -129,7 +130,7 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, *, vanishe
         message=(
             f"{layer.name}: the forward signal {'vanishes' if vanishes else 'explodes'}: {where}, "
             f"{told(way)}; expected about 1 for inputs of second moment 1. It does not come back before the outputs, "
-            f"which {effect}. {advice(way, fix)}"
+            f"which {effect}. {words}"
         ),
         fix=fix,
         location=subject.location(layer.param, layer.source),

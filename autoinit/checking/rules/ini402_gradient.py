@@ -6,13 +6,17 @@ import math
 from collections.abc import Iterator
 
 from autoinit.checking.findings import Finding
-from autoinit.checking.rules.depth import Flow, advice, heads, told, unpredicted
+from autoinit.checking.rules.depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
 from autoinit.checking.rules.registry import rule
 from autoinit.checking.subject import Subject
 from autoinit.signal.report import SignalReport
 from autoinit.tracing.dataflow import Op
 
 LEAST, MOST = 1e-8, 1e8
+FEW = 16
+"""Values of a feature over a batch below which a batch norm takes away gradients that it would not in training: of n
+values it keeps a share of 1 - 2 / n."""
+_OVER_BATCH = frozenset({"batch_norm", "native_batch_norm"})
 
 
 @rule("INI402", "gradient vanishes or explodes", "error")
@@ -77,9 +81,15 @@ def _flow(subject: Subject, signal: SignalReport) -> Flow:
         before=after,
         ends=_beginnings(subject, energies),
         levels={op: energy / largest for op, energy in energies.items()} if largest > 0 else {},
-        opaque=unpredicted(subject, signal),
+        opaque=unpredicted(subject, signal) | {op for op in graph.nodes if _is_over_few(op)},
         heads=heads(subject),
+        fixed=of_fixed_scale(subject),
     )
+
+
+def _is_over_few(op: Op) -> bool:
+    """Whether an operation normalises each feature over so few values that it tells of the input's size alone."""
+    return op.op in _OVER_BATCH and op.shape is not None and math.prod(op.shape) < FEW * op.shape[1]
 
 
 def _beginnings(subject: Subject, energies: dict[Op, float]) -> list[Op]:
@@ -103,7 +113,7 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, verb: str)
     told_of = signal.by_operation[op.name]
     layer = subject.plan[told_of.layer or told_of.weights[-1]]
     effect = "what they were drawn" if verb == "vanishes" else "no longer than a step or two"
-    fix = 'autoinit(model, method="signal")'
+    words, fix = advice(way)
     yield Finding(
         code="INI402",
         severity="error",
@@ -112,7 +122,7 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, verb: str)
         message=(
             f"{layer.name}: the gradient {verb} on the way here: {way.level:.1e} times its energy at the outputs, "
             f"{told(way)}; expected about 1. It does not come back towards the inputs, and the layers from here "
-            f"to the inputs stay {effect}. {advice(way, fix)}"
+            f"to the inputs stay {effect}. {words}"
         ),
         fix=fix,
         location=subject.location(layer.param, layer.source),

@@ -49,11 +49,11 @@ def look(subject: Subject) -> Iterator[Finding]:
     - De & Smith 2020: [Batch Normalization Biases Residual Blocks](https://arxiv.org/abs/2002.10444)
     - Radford et al. 2019 (GPT-2), section 2.3: residual weights scaled by 1 / sqrt(N)
     """
-    if subject.signal is None:
+    long = [stream for stream in streams(subject.dataflow) if len(stream.sums) >= BRANCHES]
+    if not long or subject.signal is None:
         return
-    for stream in streams(subject.dataflow):
-        if len(stream.sums) >= BRANCHES:
-            yield from _judged(subject, stream)
+    for stream in long:
+        yield from _judged(subject, stream)
 
 
 def _judged(subject: Subject, stream: Stream) -> Iterator[Finding]:

@@ -53,6 +53,7 @@ def _document(shown: Sequence[State], plan: Plan | None) -> dict[str, Any]:
         "model": shown[0].report.model,
         "about": _about(shown, plan),
         "depth": max((each.depth for state in shown for one in state.reports for each in one.operations), default=1),
+        "first": min((each.depth for state in shown for one in state.reports for each in places(one)), default=1),
         "states": [_state(state) for state in shown],
         "layers": [_layer(line, None if plan is None or line.name not in plan else plan[line.name]) for line in lines],
         "notes": list(dict.fromkeys([*notes, *(plan.notes if plan is not None else ())])),

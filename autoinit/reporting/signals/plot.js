@@ -41,7 +41,7 @@ function scales(points, panel) {
   return {
     low,
     high,
-    x: (depth) => SIZE.left + ((depth - 1 + side) / (deepest - 1 + 2 * side)) * across,
+    x: (depth) => SIZE.left + ((depth - data.first + side) / (deepest - data.first + 2 * side)) * across,
     y: (level) => SIZE.top + ((high - level) / (high - low)) * down,
     edge: (value) => (value > 0 ? SIZE.top : SIZE.height - SIZE.bottom),
   };
@@ -70,7 +70,7 @@ function frame(svg, scale, panel) {
     label.append(drawn("tspan", { dy: -5, "font-size": 9 }, String(level).replace("-", "−")));
     svg.append(label);
   }
-  for (const depth of steps(1, Math.max(1, data.depth), 12)) {
+  for (const depth of steps(data.first, Math.max(1, data.depth), 12)) {
     svg.append(drawn("line", { class: "axis", x1: scale.x(depth), x2: scale.x(depth), y1: bottom, y2: bottom + 4 }));
     svg.append(drawn("text", { x: scale.x(depth), y: bottom + 17, "text-anchor": "middle" }, String(depth)));
   }

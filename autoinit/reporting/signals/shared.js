@@ -27,6 +27,12 @@ function numeric(value) {
   return { inf: Infinity, "-inf": -Infinity }[value] ?? NaN;
 }
 
+// Three decimals: what is less tells nothing.
+function correlation(value) {
+  if (value === null || !Number.isFinite(value)) return formatted(value);
+  return value.toFixed(3).replace(/^-(0\.0+)$/, "$1");
+}
+
 function formatted(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value === "string") return value;

@@ -7,23 +7,24 @@ function columns() {
     { title: "op", under: "", of: (layer) => layer.op },
     { title: "depth", under: "", number: true, of: (layer) => layer.depth },
   ];
-  data.states.forEach((state, index) => {
-    for (const [title, of] of Object.entries({
-      q: (row) => row.q,
-      "p/q": (row) => over(row.p, row.q),
-      "s/q": (row) => over(row.s, row.q),
-      mean: (row) => row.mean,
-      grad: (row) => row.grad,
-    })) {
+  for (const [title, of] of Object.entries({
+    q: (row) => row.q,
+    "p/q": (row) => over(row.p, row.q),
+    "s/q": (row) => over(row.s, row.q),
+    mean: (row) => row.mean,
+    grad: (row) => row.grad,
+  })) {
+    data.states.forEach((state, index) => {
       for (const kind of KINDS) {
         const only = KINDS.some((each) => each !== kind && state[each]) && kind === "measured" && !["q", "grad"].includes(title);
         if (!state[kind] || only) continue;
         const under = [state.label, kind].filter(Boolean).join(", ");
         const value = (layer) => (layer.rows[index][kind] ? of(layer.rows[index][kind]) : null);
-        found.push({ title, under, number: true, state: index, kind, band: title === "q", of: value });
+        const share = title.endsWith("/q");
+        found.push({ title, under, number: true, share, state: index, kind, band: title === "q", of: value });
       }
-    }
-  });
+    });
+  }
   if (data.layers.some((layer) => layer.plan)) {
     found.push(
       { title: "std", under: "planned", number: true, of: (layer) => layer.plan?.std ?? null },
@@ -39,7 +40,8 @@ const rows = data.layers.map((layer, index) => ({ layer, index, row: null, detai
 
 function cell(column, layer) {
   const value = column.of(layer);
-  const made = element("td", column.number ? { class: "number" } : {}, column.number ? formatted(value) : value);
+  const text = column.share ? correlation(value) : column.number ? formatted(value) : value;
+  const made = element("td", column.number ? { class: "number" } : { title: text }, text);
   if (column.band && value !== null) {
     const level = Math.abs(Math.log2(numeric(value)));
     made.classList.add(level <= 1 ? "good" : level <= 6.65 ? "off" : "bad");

@@ -27,6 +27,13 @@ _PLAIN_WIDTH = 100
 _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20
 _NOTES = 12
+_ALIKE = 0.02
+_MEANINGS = {
+    "q": "second moment of the layer's output, before its nonlinearity",
+    "p/q": "correlation of two positions",
+    "s/q": "correlation of two samples",
+    "grad": "second moment of its gradient",
+}
 
 
 def render(shown: Sequence[State], width: int, *, full: bool = False) -> Iterator[Text]:
@@ -83,20 +90,20 @@ def _kinds(state: State) -> str:
 class _Quantity:
     """A column of numbers, one for each layer.
 
-    rank: which columns give way first where there is no room: those with the highest; none with 0. alarms: whether
-    numbers far from 1 are marked.
+    of: what they are, one of `_MEANINGS`. rank: which columns give way first where there is no room: those with the
+    highest; none with 0.
     """
 
     title: str
+    of: str
     values: tuple[float | None, ...]
     rank: int = 0
-    alarms: bool = False
 
     def cell(self, members: Sequence[int]) -> Cell:
         """The number, or how far those of several layers spread."""
         known = [value for index in members if (value := self.values[index]) is not None]
-        text = _spread(known)
-        if not self.alarms or not known:
+        text = _correlation(known) if self.of in ("p/q", "s/q") else _spread(known)
+        if self.of != "q" or not known:
             return Cell(text)
         inside = all(0.5 <= value <= 2 for value in known)
         gone = any(not 0.01 <= value <= 100 for value in known)
@@ -116,6 +123,16 @@ def _spread(known: Sequence[float]) -> str:
     return f"{low:.2g}..{high:.2g}"
 
 
+def _correlation(known: Sequence[float]) -> str:
+    """Two or three decimals: what is less tells nothing."""
+    if not known or not all(map(math.isfinite, known)):
+        return _spread(known)
+    low, high = min(known), max(known)
+    if high - low <= _ALIKE:
+        return f"{sum(known) / len(known):.3f}".replace("-0.000", "0.000")
+    return f"{low:.2f}..{high:.2f}".replace("-0.00", "0.00")
+
+
 def _quantities(shown: Sequence[State], lines: Sequence[LayerLine]) -> list[_Quantity]:
     """The columns of numbers; those of which nothing is known are left out."""
     found = []
@@ -129,7 +146,7 @@ def _quantities(shown: Sequence[State], lines: Sequence[LayerLine]) -> list[_Qua
                 if any(value is not None for value in values):
                     title = " ".join(filter(None, (of, state.label))) + kind
                     less = 2 if kind and of == "grad" else rank
-                    found.append(_Quantity(title, values, less, alarms=of == "q"))
+                    found.append(_Quantity(title, of, values, less))
     return found
 
 
@@ -145,11 +162,16 @@ def _body(shown: Sequence[State], lines: Sequence[LayerLine], width: int, *, ful
         groups = runs([line.name for line in lines], [(line.op, line.notes) for line in lines])
     quantities = _quantities(shown, lines)
     grouped = len(groups) > _GROUP_ABOVE
-    for rank in (3, 2, 1, 0, -1):
-        layout = _Layout(lines, [each for each in quantities if each.rank <= max(rank, 0)], groups, grouped, rank >= 0)
+    for rank, whole in ((3, True), (2, True), (1, True), (0, True), (-1, True), (-1, False)):
+        kept = [each for each in quantities if each.rank <= max(rank, 0)]
+        layout = _Layout(lines, kept, groups, grouped, rank >= 0, whole)
         if total(layout.widths(width)) <= width:
             break
     yield from layout.render(width)
+    meanings = "; ".join(
+        f"{of}: {what}" for of, what in _MEANINGS.items() if any(each.of == of for each in layout.quantities)
+    )
+    yield from (Text(line, style="dim") for line in wrap(meanings, width))
     dropped = [each.title for each in quantities if each not in layout.quantities]
     if dropped:
         said = f"No room for {', '.join(dropped)}; a wider terminal, JSON and HTML show them."
@@ -161,7 +183,7 @@ class _Layout:
     """Which columns there are.
 
     groups: a name, and the places of the layers that it stands for. grouped: whether names stand under the module
-    that they share.
+    that they share. whole: whether numbers stay on one line.
     """
 
     lines: Sequence[LayerLine]
@@ -169,14 +191,19 @@ class _Layout:
     groups: Sequence[tuple[str, tuple[int, ...]]]
     grouped: bool = False
     shows_op: bool = True
+    whole: bool = True
 
     @property
     def columns(self) -> list[Column]:
         """Titles, and how far each may shrink."""
         times = [Column("n", "right", 3)] if self._repeated else []
         op = [Column("op", least=9)] if self.shows_op else []
-        numbers = [Column(each.title, "right", 9) for each in self.quantities]
+        numbers = [Column(each.title, "right", self._least(each)) for each in self.quantities]
         return [Column("layer", least=22 if self.shows_op else 14), *times, *op, *numbers]
+
+    def _least(self, quantity: _Quantity) -> int:
+        longest = max((len(quantity.cell(members).text) for _, members in self.groups), default=0)
+        return max(9, longest) if self.whole else 9
 
     @property
     def _repeated(self) -> bool:
