@@ -117,7 +117,9 @@ def test_a_normed_embedding_gives_rows_of_its_norm() -> None:
     nn.init.constant_(table.parametrizations.weight.original0, 3.0)
     model = nn.Sequential(table, nn.Linear(64, 8))
     report = propagate(model, torch.arange(40).reshape(4, 10))
-    assert report.by_operation["0"].row.q == pytest.approx(9 / 64, rel=0.1)
+    row = report.by_operation["0"].row
+    assert row is not None
+    assert row.q == pytest.approx(9 / 64, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def check(
     Args:
         model: a module or a `torch.export.ExportedProgram`, with its weights as they are before training.
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Needed only for the
-            rules of INI4, which ask for shapes.
+            rules of INI4, which ask for shapes. Of a batch of many samples, the first 16 are enough for them.
         select: prefixes of rule codes to report; all by default. One that begins with INI4 has an input guessed, if
             none is given.
         ignore: prefixes of rule codes to leave out.

@@ -29,6 +29,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     energy of a gradient, its second moment times the number of elements, is compared with that at the outputs.
     Somewhere it leaves 1e-8 to 1e8, and does not come back on the way to the inputs. Shapes must be known for this:
     give `example_inputs`, or select the rule by name and an input is guessed.
+    Nothing is said of what lies behind a batch norm over fewer than 16 values, which takes gradients away by itself.
 
     ## Why it matters
 
