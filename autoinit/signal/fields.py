@@ -15,11 +15,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
 TINY = 1e-30
 _FEW = 4096
+_TABLE = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -159,13 +161,30 @@ def draw(shape: Sequence[int], axes: Axes, wanted: Covariance, generator: torch.
     sizes = _sizes(shape, axes, order)
     # Contrasts of a few numbers can come out small; what is left of them after rounding is then scaled up.
     exact = torch.float64 if math.prod(sizes) <= _FEW else torch.float32
-    noise = Rows(torch.empty(sizes, dtype=exact).normal_(generator=generator), order)
+    noise = Rows(_white(sizes, exact, generator), order)
     return _matched(noise, wanted, generator).back(shape, axes)
+
+
+def _white(sizes: Sequence[int], dtype: torch.dtype, generator: torch.Generator) -> torch.Tensor:
+    """Independent N(0, 1) numbers, not to be written to.
+
+    Many are a piece of one table, from a random place on: fresh ones would take a quarter of a propagation's time.
+    """
+    count = math.prod(sizes)
+    if count <= _FEW or count > _TABLE // 2:
+        return torch.empty(tuple(sizes), dtype=dtype).normal_(generator=generator)
+    start = int(torch.randint(_TABLE - count, (), generator=generator))
+    return _table(generator.initial_seed())[start : start + count].reshape(tuple(sizes))
+
+
+@lru_cache(maxsize=1)
+def _table(seed: int) -> torch.Tensor:
+    return torch.empty(_TABLE).normal_(generator=torch.Generator().manual_seed(seed))
 
 
 def matched(x: torch.Tensor, axes: Axes, wanted: Covariance) -> torch.Tensor:
     """`x`, its contrasts over samples and positions scaled so that its rows have the wanted covariances."""
-    return _matched(Rows.of(x.clone(), axes), wanted).back(x.shape, axes)
+    return _matched(Rows.of(x, axes), wanted).back(x.shape, axes)
 
 
 def _matched(noise: Rows, wanted: Covariance, generator: torch.Generator | None = None) -> Rows:
@@ -187,7 +206,7 @@ def _matched(noise: Rows, wanted: Covariance, generator: torch.Generator | None 
     both, sample = (both, sample) if samples > 1 else (0.0, 0.0)
     both, position = (both, position) if positions > 1 else (0.0, 0.0)
     small = (sample - both) * means + ((both - sample - position) * old + grand)
-    made = noise.values.mul_(both) if samples > 1 else noise.values * both
+    made = noise.values * both
     made.add_(across, alpha=position - both).add_(small)
     return Rows(made.float(), noise.order)
 

@@ -33,7 +33,8 @@ class LinearMap:
     """One weight operation between two tensors, seen through views whose axes have one meaning each.
 
     opened, into: shape and meaning of the input's view. made, out: of the output's view. spread: from the profile of
-    second moments over the input's view (features summed, their axis kept with size 1) to the output's.
+    second moments over the input's view (features summed, their axis kept with size 1) to the output's; samples and
+    groups may be of size 1 there, too.
     kept: by how much pairs of output positions are less correlated than pairs of input positions, since not all see
     their inputs through the same weights. kept_back: the same of the gradients of input positions.
     mixed: of a convolution, the output's view for weights drawn from N(0, 1): it tells how alike neighbours are, and
@@ -170,9 +171,10 @@ def _einsum(op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], sampl
         raise NoMapError("einsum whose samples are not told from its positions")
 
     def spread(profile: torch.Tensor) -> torch.Tensor:
-        rows_only = profile.reshape([size for size, letter in zip(opened, into, strict=True) if letter != "c"])
+        rows_only = profile.reshape([size for size, letter in zip(profile.shape, into, strict=True) if letter != "c"])
         moved = rows_only.permute([before.index(each) for each in after])
-        return moved.reshape([1 if letter == "c" else size for size, letter in zip(made, out, strict=True)])
+        sizes = iter(moved.shape)
+        return moved.reshape([1 if letter == "c" else next(sizes) for letter in out])
 
     return LinearMap(tuple(opened), Axes(into), tuple(made), Axes(out), spread)
 

@@ -36,8 +36,12 @@ def drawn_output(
 def unit_moment(x: torch.Tensor, linear: LinearMap) -> float:
     """The output's second moment for weights of variance 1."""
     view = x.detach().float().reshape(linear.opened)
-    profile = row_moments(view, linear.into) * linear.features_in()
-    return float(linear.spread(profile).mean())
+    # All samples, and all groups, are spread alike.
+    moments = row_moments(view, linear.into)
+    alike = linear.into.of("bg")
+    if alike:
+        moments = moments.mean(dim=alike, keepdim=True)
+    return float(linear.spread(moments * linear.features_in()).mean())
 
 
 FLAT = 1e-3
@@ -114,7 +118,7 @@ def _over_samples(moments: torch.Tensor, axes: Axes) -> torch.Tensor:
     present = moments > TINY
     if not bool((present == present.narrow(samples[0], 0, 1)).all()):
         return moments
-    return moments.mean(dim=samples, keepdim=True).expand_as(moments)
+    return moments.mean(dim=samples, keepdim=True)
 
 
 def _correlations(rows: torch.Tensor, moments: torch.Tensor, axes: Axes, *, flat: bool) -> Covariance:
@@ -139,9 +143,12 @@ def _correlations(rows: torch.Tensor, moments: torch.Tensor, axes: Axes, *, flat
 
 def _adjoint(linear: LinearMap) -> Spread:
     """The transposed map of profiles: by differentiation, since it is linear."""
-    shape = [1 if letter == "c" else size for size, letter in zip(linear.opened, linear.into.letters, strict=True)]
 
     def back(profile: torch.Tensor) -> torch.Tensor:
+        alone = "cb" if linear.out.size(profile.shape, "b") == 1 else "c"
+        shape = [
+            1 if letter in alone else size for size, letter in zip(linear.opened, linear.into.letters, strict=True)
+        ]
         with torch.enable_grad():
             start = torch.zeros(shape, requires_grad=True)
             reached = linear.spread(start)

@@ -20,7 +20,7 @@ from autoinit.signal.running import Runner
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 
 SMALL = 32
-"""Products per output up to which weights are drawn: too few for a Gaussian field."""
+"""Products per output up to which weights are drawn, as for windows of one feature: too few for a Gaussian field."""
 
 Choose = Callable[[Op, ParamUse, torch.Tensor, LinearMap], None]
 """May set the std of a weight, given its input."""
@@ -68,7 +68,8 @@ class Weighing:
             linear = replace(linear, mixed=None)
         self.choose(op, use, x, linear)
         sigma = self._sigma(op, use, run)
-        small = linear.features_in() * _window(use) <= SMALL or op not in self._fed
+        features = linear.features_in()
+        small = features == 1 or features * _window(use) <= SMALL or op not in self._fed
         if small and not use.transform and use.factor == 1.0:
             return self._drawn(op, x, linear, sigma, run)
         if _is_centred(op, use, run):
