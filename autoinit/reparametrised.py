@@ -40,6 +40,9 @@ def effective_weight(model: Model, held: Holding, parameters: Mapping[str, torch
         return source * (parameters[held.magnitude].detach() / _norms(held, parameters))
     if held.kind == "spectral_norm":
         matrix, u, v = _spectral_parts(model, held, source)
+        if held.hooked and u is not None and v is not None:  # random until the first forward, which iterates them
+            u, v = u.clone(), v.clone()
+            _iterate(matrix, u, v)
         sigma = float(source.norm() if u is None or v is None else u @ (matrix @ v))
         return source / sigma if sigma else source
     if held.kind == "parametrized":

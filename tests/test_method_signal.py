@@ -295,3 +295,11 @@ def test_weights_without_a_rule_say_so() -> None:
         assert layer.std == usual[layer.name].std
     assert made["up"].std == pytest.approx(1 / math.sqrt(8), rel=1e-3)
     assert "no rule" not in made["head"].note
+
+
+def test_ids_that_are_all_the_same_are_told() -> None:
+    model = nn.Sequential(nn.Embedding(10, 8), nn.Linear(8, 4))
+    alike = plan(model, torch.zeros(2, 5, dtype=torch.int64), method="signal")
+    assert [note for note in alike.notes if "all ids given for 0.weight are the same" in note]
+    different = plan(model, torch.arange(10).reshape(2, 5), method="signal")
+    assert not [note for note in different.notes if "all ids given" in note]

@@ -14,6 +14,8 @@ from torch.nn.utils import parametrizations
 
 from autoinit import autoinit
 from autoinit.checking.checker import check
+from autoinit.parameters import holding
+from autoinit.reparametrised import effective_weight
 from autoinit.signal import measure, propagate
 
 WIDTH = 96
@@ -186,3 +188,13 @@ def test_ini401_names_spectral_norms_over_depth() -> None:
     found = by_code(chain(12, lambda: parametrizations.spectral_norm(linear()), nn.ReLU))
     assert found["INI401"].fix == ""
     assert "vanishes" in found["INI401"].message
+
+
+def test_the_hook_of_spectral_norm_is_read_as_it_settles() -> None:
+    """Its vectors are random until the first forward; then the weight is divided by its largest singular value."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(96, 64)))
+    parameters = dict(model.named_parameters())
+    read = effective_weight(model, holding(model, "0.weight_orig"), parameters)
+    assert read is not None
+    assert float(torch.linalg.svdvals(read)[0]) == pytest.approx(1, rel=0.05)

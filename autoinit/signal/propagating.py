@@ -150,6 +150,12 @@ class Propagation:
         noise = torch.empty(like.shape).normal_(generator=self.generator)
         return noise.div_(noise.square().mean().sqrt().clamp_min_(TINY)).to(like.dtype)
 
+    def notes_on_inputs(self) -> tuple[str, ...]:
+        """What to say of the inputs that a caller gave."""
+        if not isinstance(self.model, torch.nn.Module) or ids_are_free(self.given):
+            return ()
+        return notes_on_ids(given_inputs(self.given, self.model), self.dataflow)
+
     def again(self, seed: int) -> Propagation:
         """The same with other surrogates."""
         return Propagation(self.dataflow, self.model, self.plan, self.inputs, given=self.given, seed=seed)
@@ -158,8 +164,7 @@ class Propagation:
         """Propagate, with so many draws of the surrogates, and tell."""
         meter, runner, _ = self.run(lambda *_: None, backward=backward)
         others = [self.again(self.seed + more).run(lambda *_: None, backward=backward)[0] for more in range(1, seeds)]
-        if isinstance(self.model, torch.nn.Module) and not ids_are_free(self.given):
-            self.values.notes.update(dict.fromkeys(notes_on_ids(given_inputs(self.given, self.model), self.dataflow)))
+        self.values.notes.update(dict.fromkeys(self.notes_on_inputs()))
         return told("predicted", self.model, self.dataflow, merged([meter, *others]), runner, started)
 
 

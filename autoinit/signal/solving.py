@@ -100,7 +100,8 @@ def plan_by_signal(
         factors = {name: ends.get(name, 1.0) * corrected.get(name, torch.tensor(1.0)) for name in {**ends, **corrected}}
         solver, _ = _solved(model, dataflow, base, layers, shared, factors, example_inputs, seed)
     made = tuple(_replanned(layer, solver, ends) for layer in base.layers)
-    return replace(base, layers=made, method="signal", residual=settings.residual)
+    notes = (*base.notes, *solver.propagation.notes_on_inputs())
+    return replace(base, layers=made, method="signal", residual=settings.residual, notes=notes)
 
 
 def _solved(

@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from autoinit.ops import Role
-from autoinit.parameters import holding
 from autoinit.tracing.dataflow import Op
 
 if TYPE_CHECKING:
     from autoinit.checking.subject import Subject
-    from autoinit.plans import LayerPlan
     from autoinit.signal.report import SignalReport
 
 _SIGMOIDS = frozenset({"sigmoid", "hardsigmoid"})
@@ -170,16 +168,9 @@ def heads(subject: Subject) -> frozenset[Op]:
 
 
 def unpredicted(subject: Subject, signal: SignalReport) -> frozenset[Op]:
-    """Operations that could not be computed, or whose weight is not known before the first forward."""
+    """Operations that could not be computed."""
     ops = subject.dataflow.by_name
-    failed = {ops[each.name] for each in signal.operations if each.note}
-    unsettled = {ops[use] for layer in subject.plan.layers if _is_unsettled(subject, layer) for use in layer.uses}
-    return frozenset(failed | unsettled)
-
-
-def _is_unsettled(subject: Subject, layer: LayerPlan) -> bool:
-    """Whether a hook divides the weight by a spectral norm: its vectors are random until the first forward."""
-    return layer.reparam == "spectral_norm" and holding(subject.model, layer.param).hooked
+    return frozenset(ops[each.name] for each in signal.operations if each.note)
 
 
 def of_fixed_scale(subject: Subject) -> frozenset[Op]:
