@@ -107,8 +107,8 @@ class Batch:
                 for a shape; None for a guess.
             dataflow: traced on them; tells which ids look up an embedding.
         """
-        own = set(map(id, _tensors(example)))
-        tensors = list(_tensors((inputs.args, dict(inputs.kwargs))))
+        own = set(map(id, tensors_in(example)))
+        tensors = list(tensors_in((inputs.args, dict(inputs.kwargs))))
         made_up = frozenset(
             number
             for number, each in enumerate(tensors)
@@ -164,15 +164,16 @@ def mapped(value: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
     return value
 
 
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
+def tensors_in(value: Any) -> Iterator[torch.Tensor]:
+    """All tensors in nested mappings and sequences, in order."""
     if isinstance(value, torch.Tensor):
         yield value
     elif isinstance(value, Mapping):
         for each in value.values():
-            yield from _tensors(each)
+            yield from tensors_in(each)
     elif isinstance(value, (list, tuple)):
         for each in value:
-            yield from _tensors(each)
+            yield from tensors_in(each)
 
 
 def _stands_for_shape(tensor: torch.Tensor) -> bool:
@@ -204,12 +205,12 @@ def _lookups(dataflow: Dataflow) -> Iterator[tuple[int, Op]]:
 
 def ids_are_free(example: Any) -> bool:
     """Whether all integers among a caller's inputs only stand for their shape."""
-    return all(each.is_meta for each in _tensors(example) if _is_integer(each))
+    return all(each.is_meta for each in tensors_in(example) if _is_integer(each))
 
 
 def notes_on_ids(inputs: Inputs, dataflow: Dataflow) -> tuple[str, ...]:
     """What to say of ids that a caller gave, where no two differ."""
-    return _told_alike(_alike_everywhere(list(_tensors((inputs.args, dict(inputs.kwargs)))), dataflow))
+    return _told_alike(_alike_everywhere(list(tensors_in((inputs.args, dict(inputs.kwargs)))), dataflow))
 
 
 def _alike_everywhere(tensors: list[torch.Tensor], dataflow: Dataflow) -> tuple[str, ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from autoinit.ops import Role
+from autoinit.signal.batches import tensors_in
 from autoinit.signal.values import Values
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.executing import substitute
@@ -65,7 +66,7 @@ class Runner:
         outputs: list[torch.Tensor] = []
         for op in nodes:
             if op.op == "output":
-                outputs = list(_tensors(self._outputs(op)))
+                outputs = list(tensors_in(self._outputs(op)))
             elif op.signal:
                 self._step(op)
         return outputs
@@ -140,17 +141,6 @@ class Runner:
                 reset()
             self._leaves[op.module] = made
         return self._leaves[op.module]
-
-
-def _tensors(value: Any) -> Iterator[torch.Tensor]:
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from _tensors(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from _tensors(each)
 
 
 def _on_cpu(value: Any) -> Any:
