@@ -27,6 +27,7 @@ from autoinit.measuring import WeightStats
 from autoinit.parameters import Holding, Model, hook_of, parametrizations_of, submodule
 from autoinit.tracing.rng import untouched_generators
 
+ITERATED = 0.99
 POWER_ITERATIONS = 15
 """As in the constructor of torch.nn.utils.parametrizations.spectral_norm."""
 
@@ -40,10 +41,7 @@ def effective_weight(model: Model, held: Holding, parameters: Mapping[str, torch
         return source * (parameters[held.magnitude].detach() / _norms(held, parameters))
     if held.kind == "spectral_norm":
         matrix, u, v = _spectral_parts(model, held, source)
-        if held.hooked and u is not None and v is not None:  # random until the first forward, which iterates them
-            u, v = u.clone(), v.clone()
-            _iterate(matrix, u, v)
-        sigma = float(source.norm() if u is None or v is None else u @ (matrix @ v))
+        sigma = float(source.norm() if u is None or v is None else _largest(matrix, u, v))
         return source / sigma if sigma else source
     if held.kind == "parametrized":
         return _effective(model, held)
@@ -136,6 +134,14 @@ def _iterate(matrix: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> None:
     for _ in range(POWER_ITERATIONS):
         v.copy_(functional.normalize(matrix.T @ u, dim=0, eps=1e-12))
         u.copy_(functional.normalize(matrix @ v, dim=0, eps=1e-12))
+
+
+def _largest(matrix: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The spectral norm as forward has it. Iterating ends with u along `matrix @ v`; before it, u is random."""
+    if float(u @ (matrix @ v)) < ITERATED * float((matrix @ v).norm()):
+        u, v = u.clone(), v.clone()
+        _iterate(matrix, u, v)
+    return u @ (matrix @ v)
 
 
 def owner(model: Model, held: Holding) -> tuple[nn.Module, str]:
