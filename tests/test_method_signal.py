@@ -303,3 +303,24 @@ def test_ids_that_are_all_the_same_are_told() -> None:
     assert [note for note in alike.notes if "all ids given for 0.weight are the same" in note]
     different = plan(model, torch.arange(10).reshape(2, 5), method="signal")
     assert not [note for note in different.notes if "all ids given" in note]
+
+
+@pytest.mark.parametrize("added", [-100.0, 3.0])
+def test_what_is_added_to_logits_does_not_shrink_queries(added: float) -> None:
+    """A window's mask of -100, or a bias, is no part of the product that queries and keys make."""
+
+    class Windows(nn.Module):
+        def __init__(self, added: float) -> None:
+            super().__init__()
+            self.qkv, self.out = nn.Linear(32, 96), nn.Linear(32, 32)
+            self.register_buffer("mask", torch.where(torch.arange(16) < 8, 0.0, added))
+
+        def forward(self, x: Tensor) -> Tensor:
+            query, key, value = self.qkv(x).chunk(3, -1)
+            logits = query * 32**-0.5 @ key.transpose(1, 2) + self.mask
+            made: Tensor = self.out(logits.softmax(-1) @ value)
+            return made
+
+    with_mask, without = (plan(Windows(each), (8, 16, 32), method="signal")["qkv"] for each in (added, 0.0))
+    assert with_mask.std == pytest.approx(without.std, rel=0.05)
+    assert without.std == pytest.approx(1 / math.sqrt(32), rel=0.05)

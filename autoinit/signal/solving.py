@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 NEAR = 1.05
 """Factor within which a logit's second moment counts as 1 already: the surrogates' own scatter."""
 _MASKED = -1e4
+_SCALING = frozenset({"mul", "div"})
 
 
 @dataclass
@@ -119,9 +120,9 @@ def _solved(
     solver = _Solver(propagation, layers)
     solver.fixed = dict(fixed)
     solver.factors = {name: torch.as_tensor(factor, dtype=torch.float32) for name, factor in factors.items()}
-    logits: dict[Op, float] = {}
-    propagation.run(solver.choose, backward=False, watch=lambda op, run: _note_logits(op, run, logits))
-    return solver, logits
+    logits = _Logits()
+    propagation.run(solver.choose, backward=False, watch=logits.watch)
+    return solver, logits.found
 
 
 def _branch_ends(dataflow: Dataflow, layers: Mapping[str, LayerPlan]) -> dict[str, float]:
@@ -134,32 +135,52 @@ def _branch_ends(dataflow: Dataflow, layers: Mapping[str, LayerPlan]) -> dict[st
     return ends
 
 
-def _note_logits(op: Op, run: Runner, logits: dict[Op, float]) -> None:
-    """The second moment of what a softmax reads, where a product of two signals makes it."""
-    if op.op == "scaled_dot_product_attention":
+class _Logits:
+    """The second moments of what softmaxes read, by the product of two signals that makes it.
+
+    Scaling on the way from the product to the softmax counts; what is added there (masks, position biases) does not.
+    """
+
+    def __init__(self) -> None:
+        self.found: dict[Op, float] = {}
+        self._behind: dict[Op, tuple[Op, float]] = {}
+
+    def watch(self, op: Op, run: Runner) -> None:
+        """Note an operation that is done, while its operands are held."""
+        if op.op == "scaled_dot_product_attention":
+            self._fused(op, run)
+            return
+        before = next((each for each in op.operands.values() if each in self._behind), None)
+        if op.role is Role.PRODUCT and op.op != "mul":
+            moment = _moment(run.get(op))
+            if moment is not None:
+                self._behind[op] = (op, moment)
+        elif before is not None and op.op == "softmax":
+            product, moment = self._behind[before]
+            self.found[product] = moment
+        elif before is not None and op.role in (Role.ADD, Role.TRANSPARENT) and op.op not in _SCALING:
+            self._behind[op] = self._behind[before]
+        elif before is not None and op.role is Role.TRANSPARENT:
+            old, new = _moment(run.get(before)), _moment(run.get(op))
+            if old and new is not None:
+                product, moment = self._behind[before]
+                self._behind[op] = (product, moment * new / old)
+
+    def _fused(self, op: Op, run: Runner) -> None:
         query, key = (run.get(op.operands[slot]) if slot in op.operands else None for slot in ("input", "key"))
         if isinstance(query, torch.Tensor) and isinstance(key, torch.Tensor):
             scale = op.constants.get("scale") or 1 / math.sqrt(query.shape[-1])
             products = second_moment(query.detach().float()) * second_moment(key.detach().float()) * query.shape[-1]
-            logits[op] = products * float(scale) ** 2
-    elif op.op == "softmax":
-        read = next((each for each in op.operands.values() if each.signal), None)
-        product = _product_behind(read) if read is not None else None
-        value = run.get(read) if read is not None else None
-        if product is not None and isinstance(value, torch.Tensor):
-            seen = value.detach().float()
-            seen = seen[torch.isfinite(seen) & (seen > _MASKED)]
-            if seen.numel():
-                logits[product] = second_moment(seen)
+            self.found[op] = products * float(scale) ** 2
 
 
-def _product_behind(op: Op) -> Op | None:
-    """The product of two signals that a softmax's operand comes from, scaled, biased and masked on the way."""
-    here: Op | None = op
-    while here is not None and here.role in (Role.TRANSPARENT, Role.ADD):
-        carrying = [each for each in here.operands.values() if each.signal]
-        here = carrying[0] if carrying else None
-    return here if here is not None and here.role is Role.PRODUCT and here.op != "mul" else None
+def _moment(value: Any) -> float | None:
+    """The second moment of a tensor's elements that are not masked."""
+    if not isinstance(value, torch.Tensor):
+        return None
+    seen = value.detach().float()
+    seen = seen[torch.isfinite(seen) & (seen > _MASKED)]
+    return second_moment(seen) if seen.numel() else None
 
 
 def _attention_factors(layers: Mapping[str, LayerPlan], logits: Mapping[Op, float]) -> dict[str, torch.Tensor]:
