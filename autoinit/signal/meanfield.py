@@ -60,16 +60,20 @@ class _MeanField(torch.autograd.Function):
     ) -> torch.Tensor:
         ctx.linear, ctx.sigma, ctx.generator, ctx.of = linear, sigma, generator, (tuple(x.shape), x.dtype)
         view = x.detach().float().reshape(linear.opened)
-        made = _field(view, linear.into, linear.made, linear.out, linear.spread, linear.kept, generator, linear.mixed)
-        return made.mul_(sigma).reshape(shape).to(x.dtype)
+        made = _field(
+            view, linear.into, linear.made, linear.out, linear.spread, linear.kept, sigma, generator, linear.mixed
+        )
+        return made.reshape(shape).to(x.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> Any:
         linear: LinearMap = ctx.linear
         shape, dtype = ctx.of
-        gradient = (grads[0].detach().float().reshape(linear.made)) * ctx.sigma
+        gradient, sigma = grads[0].detach().float().reshape(linear.made), ctx.sigma
+        if sigma.numel() > 1:
+            gradient, sigma = gradient * sigma, torch.ones(())
         adjoint = _adjoint(linear)
-        made = _field(gradient, linear.out, linear.opened, linear.into, adjoint, linear.kept_back, ctx.generator)
+        made = _field(gradient, linear.out, linear.opened, linear.into, adjoint, linear.kept_back, sigma, ctx.generator)
         return made.reshape(shape).to(dtype), None, None, None, None
 
 
@@ -80,10 +84,11 @@ def _field(
     out: Axes,
     spread: Spread,
     kept: float,
+    sigma: torch.Tensor,
     generator: torch.Generator,
     mixed: Mixed | None = None,
 ) -> torch.Tensor:
-    """What weights of variance 1 make of a tensor."""
+    """What weights of this std make of a tensor."""
     moments = row_moments(view, into)
     profile = spread(_over_samples(moments, into) * into.size(view.shape, "c")).clamp_min_(0)
     least, most = (float(each) for each in torch.aminmax(moments))
@@ -104,7 +109,7 @@ def _field(
     field = z.mul_(scale)
     found = second_moment(field)
     # Rows that count for more may have come out larger or smaller than the average row.
-    return field.mul_(math.sqrt(whole / found)) if found > TINY else field
+    return field.mul_(sigma * (math.sqrt(whole / found) if found > TINY else 1.0))
 
 
 def _over_samples(moments: torch.Tensor, axes: Axes) -> torch.Tensor:
