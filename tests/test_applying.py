@@ -494,6 +494,15 @@ def interrupting(real, calls):
     return fill_piece
 
 
+@pytest.fixture
+def ctrl_c():
+    """Python's own handler: a process that a shell starts in the background ignores the signal."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_puts_a_small_model_back(monkeypatch):
     model = mlp()
     before, handler = state(model), signal.getsignal(signal.SIGINT)
@@ -504,6 +513,7 @@ def test_ctrl_c_puts_a_small_model_back(monkeypatch):
     assert signal.getsignal(signal.SIGINT) is handler
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_until_a_large_model_is_written(monkeypatch):
     model, other, calls = mlp(), mlp(), []
     write(plan_all(other), other, seed=1)

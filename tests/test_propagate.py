@@ -428,3 +428,14 @@ def test_an_exported_program_has_a_signal_or_says_why_not() -> None:
     for row in report.values():
         assert math.isfinite(row.q)
         assert row.q > 0
+
+
+def test_large_graphs_keep_three_digits_for_backward(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = chain(nn.Tanh, 8, 1.5)
+    exact = propagate(model, (8, WIDTH))
+    monkeypatch.setattr("autoinit.signal.propagating.LARGE", 1)
+    short = propagate(model, (8, WIDTH))
+    for name, row in exact.items():
+        assert short[name].q == row.q
+        assert short[name].grad == pytest.approx(row.grad, rel=0.01)
+    assert [row.grad for row in short.values()] != [row.grad for row in exact.values()]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -82,6 +84,26 @@ def propagate(
     return propagation.report(backward=backward, started=started, seeds=number_of_draws(seeds))
 
 
+LARGE = 1 << 29
+"""Bytes of surrogates from which on backward keeps them with three digits, in half the memory."""
+
+
+def _saving(dataflow: Dataflow) -> AbstractContextManager[Any]:
+    elements = sum(math.prod(op.shape) for op in dataflow.graph.nodes if op.signal and op.shape is not None)
+    if elements * 4 < LARGE:
+        return nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(_halved, _whole)
+
+
+def _halved(saved: torch.Tensor) -> tuple[torch.Tensor, bool]:
+    short = saved.dtype is torch.float32
+    return saved.to(torch.bfloat16) if short else saved, short
+
+
+def _whole(kept: tuple[torch.Tensor, bool]) -> torch.Tensor:
+    return kept[0].float() if kept[1] else kept[0]
+
+
 def _on_meta(model: Any) -> bool:
     return isinstance(model, torch.nn.Module) and all(each.is_meta for each in model.parameters())
 
@@ -108,7 +130,7 @@ class Propagation:
         """
         meter = Meter(self.samples, backward=backward, sample_axis=self.sample_axis)
         weighing = Weighing(self.dataflow, self.samples, self.generator, meter, choose, fresh=ids_are_free(self.given))
-        with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward):
+        with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward), _saving(self.dataflow):
             torch.manual_seed(self.seed)
             runner = Runner(self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch)
             outputs = runner.run()
