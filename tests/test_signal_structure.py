@@ -18,6 +18,7 @@ from autoinit.errors import ArgumentError
 from autoinit.signal import InputSignal, measure, propagate
 from autoinit.signal.fields import Axes, Covariance, covariance, matched
 from autoinit.signal.places import before_windows, behind_inputs
+from autoinit.signal.running import fill
 from autoinit.tracing import trace
 
 
@@ -199,3 +200,12 @@ def test_places() -> None:
     windowed, fed = before_windows(dataflow), behind_inputs(dataflow)
     assert [name for name, op in by_module.items() if op in windowed] == ["a"]
     assert sorted(name for name, op in by_module.items() if op in fed) == ["a", "b", "c"]
+
+
+def test_writing_to_an_expanded_view() -> None:
+    """Its elements along an expanded axis are one place in memory."""
+    base = torch.zeros(3, 1)
+    fill(base.expand(3, 4), torch.tensor([[1.0], [2.0], [3.0]]).expand(3, 4))
+    assert base.flatten().tolist() == [1, 2, 3]
+    fill(base.expand(3, 4), 5.0)
+    assert base.flatten().tolist() == [5, 5, 5]

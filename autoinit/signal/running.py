@@ -172,12 +172,21 @@ def _method(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     return found(*args[1:], **kwargs)
 
 
+def fill(view: torch.Tensor, value: Any) -> None:
+    """Write to a view; of an expanded axis, whose elements are one, to the first."""
+    for axis, (size, stride) in enumerate(zip(view.shape, view.stride(), strict=True)):
+        if size > 1 and stride == 0:
+            view = view.narrow(axis, 0, 1)
+            value = value.narrow(axis, 0, 1) if isinstance(value, torch.Tensor) else value
+    view.copy_(value)
+
+
 def _with_item(base: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
     """The base with some of its elements written."""
     changed = base.clone(memory_format=torch.contiguous_format)
     view = index.of(changed) if hasattr(index, "of") else None
     if view is not None:
-        view.copy_(value.reshape(view.shape) if isinstance(value, torch.Tensor) else value)
+        fill(view, value.reshape(view.shape) if isinstance(value, torch.Tensor) else value)
     else:
         changed[index] = value
     return changed
