@@ -132,8 +132,18 @@ def _gains(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
         return
     for name, module in model.named_modules():
         gain = module._parameters.get("weight")
-        if "norm" in type(module).__name__.lower() and gain is not None and gain.dim() == 1 and not gain.is_meta:
+        if "norm" not in type(module).__name__.lower() or gain is None or gain.dim() != 1 or gain.is_meta:
+            continue
+        if not _has_seen_nothing(module):
             yield f"{name}.weight" if name else "weight", gain
+
+
+def _has_seen_nothing(norm: nn.Module) -> bool:
+    """Whether a batch norm's own buffers show that no training batch went through it: its gain was drawn."""
+    count, mean, var = (norm._buffers.get(name) for name in ("num_batches_tracked", "running_mean", "running_var"))
+    if count is None or mean is None or var is None or count.is_meta:
+        return False
+    return int(count) == 0 and not bool(mean.any()) and bool((var == 1).all())
 
 
 def _misfits(model: Model, plan: Plan) -> Iterator[tuple[str, str]]:

@@ -132,9 +132,23 @@ def test_norm_gains_betray_training():
     assert any("the gains of 2 norms are no longer constant (1.weight from" in each for each in evidence.strong)
 
 
-def test_gains_drawn_as_in_dcgan_are_an_initialisation():
+def test_gains_before_the_first_batch_were_drawn():
+    """timm draws those of RepVGG from N(0.1, 0.1); the norm's own counter says that nothing was trained yet."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 128, 3), nn.BatchNorm2d(128), nn.Conv2d(128, 64, 3), nn.BatchNorm2d(64))
+    for norm in (model[1], model[3]):
+        nn.init.normal_(norm.weight, 0.1, 0.1)
+    assert trained_evidence(model, plan_all(model)) == FRESH
+    with torch.no_grad():
+        model(torch.randn(4, 3, 16, 16))
+    told = trained_evidence(model, plan_all(model)).strong
+    assert "the gains of 2 norms are no longer constant" in told[-1]
+
+
+def test_gains_drawn_as_in_dcgan_are_an_initialisation():
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(width, track_running_stats=False) for width in (128, 64)]
+    model = nn.Sequential(nn.Conv2d(3, 128, 3), norms[0], nn.Conv2d(128, 64, 3), norms[1])
     for norm in (model[1], model[3]):
         nn.init.normal_(norm.weight, 1.0, 0.02)
     assert trained_evidence(model, plan_all(model)) == FRESH
