@@ -54,10 +54,6 @@ class LinearMap:
         """Inputs that one output sums at one kernel position."""
         return self.into.size(self.opened, "c")
 
-    def features_out(self) -> int:
-        """Outputs that one input reaches at one kernel position."""
-        return self.out.size(self.made, "c")
-
 
 class NoMapError(Exception):
     """The operation is not a linear map that is known here: it has to be run with weights."""

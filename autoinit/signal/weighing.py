@@ -86,7 +86,8 @@ class Weighing:
         operand = op.operands.get(use.slot)
         if use.factor or operand is None:
             return run.values.sigma(use)
-        return second_moment_of(run[operand]).sqrt()
+        weight: torch.Tensor = run[operand].detach()
+        return weight.float().square().mean().sqrt()
 
     def _drawn(self, op: Op, x: torch.Tensor, linear: LinearMap, sigma: torch.Tensor, run: Runner) -> torch.Tensor:
         """With weights, whose scale is then corrected to what it is on average."""
@@ -178,11 +179,6 @@ def _without_mean(x: torch.Tensor, linear: LinearMap) -> torch.Tensor:
     view = x.reshape(linear.opened)
     centred: torch.Tensor = view - view.mean(dim=linear.into.of("ct"), keepdim=True)
     return centred.reshape(x.shape)
-
-
-def second_moment_of(weight: torch.Tensor) -> torch.Tensor:
-    """Of all its elements."""
-    return weight.detach().float().square().mean()
 
 
 def over_rows(sigma: torch.Tensor, linear: LinearMap) -> torch.Tensor:
