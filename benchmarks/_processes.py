@@ -33,7 +33,8 @@ def import_seconds(repeats: int) -> dict[str, float]:
     return {"torch": best_alone, "torch_and_autoinit": best_both, "over_torch": best_both - best_alone}
 
 
-def _status_mb(key: str) -> float:
+def status_mb(key: str) -> float:
+    """One of the memory figures of this process (Linux)."""
     line = next(each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith(f"{key}:"))
     return int(line.split()[1]) / 1024
 
@@ -47,13 +48,13 @@ def _measure(name: str, layers: int) -> dict[str, float]:
 
     model = construct(name, layers)
     gc.collect()
-    found = {"before_mb": _status_mb("VmRSS")}
+    found = {"before_mb": status_mb("VmRSS")}
     for call in ("first", "second"):
         # 5 resets the peak to what is resident now (Linux, proc_pid_clear_refs).
         Path("/proc/self/clear_refs").write_text("5")
-        before = _status_mb("VmRSS")
+        before = status_mb("VmRSS")
         autoinit(model, verbose=False)
-        found[f"{call}_above_mb"] = _status_mb("VmHWM") - before
+        found[f"{call}_above_mb"] = status_mb("VmHWM") - before
     return found
 
 

@@ -94,7 +94,7 @@ _TIMM: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
 )
 
 
-class _Tokens:
+class Tokens:
     """Wraps one of transformers' models: takes ids, returns what its head or body makes."""
 
     def __init__(self, family: str, head: str, options: dict[str, Any]) -> None:
@@ -129,7 +129,7 @@ def entries() -> Iterator[Entry]:
     for name, kind, side, options in _TIMM:
         yield Entry(f"timm:{name}", kind, _timm(name, **options), _images(side))
     for name, kind, head, options in _TRANSFORMERS:
-        yield Entry(f"hf:{name}", kind, _Tokens(name, head, options), _ids(options["vocab_size"]))
+        yield Entry(f"hf:{name}", kind, Tokens(name, head, options), _ids(options["vocab_size"]))
     unet = BY_NAME["unet"]
     yield Entry("unet", "encoder and decoder", unet.build, lambda generator: _like(unet.inputs(), generator))
 

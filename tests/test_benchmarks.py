@@ -273,3 +273,11 @@ def test_audit_holds_findings_against_one_forward(tmp_path: Path) -> None:
         "started",
         "checked",
     ]
+
+
+def test_the_cost_of_a_propagation() -> None:
+    """The script starts, and refuses to time nothing; the models are too large for a test."""
+    command = [sys.executable, str(SCRIPT.with_name("propagation.py")), "--repeats", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert "--repeats takes a number above 0" in done.stderr

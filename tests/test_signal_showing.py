@@ -139,6 +139,9 @@ def test_columns_give_way_where_there_is_no_room_and_are_named(width):
     said = [line for line in lines if line.startswith("No room for")]
     assert bool(said) == (width < 200)
     assert all("p/q before" in line for line in said)
+    heads = next(line for line in lines if line.startswith("layer ")).split()
+    assert any(line.startswith("No room for op,") for line in said) == ("op" not in heads)
+    assert ("op" in heads) == (width > 80)
 
 
 class Stream(nn.Module):

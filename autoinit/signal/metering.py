@@ -11,6 +11,7 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.ops import Role
+from autoinit.signal.batches import tensors_in
 from autoinit.signal.fields import Axes, Rows, row_covariance, second_moment
 from autoinit.signal.report import SignalRow
 from autoinit.tracing.dataflow import Op
@@ -150,18 +151,6 @@ class Meter:
             return axis
         places = [place for place in range(-value.dim(), 0) if value.shape[place] == size]
         return places[0] if len(places) == 1 else None
-
-
-def tensors_in(value: Any) -> Iterator[torch.Tensor]:
-    """The tensors of a value that may hold several."""
-    if isinstance(value, torch.Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for each in value.values():
-            yield from tensors_in(each)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
-            yield from tensors_in(each)
 
 
 def _of_rows(found: Rows) -> Taken:

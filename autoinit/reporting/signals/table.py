@@ -173,6 +173,8 @@ def _body(shown: Sequence[State], lines: Sequence[LayerLine], width: int, *, ful
     )
     yield from (Text(line, style="dim") for line in wrap(meanings, width))
     dropped = [each.title for each in quantities if each not in layout.quantities]
+    if rank < 0:
+        dropped.insert(0, "op")
     if dropped:
         said = f"No room for {', '.join(dropped)}; a wider terminal, JSON and HTML show them."
         yield from (Text(line, style="dim") for line in wrap(said, width))
