@@ -17,7 +17,8 @@ from autoinit.tracing.guessing.sequences import hidden
 from autoinit.tracing.guessing.subject import Subject
 from autoinit.tracing.guessing.weights import shapes
 from autoinit.tracing.inputs import Inputs
-from autoinit.tracing.shadow import make_shadow, no_global_hooks
+from autoinit.tracing.guarding import undisturbed
+from autoinit.tracing.shadow import make_shadow
 
 ORIGIN = "guessed from the layers that take the arguments"
 _FORMS = 3
@@ -69,7 +70,7 @@ class _Tracer(fx.Tracer):
 def _takers(subject: Subject) -> Mapping[str, Layer]:
     shadow = make_shadow(subject.model, "meta")
     try:
-        with no_global_hooks():
+        with undisturbed(shadow):
             graph = _Tracer().trace(shadow.module)
     except Exception:  # noqa: BLE001 - forward is the user's, and may fail in any way; other guesses follow
         return {}
