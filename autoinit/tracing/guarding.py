@@ -13,8 +13,8 @@ import numpy as np
 import torch
 import torch.nn.modules.module as torch_modules
 
-from autoinit.pausing import alone
-from autoinit.tracing.keeping import Kept
+from autoinit.tensors.surroundings import alone
+from autoinit.tracing._keeping import Kept
 from autoinit.tracing.shadow import Shadow
 
 _GLOBAL_HOOKS = (

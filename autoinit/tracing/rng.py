@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from autoinit.pausing import alone
+from autoinit.tensors.surroundings import alone
 
 
 def drawn() -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from autoinit.errors import LazyModuleError, TraceError
 from autoinit.ops import REGISTRY, Role
 from autoinit.parameters import unwrap
-from autoinit.tracing.copying import Copier, is_installed
+from autoinit.tracing._copying import Copier, is_installed
 
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_with_kwargs",
@@ -175,8 +175,4 @@ def _is_its_own(hook: Any, module: nn.Module) -> bool:
     """
     code, package = getattr(hook, "__code__", None), type(module).__module__.partition(".")[0]
     home = str(getattr(hook, "__module__", "")).partition(".")[0]
-    return (
-        code is not None
-        and home == package
-        and is_installed(code)
-    )
+    return code is not None and home == package and is_installed(code)

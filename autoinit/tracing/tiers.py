@@ -13,24 +13,16 @@ import torch
 from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
-from autoinit.pausing import silenced, tensors_on_cpu
-from autoinit.tracing.attempting import (
-    FailedError,
-    in_mode,
-    notes_on,
-    record,
-    record_really,
-    set_mode,
-    values_of,
-)
+from autoinit.tensors.surroundings import silenced, tensors_on_cpu
+from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, values_of
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.exported import is_exported, read_exported
+from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, given_inputs
 from autoinit.tracing.rng import drawn, untouched_generators
-from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.shadow import make_shadow, unwrapped
 from autoinit.tracing.symbolic import SymbolicTracer
 
