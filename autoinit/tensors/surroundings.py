@@ -49,8 +49,9 @@ def collector_paused() -> Iterator[None]:
 @contextmanager
 def tensors_on_cpu() -> Iterator[None]:
     """Make new tensors on the CPU, also inside a caller's `with torch.device("meta")`."""
-    if torch.get_default_device().type == "cpu":
-        yield
-    else:
-        with torch.device("cpu"):
+    with alone():
+        if torch.get_default_device().type == "cpu":
             yield
+        else:
+            with torch.device("cpu"):
+                yield

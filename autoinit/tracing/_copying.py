@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import copyreg
+import dis
 import enum
 import functools
+import io
 import itertools
 import logging
 import re
@@ -18,7 +20,6 @@ import types
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -36,6 +37,7 @@ ATOMIC = (
 )  # fmt: skip
 """Types of what never changes, or leads to no module."""
 _LOCKS: dict[type, Callable[[], Any]] = {type(each()): each for each in (threading.Lock, threading.RLock)}
+_SETS_CELL = dis.opmap["STORE_DEREF"]
 _FAR = 3
 """Containers in containers, where what a global name stands for is searched for modules."""
 
@@ -44,7 +46,8 @@ class Copier:
     """Copies values, each once.
 
     module: copies a module that has no copy yet. convert: copies a tensor. memo: copies by the id of the original, as
-    `copy.deepcopy` keeps them. shared: what could not be copied, and is used as it is. kinds: the classes of objects. tensors: those that were copied.
+    `copy.deepcopy` keeps them. tensors: those that were copied. kinds: the classes of objects that were met. shared:
+    what could not be copied, and is used as it is.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Copier:
         made = types.FunctionType(function.__code__, namespace, function.__name__, None, new or None)
         self.remember(function, made)
         changed = any([self._fill(before, after) for before, after in zip(old, new, strict=True)])  # noqa: C419 - all
+        changed |= _SETS_CELL in function.__code__.co_code[::2]
         changed |= self._rename(function, namespace)
         made.__defaults__ = self(function.__defaults__)
         made.__kwdefaults__ = self(function.__kwdefaults__)
@@ -188,6 +192,16 @@ class Copier:
         made.update((self(key), self(item)) for key, item in value.items())
         return made
 
+    def _set(self, value: set[Any]) -> Any:
+        return self.remember(value, {self(item) for item in value})
+
+    def _stream(self, value: Any) -> Any:
+        """Files that a forward writes to (a log) get a copy that is thrown away; one that it reads is shared."""
+        if value.closed or not value.writable():
+            self.shared.append(value)
+            return self.remember(value, value)
+        return self.remember(value, io.StringIO() if isinstance(value, io.TextIOBase) else io.BytesIO())
+
     def _object(self, value: Any) -> Any:
         """An object as its class has it copied or pickled, its attributes and items copied here."""
         kind = type(value)
@@ -216,7 +230,8 @@ class Copier:
         parts = reduce(value) if reduce is not None else value.__reduce_ex__(4)
         if isinstance(parts, str):  # the name of what there is only one of
             return value
-        make, args, state, items, pairs, setter = (*parts, *(None,) * (6 - len(parts)))
+        some: tuple[Any, ...] = (*parts, *(None,) * (6 - len(parts)))
+        make, args, state, items, pairs, setter = some
         made = self.remember(value, make(*(self(each) for each in args)))
         if state is not None:
             self._set_state(made, self(state), self(setter))
@@ -233,7 +248,8 @@ class Copier:
             made.__setstate__(state)
         else:
             attributes, slots = state if isinstance(state, tuple) and len(state) == 2 else (state, None)
-            made.__dict__.update(attributes or {})
+            if attributes:
+                made.__dict__.update(attributes)
             for name, held in (slots or {}).items():
                 object.__setattr__(made, name, held)
 
@@ -257,6 +273,11 @@ _WAYS: dict[type, Callable[[Copier, Any], Any]] = {
     functools._lru_cache_wrapper: Copier._cached,
     tuple: Copier._tuple,
     list: Copier._list,
+    set: Copier._set,
+    io.TextIOWrapper: Copier._stream,
+    io.BufferedWriter: Copier._stream,
+    io.BufferedRandom: Copier._stream,
+    io.FileIO: Copier._stream,
     dict: Copier._dict,
     weakref.ref: Copier._reference,
     weakref.ProxyType: Copier._proxy,
@@ -369,4 +390,7 @@ def is_torchs(function: types.FunctionType) -> bool:
 
 def is_installed(code: types.CodeType) -> bool:
     """Whether code belongs to an installed package."""
-    return not {"site-packages", "dist-packages"}.isdisjoint(Path(code.co_filename).parts)
+    return _INSTALLED.search(code.co_filename) is not None
+
+
+_INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import itertools
 import types
 import weakref
 from collections import deque
@@ -42,7 +43,7 @@ class Kept:
         self._shadow = shadow
         self._changed: list[str] = []
         kinds = {type(module) for module in shadow.module.modules()} | shadow.copies.kinds
-        for kind in dict.fromkeys(each for kind in kinds for each in kind.__mro__):
+        for kind in dict.fromkeys(itertools.chain.from_iterable(each.__mro__ for each in kinds)):
             if kind.__module__.partition(".")[0] not in _FIXED:
                 self._class(kind)
         self._look(shadow.copies.shared)

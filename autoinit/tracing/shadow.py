@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,6 +114,7 @@ class _Shadowing:
     def __init__(self, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.copier = Copier(self.tree, convert)
         self.skipped = 0
+        self._rebound: dict[type, dict[str, types.FunctionType]] = {}
 
     def tree(self, root: nn.Module) -> nn.Module:
         """The copy of a module and of those in it. One that cannot be made anew stands for itself."""
@@ -159,12 +160,21 @@ class _Shadowing:
 
     def _rebind(self, kind: type, blank: nn.Module) -> None:
         """Methods that use a global module, in classes of the user's own, use its copy in this module."""
-        overridden = set(blank.__dict__)
+        if kind not in self._rebound:
+            self._rebound[kind] = {}  # where a method leads back here
+            self._rebound[kind] = dict(self._methods(kind))
+        for name, function in self._rebound[kind].items():
+            if name not in blank.__dict__:
+                blank.__dict__[name] = types.MethodType(function, blank)
+
+    def _methods(self, kind: type) -> Iterator[tuple[str, types.FunctionType]]:
+        overridden: set[str] = set()
         for each in kind.__mro__:
-            for name, function in vars(each).items():
-                users = isinstance(function, types.FunctionType) and not is_installed(function.__code__)
-                if users and name not in overridden and (copied := self.copier.method(function)) is not function:
-                    blank.__dict__[name] = types.MethodType(copied, blank)
+            if each.__module__.partition(".")[0] != "torch":
+                for name, function in vars(each).items():
+                    users = isinstance(function, types.FunctionType) and not is_installed(function.__code__)
+                    if users and name not in overridden and (copied := self.copier.method(function)) is not function:
+                        yield name, copied
             overridden.update(vars(each))
 
 
