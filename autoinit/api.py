@@ -78,6 +78,10 @@ def _planned(model: Model, example_inputs: Any, settings: Settings, seed: int) -
         from autoinit.methods.signal import plan_by_signal
 
         return plan_by_signal(model, dataflow, settings, example_inputs, seed=seed)
+    if settings.method == "mirrored":
+        from autoinit.methods.mirrored import plan_by_mirroring
+
+        return plan_by_mirroring(model, dataflow, settings, example_inputs, seed=seed)
     from autoinit.methods.data import plan_by_data
 
     return plan_by_data(model, dataflow, settings, example_inputs, seed=seed)

@@ -23,7 +23,7 @@ from autoinit.tracing import Dataflow
 if TYPE_CHECKING:
     from autoinit.parameters import Model
 
-_METHODS = ("nonlinearity", "signal", "data")
+_METHODS = ("nonlinearity", "signal", "data", "mirrored")
 _RESIDUAL = ("keep", "depth")
 _ZEROS = ("keep", "reset")
 

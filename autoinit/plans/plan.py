@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from autoinit.errors import PlanError
+from autoinit.plans.mirror import Mirror
 from autoinit.theory.gains import Mode, Scheme
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class LayerPlan:
     source: str = ""
     groups: int = 1
     stride_area: int = 1
+    mirror: Mirror | None = None
 
 
 @dataclass(frozen=True)

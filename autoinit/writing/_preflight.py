@@ -38,11 +38,21 @@ class Write:
     def draw(self, seed: int) -> Draw:
         """What its values are to be. The name that seeds them is the weight's, however it is held."""
         layer = self.layer
-        return Draw(layer.distribution, layer.std, seed, self.held.weight, layer.shape, layer.axes, layer.slices)
+        return Draw(
+            layer.distribution,
+            layer.std,
+            seed,
+            self.held.weight,
+            layer.shape,
+            layer.axes,
+            layer.slices,
+            mirror=layer.mirror,
+        )
 
     def job(self, seed: int, measure: bool) -> Job:
         """Filling it, and measuring it on the way where nothing else changes it afterwards."""
-        simple = self.held.kind == "plain" and not self.padding and self.layer.distribution != "orthogonal"
+        whole = self.layer.distribution == "orthogonal" or self.layer.mirror is not None
+        simple = self.held.kind == "plain" and not self.padding and not whole
         return Job(self.layer.name, self.tensor, self.draw(seed), inline=measure and simple)
 
 
