@@ -87,7 +87,7 @@ def plan_dataflow(
         tier=dataflow.tier,
         method=settings.method,
         residual=settings.residual,
-        others=tuple(_others(inner, kinds, layers, parameters)),
+        others=tuple(_others(inner, kinds, _left(dataflow), layers, parameters)),
         unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
     )
@@ -233,7 +233,11 @@ def _matches(name: str, globs: Sequence[str]) -> str:
 
 
 def _others(
-    model: Model, kinds: Mapping[str, str], layers: Sequence[LayerPlan], parameters: Mapping[str, torch.nn.Parameter]
+    model: Model,
+    kinds: Mapping[str, str],
+    left: Mapping[str, str],
+    layers: Sequence[LayerPlan],
+    parameters: Mapping[str, torch.nn.Parameter],
 ) -> Iterator[OtherParameter]:
     """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
     planned = {layer.param for layer in layers}
@@ -242,9 +246,23 @@ def _others(
     for name, parameter in parameters.items():
         if name not in planned and name not in biases:
             kind = kinds.get(name, "uncalled")
-            yield OtherParameter(name, tuple(parameter.shape), kind, _NOTES.get(kind, ""))
+            yield OtherParameter(name, tuple(parameter.shape), kind, left.get(name, _NOTES.get(kind, "")))
 
 
+def _left(dataflow: Dataflow) -> dict[str, str]:
+    """Why parameters that stand in a weight's place are none to be scaled."""
+    return {
+        use.name: _LEFT[use.left].format(op=op.op, way=", ".join(use.transform) or "nothing")
+        for op in dataflow.graph.nodes
+        for use in op.params
+        if use.left
+    }
+
+
+_LEFT = {
+    "bent": "left as it is: {op} uses it through {way}, which is not proportional to it",
+    "unsummed": "left as it is: {op} multiplies by it, and sums nothing over it",
+}
 _NOTES = {
     "uncalled": "no operation used it",
     "magnitude": "part of a parametrised weight, set together with it",

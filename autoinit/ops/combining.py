@@ -44,6 +44,7 @@ register_op(
     signature="input, other, rounding_mode=None",
     acts=Acts.ELEMENTWISE,
     function=torch.div,
+    passes=("input",),
 )
 register_op("dist", Role.PRODUCT, names=("dist", "cdist", "pdist", "pairwise_distance", "cosine_similarity"),
             modules=(nn.PairwiseDistance, nn.CosineSimilarity), signature="input, other")  # fmt: skip
@@ -61,6 +62,7 @@ register_op(
         "_scaled_dot_product_attention_math",
     ),
     signature="input, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False",
+    passes=("value",),
 )
 
 for _name in ("maximum", "minimum", "fmax", "fmin"):

@@ -11,7 +11,11 @@ from autoinit.theory.activations import ACTIVATIONS
 
 
 def _activation(
-    name: str, *modules: type[nn.Module], names: tuple[str, ...] = (), signature: str = "", **attributes: str
+    name: str,
+    *modules: type[nn.Module],
+    names: tuple[str, ...] = (),
+    signature: str = "",
+    bounds: bool = False,
 ) -> None:
     register_op(
         name,
@@ -20,7 +24,7 @@ def _activation(
         names=(name, *names),
         signature=signature or "input",
         function=ACTIVATIONS[name].function,
-        attributes=attributes,
+        bounds=bounds,
     )
 
 
@@ -45,7 +49,7 @@ _activation("softsign", nn.Softsign)
 _activation("tanh", nn.Tanh)
 _activation("sigmoid", nn.Sigmoid, names=("expit",))
 _activation("logsigmoid", nn.LogSigmoid, names=("log_sigmoid", "log_sigmoid_forward"))
-_activation("hardtanh", nn.Hardtanh, signature="input, min_val=-1.0, max_val=1.0, inplace=False")
+_activation("hardtanh", nn.Hardtanh, signature="input, min_val=-1.0, max_val=1.0, inplace=False", bounds=True)
 _activation("hardswish", nn.Hardswish, signature="input, inplace=False")
 _activation("hardsigmoid", nn.Hardsigmoid, signature="input, inplace=False")
 _activation("hardshrink", nn.Hardshrink, signature="input, lambd=0.5")
@@ -88,10 +92,13 @@ register_op(
     acts=Acts.REDUCING,
 )
 
-_CLAMP = "input, min=None, max=None"
-register_op("clamp", Role.NONLINEARITY, names=("clamp", "clip"), signature=_CLAMP, function=torch.clamp)
-register_op("clamp_min", Role.NONLINEARITY, names="clamp_min", signature="input, min=None", function=torch.clamp_min)
-register_op("clamp_max", Role.NONLINEARITY, names="clamp_max", signature="input, max=None", function=torch.clamp_max)
+for _name, _also, _signature in (
+    ("clamp", ("clip",), "input, min=None, max=None"),
+    ("clamp_min", (), "input, min=None"),
+    ("clamp_max", (), "input, max=None"),
+):
+    register_op(_name, Role.NONLINEARITY, names=(_name, *_also), signature=_signature, function=getattr(torch, _name),
+                bounds=True)  # fmt: skip
 register_op("pow", Role.NONLINEARITY, names=("pow", "float_power", "__pow__"), signature="input, exponent",
             function=torch.pow)  # fmt: skip
 register_op(

@@ -79,7 +79,8 @@ class OpSpec:
     means as the operands do. variant: names another canonical operation that a call with these arguments really is.
     several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
     which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
-    attributes: module attributes that bear another name than the argument.
+    attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
+    is linear in; none named: all. bounds: whether it leaves what is within its bounds as it is.
     """
 
     name: str
@@ -94,6 +95,8 @@ class OpSpec:
     several: bool = False
     ranks: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    passes: tuple[str, ...] = ()
+    bounds: bool = False
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in. Operands past the known ones are named `extra0`, `extra1`, ..."""
@@ -252,6 +255,8 @@ def register_op(
     several: bool = False,
     ranks: bool = False,
     attributes: Mapping[str, str] | None = None,
+    passes: Iterable[str] = (),
+    bounds: bool = False,
     replace: bool = False,
 ) -> OpSpec:
     """Add an operation to the table.
@@ -273,6 +278,9 @@ def register_op(
         several: True if it returns a tuple of different things (output and state) rather than pieces of one tensor.
         ranks: True if the values decide which of them come out, and their places come with them (topk, sort).
         attributes: module attributes that bear another name than the argument: `{"alpha": "_alpha"}`.
+        passes: for a product, the operands that it is linear in, where it is not linear in all of them: beside what
+            no weight made, these pass.
+        bounds: True if it leaves what is within its bounds as it is (clamp).
         replace: take over names and spellings that are registered already.
 
     Returns:
@@ -300,6 +308,8 @@ def register_op(
         several=several,
         ranks=ranks,
         attributes=dict(attributes or {}),
+        passes=tuple(passes),
+        bounds=bounds,
     )
     return REGISTRY.add(
         spec,
