@@ -1,0 +1,119 @@
+"""What happens to a weight's scale between the parameter and the operation that uses it.
+
+`F.linear(x, self.weight * self.scale)` multiplies it, weight standardisation takes it away. The operations are run on a
+random parameter, at three scales; other parameters and buffers stand at their root mean square, or their mean.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+
+from autoinit.ops import Role
+from autoinit.tracing.dataflow import Op
+from autoinit.tracing.rerunning import execute
+
+_MOST_ELEMENTS = 1 << 20
+_SCALES = (2.0, 0.25)
+"""Beside 1: a step of rounding, or a bound, that is out of reach at one scale shows at another."""
+_KEEPING = frozenset({"rearranging"})
+
+
+class Scaling(NamedTuple):
+    """What the operations between a parameter and its use do to its scale.
+
+    factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it cannot be told.
+    bends: whether they are a function of the parameter that is not proportional to it (exp, softplus, a square).
+    """
+
+    factor: float | None
+    bends: bool = False
+
+
+_KEPT = Scaling(1.0)
+
+
+def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> Scaling:
+    """What the operations of `chain` do to the parameter's scale on the way to `end`.
+
+    The factor is 1 where they only move elements. It cannot be told where an operation cannot be run again, or the value
+    of another parameter is unknown. Steps of rounding and bounds, which a scale brings out of reach, do not bend.
+    `known` keeps the answers by `steps` and shape; a weight of more than a million elements takes a smaller one's, if
+    that is 0 or 1.
+    """
+    if all(op.acts in _KEEPING or op.op in ("cast", "identity", "dropout") for op in chain):
+        return _KEPT
+    shape = parameter.shape or ()
+    names = tuple(op.op for op in chain)
+    if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Scaling(0.0), _KEPT):
+        smaller: Scaling = known[names]
+        return smaller
+    key = ("scale", shape, steps)
+    if key not in known:
+        known[key] = known[names] = _measured(parameter, end, shape, bends=_bend(chain))
+    found: Scaling = known[key]
+    return found
+
+
+def _bend(chain: list[Op]) -> bool:
+    """Whether operations are curved, not only bounded; what is rounded (fake quantisation) is made for weights."""
+    specs = [op.call.spec for op in chain if op.call is not None and op.call.spec is not None]
+    return any(spec.role is Role.NONLINEARITY and not spec.bounds for spec in specs) and not any(
+        spec.role is Role.SINK for spec in specs
+    )
+
+
+def _measured(parameter: Op, end: Op, shape: tuple[int, ...], *, bends: bool) -> Scaling:
+    weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    once = _std_at(parameter, end, weight)
+    scaled = {scale: _std_at(parameter, end, scale * weight) for scale in _SCALES}
+    stds = {scale: std for scale, std in scaled.items() if std is not None}
+    if not once or len(stds) < len(scaled):
+        return Scaling(None)
+    if all(abs(std - once) < 1e-3 * once for std in stds.values()):
+        return Scaling(0.0)
+    proportional = all(abs(std / scale - once) < 1e-3 * once for scale, std in stds.items())
+    if not proportional:
+        return Scaling(None, bends)
+    return Scaling(_tidy(once / float(weight.std())) if _all_known(parameter, end) else None)
+
+
+def _all_known(parameter: Op, op: Op) -> bool:
+    """Whether every other parameter and buffer on the way has a value (not on meta, not large)."""
+    if op is parameter:
+        return True
+    if op.op in ("parameter", "buffer"):
+        return "value" in op.constants
+    return all(_all_known(parameter, each) for each in op.operands.values())
+
+
+def _tidy(factor: float) -> float:
+    """1 where sampling cannot tell it from 1 (a mask of ones, a LoRA that adds nothing)."""
+    return 1.0 if abs(factor - 1) < 1e-5 else factor
+
+
+def _std_at(parameter: Op, end: Op, weight: torch.Tensor) -> float | None:
+    values: dict[Op, Any] = {parameter: weight}
+    try:
+        result = _value(end, values)
+    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+        return None  # an operation that cannot be run outside the model
+    if not isinstance(result, torch.Tensor) or not result.is_floating_point() or result.numel() < 2:
+        return None
+    std = float(result.std())
+    return std if math.isfinite(std) else None
+
+
+def _value(op: Op, values: dict[Op, Any]) -> Any:
+    if op in values:
+        return values[op]
+    if op.op in ("parameter", "buffer"):
+        stands = op.constants.get("rms", op.constants.get("value", 1.0))
+        values[op] = torch.full(op.shape or (), float(stands))
+    else:
+        for each in op.operands.values():
+            _value(each, values)
+        values[op] = execute(op, values)
+    return values[op]
