@@ -175,8 +175,7 @@ _QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "wei
 def _slice(resolution: Resolution, part: SliceResolution, settings: Settings, factor: float) -> SlicePlan:
     """Scheme, fans and std for some rows; for the whole weight if `rows` is empty."""
     ending = part.ending
-    rows = sum(stop - start for start, stop in part.rows) or None
-    here = fans(resolution.layout, resolution.shape, rows)
+    here = fans(resolution.layout, resolution.shape, part.rows)
     chosen = scheme(ending.nonlinearity)
     mode: Mode = settings.mode or ("fan_in" if chosen == "he" else "fan_avg")
     return SlicePlan(

@@ -92,13 +92,13 @@ register_op(
     acts=Acts.REDUCING,
 )
 
-for _name, _also, _signature in (
-    ("clamp", ("clip",), "input, min=None, max=None"),
-    ("clamp_min", (), "input, min=None"),
-    ("clamp_max", (), "input, max=None"),
+for _name, _spellings, _signature in (
+    ("clamp", "clamp clip", "input, min=None, max=None"),
+    ("clamp_min", "clamp_min", "input, min=None"),
+    ("clamp_max", "clamp_max", "input, max=None"),
 ):
-    register_op(_name, Role.NONLINEARITY, names=(_name, *_also), signature=_signature, function=getattr(torch, _name),
-                bounds=True)  # fmt: skip
+    register_op(_name, Role.NONLINEARITY, names=_spellings.split(), signature=_signature,
+                function=getattr(torch, _name), bounds=True)  # fmt: skip
 register_op("pow", Role.NONLINEARITY, names=("pow", "float_power", "__pow__"), signature="input, exponent",
             function=torch.pow)  # fmt: skip
 register_op(

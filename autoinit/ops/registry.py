@@ -80,7 +80,8 @@ class OpSpec:
     several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
     which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
     attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
-    is linear in; none named: all. bounds: whether it leaves what is within its bounds as it is.
+    is linear in; none named: all. bounds: whether it leaves what is within its bounds as it is. each: whether each
+    of its outputs belongs to the operand in the same place.
     """
 
     name: str
@@ -97,6 +98,7 @@ class OpSpec:
     attributes: Mapping[str, str] = field(default_factory=dict)
     passes: tuple[str, ...] = ()
     bounds: bool = False
+    each: bool = False
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in. Operands past the known ones are named `extra0`, `extra1`, ..."""
@@ -257,6 +259,7 @@ def register_op(
     attributes: Mapping[str, str] | None = None,
     passes: Iterable[str] = (),
     bounds: bool = False,
+    each: bool = False,
     replace: bool = False,
 ) -> OpSpec:
     """Add an operation to the table.
@@ -281,6 +284,7 @@ def register_op(
         passes: for a product, the operands that it is linear in, where it is not linear in all of them: beside what
             no weight made, these pass.
         bounds: True if it leaves what is within its bounds as it is (clamp).
+        each: True if it takes several tensors and returns as many, each of which belongs to the one in its place.
         replace: take over names and spellings that are registered already.
 
     Returns:
@@ -310,6 +314,7 @@ def register_op(
         attributes=dict(attributes or {}),
         passes=tuple(passes),
         bounds=bounds,
+        each=each,
     )
     return REGISTRY.add(
         spec,

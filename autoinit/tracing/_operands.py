@@ -49,7 +49,7 @@ def operand_layout(
 
 def _left(layout: Layout | None, *, bends: bool) -> Left:
     """Why a parameter in a weight's place is none to be scaled; empty if it is a weight, or may be one."""
-    if layout is not None and "i" not in layout.axes:
+    if layout is not None and not {"i", "k"} & set(layout.axes):
         return "unsummed"
     return "bent" if bends else ""
 

@@ -38,8 +38,8 @@ _KEPT = Scaling(1.0)
 def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> Scaling:
     """What the operations of `chain` do to the parameter's scale on the way to `end`.
 
-    The factor is 1 where they only move elements. It cannot be told where an operation cannot be run again, or the value
-    of another parameter is unknown. Steps of rounding and bounds, which a scale brings out of reach, do not bend.
+    The factor is 1 where they only move elements. It cannot be told where an operation cannot be run again, or the
+    value of another parameter is unknown. Steps of rounding and bounds, which a scale brings out of reach, do not bend.
     `known` keeps the answers by `steps` and shape; a weight of more than a million elements takes a smaller one's, if
     that is 0 or 1.
     """
