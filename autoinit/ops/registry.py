@@ -21,6 +21,7 @@ from torch import nn
 
 from autoinit.errors import RegistrationError
 from autoinit.ops.roles import Role
+from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
 REQUIRED = inspect.Parameter.empty
@@ -80,8 +81,8 @@ class OpSpec:
     several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
     which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
     attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
-    is linear in; none named: all. bounds: whether it leaves what is within its bounds as it is. each: whether each
-    of its outputs belongs to the operand in the same place.
+    is linear in; none named: all. each: whether each of its outputs belongs to the operand in the same place.
+    facts: what holds of the function of a nonlinearity.
     """
 
     name: str
@@ -97,8 +98,8 @@ class OpSpec:
     ranks: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
     passes: tuple[str, ...] = ()
-    bounds: bool = False
     each: bool = False
+    facts: Fact = Fact.NONE
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in. Operands past the known ones are named `extra0`, `extra1`, ..."""
@@ -258,8 +259,8 @@ def register_op(
     ranks: bool = False,
     attributes: Mapping[str, str] | None = None,
     passes: Iterable[str] = (),
-    bounds: bool = False,
     each: bool = False,
+    facts: Fact = Fact.NONE,
     replace: bool = False,
 ) -> OpSpec:
     """Add an operation to the table.
@@ -283,8 +284,8 @@ def register_op(
         attributes: module attributes that bear another name than the argument: `{"alpha": "_alpha"}`.
         passes: for a product, the operands that it is linear in, where it is not linear in all of them: beside what
             no weight made, these pass.
-        bounds: True if it leaves what is within its bounds as it is (clamp).
         each: True if it takes several tensors and returns as many, each of which belongs to the one in its place.
+        facts: what holds of a nonlinearity's function, whatever its constants: checks ask for it.
         replace: take over names and spellings that are registered already.
 
     Returns:
@@ -313,8 +314,8 @@ def register_op(
         ranks=ranks,
         attributes=dict(attributes or {}),
         passes=tuple(passes),
-        bounds=bounds,
         each=each,
+        facts=facts,
     )
     return REGISTRY.add(
         spec,

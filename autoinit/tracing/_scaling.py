@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Fact, Role
 from autoinit.tracing.dataflow import Op
 from autoinit.tracing.rerunning import execute
 
@@ -60,7 +60,7 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
 def _bend(chain: list[Op]) -> bool:
     """Whether operations are curved, not only bounded; what is rounded (fake quantisation) is made for weights."""
     specs = [op.call.spec for op in chain if op.call is not None and op.call.spec is not None]
-    return any(spec.role is Role.NONLINEARITY and not spec.bounds for spec in specs) and not any(
+    return any(spec.role is Role.NONLINEARITY and Fact.CLIPPING not in spec.facts for spec in specs) and not any(
         spec.role is Role.SINK for spec in specs
     )
 
