@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
 from autoinit.errors import ArgumentError
+from autoinit.plans.options import Option, plan_options
 
 SPEC_HELP = """\b
 SPEC is one of
@@ -88,22 +89,31 @@ loading_options = options(
         help="Shape of an example input, such as 1,3,224,224 or 1,128:int64; repeat it for several inputs.",
     ),
 )
-METHODS = ("nonlinearity", "signal", "data")
-_only = click.option("--only", multiple=True, metavar="GLOB", help="Only layers of this name; repeatable.")
-_skip = click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of this name alone; repeatable.")
-_method = click.option("--method", type=click.Choice(METHODS), default="nonlinearity", show_default=True)
-_residual = click.option("--residual", type=click.Choice(["keep", "depth"]), default="keep", show_default=True)
-_mode = click.option("--mode", type=click.Choice(["fan_in", "fan_out", "fan_avg"]), help="One fan for all layers.")
-_distribution = click.option(
-    "--distribution",
-    type=click.Choice(["normal", "uniform", "truncated_normal", "orthogonal"]),
-    default="normal",
-    show_default=True,
-)
-_zeros = click.option("--zeros", type=click.Choice(["keep", "reset"]), default="keep", show_default=True)
-planning_options = options(_only, _skip, _method, _residual, _mode, _distribution, _zeros)
-refining_options = options(_only, _skip, _residual, _mode, _distribution, _zeros)
-"""What else may be said of a plan, where `--method` asks for one."""
+
+
+def plan_option(option: Option, help: str | None = None) -> Callable[[_F], _F]:
+    """An option of a plan as one of a command; what is not given keeps the default of the function behind it.
+
+    help: what this command says of it, in place of the option's own document.
+    """
+    more = "" if option.default in (None, ()) or help is not None else f"  [default: {option.default}]"
+    said = option.document.replace("`", "") if help is None else help
+    return click.option(
+        f"--{option.name.replace('_', '-')}",
+        option.name,
+        type=click.Choice([*option.choices]) if option.choices else option.type,
+        multiple=option.several,
+        metavar=option.metavar,
+        help=f"{said[0].upper()}{said[1:]}{' Repeatable.' if option.several else ''}{more}",
+    )
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given: the others keep the API's own default."""
+    return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+planning_options = options(*map(plan_option, plan_options().values()))
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 traceback_option = click.option(
     "--traceback", is_flag=True, expose_value=False, callback=_show_traceback, help="Show where errors come from."

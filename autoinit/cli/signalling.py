@@ -14,16 +14,18 @@ import click
 from click.core import ParameterSource
 
 from autoinit.cli._options import (
-    METHODS,
     SPEC_HELP,
     Input,
     example_inputs,
+    given,
     loading_options,
     options,
-    refining_options,
+    plan_option,
     talking_options,
 )
 from autoinit.cli._talking import Talk
+from autoinit.methods.table import METHODS
+from autoinit.plans.options import plan_options
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
@@ -32,25 +34,22 @@ if TYPE_CHECKING:
     from autoinit.signal import SignalReport
 
 _VERSION = 1
-_REFINING = ("only", "skip", "residual", "mode", "distribution", "zeros")
+_PLANNING = plan_options()
+_REFINING = [name for name in _PLANNING if name not in ("method", "seed")]
 _path = click.Path(path_type=Path)
 _measuring_options = options(
     click.option("--measure", is_flag=True, help="Measure it as well, in real forwards and backwards."),
     click.option(
         "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Draws that --measure averages."
     ),
-    click.option(
-        "--seed",
-        type=int,
-        default=0,
-        show_default=True,
-        help="Base of all random numbers: inputs, and weights to measure.",
-    ),
+    plan_option(_PLANNING["seed"], "Base of all random numbers: inputs, and weights to measure.  [default: 0]"),
 )
-_method_option = click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    help="Show it before and after a plan by this method; the options from --only to --zeros refine the plan.",
+_planning_options = options(
+    plan_option(
+        _PLANNING["method"],
+        "Show it before and after a plan by this method; the options up to --zeros refine the plan.",
+    ),
+    *(plan_option(_PLANNING[name]) for name in _REFINING),
 )
 _showing_options = options(
     click.option("--plot", type=_path, metavar="FILE", help="Plot it against depth: FILE.svg, FILE.png or FILE.pdf."),
@@ -66,8 +65,7 @@ _showing_options = options(
 @click.argument("spec", metavar="SPEC")
 @loading_options
 @_measuring_options
-@_method_option
-@refining_options
+@_planning_options
 @_showing_options
 @talking_options
 def signal(
@@ -78,7 +76,7 @@ def signal(
     shapes: Sequence[Input],
     measure: bool,
     seeds: int,
-    seed: int,
+    seed: int | None,
     method: str | None,
     plot: Path | None,
     page: Path | None,
@@ -105,10 +103,7 @@ def signal(
         loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust)
     for note in loaded.notes:
         talk.note(note)
-    chosen = {
-        name: value for name, value in {"method": method, **refining}.items() if value is not None and value != ()
-    }
-    look = _Look(loaded, chosen, inputs, seeds if measure else 0, seed, talk)
+    look = _Look(loaded, given({"method": method, **refining}), inputs, seeds if measure else 0, seed or 0, talk)
     shown = look.states(method)
     if output is not None:
         _write(output, _formatted(shown, form, full))
@@ -156,8 +151,9 @@ class _Look:
         from autoinit import api
 
         with self.talk.stage(f"planning {self.loaded.name}"):
-            given = self.inputs if self.planning.get("method", "nonlinearity") == "nonlinearity" else self._shapes
-            return api.plan(self.loaded.model, given, seed=self.seed, **self.planning)
+            by_shape = METHODS[self.planning.get("method", _PLANNING["method"].default)].needs_shapes
+            inputs = self._shapes if by_shape else self.inputs
+            return api.plan(self.loaded.model, inputs, seed=self.seed, **self.planning)
 
     def _reports(self, model: Any, plan: Plan | None) -> list[SignalReport]:
         from autoinit.signal import measure, propagate
@@ -190,14 +186,14 @@ class _Look:
 def _require_use(context: click.Context, measure: bool, method: str | None) -> None:
     """Refuse options that would do nothing."""
 
-    def given(names: Sequence[str]) -> Iterator[str]:
+    def said(names: Sequence[str]) -> Iterator[str]:
         for name in names:
             if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, None):
                 yield f"--{name}"
 
-    for option in given(["seeds"] if not measure else []):
+    for option in said(["seeds"] if not measure else []):
         raise click.UsageError(f"{option} is for --measure; a prediction draws no weights")
-    for option in given(_REFINING if method is None else []):
+    for option in said(_REFINING if method is None else []):
         raise click.UsageError(f"{option} is for --method, which plans; without it the weights are taken as they are")
 
 

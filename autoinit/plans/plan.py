@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from autoinit.errors import PlanError
-from autoinit.theory.gains import Mode, Scheme
+from autoinit.plans.distributions import Distribution
+from autoinit.theory.fans import Mode
+from autoinit.theory.gains import Scheme
 
 if TYPE_CHECKING:
     from autoinit.parameters import Model
     from autoinit.plans.report import Report
 
-Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
 Status = Literal["planned", "kept", "skipped", "unresolved"]
 
 
