@@ -9,8 +9,10 @@ from typing import Any, TypeVar
 
 import click
 
+from autoinit.checking.configuration import InputShape, parse_shape
 from autoinit.errors import ArgumentError
-from autoinit.plans.options import Option, plan_options
+from autoinit.methods.table import METHODS
+from autoinit.plans.options import Option, PlanOptions, plan_options
 
 SPEC_HELP = """\b
 SPEC is one of
@@ -20,9 +22,6 @@ SPEC is one of
   FILE.py:FACTORY          the same in a file
   timm:NAME, torchvision:NAME, hf:DIRECTORY_OR_MODEL_TYPE
 """
-
-Input = tuple[tuple[int, ...], str]
-"""The sizes of an example input, and the name of its dtype, empty where the model decides."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -46,15 +45,14 @@ def _key_values(context: click.Context, parameter: click.Parameter, values: Sequ
     return arguments
 
 
-def _sizes(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[Input]:
-    """`1,3,224,224`, or with a dtype `1,128:int64`."""
-    inputs = []
+def _shapes(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[InputShape]:
+    shapes = []
     for value in values:
-        sizes, _, dtype = value.partition(":")
-        if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes.split(",")):
+        shape = parse_shape(value)
+        if shape is None:
             raise click.BadParameter(f"{value!r} is not a shape like 1,3,224,224 or 1,128:int64", context, parameter)
-        inputs.append((tuple(int(size) for size in sizes.split(",")), dtype))
-    return inputs
+        shapes.append(shape)
+    return shapes
 
 
 def options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
@@ -84,7 +82,7 @@ loading_options = options(
         "--input-shape",
         "shapes",
         multiple=True,
-        callback=_sizes,
+        callback=_shapes,
         metavar="SIZES[:DTYPE]",
         help="Shape of an example input, such as 1,3,224,224 or 1,128:int64; repeat it for several inputs.",
     ),
@@ -96,7 +94,7 @@ def plan_option(option: Option, help: str | None = None) -> Callable[[_F], _F]:
 
     help: what this command says of it, in place of the option's own document.
     """
-    more = "" if option.default in (None, ()) or help is not None else f"  [default: {option.default}]"
+    more = _default(option) if help is None else ""
     said = option.document.replace("`", "") if help is None else help
     return click.option(
         f"--{option.name.replace('_', '-')}",
@@ -106,6 +104,15 @@ def plan_option(option: Option, help: str | None = None) -> Callable[[_F], _F]:
         metavar=option.metavar,
         help=f"{said[0].upper()}{said[1:]}{' Repeatable.' if option.several else ''}{more}",
     )
+
+
+def _default(option: Option) -> str:
+    """The default, and those that methods have instead."""
+    defaults = [str(option.default)] if option.default not in (None, ()) else []
+    defaults += [
+        f"{each.name}: {each.defaults[option.name]}" for each in METHODS.values() if option.name in each.defaults
+    ]
+    return f"  [default: {'; '.join(defaults)}]" if defaults else ""
 
 
 def given(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +133,7 @@ talking_options = options(
 )
 
 
-def example_inputs(shapes: Sequence[Input]) -> Any:
+def example_inputs(shapes: Sequence[InputShape]) -> Any:
     """What `--input-shape` asks for.
 
     Raises:
@@ -138,3 +145,18 @@ def example_inputs(shapes: Sequence[Input]) -> Any:
         return examples.example_inputs(shapes)
     except ArgumentError as error:
         raise click.UsageError(f"--input-shape: {error}") from error
+
+
+def inputs_for(method: str | None, shapes: Sequence[InputShape]) -> Any:
+    """What `--input-shape` asks for, for a plan by a method: without values where the method draws them itself."""
+    inputs = example_inputs(shapes)
+    return without_values(inputs) if METHODS[method or PlanOptions.method].needs_shapes else inputs
+
+
+def without_values(inputs: Any) -> Any:
+    """Tensors as their shapes, for which numbers, and ids of an embedding's rows, are drawn."""
+    return tuple(each.to("meta") for each in inputs) if _has_tensors(inputs) else inputs
+
+
+def _has_tensors(inputs: Any) -> bool:
+    return isinstance(inputs, tuple) and any(hasattr(each, "to") for each in inputs)

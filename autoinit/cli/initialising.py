@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from autoinit.checking.configuration import InputShape
 from autoinit.cli._options import (
     SPEC_HELP,
-    Input,
-    example_inputs,
     given,
+    inputs_for,
     loading_options,
     planning_options,
     talking_options,
@@ -37,7 +37,7 @@ def report(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     form: str,
     output: Path | None,
     full: bool,
@@ -53,7 +53,7 @@ def report(
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"):
-            result = api.report(loaded.model, example_inputs(shapes), **given(planning))
+            result = api.report(loaded.model, inputs_for(planning["method"], shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
         from autoinit.saving import replacing
@@ -85,7 +85,7 @@ def apply(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     full: bool,
     quiet: bool,
     verbose: bool,
@@ -101,7 +101,7 @@ def apply(
 
     saving.check_output(target, loaded, in_place=in_place)
     with talk.stage(f"initialising {loaded.name}"):
-        result = api.autoinit(loaded.model, example_inputs(shapes), verbose=False, **given(planning))
+        result = api.autoinit(loaded.model, inputs_for(planning["method"], shapes), verbose=False, **given(planning))
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
     if not quiet:

@@ -13,18 +13,19 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from autoinit.checking.configuration import InputShape
 from autoinit.cli._options import (
     SPEC_HELP,
-    Input,
     example_inputs,
     given,
+    inputs_for,
     loading_options,
     options,
     plan_option,
     talking_options,
+    without_values,
 )
 from autoinit.cli._talking import Talk
-from autoinit.methods.table import METHODS
 from autoinit.plans.options import plan_options
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def signal(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     measure: bool,
     seeds: int,
     seed: int | None,
@@ -96,14 +97,14 @@ def signal(
     talk = Talk(quiet, verbose)
     _require_writable([each for each in (plot, page, output) if each is not None], spec, weights)
     _require_plottable(plot)
-    inputs = example_inputs(shapes)
+    example_inputs(shapes)  # refuses a dtype that there is not, before the model is loaded
     with talk.stage(f"loading {spec}"):
         from autoinit.loading import load
 
         loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust)
     for note in loaded.notes:
         talk.note(note)
-    look = _Look(loaded, given({"method": method, **refining}), inputs, seeds if measure else 0, seed or 0, talk)
+    look = _Look(loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk)
     shown = look.states(method)
     if output is not None:
         _write(output, _formatted(shown, form, full))
@@ -130,7 +131,7 @@ class _Look:
 
     loaded: Loaded
     planning: Mapping[str, Any]
-    inputs: Any
+    shapes: Sequence[InputShape]
     seeds: int
     seed: int
     talk: Talk
@@ -151,36 +152,27 @@ class _Look:
         from autoinit import api
 
         with self.talk.stage(f"planning {self.loaded.name}"):
-            by_shape = METHODS[self.planning.get("method", _PLANNING["method"].default)].needs_shapes
-            inputs = self._shapes if by_shape else self.inputs
+            inputs = inputs_for(self.planning.get("method"), self.shapes)
             return api.plan(self.loaded.model, inputs, seed=self.seed, **self.planning)
 
     def _reports(self, model: Any, plan: Plan | None) -> list[SignalReport]:
         from autoinit.signal import measure, propagate
 
+        inputs = without_values(example_inputs(self.shapes))
         which = "" if plan is None else ", as planned"
         with self.talk.stage(f"predicting the signal of {self.loaded.name}{which}"):
             if plan is None:
-                found = [propagate(model, self._shapes, seed=self.seed)]
+                found = [propagate(model, inputs, seed=self.seed)]
             else:
-                found = [propagate(plan, self._shapes, model=model, seed=self.seed)]
+                found = [propagate(plan, inputs, model=model, seed=self.seed)]
         if self.seeds:
             with self.talk.stage(f"measuring the signal of {self.loaded.name}{which}"):
                 if plan is not None:
                     model = copy.deepcopy(model)
                     plan.apply(model, self.seed, force=True)
-                found.append(measure(model, self._shapes, seeds=self.seeds, seed=self.seed))
+                found.append(measure(model, inputs, seeds=self.seeds, seed=self.seed))
         said = plan.notes if plan is not None else ()
         return [replace(each, model=f"{each.model} ({self.loaded.name})", notes=(*each.notes, *said)) for each in found]
-
-    @cached_property
-    def _shapes(self) -> Any:
-        """The inputs as shapes, for which numbers, and ids of an embedding's rows, are drawn."""
-        import torch
-
-        if not isinstance(self.inputs, tuple) or not all(isinstance(each, torch.Tensor) for each in self.inputs):
-            return self.inputs
-        return tuple(each.to("meta") for each in self.inputs)
 
 
 def _require_use(context: click.Context, measure: bool, method: str | None) -> None:
