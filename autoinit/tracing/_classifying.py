@@ -58,13 +58,16 @@ def classified(
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
     carrying = [slot for slot, op in operands.items() if op.signal]
+    made = [slot for slot in carrying if operands[slot].made]
     role = spec.role
     weights: tuple[ParamUse, ...] = ()
     if spec.weights is not None:
         role, weights = _weight_role(spec, constants, operands, params, carrying, known)
-    elif role in (Role.ADD, Role.PRODUCT) and len(carrying) < 2:
+    elif role is Role.ADD and len(carrying) < 2:
         role = Role.TRANSPARENT
-        if spec.name == "div" and carrying and carrying[0] != "input":
+    elif role is Role.PRODUCT:
+        role = _product_role(spec, carrying, made)
+        if spec.name == "div" and len(carrying) == 1 and carrying[0] != "input":
             role = Role.NONLINEARITY  # constant / signal
     elif spec.name == "getitem" and isinstance(bound.get("input"), Op) and _gives_several(bound["input"]):
         role = Role.TRANSPARENT
@@ -75,10 +78,19 @@ def classified(
     activation = ACTIVATIONS.get(spec.name)
     if activation is not None:
         constants |= _learned(activation, spec, constants, operands, params, slopes)
+    learned = role is Role.WEIGHT or (spec.role is Role.SOURCE and signal)
     return Op(
-        name, spec.name, role, params=own, constants=constants, signal=signal, call=call,
-        acts=spec.acts.value, operands=operands, **where,
+        name, spec.name, role, params=own, constants=constants, signal=signal, made=learned or (signal and bool(made)),
+        call=call, acts=spec.acts.value, operands=operands, **where,
     )  # fmt: skip
+
+
+def _product_role(spec: OpSpec, carrying: list[str], made: list[str]) -> Role:
+    """A product of two signals that weights made; beside what no weight made, the one that a weight made passes."""
+    if len(carrying) < 2:
+        return Role.TRANSPARENT
+    passed = len(made) == 1 and (not spec.passes or made[0] in spec.passes)
+    return Role.TRANSPARENT if passed else Role.PRODUCT
 
 
 def _learned(
@@ -155,16 +167,16 @@ def _weight_role(
             uses += _operand_uses(op, found, constants, layouts)
         elif op.op == "parameter":
             uses += [ParamUse(name, use.name, use.shape) for use in op.params]
-    traced = any(use.layout is not None for use in uses)
-    if traced or (carrying and any(_untraced(use, known) for use in uses)) or any(len(use.shape) > 1 for use in params):
+    used = any(use.layout is not None or use.left == "bent" for use in uses)
+    if used or (carrying and any(_untraced(use, known) for use in uses)) or any(len(use.shape) > 1 for use in params):
         return Role.WEIGHT, tuple(uses)
-    return (Role.PRODUCT if len(carrying) > 1 else Role.TRANSPARENT), tuple(uses)
+    return _product_role(spec, carrying, [slot for slot in carrying if operands[slot].made]), tuple(uses)
 
 
 def _untraced(use: ParamUse, known: tuple[WeightSlot, ...]) -> bool:
     """Whether a parameter enters as a weight, by an unknown way. `known` are the weight slots; none: any may be one."""
     enters = not known or any(slot.named(use.slot) is not None for slot in known)
-    return enters and use.layout is None and len(use.shape) >= 2
+    return enters and use.layout is None and len(use.shape) >= 2 and not use.left
 
 
 def _with_layout(use: ParamUse, slot: WeightSlot, constants: Mapping[str, Any]) -> ParamUse:
@@ -177,5 +189,5 @@ def _operand_uses(
     """The parameters behind a weight operand, each with the layout of its own axes."""
     tag = f"{slot.slot} {dict(constants)!r}"
     for use in operand_layout(op, lambda shape: slot.layout(constants, shape), tag, layouts):
-        if len(use.shape) >= 2:
+        if use.shape:
             yield replace(use, slot=slot.slot)

@@ -64,6 +64,11 @@ def is_bounded(phi: Phi) -> bool:
     return bool(phi(EVERYWHERE).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).abs().max() < 10)
 
 
+def is_clipping(phi: Phi) -> bool:
+    y = phi(NEAR)
+    return same(y, NEAR.clamp(y.min(), y.max()))
+
+
 def is_share(phi: Phi) -> bool:
     values = phi(EVERYWHERE).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
     return bool((values >= 0).all() and (values <= 1).all())
@@ -75,6 +80,7 @@ TRIALS: dict[Fact, Callable[[Phi], bool]] = {
     Fact.HOMOGENEOUS: is_homogeneous,
     Fact.HOMOGENEOUS_NEAR_ZERO: is_homogeneous_near_zero,
     Fact.BOUNDED: is_bounded,
+    Fact.CLIPPING: is_clipping,
     Fact.SHARE: is_share,
 }
 
@@ -110,7 +116,9 @@ def test_elementary_functions_are_among_those_tried():
 @pytest.mark.parametrize(("name", "fact"), list(itertools.product(FUNCTIONS, TRIALS)), ids=str)
 def test_a_fact_is_claimed_where_it_holds(name: str, fact: Fact):
     facts, tried = FUNCTIONS[name]
-    assert (fact in facts) == all(TRIALS[fact](phi) for phi in tried)
+    has_parameters = name in PARAMS
+    holds = all(TRIALS[fact](phi) for phi in tried)
+    assert (fact in facts) == (holds and (has_parameters or fact is not Fact.CLIPPING))
 
 
 @pytest.mark.parametrize("name", SOFTMAXES)

@@ -14,7 +14,7 @@ from autoinit.theory.activations import ACTIVATIONS, NONLINEARITIES, SOFTMAXES
 from autoinit.theory.fans import Fans
 from autoinit.theory.gains import gain, scheme, std
 
-CONSTANTS = {"linear", "affine", "sigmoid", "tanh", "selu"}
+CONSTANTS = {"linear", "affine", "sigmoid", "hardsigmoid", "tanh", "selu"}
 """Those whose gain is a convention, and straight lines."""
 
 
@@ -22,6 +22,7 @@ CLOSED = [
     ("linear", {}, 1.0),
     ("identity", {}, 1.0),
     ("sigmoid", {}, 1.0),
+    ("hardsigmoid", {}, 1.0),
     ("softmax", {}, 1.0),
     ("log_softmax", {}, 1.0),
     ("gumbel_softmax", {}, 1.0),
@@ -143,7 +144,8 @@ def test_refuses_a_function_without_a_moment_by_its_nonlinearity():
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        *((name, "xavier") for name in ("linear", "identity", "tanh", "sigmoid", "softmax", "log_softmax")),
+        *((name, "xavier") for name in ("linear", "identity", "tanh", "sigmoid", "hardsigmoid", "softmax")),
+        ("log_softmax", "xavier"),
         *((name, "he") for name in ("relu", "leaky_relu", "prelu", "rrelu", "selu", "gelu", "elu", "custom")),
     ],
 )

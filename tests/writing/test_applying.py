@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_
 
 from autoinit.errors import ApplyError, ArgumentError, LazyModuleError, PlanError
 from autoinit.parameters import aliases, holding, named_parameters, unwrap, user_name
+from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.writing import _preflight as preflight
 from autoinit.writing import applying, sampling
 from autoinit.writing.applying import measure, write
@@ -60,7 +61,7 @@ def test_planned_weights_and_their_biases_are_written_and_nothing_else():
     assert written.before["3"] == written.after["3"]
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform", "truncated_normal", "orthogonal"])
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_values_are_the_samplers(distribution):
     model = mlp()
     write(plan_all(model, distribution=distribution), model, seed=5)
@@ -125,7 +126,7 @@ def test_order_and_other_layers_change_nothing():
 PROGRAM = """
 import hashlib, torch
 torch.set_num_threads({threads})
-from autoinit.applying import write
+from autoinit.writing.applying import write
 from tests.shared.plan_builders import plan_all
 model = torch.nn.Sequential(torch.nn.Linear(900, 1500), torch.nn.Linear(1500, 300))
 digest = hashlib.sha256()
@@ -623,3 +624,53 @@ def test_nothing_planned_writes_nothing():
     write(plan_all(model, status="skipped"), model, seed=1)
     assert same(before, state(model))
     assert preflight.preflight(plan_all(model, status="skipped"), model).writes == ()
+
+
+class Alarm(Exception):
+    """What a user's handler of another signal raises."""
+
+
+def raising_at(number):
+    """A trace function that raises at the n-th line of `applying` that is reached, as a handler may between any two.
+
+    Raising ends the tracing, so that it happens once. `count` on it tells how many lines have been reached.
+    """
+
+    def lines(_frame, event, _argument):
+        if event == "line":
+            trace.count += 1
+            if trace.count == number:
+                raise Alarm
+        return lines
+
+    def trace(frame, _event, _argument):
+        return lines if frame.f_code.co_filename == applying.__file__ else None
+
+    trace.count = 0
+    return trace
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_handler_that_raises_anywhere_leaves_handler_and_gradients_as_they_were():
+    """At each line of the writer: SIGINT has its own handler again, gradients are on, and no weight is half written."""
+    model, written = mlp(), mlp()
+    plan = plan_all(model)
+    write(plan, written, seed=1, measure=False)
+    before, after, handler = state(model), state(written), signal.getsignal(signal.SIGINT)
+    number, reached = 0, 0
+    while reached == number:
+        number += 1
+        trace, outer = raising_at(number), sys.gettrace()
+        sys.settrace(trace)
+        try:
+            write(plan, model, seed=1, measure=False)
+        except (Alarm, ApplyError):
+            pass
+        finally:
+            sys.settrace(outer)
+        reached = trace.count
+        assert signal.getsignal(signal.SIGINT) is handler, number
+        assert torch.is_grad_enabled(), number
+        assert same(state(model), before) or same(state(model), after), number
+        model.load_state_dict(before)
+    assert number > 60
