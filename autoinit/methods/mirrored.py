@@ -14,23 +14,27 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from autoinit.methods.signal import plan_by_signal
+from autoinit.methods.signal import plan_by_signal, with_std
 from autoinit.parameters import Model
-from autoinit.planning import Settings
+from autoinit.planning import plan_dataflow
 from autoinit.plans.mirror import Mirror, Run, Taps
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.resolving import Ending, Reason, Resolution, resolve
 from autoinit.resolving.features import Origins, Source, origins
 from autoinit.resolving.residual import branch_counts
 from autoinit.theory.mirrored import Tangent, tangent
 from autoinit.tracing import Dataflow, Op
+
+Numbers = npt.NDArray[np.integer[Any]]
 
 _LINEAR = (Reason.ADD, Reason.OUTPUT, Reason.WEIGHT, Reason.SOFTMAX)
 _AXES = ("oi", "io", "oik", "oikk", "oikkk")
@@ -58,13 +62,7 @@ class _Layer:
 
 
 def plan_by_mirroring(
-    model: Model,
-    dataflow: Dataflow,
-    settings: Settings,
-    example_inputs: Any = None,
-    *,
-    seed: int = 0,
-    taps: Taps = "shift",
+    model: Model, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None, *, taps: Taps = "shift"
 ) -> Plan:
     """A plan in which every layer that can be is mirrored, and the others are as by `signal`.
 
@@ -73,30 +71,27 @@ def plan_by_mirroring(
     Args:
         model: the model.
         dataflow: traced from it, with shapes.
-        settings: as for `plan`; `distribution` is that of the matrices that are mirrored: `orthogonal`, or another.
+        options: as for `plan`; `distribution` is that of the matrices that are mirrored: orthogonal, or another.
         example_inputs: as for `plan`; only shapes and integers matter.
-        seed: of the surrogates that `signal` propagates.
         taps: where the matrix of a convolution stands in its kernel: see `Mirror`.
     """
-    base = plan_by_signal(model, dataflow, replace(settings, residual="depth"), example_inputs, seed=seed)
-    by_param = {each.param: each for each in resolve(dataflow)}
+    resolutions = resolve(dataflow)
+    by_param = {each.param: each for each in resolutions}
     reasons: dict[str, str] = {}
     layers: dict[Op, _Layer] = {}
-    for each in base.layers:
+    for each in plan_dataflow(dataflow, model, options, resolutions).layers:
         if each.status == "planned":
-            found = _candidate(each, by_param.get(each.param), dataflow)
+            found = _candidate(each, by_param[each.param], dataflow)
             if isinstance(found, str):
-                reasons[each.name] = found
+                reasons[each.param] = found
             else:
                 layers[found.op] = found
-    tangents, made = _settled(dataflow, layers, reasons)
-    counts = branch_counts(dataflow)
-    mirrors = {layer.plan.name: _mirror(layer, layers, tangents, made, counts, taps) for layer in layers.values()}
-    planned = tuple(
-        _replanned(each, mirrors.get(each.name), reasons.get(each.name, ""), settings) for each in base.layers
-    )
-    note = f"{len(mirrors)} of {sum(each.status == 'planned' for each in base.layers)} layers mirrored"
-    return replace(base, layers=planned, method="mirrored", notes=(*base.notes, note))
+    makers = _makers(dataflow, layers, reasons, taps)
+    signal = plan_by_signal(model, dataflow, replace(options, residual="depth"), example_inputs, makers)
+    planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
+    mirrored = sum(each.mirror is not None for each in planned)
+    note = f"{mirrored} of {sum(each.status == 'planned' for each in planned)} layers mirrored"
+    return replace(signal, layers=planned, method="mirrored", notes=(*signal.notes, note))
 
 
 def _candidate(plan: LayerPlan, resolution: Resolution | None, dataflow: Dataflow) -> _Layer | str:
@@ -122,27 +117,44 @@ def _candidate(plan: LayerPlan, resolution: Resolution | None, dataflow: Dataflo
     return _Layer(plan, op, resolution.ending, resolution.factor or 1.0)
 
 
+def _makers(
+    dataflow: Dataflow, layers: Mapping[Op, _Layer], reasons: dict[str, str], taps: Taps
+) -> dict[str, Callable[[float], Mirror]]:
+    """What makes the mirror of each weight that is mirrored, by parameter; why the others are not goes to `reasons`."""
+    tangents, found = _settled(dataflow, layers, reasons)
+    counts = branch_counts(dataflow)
+    made: dict[str, Callable[[float], Mirror]] = {}
+    for op, layer in layers.items():
+        if layer.bends and op not in tangents and op not in found.columns:
+            continue
+        branches = counts.get(f"{op.name}/{layer.plan.param}", 1)
+        made[layer.plan.param] = partial(_mirror, layer, layers, tangents, found, branches, taps)
+    return made
+
+
 def _settled(
-    dataflow: Dataflow, layers: dict[Op, _Layer], reasons: dict[str, str]
+    dataflow: Dataflow, layers: Mapping[Op, _Layer], reasons: dict[str, str]
 ) -> tuple[dict[Op, Tangent], Origins]:
-    """Leaves the layers that can be mirrored together, and finds how each uses its nonlinearity."""
+    """How each layer uses its nonlinearity, for those whose features only mirrored layers read; and who reads what."""
+    bending = {op: layer for op, layer in layers.items() if layer.bends}
+    readers = {op: layer.plan.axes for op, layer in layers.items()}
     while True:
-        sources = {op: _source(layer, dataflow) for op, layer in layers.items()}
-        found = origins(dataflow, sources, {op: layer.plan.axes for op, layer in layers.items()})
-        lost = {op: why for op, why in found.lost.items() if layers[op].bends}
+        sources = {op: _source(each, dataflow) for op, each in layers.items() if op in bending or not each.bends}
+        found = origins(dataflow, sources, readers)
+        lost = {op: why for op, why in found.lost.items() if op in bending}
         if not lost:
-            depth = _most_in_a_row(dataflow, layers)
-            tangents = {op: _tangent(layer.ending, depth) for op, layer in layers.items() if layer.bends}
+            depth = _most_in_a_row(dataflow, bending)
+            tangents = {op: _tangent(layer.ending, depth) for op, layer in bending.items()}
             lost = {
-                op: f"{layers[op].ending.nonlinearity} has no odd part that is nearly linear"
+                op: f"{bending[op].ending.nonlinearity} has no odd part that is nearly linear"
                 for op, each in tangents.items()
                 if each is None
             }
             if not lost:
                 return {op: each for op, each in tangents.items() if each is not None}, found
         for op, why in lost.items():
-            reasons[layers[op].plan.name] = why
-            del layers[op]
+            reasons[layers[op].plan.param] = why
+            del bending[op]
 
 
 def _source(layer: _Layer, dataflow: Dataflow) -> Source:
@@ -150,12 +162,12 @@ def _source(layer: _Layer, dataflow: Dataflow) -> Source:
     return Source(layer.op, layer.size("o"), -1 - layer.plan.axes.count("k"), end)
 
 
-def _most_in_a_row(dataflow: Dataflow, layers: Mapping[Op, _Layer]) -> int:
-    """The largest number of nonlinearities, each after a layer of `layers`, on one way through the graph."""
+def _most_in_a_row(dataflow: Dataflow, bending: Mapping[Op, _Layer]) -> int:
+    """The largest number of nonlinearities, each behind one of these layers, on one way through the graph."""
     depth: dict[Op, int] = {}
     for op in dataflow.graph.nodes:
         before = max((depth[each] for each in op.operands.values()), default=0)
-        depth[op] = before + (op in layers and layers[op].bends)
+        depth[op] = before + (op in bending)
     return max(depth.values(), default=1) or 1
 
 
@@ -192,21 +204,20 @@ def _mirror(
     layers: Mapping[Op, _Layer],
     tangents: Mapping[Op, Tangent],
     found: Origins,
-    counts: Mapping[str, int],
+    branches: int,
     taps: Taps,
+    moment: float,
 ) -> Mirror:
-    """How the layer's weight is made."""
+    """How the layer's weight is made. moment: the second moment of its input, for features of no mirrored layer."""
     here = tangents.get(layer.op)
-    branches = counts.get(f"{layer.op.name}/{layer.plan.param}", 1)
-    a = here.a if here is not None else 1.0
     columns = found.columns.get(layer.op)
-    factor = math.sqrt(branches) * layer.plan.std * math.sqrt(layer.plan.fan_in) * layer.factor
-    inputs = (
-        (Run(0, layer.size("i"), False, factor),)
-        if columns is None
-        else _inputs(columns.numpy(), layers, tangents, factor)
-    )
+    factor = 1 / math.sqrt(moment)
+    if columns is None:
+        inputs: tuple[Run, ...] = (Run(0, layer.size("i"), paired=False, factor=factor),)
+    else:
+        inputs = _inputs(columns.numpy(), found.starts, layers, tangents, factor)
     kernel = tuple(size for size, axis in zip(layer.plan.shape, layer.plan.axes, strict=True) if axis == "k")
+    a = here.a if here is not None else 1.0
     return Mirror(
         outputs=_outputs(layer.size("o"), here),
         inputs=inputs,
@@ -228,36 +239,35 @@ def _outputs(features: int, here: Tangent | None) -> tuple[Run, ...]:
 
 
 def _inputs(
-    columns: np.ndarray[Any, Any], layers: Mapping[Op, _Layer], tangents: Mapping[Op, Tangent], factor: float
+    columns: Numbers,
+    starts: Mapping[Op, int],
+    layers: Mapping[Op, _Layer],
+    tangents: Mapping[Op, Tangent],
+    factor: float,
 ) -> tuple[Run, ...]:
     """The input features by where they come from: runs of one source's, with what makes up for its nonlinearity.
 
     columns: 1 + the place of each column's feature among those of all sources. factor: for columns of no source.
     """
-    ops = list(layers)
-    starts = np.cumsum([0, *(layers[op].size("o") for op in ops)])
-    source = np.where(columns > 0, np.searchsorted(starts, columns - 1, side="right") - 1, -1)
+    ops = list(starts)
+    source = np.where(columns > 0, np.searchsorted(list(starts.values()), columns - 1, side="right") - 1, -1)
     breaks = [0, *(np.flatnonzero(np.diff(source)) + 1).tolist(), len(columns)]
     made: list[Run] = []
     for begin, stop in itertools.pairwise(breaks):
         if source[begin] < 0:
             made.append(Run(begin, stop - begin, paired=False, factor=factor))
-            continue
-        op = ops[int(source[begin])]
-        here = tangents.get(op)
-        local = columns[begin:stop] - 1 - starts[int(source[begin])]
-        made += _runs_of(begin, local, layers[op].size("o"), here)
+        else:
+            op = ops[int(source[begin])]
+            made += _runs_of(begin, stop - begin, layers[op].size("o"), tangents.get(op))
     return tuple(made)
 
 
-def _runs_of(begin: int, local: np.ndarray[Any, Any], features: int, here: Tangent | None) -> Iterator[Run]:
+def _runs_of(begin: int, size: int, features: int, here: Tangent | None) -> Iterator[Run]:
     """Runs of one source's features: in pairs where its units are."""
-    size = len(local)
     if here is None or not here.paired:
         yield Run(begin, size, paired=False, factor=here.c if here is not None else 1.0)
         return
-    repeat = size // features
-    left = repeat if features % 2 else 0
+    left = size // features if features % 2 else 0
     yield Run(begin, size - left, paired=True, factor=here.c)
     if left:
         yield Run(begin + size - left, left, paired=False, factor=0.0)
@@ -291,14 +301,14 @@ def _along(value: Any, axis: int) -> Any:
     return value if isinstance(value, (int, str)) else value[axis] if len(value) > 1 else value[0]
 
 
-def _replanned(layer: LayerPlan, mirror: Mirror | None, why: str, settings: Settings) -> LayerPlan:
-    """The layer's plan, mirrored or with the reason why it is not."""
+def _replanned(layer: LayerPlan, why: str) -> LayerPlan:
+    """The layer's plan with the std of what is written, or with the reason why it is not mirrored."""
     if layer.status != "planned":
         return layer
-    if mirror is None:
-        note = f"not mirrored: {why}; by signal"
+    if layer.mirror is None:
+        note = f"not mirrored: {why}" if why else "not mirrored"
         return replace(layer, distribution="normal", note="; ".join(filter(None, (layer.note, note))))
-    area = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "k")
-    std = mirror.std / math.sqrt(area)
-    gain = std * math.sqrt(layer.fan_in)
-    return replace(layer, std=std, mode="fan_in", gain=gain, distribution=settings.distribution, mirror=mirror, note="")
+    kernel = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "k")
+    note = f"its output units are not paired: {why}" if why else ""
+    made: LayerPlan = with_std(layer, layer.mirror.std / math.sqrt(kernel))
+    return replace(made, note=note)

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from autoinit.errors import PlanError
+from autoinit.errors import ArgumentError, PlanError
+from autoinit.plans.distributions import Distribution
 from autoinit.plans.mirror import Mirror
-from autoinit.theory.gains import Mode, Scheme
+from autoinit.plans.options import PlanOptions, Residual
+from autoinit.theory.fans import Mode
+from autoinit.theory.gains import Scheme
 
 if TYPE_CHECKING:
     from autoinit.parameters import Model
     from autoinit.plans.report import Report
 
-Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
 Status = Literal["planned", "kept", "skipped", "unresolved"]
 
 
@@ -70,6 +72,7 @@ class LayerPlan:
     reparam: how the weight is parametrised: `` (plain), `weight_norm`, `spectral_norm`, `parametrized`.
     source: file:line of its first use, when known.
     groups, stride_area: of a convolution: its groups and the product of its strides.
+    mirror: how the weight is made where the plan is mirrored; None elsewhere.
     """
 
     name: str
@@ -126,7 +129,7 @@ class Plan(Mapping[str, LayerPlan]):
     parameters: int
     tier: str
     method: str = "nonlinearity"
-    residual: str = "keep"
+    residual: Residual = "keep"
     others: tuple[OtherParameter, ...] = ()
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -182,7 +185,8 @@ class Plan(Mapping[str, LayerPlan]):
         """
         try:
             document = msgspec.json.decode(text, type=_Document)
-        except msgspec.MsgspecError as error:
+            PlanOptions(method=document.method)  # refuses one that there is not
+        except (msgspec.MsgspecError, ArgumentError) as error:
             raise PlanError(f"not a plan: {error}. Expected the output of Plan.to_json().") from None
         if document.version != _VERSION:
             raise PlanError(f"plan version {document.version}; this release reads version {_VERSION}")
@@ -205,7 +209,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     parameters: int
     tier: str
     method: str
-    residual: str
+    residual: Residual
     others: tuple[OtherParameter, ...]
     unsupported: tuple[str, ...]
     notes: tuple[str, ...]

@@ -44,6 +44,7 @@ class Origins:
     weights alone.
     """
 
+    starts: Mapping[Op, int]
     columns: dict[Op, torch.Tensor] = field(default_factory=dict)
     lost: dict[Op, str] = field(default_factory=dict)
 
@@ -56,8 +57,8 @@ def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[O
         sources: by operation, in the order of the dataflow.
         readers: weight operations that may read them; the values are the axes' letters of their weights.
     """
-    found = Origins()
-    state = _Following(found, sources, _starts(sources))
+    found = Origins(_starts(sources))
+    state = _Following(found, sources)
     for op in dataflow.graph.nodes:
         state.visit(op, readers)
     return found
@@ -78,7 +79,6 @@ class _Following:
 
     found: Origins
     sources: Mapping[Op, Source]
-    starts: Mapping[Op, int]
     labels: dict[Op, torch.Tensor] = field(default_factory=dict)
     made_by: dict[Op, frozenset[Op]] = field(default_factory=dict)
     past: set[Op] = field(default_factory=set)
@@ -93,7 +93,7 @@ class _Following:
         if op in self.sources:
             source = self.sources[op]
             assert op.shape is not None
-            self.labels[op] = numbered(op.shape, (source.axis,), (source.features,)) + self.starts[op]
+            self.labels[op] = numbered(op.shape, (source.axis,), (source.features,)) + self.found.starts[op]
             self.made_by[op] = frozenset({op})
             if source.end is None:
                 self.past.add(op)

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from autoinit.errors import LazyModuleError, PlanError
 from autoinit.parameters import Holding, Model, aliases, holding, named_parameters
+from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.tensors import elements as flat
 from autoinit.writing import reparametrised
@@ -38,21 +39,15 @@ class Write:
     def draw(self, seed: int) -> Draw:
         """What its values are to be. The name that seeds them is the weight's, however it is held."""
         layer = self.layer
+        name = self.held.weight
         return Draw(
-            layer.distribution,
-            layer.std,
-            seed,
-            self.held.weight,
-            layer.shape,
-            layer.axes,
-            layer.slices,
-            mirror=layer.mirror,
+            layer.distribution, layer.std, seed, name, layer.shape, layer.axes, layer.slices, mirror=layer.mirror
         )
 
     def job(self, seed: int, measure: bool) -> Job:
         """Filling it, and measuring it on the way where nothing else changes it afterwards."""
-        whole = self.layer.distribution == "orthogonal" or self.layer.mirror is not None
-        simple = self.held.kind == "plain" and not self.padding and not whole
+        by_element = DISTRIBUTIONS[self.layer.distribution].by_element and self.layer.mirror is None
+        simple = self.held.kind == "plain" and not self.padding and by_element
         return Job(self.layer.name, self.tensor, self.draw(seed), inline=measure and simple)
 
 
