@@ -32,6 +32,7 @@ from autoinit.resolving import Ending, Reason, Resolution, resolve
 from autoinit.resolving.features import Origins, Source, origins
 from autoinit.resolving.residual import branch_counts
 from autoinit.theory.mirrored import Tangent, tangent
+from autoinit.theory.pointwise import evaluate
 from autoinit.tracing import Dataflow, Op
 
 Numbers = npt.NDArray[np.integer[Any]]
@@ -44,17 +45,27 @@ _SEEN = 0.5
 
 @dataclass(frozen=True)
 class _Layer:
-    """A weight that may be mirrored. op: its one use. ending: what it feeds."""
+    """A weight that may be mirrored.
+
+    op: its one use. ending: what it feeds; for a gate, the ending at the product. factor: by which the operation sees
+    it. gate: the distance in features from what is gated to its gate; 0 where there is none.
+    """
 
     plan: LayerPlan
     op: Op
     ending: Ending
     factor: float
+    gate: int = 0
 
     @property
     def bends(self) -> bool:
         """Whether it feeds a nonlinearity."""
-        return self.ending.reason is Reason.ACTIVATION
+        return self.ending.reason is Reason.ACTIVATION or bool(self.gate)
+
+    @property
+    def features(self) -> int:
+        """How many output features its readers see."""
+        return self.size("o") // 2 if self.gate else self.size("o")
 
     def size(self, letter: str) -> int:
         """The weight's output or input features."""
@@ -98,23 +109,44 @@ def _candidate(plan: LayerPlan, resolution: Resolution | None, dataflow: Dataflo
     """A weight that may be mirrored, or why it cannot be."""
     assert resolution is not None
     op = dataflow.by_name.get(plan.uses[0]) if plan.uses else None
+    gate = _gate(resolution)
     problems = (
         (plan.groups > 1, "a convolution of several groups"),
         (plan.axes not in _AXES, f"{plan.op} has no single matrix"),
         (plan.op.startswith("conv_transpose"), "a transposed convolution"),
-        (bool(plan.slices), "parts of its output feed different things"),
+        (bool(plan.slices) and gate is None, "parts of its output feed different things"),
         (len(plan.uses) != 1, f"used {len(plan.uses)} times"),
         (bool(plan.reparam), f"its module computes it ({plan.reparam})"),
         (not resolution.factor, "its scale does not reach the operation"),
         (plan.normalised, "a norm follows: nothing to gain"),
         (op is None or op.shape is None or "input" not in op.operands, "its operation's shapes are not known"),
-        (resolution.reason not in (Reason.ACTIVATION, *_LINEAR), f"it feeds {plan.reason}"),
+        (gate is None and resolution.reason not in (Reason.ACTIVATION, *_LINEAR), f"it feeds {plan.reason}"),
     )
     why = next((text for problem, text in problems if problem), "")
     if why:
         return why
     assert op is not None
-    return _Layer(plan, op, resolution.ending, resolution.factor or 1.0)
+    ending, distance = gate if gate is not None else (resolution.ending, 0)
+    return _Layer(plan, op, ending, resolution.factor or 1.0, distance)
+
+
+def _gate(resolution: Resolution) -> tuple[Ending, int] | None:
+    """The ending at the product, and the distance in features, where one half of the features gates the other.
+
+    What passes is u (g(v) + g(-v)) for a pair: u, if g(v) + g(-v) = 1 as for a sigmoid.
+    """
+    gated = next((each for each in resolution.slices if each.ending.reason is Reason.GATE), None)
+    gating = next((each for each in resolution.slices if each.ending.reason is Reason.ACTIVATION), None)
+    if len(resolution.slices) != 2 or gated is None or gating is None or gating.ending.function is None:
+        return None
+    if len(gated.rows) != 1 or len(gating.rows) != 1 or gated.alternatives or gating.alternatives:
+        return None
+    points = np.linspace(-4.0, 4.0, 81)
+    both = evaluate(gating.ending.function, points, "gate") + evaluate(gating.ending.function, -points, "gate")
+    (start, stop), (other_start, other_stop) = gated.rows[0], gating.rows[0]
+    if stop - start != other_stop - other_start or not np.allclose(both, 1.0, atol=1e-6):
+        return None
+    return gated.ending, other_start - start
 
 
 def _makers(
@@ -144,7 +176,7 @@ def _settled(
         lost = {op: why for op, why in found.lost.items() if op in bending}
         if not lost:
             depth = _most_in_a_row(dataflow, bending)
-            tangents = {op: _tangent(layer.ending, depth) for op, layer in bending.items()}
+            tangents = {op: _tangent(layer, depth) for op, layer in bending.items()}
             lost = {
                 op: f"{bending[op].ending.nonlinearity} has no odd part that is nearly linear"
                 for op, each in tangents.items()
@@ -159,7 +191,7 @@ def _settled(
 
 def _source(layer: _Layer, dataflow: Dataflow) -> Source:
     end = dataflow.by_name[layer.ending.path[-1]] if layer.bends else None
-    return Source(layer.op, layer.size("o"), -1 - layer.plan.axes.count("k"), end)
+    return Source(layer.op, layer.size("o"), -1 - layer.plan.axes.count("k"), end, layer.gate)
 
 
 def _most_in_a_row(dataflow: Dataflow, bending: Mapping[Op, _Layer]) -> int:
@@ -171,7 +203,10 @@ def _most_in_a_row(dataflow: Dataflow, bending: Mapping[Op, _Layer]) -> int:
     return max(depth.values(), default=1) or 1
 
 
-def _tangent(ending: Ending, depth: int) -> Tangent | None:
+def _tangent(layer: _Layer, depth: int) -> Tangent | None:
+    ending = layer.ending
+    if layer.gate:
+        return Tangent(paired=True, a=1.0, c=1.0)
     if ending.function is None:
         return None
     key = (ending.nonlinearity, tuple(sorted(ending.params.items())))
@@ -219,7 +254,7 @@ def _mirror(
     kernel = tuple(size for size, axis in zip(layer.plan.shape, layer.plan.axes, strict=True) if axis == "k")
     a = here.a if here is not None else 1.0
     return Mirror(
-        outputs=_outputs(layer.size("o"), here),
+        outputs=_outputs(layer, here),
         inputs=inputs,
         scale=a / math.sqrt(branches) / layer.factor,
         taps=taps,
@@ -229,13 +264,16 @@ def _mirror(
     )
 
 
-def _outputs(features: int, here: Tangent | None) -> tuple[Run, ...]:
-    """The output features in pairs; an odd one is left over."""
+def _outputs(layer: _Layer, here: Tangent | None) -> tuple[Run, ...]:
+    """The output features in pairs, those of a gate apart; an odd one is left over."""
     if here is None or not here.paired:
-        return (Run(0, features, paired=False),)
-    pairs, left = divmod(features, 2)
-    whole = (Run(0, 2 * pairs, paired=True),) if pairs else ()
-    return (*whole, Run(2 * pairs, 1, paired=False)) if left else whole
+        return (Run(0, layer.size("o"), paired=False),)
+    pairs, left = divmod(layer.features, 2)
+    made: list[Run] = []
+    for start in (0, layer.features) if layer.gate else (0,):
+        made += [Run(start, 2 * pairs, paired=True)] if pairs else []
+        made += [Run(start + 2 * pairs, 1, paired=False)] if left else []
+    return tuple(made)
 
 
 def _inputs(
@@ -258,7 +296,7 @@ def _inputs(
             made.append(Run(begin, stop - begin, paired=False, factor=factor))
         else:
             op = ops[int(source[begin])]
-            made += _runs_of(begin, stop - begin, layers[op].size("o"), tangents.get(op))
+            made += _runs_of(begin, stop - begin, layers[op].features, tangents.get(op))
     return tuple(made)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import prod
+from typing import Any
 
 import torch
 
@@ -26,13 +27,16 @@ class Source:
     """A weight whose output features are followed.
 
     op: its use. features: their number. axis: of the output that holds them, from the end. end: the operation that
-    ends its nonlinearity; None where it feeds none.
+    ends its nonlinearity; None where it feeds none. gate: where `end` is the product of some of the features with a
+    function of others, one by one: how many features lie from each of the first to its gate. What comes out of the
+    product bears the numbers of the first.
     """
 
     op: Op
     features: int
     axis: int
     end: Op | None
+    gate: int = 0
 
 
 @dataclass
@@ -79,7 +83,7 @@ class _Following:
 
     found: Origins
     sources: Mapping[Op, Source]
-    labels: dict[Op, torch.Tensor] = field(default_factory=dict)
+    labels: dict[Op, Any] = field(default_factory=dict)
     made_by: dict[Op, frozenset[Op]] = field(default_factory=dict)
     past: set[Op] = field(default_factory=set)
 
@@ -102,6 +106,9 @@ class _Following:
         """A weight reads numbered features: one for each of its columns, if they vary along no other axis."""
         operand = op.operands["input"]
         labels, axis = self.labels[operand], -1 - axes.count("k")
+        if not isinstance(labels, torch.Tensor):
+            self._lose(operand, f"{op.name} reads several tensors")
+            return
         single = _single(labels, [each for each in range(labels.dim()) if each != labels.dim() + axis])
         if single is None:
             self._lose(operand, f"{op.name} reads them along several axes")
@@ -111,7 +118,7 @@ class _Following:
             return
         self.found.columns[op] = single.reshape(-1).long()
 
-    def _pass(self, op: Op, known: Mapping[Op, torch.Tensor]) -> None:
+    def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
         ends = {self.sources[source].end for each in known for source in self.made_by[each]}
         behind = [each in self.past for each in known]
         problem = ""
@@ -133,9 +140,12 @@ class _Following:
         if all(behind) or op in ends:
             self.past.add(op)
 
-    def _moved(self, op: Op, known: Mapping[Op, torch.Tensor]) -> torch.Tensor | None:
+    def _moved(self, op: Op, known: Mapping[Op, Any]) -> Any:
         try:
-            if op.acts == "rearranging":
+            gate = self._gate(op, known)
+            if gate:
+                made: Any = _gated(known, gate)
+            elif op.acts == "rearranging":
                 made = _rearranged(op, known)
             elif op.acts == "elementwise":
                 made = _alike(op, known)
@@ -144,14 +154,33 @@ class _Following:
                 made = None if others else _combined(op, operand, labels, known=False)
         except _NO_RESULT:
             return None
-        return made if isinstance(made, torch.Tensor) else None
+        return made
+
+    def _gate(self, op: Op, known: Mapping[Op, Any]) -> int:
+        """The distance between features and their gates where this is the product of both; 0 elsewhere."""
+        if op.role is not Role.PRODUCT:
+            return 0
+        made_by = {source for each in known for source in self.made_by[each]}
+        source = self.sources[made_by.pop()] if len(made_by) == 1 else None
+        return source.gate if source is not None and source.end is op else 0
 
     def _lose(self, op: Op, why: str) -> None:
         for source in self.made_by[op]:
             self.found.lost.setdefault(source, why)
 
 
-def _alike(op: Op, known: Mapping[Op, torch.Tensor]) -> torch.Tensor | None:
+def _gated(known: Mapping[Op, Any], distance: int) -> torch.Tensor | None:
+    """The numbers of features that are multiplied by their own gates, which lie `distance` further on."""
+    if len(known) != 2:
+        return None
+    one, other = known.values()
+    for first, second in ((one, other), (other, one)):
+        if isinstance(first, torch.Tensor) and torch.equal(first + distance, second):
+            return first
+    return None
+
+
+def _alike(op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
     """Numbers behind an elementwise operation: those of its operands, if all have the same and the rest is constant."""
     first, *others = known.values()
     if op.shape is None or not all(torch.equal(first, each) for each in others):
