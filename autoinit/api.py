@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
+from autoinit.models import Model, ModelView
 from autoinit.ops import REGISTRY
 from autoinit.planning import Settings, globs, plan_dataflow
 from autoinit.plans.plan import Distribution, Plan
@@ -17,11 +18,7 @@ from autoinit.tensors.surroundings import collector_paused
 from autoinit.theory import gains
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.theory.gains import Mode
-from autoinit.tracing import trace
-from autoinit.tracing.tiers import Tier
-
-if TYPE_CHECKING:
-    from autoinit.parameters import Model
+from autoinit.tracing.tiers import Tier, trace_view
 
 
 def plan(
@@ -65,22 +62,22 @@ def plan(
     started = time.perf_counter()
     settings = Settings(method, residual, mode, distribution, globs(only), globs(skip), zeros)
     with collector_paused():
-        made = _planned(model, example_inputs, settings, seed or 0)
+        made = _planned(ModelView.of(model), example_inputs, settings, seed or 0)
     return replace(made, seconds=time.perf_counter() - started)
 
 
-def _planned(model: Model, example_inputs: Any, settings: Settings, seed: int) -> Plan:
+def _planned(view: ModelView, example_inputs: Any, settings: Settings, seed: int) -> Plan:
     if settings.method == "nonlinearity":
-        return plan_dataflow(trace(model, example_inputs), model, settings)
-    tier: Tier | None = "recorded" if isinstance(model, torch.nn.Module) else None  # the others know no shapes
-    dataflow = trace(model, example_inputs, tier=tier)
+        return plan_dataflow(trace_view(view, example_inputs), view, settings)
+    tier: Tier | None = "recorded" if view.has_modules else None  # the others know no shapes
+    dataflow = trace_view(view, example_inputs, tier=tier)
     if settings.method == "signal":
         from autoinit.methods.signal import plan_by_signal
 
-        return plan_by_signal(model, dataflow, settings, example_inputs, seed=seed)
+        return plan_by_signal(view, dataflow, settings, example_inputs, seed=seed)
     from autoinit.methods.data import plan_by_data
 
-    return plan_by_data(model, dataflow, settings, example_inputs, seed=seed)
+    return plan_by_data(view, dataflow, settings, example_inputs, seed=seed)
 
 
 def autoinit(
@@ -182,7 +179,7 @@ def report(
         skip=skip,
         zeros=zeros,
     )
-    return Report(made, measure(made, model), seconds=time.perf_counter() - started)
+    return Report(made, measure(made, ModelView.of(model)), seconds=time.perf_counter() - started)
 
 
 def gain(

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from autoinit.errors import PlanError
+from autoinit.models import Model, ModelView
 from autoinit.theory.gains import Mode, Scheme
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
     from autoinit.plans.report import Report
 
 Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
@@ -162,7 +162,7 @@ class Plan(Mapping[str, LayerPlan]):
         from autoinit.plans.report import Report
         from autoinit.writing.applying import write
 
-        written = write(self, model, seed, force=force)
+        written = write(self, ModelView.of(model), seed, force=force)
         noted = replace(self, notes=(*self.notes, *written.notes))
         return Report(noted, written.before, written.after, written.seed, self.seconds + written.seconds)
 

@@ -1,7 +1,7 @@
 """A stand-in for the model that tracing may run and break: the original is only read.
 
 The shadow shares classes and code with the original but no tensors and no mutable state; its tensors live on the meta
-device, or are copies. Wrappers (DataParallel, torch.compile's OptimizedModule) are left out, so that names are the
+device, or are copies. Wrappers (see `models.wrappers`) are left out, so that names are the
 user's. User hooks are left out too, since they may write to the outside.
 """
 
@@ -25,8 +25,8 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 from torch.overrides import TorchFunctionMode
 
 from autoinit.errors import LazyModuleError, TraceError
+from autoinit.models import inner_module
 from autoinit.ops import REGISTRY, Role
-from autoinit.parameters import unwrap
 
 _ATOMIC = (
     type(None), bool, int, float, complex, str, bytes, type, range, property, types.FunctionType, types.ModuleType,
@@ -51,13 +51,6 @@ class Shadow:
     notes: tuple[str, ...]
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module that a wrapper wraps; any other module itself."""
-    found = unwrap(module)
-    assert isinstance(found, nn.Module)
-    return found
-
-
 def make_shadow(model: nn.Module, device: str) -> Shadow:
     """Copy the model's structure with its tensors on `device` ("meta": no storage; "cpu": copies).
 
@@ -67,16 +60,16 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
         LazyModuleError: the model has parameters without a shape.
         TraceError: the model holds TorchScript modules, which have no Python to trace.
     """
-    model = unwrapped(model)
+    model = inner_module(model)
     modules = list(model.modules())
     _refuse(modules)
     convert = _converter(device)
     memo: dict[int, Any] = {}
     for module in modules:
-        if unwrapped(module) is module:
+        if inner_module(module) is module:
             memo[id(module)] = object.__new__(type(module))
     for module in modules:
-        memo[id(module)] = memo[id(unwrapped(module))]
+        memo[id(module)] = memo[id(inner_module(module))]
     skipped = 0
     with torch.no_grad():
         for module in modules:
@@ -85,7 +78,7 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
                     memo[id(tensor)] = convert(tensor)
         with _ConvertCopies(convert):
             for module in modules:
-                if unwrapped(module) is module:
+                if inner_module(module) is module:
                     skipped += _copy_attributes(module, memo[id(module)], memo, convert)
     notes = (f"{skipped} user hook{'s' if skipped > 1 else ''} not run while tracing",) if skipped else ()
     return Shadow(memo[id(model)], notes)
