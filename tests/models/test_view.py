@@ -139,6 +139,7 @@ def test_names_are_the_users() -> None:
         (parametrizations.orthogonal, "parametrized", "0.parametrizations.weight.original", ()),
     ],
 )
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated:FutureWarning")
 def test_how_a_weight_is_stored(
     wrap: Callable[[nn.Module], nn.Module], kind: str, param: str, others: tuple[str, ...]
 ) -> None:
