@@ -18,14 +18,9 @@ from torch import nn
 from autoinit.errors import LoadError
 from autoinit.loading._archives import records
 from autoinit.loading._wording import one_line
+from autoinit.theory.activations import NONLINEARITIES
 
-# fmt: off
-_ACTIVATIONS = (
-    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
-    "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh", "tanhshrink",
-)
-# fmt: on
-_ACTIVATION_MODULES = ("torch", "torch.nn.functional", "torch._C._nn")
+_NONLINEARITY_MODULES = ("torch", "torch.nn.functional", "torch._C._nn")
 _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 """Modules that pickles call by their names in Python 2."""
 _HOOKS = (
@@ -77,7 +72,7 @@ def _cause(error: Exception) -> str:
 
 @cache
 def _safe() -> tuple[tuple[Callable[..., Any], str], ...]:
-    """What a safe load may build beside tensors: torch.nn's modules, their hooks, and activation functions.
+    """What a safe load may build beside tensors: torch.nn's modules, their hooks, and nonlinearities.
 
     None of them runs anything named in the file: modules are filled attribute by attribute, and every function that
     they may refer to is itself in this list.
@@ -88,11 +83,15 @@ def _safe() -> tuple[tuple[Callable[..., Any], str], ...]:
             for value in vars(module).values():
                 if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == name:
                     allowed[f"{name}.{value.__qualname__}"] = value
-    others = [(where, name) for where in _ACTIVATION_MODULES for name in _ACTIVATIONS] + list(_HOOKS)
-    for where, name in others:
+    spelled = [(each.name, each.spelling) for each in NONLINEARITIES.values() if each.spelling is not None]
+    names = [name for own, spelling in spelled for name in (own, *spelling.names)]
+    for where, name in [*((where, name) for where in _NONLINEARITY_MODULES for name in names), *_HOOKS]:
         module = sys.modules[where]
         if hasattr(module, name):
             allowed[f"{where}.{name}"] = getattr(module, name)
+    for _, spelling in spelled:
+        given: tuple[Any, ...] = (*spelling.modules, *spelling.functions)
+        allowed.update({f"{each.__module__}.{each.__qualname__}": each for each in given})
     return tuple((value, name) for name, value in allowed.items())
 
 

@@ -21,7 +21,7 @@ from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.inputs import Inputs
-from autoinit.tracing.shadow import make_shadow
+from autoinit.tracing.shadow import Shadow, make_shadow
 from autoinit.writing import reparametrised
 from autoinit.writing.applying import write
 
@@ -117,14 +117,14 @@ class Calibration:
         layers = {layer.param: layer for layer in self.plan.layers if layer.status == "planned"}
         astray: dict[str, float] = {}
         for number in range(MOST_PASSES):
-            shadow = make_shadow(self.view.module, "cpu").module
-            for module in shadow.modules():
+            shadow = make_shadow(self.view.module, "cpu")
+            for module in shadow.module.modules():
                 module.training = training
-            copy = ModelView.of(shadow)
+            copy = ModelView.of(shadow.module)
             write(self.replanned(found) if number else self.plan, copy, self.seed, measure=False, force=True)
             before, found.uses = found.uses, {}
             tolerance = 0.0 if number == 0 else TOLERANCE if number < MOST_PASSES - 1 else math.inf
-            corrector = Corrector(copy, self.view.tensors, dataflow, layers, self.targets, found, before, tolerance)
+            corrector = Corrector(shadow, self.view.tensors, dataflow, layers, self.targets, found, before, tolerance)
             corrector.forward(batch.drawn(stream(self.seed)), self.seed, batch.inputs.origin)
             if number == 1 and not _used_again(dataflow):
                 astray = corrector.off
@@ -178,7 +178,7 @@ class Corrector(Follower):
 
     def __init__(
         self,
-        view: ModelView,
+        shadow: Shadow,
         values: Mapping[str, torch.Tensor],
         dataflow: Dataflow | None,
         layers: Mapping[str, LayerPlan],
@@ -187,11 +187,11 @@ class Corrector(Follower):
         before: Mapping[tuple[str, Rows], list[Use]],
         tolerance: float,
     ) -> None:
-        super().__init__(view.module, values, dataflow)
+        super().__init__(shadow, values, dataflow)
         self.layers, self.targets, self.found, self.before = layers, targets, found, before
         self.tolerance, self.corrected = tolerance, False
         self.off: dict[str, float] = {}
-        self.view = view
+        self.view = ModelView.of(shadow.module)
 
     def met(self, op: Op, result: torch.Tensor) -> None:
         """Correct the output of a weight operation in place."""

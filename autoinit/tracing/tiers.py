@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,16 +13,17 @@ import torch
 
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import Model, ModelView
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.exported import is_exported, read_exported
+from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, given_inputs
 from autoinit.tracing.rng import drawn, untouched_generators
-from autoinit.tracing.shadow import make_shadow, no_global_hooks
+from autoinit.tracing.shadow import make_shadow
 from autoinit.tracing.symbolic import SymbolicTracer
 
 Tier = Literal["symbolic", "recorded", "exported"]
@@ -65,8 +65,7 @@ def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None
             return build(expand(graph, holder), holder, "exported", values=view.tensors)
     if not view.has_modules:
         raise ArgumentError(f"model is a {view.class_name}: expected a torch.nn.Module or an ExportedProgram")
-    with tensors_on_cpu(), untouched_generators(), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tensors_on_cpu(), untouched_generators(), torch.no_grad(), silenced():
         return _trace_module(view, example_inputs, tier)
 
 
@@ -136,7 +135,7 @@ def _symbolic(view: ModelView, training: bool, *, strict: bool) -> Dataflow:
     set_mode(shadow.module, training)
     tracer = SymbolicTracer(shadow.module, strict)
     try:
-        with no_global_hooks():
+        with undisturbed(shadow):
             graph = tracer.trace(shadow.module)
     except Exception as error:
         raise FailedError(f"symbolic{in_mode(training)}", error, tracer.failed) from error
