@@ -34,7 +34,8 @@ from rich.table import Table
 
 from autoinit import autoinit, check, plan
 from autoinit.models import ModelView
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.resolving import resolve
 from autoinit.tracing import trace
 from autoinit.writing.applying import measure
@@ -73,7 +74,7 @@ def stages(model: torch.nn.Module) -> dict[str, float]:
     at.append(time.perf_counter())
     resolve(dataflow)
     at.append(time.perf_counter())
-    made = plan_dataflow(dataflow, ModelView.of(model), Settings())
+    made = plan_dataflow(dataflow, ModelView.of(model), PlanOptions())
     at.append(time.perf_counter())
     made.apply(model)
     at.append(time.perf_counter())

@@ -14,7 +14,8 @@ from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.scale._deviations import Deviation, deviations
 from autoinit.checking.scale._reach import surroundings
 from autoinit.models import ModelView
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.recognising.portrait import Portrait, portray
 from autoinit.recognising.recognition import Recognition, recognise
@@ -264,7 +265,7 @@ def subject(
 ) -> Subject:
     """Gathers what rules look at. Reads every weight once; changes nothing."""
     resolutions = resolve(dataflow)
-    made = plan_dataflow(dataflow, view, Settings(), resolutions)
+    made = plan_dataflow(dataflow, view, PlanOptions(), resolutions)
     return Subject(
         name=name or made.model,
         view=view,

@@ -80,6 +80,7 @@ def record_really(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:
 
 def _record(view: ModelView, training: bool, inputs: Inputs, device: str, turning: int | None = None) -> Dataflow:
     model = view.module
+    model = view.module
     what = f"recorded on {device}{in_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
     if device == "cpu" and _bytes(model) > _MOST_REAL_BYTES:
         size = f"{_bytes(model) / 2**30:.1f} GiB; real runs are made up to {_MOST_REAL_BYTES >> 30}"

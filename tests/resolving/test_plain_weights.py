@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from autoinit import Plan, plan
 from autoinit.models import ModelView
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.tracing import trace
 from tests.shared.written_nets import Many, Net, numbers, xavier
 
@@ -118,7 +119,7 @@ def planned(model: nn.Module, shape: tuple[int, ...], tier: str) -> Plan:
         return plan(model, numbers(*shape))
     if tier == "exported":
         return plan(torch.export.export(model, (numbers(*shape),)))
-    return plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), Settings())
+    return plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), PlanOptions())
 
 
 def geometry(made: Plan, name: str) -> Geometry:

@@ -16,7 +16,8 @@ from torch import nn
 
 from autoinit import plan, report
 from autoinit.models import ModelView
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.tracing import trace
 from tests.networks.building import Network, inputs
@@ -115,7 +116,7 @@ def assert_accounted(made: Plan, model: nn.Module, uncalled: Iterable[str] = ())
 
 def planned(model: nn.Module, tier: Any, description: Description, batch: int = 3) -> Plan:
     given_inputs = None if tier == "symbolic" else inputs(description.form, batch)
-    return plan_dataflow(trace(model, given_inputs, tier=tier), ModelView.of(model), Settings())
+    return plan_dataflow(trace(model, given_inputs, tier=tier), ModelView.of(model), PlanOptions())
 
 
 def answers(made: Plan, names: Callable[[str], str] = str) -> dict[str, Any]:

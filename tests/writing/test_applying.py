@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_
 
 from autoinit.errors import ApplyError, ArgumentError, LazyModuleError, PlanError
 from autoinit.models import ModelView
+from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.writing import _preflight as preflight
 from autoinit.writing import applying, sampling
 from autoinit.writing.applying import measure, write
@@ -60,7 +61,7 @@ def test_planned_weights_and_their_biases_are_written_and_nothing_else():
     assert written.before["3"] == written.after["3"]
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform", "truncated_normal", "orthogonal"])
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_values_are_the_samplers(distribution):
     model = mlp()
     write(plan_all(model, distribution=distribution), ModelView.of(model), seed=5)

@@ -14,7 +14,8 @@ import torch
 from autoinit.errors import ArgumentError
 from autoinit.models import Model, ModelView
 from autoinit.ops import Role
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.signal._metering import Meter, merged, number_of_draws, rows
 from autoinit.signal._samples import sample_axis
@@ -78,7 +79,7 @@ def propagate(
     view = ModelView.of(model)
     dataflow = trace_view(view, example_inputs, tier="recorded" if view.has_modules else None)
     if made is None and _on_meta(view):
-        made = plan_dataflow(dataflow, view, Settings())
+        made = plan_dataflow(dataflow, view, PlanOptions())
     propagation = Propagation(dataflow, view, made, inputs or InputSignal(), given=example_inputs, seed=seed)
     return propagation.report(backward=backward, started=started, seeds=number_of_draws(seeds))
 
@@ -231,7 +232,7 @@ def told(
     kind: str, view: ModelView, dataflow: Dataflow, meter: Meter, runner: Runner | None, started: float
 ) -> SignalReport:
     """The report of what a meter has taken."""
-    plan = plan_dataflow(dataflow, view, Settings())
+    plan = plan_dataflow(dataflow, view, PlanOptions())
     names = {layer.param: layer.name for layer in plan.layers}
     failed: Mapping[Op, str] = runner.failed if runner is not None else {}
     notes = list(runner.values.notes) if runner is not None else []
