@@ -52,7 +52,7 @@ def plan_dataflow(
         tier=dataflow.tier,
         method=options.method,
         residual=options.residual,
-        others=tuple(_others(view, kinds, layers)),
+        others=tuple(_others(view, kinds, _left(dataflow), layers)),
         unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
     )
@@ -134,8 +134,7 @@ _QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "wei
 def _slice(resolution: Resolution, part: SliceResolution, options: PlanOptions, factor: float) -> SlicePlan:
     """Scheme, fans and std for some rows; for the whole weight if `rows` is empty."""
     ending = part.ending
-    rows = sum(stop - start for start, stop in part.rows) or None
-    here = fans(resolution.layout, resolution.shape, rows)
+    here = fans(resolution.layout, resolution.shape, part.rows)
     chosen = scheme(ending.nonlinearity)
     mode: Mode = options.mode or ("fan_in" if chosen == "he" else "fan_avg")
     return SlicePlan(
@@ -191,7 +190,9 @@ def _matches(name: str, globs: Sequence[str]) -> str:
     return next((glob for glob in globs if fnmatchcase(name, glob)), "")
 
 
-def _others(view: ModelView, kinds: Mapping[str, str], layers: Sequence[LayerPlan]) -> Iterator[OtherParameter]:
+def _others(
+    view: ModelView, kinds: Mapping[str, str], left: Mapping[str, str], layers: Sequence[LayerPlan]
+) -> Iterator[OtherParameter]:
     """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
     planned = {layer.param for layer in layers}
     kinds = {name: "magnitude" for layer in layers for name in view.storage(layer.param).written} | dict(kinds)
@@ -199,9 +200,23 @@ def _others(view: ModelView, kinds: Mapping[str, str], layers: Sequence[LayerPla
     for name, parameter in view.parameters.items():
         if name not in planned and name not in biases:
             kind = kinds.get(name, "uncalled")
-            yield OtherParameter(name, tuple(parameter.shape), kind, _NOTES.get(kind, ""))
+            yield OtherParameter(name, tuple(parameter.shape), kind, left.get(name, _NOTES.get(kind, "")))
 
 
+def _left(dataflow: Dataflow) -> dict[str, str]:
+    """Why parameters that stand in a weight's place are none to be scaled."""
+    return {
+        use.name: _LEFT[use.left].format(op=op.op, way=", ".join(use.transform) or "nothing")
+        for op in dataflow.graph.nodes
+        for use in op.params
+        if use.left
+    }
+
+
+_LEFT = {
+    "bent": "left as it is: {op} uses it through {way}, which is not proportional to it",
+    "unsummed": "left as it is: {op} multiplies by it, and sums nothing over it",
+}
 _NOTES = {
     "uncalled": "no operation used it",
     "magnitude": "part of a parametrised weight, set together with it",

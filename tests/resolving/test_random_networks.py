@@ -70,7 +70,7 @@ def assert_sliced(truth: Truth, name: str, layer: LayerPlan) -> None:
     for part in layer.slices:
         answer = truth.rows(name, numbers(part.rows))
         assert_feeds(part, answer, f"{name} {part.rows}")
-        assert_scaled(part, answer, fans(truth.weights[name], height(part.rows)), f"{name} {part.rows}")
+        assert_scaled(part, answer, fans(truth.weights[name], numbers(part.rows)), f"{name} {part.rows}")
     if layer.slices:
         squares = sum(height(part.rows) * part.std**2 for part in layer.slices)
         assert layer.std == pytest.approx(math.sqrt(squares / truth.weights[name].outputs)), name
