@@ -17,12 +17,13 @@ from torch import nn
 from autoinit.checking._subject import Part, subject
 from autoinit.checking.recipes import declared, example, names
 from autoinit.errors import ArgumentError
+from autoinit.models import ModelView
 from autoinit.tracing import trace
 from tests.shared.published_cases import CASES
 
 
 def parts_of(model: nn.Module, inputs: Any) -> tuple[Part, ...]:
-    return subject(model, trace(model, inputs)).parts
+    return subject(ModelView.of(model), trace(model, inputs)).parts
 
 
 def stds_of(recipe: str, module: nn.Module, inputs: Any) -> Sequence[float]:
