@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoinit.methods.signal import plan_by_signal, with_std
-from autoinit.parameters import Model
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.mirror import Mirror, Run, Taps
 from autoinit.plans.options import PlanOptions
@@ -73,14 +73,14 @@ class _Layer:
 
 
 def plan_by_mirroring(
-    model: Model, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None, *, taps: Taps = "shift"
+    view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None, *, taps: Taps = "shift"
 ) -> Plan:
     """A plan in which every layer that can be is mirrored, and the others are as by `signal`.
 
     The last weight of each of the L branches of a residual stream is divided by sqrt(L).
 
     Args:
-        model: the model.
+        view: of the model.
         dataflow: traced from it, with shapes.
         options: as for `plan`; `distribution` is that of the matrices that are mirrored: orthogonal, or another.
         example_inputs: as for `plan`; only shapes and integers matter.
@@ -90,7 +90,7 @@ def plan_by_mirroring(
     by_param = {each.param: each for each in resolutions}
     reasons: dict[str, str] = {}
     layers: dict[Op, _Layer] = {}
-    for each in plan_dataflow(dataflow, model, options, resolutions).layers:
+    for each in plan_dataflow(dataflow, view, options, resolutions).layers:
         if each.status == "planned":
             found = _candidate(each, by_param[each.param], dataflow)
             if isinstance(found, str):
@@ -98,7 +98,7 @@ def plan_by_mirroring(
             else:
                 layers[found.op] = found
     makers = _makers(dataflow, layers, reasons, taps)
-    signal = plan_by_signal(model, dataflow, replace(options, residual="depth"), example_inputs, makers)
+    signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
     mirrored = sum(each.mirror is not None for each in planned)
     note = f"{mirrored} of {sum(each.status == 'planned' for each in planned)} layers mirrored"

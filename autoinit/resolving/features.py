@@ -176,7 +176,8 @@ def _gated(known: Mapping[Op, Any], distance: int) -> torch.Tensor | None:
     one, other = known.values()
     for first, second in ((one, other), (other, one)):
         if isinstance(first, torch.Tensor) and torch.equal(first + distance, second):
-            return first
+            found: torch.Tensor = first
+            return found
     return None
 
 
