@@ -175,6 +175,8 @@ def _settled(
         found = origins(dataflow, sources, readers)
         lost = {op: why for op, why in found.lost.items() if op in bending}
         if not lost:
+            lost = dict(_torn(found, bending))
+        if not lost:
             depth = _most_in_a_row(dataflow, bending)
             tangents = {op: _tangent(layer, depth) for op, layer in bending.items()}
             lost = {
@@ -296,19 +298,44 @@ def _inputs(
             made.append(Run(begin, stop - begin, paired=False, factor=factor))
         else:
             op = ops[int(source[begin])]
-            made += _runs_of(begin, stop - begin, layers[op].features, tangents.get(op))
+            here = tangents.get(op)
+            if here is None or not here.paired:
+                made.append(Run(begin, stop - begin, paired=False, factor=here.c if here is not None else 1.0))
+            else:
+                local = columns[begin:stop] - 1 - starts[op]
+                made += (replace(run, factor=run.factor * here.c) for run in _pairs(begin, local, layers[op]) or ())
     return tuple(made)
 
 
-def _runs_of(begin: int, size: int, features: int, here: Tangent | None) -> Iterator[Run]:
-    """Runs of one source's features: in pairs where its units are."""
-    if here is None or not here.paired:
-        yield Run(begin, size, paired=False, factor=here.c if here is not None else 1.0)
-        return
-    left = size // features if features % 2 else 0
-    yield Run(begin, size - left, paired=True, factor=here.c)
-    if left:
-        yield Run(begin + size - left, left, paired=False, factor=0.0)
+def _pairs(begin: int, local: Numbers, layer: _Layer) -> list[Run] | None:
+    """Runs of whole pairs, and of what is left over, among the columns that read one layer's features.
+
+    local: the feature of each column. None where a pair is read in part, or its halves are not side by side: a pair
+    must be read as one column and its negative.
+    """
+    made: list[Run] = []
+    half = layer.features // 2
+    local = local - local.min() if layer.gate else local
+    breaks = [0, *(np.flatnonzero(np.diff(local) < 0) + 1).tolist(), len(local)]
+    for start, stop in itertools.pairwise(breaks):
+        whole = local[start:stop]
+        left = int(np.count_nonzero(whole == 2 * half))
+        first, second = np.split(whole[: len(whole) - left], [(len(whole) - left) // 2])
+        if len(first) != len(second) or not np.array_equal(first + half, second):
+            return None
+        made += [Run(begin + start, 2 * len(first), paired=True)] if len(first) else []
+        made += [Run(begin + stop - left, left, paired=False, factor=0.0)] if left else []
+    return made
+
+
+def _torn(found: Origins, bending: Mapping[Op, _Layer]) -> Iterator[tuple[Op, str]]:
+    """Layers of whose pairs something reads only a part, or in another order."""
+    for reader, columns in found.columns.items():
+        for op, layer in bending.items():
+            start = found.starts[op]
+            mine = columns[(columns > start) & (columns <= start + layer.size("o"))].numpy() - 1 - start
+            if len(mine) and _pairs(0, mine, layer) is None:
+                yield op, f"{reader.name} does not read its units in whole pairs"
 
 
 def _seen(op: Op, kernel: Sequence[int]) -> tuple[tuple[int, int], ...]:

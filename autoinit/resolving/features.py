@@ -65,6 +65,10 @@ def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[O
     state = _Following(found, sources)
     for op in dataflow.graph.nodes:
         state.visit(op, readers)
+    for op in dataflow.graph.nodes:
+        if op.op == "output":
+            for each in dataflow.graph.predecessors(op):
+                state.lose(each, "they reach the model's output")
     return found
 
 
@@ -89,7 +93,7 @@ class _Following:
 
     def visit(self, op: Op, readers: Mapping[Op, str]) -> None:
         known = {each: self.labels[each] for each in op.operands.values() if each in self.labels}
-        if known and (op.signal or op.role is Role.SINK):
+        if known and op.signal:
             if op.role is Role.WEIGHT and op in readers:
                 self._read(op, readers[op])
             elif not all(only_steers(op, slot) for slot, each in op.operands.items() if each in known):
@@ -107,14 +111,14 @@ class _Following:
         operand = op.operands["input"]
         labels, axis = self.labels[operand], -1 - axes.count("k")
         if not isinstance(labels, torch.Tensor):
-            self._lose(operand, f"{op.name} reads several tensors")
+            self.lose(operand, f"{op.name} reads several tensors")
             return
         single = _single(labels, [each for each in range(labels.dim()) if each != labels.dim() + axis])
         if single is None:
-            self._lose(operand, f"{op.name} reads them along several axes")
+            self.lose(operand, f"{op.name} reads them along several axes")
             return
         if operand not in self.past:
-            self._lose(operand, f"{op.name} reads them before their nonlinearity")
+            self.lose(operand, f"{op.name} reads them before their nonlinearity")
             return
         self.found.columns[op] = single.reshape(-1).long()
 
@@ -122,9 +126,7 @@ class _Following:
         ends = {self.sources[source].end for each in known for source in self.made_by[each]}
         behind = [each in self.past for each in known]
         problem = ""
-        if op.role is Role.SINK:
-            problem = "they reach the model's output"
-        elif op.role is Role.WEIGHT:
+        if op.role is Role.WEIGHT:
             problem = f"{op.name}, which reads them, cannot be mirrored"
         elif any(behind) and not all(behind):
             problem = f"{op.op} joins them with what has no nonlinearity yet"
@@ -133,7 +135,7 @@ class _Following:
         moved = None if problem else self._moved(op, known)
         if moved is None:
             for each in known:
-                self._lose(each, problem or f"they cannot be followed through {op.op}")
+                self.lose(each, problem or f"they cannot be followed through {op.op}")
             return
         self.labels[op] = moved
         self.made_by[op] = frozenset().union(*(self.made_by[each] for each in known))
@@ -164,8 +166,9 @@ class _Following:
         source = self.sources[made_by.pop()] if len(made_by) == 1 else None
         return source.gate if source is not None and source.end is op else 0
 
-    def _lose(self, op: Op, why: str) -> None:
-        for source in self.made_by[op]:
+    def lose(self, op: Op, why: str) -> None:
+        """Give up the sources whose features an operation's output holds."""
+        for source in self.made_by.get(op, ()):
             self.found.lost.setdefault(source, why)
 
 
