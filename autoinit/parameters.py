@@ -17,7 +17,10 @@ from autoinit.errors import PlanError
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-Model: TypeAlias = Union[nn.Module, "ExportedProgram"]
+    from autoinit.tracing.exported import ExportedModel
+
+Model: TypeAlias = Union[nn.Module, "ExportedProgram", "ExportedModel"]
+"""What is planned, checked and written: a module, a program of torch.export, or what was read of a program's file."""
 Kind = Literal["plain", "weight_norm", "spectral_norm", "parametrized"]
 
 
@@ -197,7 +200,7 @@ def _parametrized_holding(module: nn.Module, prefix: str, leaf: str) -> Holding:
     return Holding(weight, "parametrized", f"{base}0", others=others)
 
 
-def _exported_holding(program: ExportedProgram, name: str) -> Holding:
+def _exported_holding(program: ExportedProgram | ExportedModel, name: str) -> Holding:
     names = {each for each, _ in program.named_parameters()}
     path, mark, rest = f".{name}".rpartition(".parametrizations.")
     if mark:

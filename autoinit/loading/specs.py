@@ -15,6 +15,8 @@ from autoinit.loading import factories, files, libraries, weights
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from autoinit.tracing import ExportedModel
+
 _FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
 KINDS = (
     "FILE.pt, FILE.pth, FILE.pt2, PACKAGE.MODULE:FACTORY, FILE.py:FACTORY, timm:NAME, torchvision:NAME, hf:DIRECTORY"
@@ -25,11 +27,11 @@ KINDS = (
 class Loaded:
     """A model and where it came from.
 
-    model: a module, or an exported program from a `.pt2` file. name: for the report's header. notes: what a reader
+    model: a module, or the exported program of a `.pt2` file. name: for the report's header. notes: what a reader
     should know about the loading. files: every model and weights file that was read, and what it holds.
     """
 
-    model: nn.Module | ExportedProgram
+    model: nn.Module | ExportedModel | ExportedProgram
     name: str
     notes: tuple[str, ...] = ()
     files: tuple[files.ReadFile, ...] = ()
@@ -41,6 +43,7 @@ def load(
     weights_file: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
     trust: bool = False,
+    max_size: int | None = None,
 ) -> Loaded:
     """The model that a spec names.
 
@@ -52,28 +55,29 @@ def load(
         weights_file: a state dict (`.safetensors`, or written by `torch.save`) to load into the model.
         arguments: keyword arguments of the factory.
         trust: let files run code: for files whose origin is beyond doubt.
+        max_size: how many bytes a file may unpack to; by default four times its own size, or 256 MiB if that is more.
 
     Raises:
         LoadError: the model cannot be had; the message is one line that names the reason and the next step.
     """
-    loaded = _model(spec, dict(arguments or {}), trust)
+    loaded = _model(spec, dict(arguments or {}), trust, max_size)
     if weights_file is None:
         return loaded
     path = Path(weights_file)
     if not isinstance(loaded.model, nn.Module):
         raise LoadError(f"--weights {path}: {spec} is an exported program, which holds its own weights; leave it out")
-    notes, read = weights.load_into(loaded.model, path, trust=trust)
+    notes, read = weights.load_into(loaded.model, path, trust=trust, max_size=max_size)
     return replace(loaded, notes=loaded.notes + notes, files=(*loaded.files, read))
 
 
-def _model(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
+def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None) -> Loaded:
     library, colon, name = spec.partition(":")
     if colon and library in libraries.BUILDERS:
         return Loaded(libraries.BUILDERS[library](name, arguments, trust), name)
     if _is_file(spec):
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
-        model, notes, read = files.read_model(Path(spec), trust=trust)
+        model, notes, read = files.read_model(Path(spec), trust=trust, max_size=max_size)
         return Loaded(model, Path(spec).name, notes, (read,))
     if colon:
         return Loaded(factories.build(spec, arguments), spec)

@@ -5,12 +5,13 @@ To add an operation, add one `register_op` call to the file that its role names:
 """
 
 from autoinit.ops import combining, nonlinearities, norms, pooling, shapes, sources, weights
-from autoinit.ops.registry import REGISTRY, Acts, OpSpec, WeightSlot, register_op
+from autoinit.ops.registry import REGISTRY, Acts, NamedOperator, OpSpec, WeightSlot, register_op
 from autoinit.ops.roles import Role
 
 __all__ = [
     "REGISTRY",
     "Acts",
+    "NamedOperator",
     "OpSpec",
     "Role",
     "WeightSlot",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -27,7 +27,7 @@ from autoinit.tracing.attempting import (
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.expanding import expand
-from autoinit.tracing.exported import is_exported, read_exported
+from autoinit.tracing.exported import ExportedModel, exported_model, is_exported
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, given_inputs
 from autoinit.tracing.rng import drawn, untouched_generators
@@ -48,11 +48,14 @@ _NEEDS_VALUES = re.compile(r"\bmeta\b")
 _Failures = list[tuple[Inputs, FailedError]]
 
 
-def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
+def trace(
+    model: nn.Module | ExportedModel | ExportedProgram, example_inputs: Any = None, *, tier: Tier | None = None
+) -> Dataflow:
     """Read the dataflow of a model, without changing it.
 
     Args:
-        model: a module, or an ExportedProgram. Seen as in training, through DataParallel and torch.compile.
+        model: a module, an ExportedProgram, or an ExportedModel read from a file of one. Seen as in training, through
+            DataParallel and torch.compile.
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. With it the forward is
             run on the meta device (or, where that fails, on copies) and recorded. Without it the model is traced
             with proxies, then, where that fails or leaves something open, recorded on a guessed input.
@@ -66,10 +69,9 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tie
     if tier is not None and tier not in _TIERS:
         raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(_TIERS)}, or None for the best that works")
     if is_exported(model):
-        graph, holder = read_exported(model)  # type: ignore[arg-type]
-        values: dict[str, torch.Tensor] = dict(model.state_dict)  # type: ignore[arg-type]
+        program = exported_model(model)  # type: ignore[arg-type]
         with tensors_on_cpu():
-            return build(expand(graph, holder), holder, "exported", values=values)
+            return _of_program(program, program.state_dict)
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram")
     model = unwrapped(model)
@@ -201,5 +203,9 @@ def _export_with(model: nn.Module, inputs: Inputs) -> Dataflow:
         program = torch.export.export(shadow.module, args, kwargs)
     except Exception as error:
         raise FailedError("exported", error) from error
-    graph, holder = read_exported(program)
-    return build(expand(graph, holder), holder, "exported", notes_on(shadow.notes, True), values=values_of(model))
+    return _of_program(exported_model(program), values_of(model), notes_on(shadow.notes, True))
+
+
+def _of_program(program: ExportedModel, values: Mapping[str, torch.Tensor], notes: tuple[str, ...] = ()) -> Dataflow:
+    holder = program.holder()
+    return build(expand(program.graph_to_change(), holder), holder, "exported", notes, values)
