@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from autoinit.ops import REGISTRY
-from autoinit.pausing import collector_paused
 from autoinit.planning import Settings, globs, plan_dataflow
-from autoinit.plans import Distribution, Plan
-from autoinit.reports import Report
+from autoinit.plans.plan import Distribution, Plan
+from autoinit.plans.report import Report
+from autoinit.tensors.surroundings import collector_paused
 from autoinit.theory import gains
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.theory.gains import Mode
@@ -75,10 +75,10 @@ def _planned(model: Model, example_inputs: Any, settings: Settings, seed: int) -
     tier: Tier | None = "recorded" if isinstance(model, torch.nn.Module) else None  # the others know no shapes
     dataflow = trace(model, example_inputs, tier=tier)
     if settings.method == "signal":
-        from autoinit.signal.solving import plan_by_signal
+        from autoinit.methods.signal import plan_by_signal
 
         return plan_by_signal(model, dataflow, settings, example_inputs, seed=seed)
-    from autoinit.signal.data import plan_by_data
+    from autoinit.methods.data import plan_by_data
 
     return plan_by_data(model, dataflow, settings, example_inputs, seed=seed)
 
@@ -168,7 +168,7 @@ def report(
 
     Arguments and errors are those of `plan`.
     """
-    from autoinit.applying import measure
+    from autoinit.writing.applying import measure
 
     started = time.perf_counter()
     made = plan(

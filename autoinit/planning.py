@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, get_args
 import torch
 
 from autoinit.errors import ArgumentError
-from autoinit.measuring import is_zero
 from autoinit.parameters import holding, named_parameters, unwrap
-from autoinit.plans import Alternative, Distribution, LayerPlan, OtherParameter, Plan, SlicePlan, Status
+from autoinit.plans.plan import Alternative, Distribution, LayerPlan, OtherParameter, Plan, SlicePlan, Status
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
 from autoinit.resolving.residual import branch_counts
+from autoinit.tensors.measuring import is_zero
 from autoinit.theory.fans import fans
 from autoinit.theory.gains import Mode, scheme, std
 from autoinit.tracing import Dataflow

@@ -40,10 +40,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from autoinit import plan
+from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import Finding
-from autoinit.checking.subject import Subject, subject
 from autoinit.planning import Settings, plan_dataflow
-from autoinit.plans import Distribution
+from autoinit.plans.plan import Distribution
 from autoinit.tracing import trace
 
 Record = dict[str, Any]

@@ -33,10 +33,10 @@ from rich.progress import Progress
 from rich.table import Table
 
 from autoinit import autoinit, check, plan
-from autoinit.applying import measure
 from autoinit.planning import Settings, plan_dataflow
 from autoinit.resolving import resolve
 from autoinit.tracing import trace
+from autoinit.writing.applying import measure
 
 PARTS = ("models", "planning", "check", *(("memory",) if sys.platform == "linux" else ()), "import")
 TARGETS = {

@@ -1,5 +1,5 @@
 """Set-up that every test shares: torchvision's operators, before anything imports it, and pytest's own fixtures."""
 
-from tests import torchvision_ops as torchvision_ops
+from tests.shared import torchvision_ops as torchvision_ops
 
 pytest_plugins = ("pytester",)

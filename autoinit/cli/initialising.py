@@ -9,19 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.cli.options import (
-    SPEC_HELP,
-    Input,
-    example_inputs,
-    loading_options,
-    planning_options,
-    talking_options,
-)
-from autoinit.cli.talking import Talk
+from autoinit.cli._options import SPEC_HELP, Input, example_inputs, loading_options, planning_options, talking_options
+from autoinit.cli._talking import Talk
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
-    from autoinit.reports import Report
+    from autoinit.plans.report import Report
 
 
 @click.command(epilog=SPEC_HELP, short_help="Report on models; writes no weight.")

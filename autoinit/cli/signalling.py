@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from autoinit.cli.options import (
+from autoinit.cli._options import (
     METHODS,
     SPEC_HELP,
     Input,
@@ -23,11 +23,11 @@ from autoinit.cli.options import (
     refining_options,
     talking_options,
 )
-from autoinit.cli.talking import Talk
+from autoinit.cli._talking import Talk
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
-    from autoinit.plans import Plan
+    from autoinit.plans.plan import Plan
     from autoinit.reporting.signals.states import State
     from autoinit.signal import SignalReport
 
@@ -202,7 +202,7 @@ def _require_use(context: click.Context, measure: bool, method: str | None) -> N
 
 
 def _require_writable(outputs: Sequence[Path], spec: str, weights: str | None) -> None:
-    from autoinit import running
+    from autoinit.cli import _check_runs as running
 
     source, colon, _ = spec.rpartition(":")
     reads = [Path(source if colon else spec), *([Path(weights)] if weights is not None else [])]
@@ -214,14 +214,14 @@ def _require_writable(outputs: Sequence[Path], spec: str, weights: str | None) -
 
 def _require_plottable(plot: Path | None) -> None:
     if plot is not None:
-        from autoinit.signal.plotting import require_matplotlib, require_suffix
+        from autoinit.reporting.signals.plotting import require_matplotlib, require_suffix
 
         require_suffix(plot)
         require_matplotlib()
 
 
 def _plotted(shown: Sequence[State], suffix: str) -> bytes:
-    from autoinit.signal.plotting import encoded, figure
+    from autoinit.reporting.signals.plotting import encoded, figure
 
     pairs = [(report, state.label) for state in shown for report in state.reports]
     return encoded(figure(*(report for report, _ in pairs), labels=[label for _, label in pairs]), suffix)

@@ -12,10 +12,11 @@ import torch
 from torch import nn
 
 from autoinit.errors import LoadError
-from autoinit.loading import exported, unpickling
-from autoinit.loading.archives import limit_for
-from autoinit.loading.opening import opened, size_of
-from autoinit.loading.wording import some
+from autoinit.loading import _unpickling as unpickling
+from autoinit.loading import exported
+from autoinit.loading._archives import limit_for
+from autoinit.loading._opening import opened, size_of
+from autoinit.loading._wording import some
 from autoinit.tracing import ExportedModel
 
 if TYPE_CHECKING:

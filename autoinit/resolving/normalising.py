@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from autoinit.resolving.regions import Region, Regions, bends
+from autoinit.resolving._regions import Region, Regions, bends
 from autoinit.tracing.dataflow import Dataflow, Op
 
 _LONG = 6

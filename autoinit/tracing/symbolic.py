@@ -9,7 +9,7 @@ import torch.fx
 from torch import nn
 
 from autoinit.ops import REGISTRY, Role
-from autoinit.tracing.sources import current_line
+from autoinit.tracing._sources import current_line
 
 
 class LeavesOpenError(Exception):

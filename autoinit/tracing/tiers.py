@@ -14,16 +14,8 @@ import torch
 from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
-from autoinit.pausing import tensors_on_cpu
-from autoinit.tracing.attempting import (
-    FailedError,
-    in_mode,
-    notes_on,
-    record,
-    record_really,
-    set_mode,
-    values_of,
-)
+from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, values_of
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.expanding import expand

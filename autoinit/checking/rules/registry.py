@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from autoinit.errors import ArgumentError, RegistrationError
 
 if TYPE_CHECKING:
+    from autoinit.checking._subject import Subject
     from autoinit.checking.findings import Finding
-    from autoinit.checking.subject import Subject
 
 Look = Callable[["Subject"], Iterator["Finding"]]
 

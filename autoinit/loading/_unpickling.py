@@ -1,0 +1,134 @@
+"""Files of torch.save: tensors and torch.nn's own modules are built, nothing else, unless the file is trusted."""
+
+from __future__ import annotations
+
+import inspect
+import io
+import sys
+from collections.abc import Callable
+from functools import cache
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+from autoinit.errors import LoadError
+from autoinit.loading._archives import check_size
+from autoinit.loading._pickles import Pickled, look_at
+from autoinit.loading._wording import one_line, some
+
+# fmt: off
+_ACTIVATIONS = (
+    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
+    "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh", "tanhshrink",
+)
+# fmt: on
+_ACTIVATION_MODULES = ("torch", "torch.nn.functional", "torch._C._nn")
+_REBUILDING = ("torch._utils._rebuild_", "torch._tensor._rebuild_from_type")
+_CALLED = frozenset({
+    "_codecs.encode", "builtins.complex", "builtins.set", "collections.Counter", "collections.OrderedDict",
+    "torch.Size", "torch.device", "torch.nn.parameter.Parameter", "torch.serialization._get_layout",
+})  # fmt: skip
+"""What a pickle of tensors and modules calls. A class called with sizes of the file's choice could take all memory."""
+_HOOKS = (
+    ("torch.nn.utils.weight_norm", "WeightNorm"),
+    ("torch.nn.utils.spectral_norm", "SpectralNorm"),
+    ("torch.nn.utils.spectral_norm", "SpectralNormLoadStateDictPreHook"),
+    ("torch.nn.utils.spectral_norm", "SpectralNormStateDictHook"),
+    ("torch.nn.modules.module", "_WrappedHook"),
+)
+
+
+def read(file: BinaryIO, limit: int, place: object, *, trust: bool) -> object:
+    """The object that torch.save wrote.
+
+    Args:
+        file: the file, open for reading: what is looked at is what torch loads.
+        limit: how many bytes it may unpack to.
+        place: the file as the user named it, for messages.
+        trust: build whatever the file names.
+
+    Raises:
+        LoadError: the file is damaged, or needs classes that a safe load does not build; the message lists them.
+    """
+    if not trust:
+        _vet(file, limit, place)
+    file.seek(0)
+    try:
+        with torch.serialization.safe_globals([] if trust else list(_safe())):
+            return torch.load(file, map_location="cpu", weights_only=not trust)
+    except Exception as error:
+        if "Only persistent_load of storage" in str(error):
+            raise LoadError(
+                f"{place} holds a whole model in the file format of torch before 1.6, which a safe load does not "
+                "read; add --trust (runs code from the file: only for a file whose origin you know), or save it "
+                "again with a current torch"
+            ) from error
+        if isinstance(error, AttributeError | ImportError):
+            raise LoadError(f"{place} needs a class that cannot be imported here ({one_line(error)})") from error
+        raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({_cause(error)})") from error
+
+
+def _vet(file: BinaryIO, limit: int, place: object) -> None:
+    """Refuse what a safe load would not build, what it would call with any arguments, and what is too large."""
+    try:
+        pickled = _pickled(file, limit, place)
+    except (ValueError, RuntimeError, OSError) as error:
+        raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({one_line(error)})") from error
+    builders = set(torch._weights_only_unpickler._get_allowed_globals())
+    foreign = sorted(pickled.named - {name for _, name in _safe()} - builders)
+    if foreign:
+        raise LoadError(
+            f"{place} needs classes or functions that a safe load does not build: {some(foreign)}; either "
+            "add --trust (runs code from the file: only for a file whose origin you know), or give "
+            "PACKAGE.MODULE:FACTORY with --weights STATE_DICT"
+        )
+    calls = sorted(name for name in pickled.called if not name.startswith(_REBUILDING) and name not in _CALLED)
+    if calls:
+        raise LoadError(
+            f"{place} is refused, for it calls {some(calls)}, which saving a model never asks for; add --trust only "
+            "for a file whose origin you know"
+        )
+
+
+def _pickled(file: BinaryIO, limit: int, place: object) -> Pickled:
+    """What the file's pickles name and call, as torch will find them."""
+    file.seek(0)
+    start = file.read(4)
+    file.seek(0)
+    if start != b"PK\x03\x04":
+        return look_at(file)
+    reader = torch._C.PyTorchFileReader(file)
+    names = reader.get_all_records()
+    check_size(sum(reader.get_record_size(name) for name in names), limit, place)
+    return look_at(io.BytesIO(reader.get_record("data.pkl")))
+
+
+def _cause(error: Exception) -> str:
+    """The reason within torch's advice on how to switch its checks off."""
+    text = str(error)
+    _, found, reason = text.partition("WeightsUnpickler error: ")
+    if found:
+        return reason.strip().splitlines()[0]
+    return one_line(error)
+
+
+@cache
+def _safe() -> tuple[tuple[Callable[..., Any], str], ...]:
+    """What a safe load may build beside tensors: torch.nn's modules, their hooks, and activation functions.
+
+    None of them runs anything named in the file: modules are filled attribute by attribute, and every function that
+    they may refer to is itself in this list.
+    """
+    allowed: dict[str, Callable[..., Any]] = {}
+    for name, module in list(sys.modules.items()):
+        if name.startswith("torch.nn.modules."):
+            for value in vars(module).values():
+                if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == name:
+                    allowed[f"{name}.{value.__qualname__}"] = value
+    others = [(where, name) for where in _ACTIVATION_MODULES for name in _ACTIVATIONS] + list(_HOOKS)
+    for where, name in others:
+        module = sys.modules[where]
+        if hasattr(module, name):
+            allowed[f"{where}.{name}"] = getattr(module, name)
+    return tuple((value, name) for name, value in allowed.items())
