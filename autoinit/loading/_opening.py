@@ -26,12 +26,13 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from error
-    with _File(io.FileIO(descriptor)) as file:
-        mode = os.fstat(descriptor).st_mode
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
         if stat.S_ISDIR(mode):
             raise _is_directory(path)
-        if not stat.S_ISREG(mode):
-            raise LoadError(f"{path} is no regular file: expected a file on disk, not a pipe, socket or device")
+        raise LoadError(f"{path} is no regular file: expected a file on disk, not a pipe, socket or device")
+    with _File(io.FileIO(descriptor)) as file:
         try:
             yield file
         except OSError as error:

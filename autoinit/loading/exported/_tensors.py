@@ -17,7 +17,7 @@ def tensors_in(archive: Archive, config: schema.PayloadConfig, folder: str) -> d
     """Every tensor that a folder of the archive holds, by its name in the model.
 
     Tensors of one record share its memory, and a parameter under several names is one. Where a record has no bytes,
-    as export writes tensors without values, the tensor is on the meta device.
+    as export writes all tensors without values, each tensor is one of its own on the meta device.
 
     Raises:
         UnreadableError: a tensor is pickled, not strided, or reaches beyond its record.
@@ -34,7 +34,8 @@ def tensors_in(archive: Archive, config: schema.PayloadConfig, folder: str) -> d
         meta = payload.tensor_meta
         sizes, strides = _numbers(name, meta.sizes), _numbers(name, meta.strides)
         (offset,) = _numbers(name, [meta.storage_offset])
-        key = (payload.path_name, payload.is_param, meta.dtype, meta.requires_grad, offset, sizes, strides)
+        shared = "" if records[payload.path_name] else name
+        key = (shared, payload.path_name, payload.is_param, meta.dtype, meta.requires_grad, offset, sizes, strides)
         if key not in made:
             if meta.layout != STRIDED or len(sizes) != len(strides):
                 raise UnreadableError(f"{name} is not a strided tensor")
