@@ -73,6 +73,20 @@ def load(
     return replace(loaded, notes=loaded.notes + notes, files=(*loaded.files, read))
 
 
+def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Path]:
+    """The files that loading a spec may read, so far as its words tell: no command writes over them."""
+    source, colon, name = spec.rpartition(":")
+    found = [Path(source if colon else spec)]
+    if source == "hf":
+        found += [Path(name), Path(name) / "config.json"]
+    elif source and colon and not source.endswith(".py"):
+        module = Path(*source.split("."))
+        found += [module.with_suffix(".py"), module / "__init__.py"]
+    if weights_file is not None:
+        found.append(Path(weights_file))
+    return found
+
+
 def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None) -> Loaded:
     library, colon, name = spec.partition(":")
     if colon and library in libraries.BUILDERS:

@@ -81,7 +81,7 @@ class Everything(nn.Module):
         self.norm = nn.BatchNorm1d(8)
         self.head = nn.Linear(8, 11, bias=False)
         self.head.weight = self.table.weight
-        self.turned = nn.Parameter(torch.randn(8, 6).t())
+        self.turned = nn.Parameter(torch.randn(6, 8).t().contiguous().t())
         self.register_buffer("offset", torch.arange(8).float())
         self.register_buffer("passing", torch.full((8,), 2.0), persistent=False)
         self.register_buffer("empty", torch.empty(0, 3))
@@ -99,7 +99,9 @@ def everything() -> tuple[torch.export.ExportedProgram, bytes]:
     torch.manual_seed(0)
     program = torch.export.export(Everything(), (torch.randint(0, 11, (2, 5)),))
     buffer = io.BytesIO()
-    torch.export.save(program, buffer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "No complete tensor found in the group")
+        torch.export.save(program, buffer)
     return program, buffer.getvalue()
 
 

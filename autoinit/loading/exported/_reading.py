@@ -47,8 +47,10 @@ def read(file: BinaryIO, limit: int, place: object) -> ExportedModel:
         return _model(Archive(file, limit, place))
     except UnreadableError as error:
         raise LoadError(f"{place} is refused: {error}; export the model again without it, {_TRUST}") from error
-    except (DamagedError, msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise LoadError(f"{place} is damaged: {one_line(error)}") from error
+    except DamagedError as error:
+        raise LoadError(f"{place} is damaged: {error}") from error
+    except RecursionError as error:
+        raise LoadError(f"{place} is damaged: its document is nested too deep") from error
 
 
 def run(file: BinaryIO, place: object) -> ExportedProgram:
