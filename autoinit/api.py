@@ -15,7 +15,7 @@ from autoinit.plans.plan import Distribution, Plan
 from autoinit.plans.report import Report
 from autoinit.tensors.surroundings import collector_paused
 from autoinit.theory import gains
-from autoinit.theory.activations import ACTIVATIONS
+from autoinit.theory.activations import NONLINEARITIES
 from autoinit.theory.gains import Mode
 from autoinit.tracing import trace
 from autoinit.tracing.tiers import Tier
@@ -209,7 +209,7 @@ def gain(
     given = {**(params or {}), **named}
     if isinstance(nonlinearity, str):
         spec = REGISTRY.specs.get(nonlinearity)
-        function = spec.function if spec is not None and nonlinearity not in ACTIVATIONS else None
+        function = spec.function if spec is not None and nonlinearity not in NONLINEARITIES else None
         if function is None:
             return gains.gain(nonlinearity, given)
         return gains.gain(nonlinearity, None, lambda z: function(z, **given))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import sys
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from typing import Any, BinaryIO
@@ -16,14 +17,9 @@ from autoinit.errors import LoadError
 from autoinit.loading._archives import check_size
 from autoinit.loading._pickles import Pickled, look_at
 from autoinit.loading._wording import one_line, some
+from autoinit.theory.activations import NONLINEARITIES
 
-# fmt: off
-_ACTIVATIONS = (
-    "celu", "elu", "gelu", "hardsigmoid", "hardswish", "hardtanh", "leaky_relu", "logsigmoid", "mish", "relu",
-    "relu6", "rrelu", "selu", "sigmoid", "silu", "softplus", "softsign", "tanh", "tanhshrink",
-)
-# fmt: on
-_ACTIVATION_MODULES = ("torch", "torch.nn.functional", "torch._C._nn")
+_NONLINEARITY_MODULES = ("torch", "torch.nn.functional", "torch._C._nn")
 _REBUILDING = ("torch._utils._rebuild_", "torch._tensor._rebuild_from_type")
 _CALLED = frozenset({
     "_codecs.encode", "builtins.complex", "builtins.set", "collections.Counter", "collections.OrderedDict",
@@ -73,7 +69,7 @@ def _vet(file: BinaryIO, limit: int, place: object) -> None:
     """Refuse what a safe load would not build, what it would call with any arguments, and what is too large."""
     try:
         pickled = _pickled(file, limit, place)
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, zipfile.BadZipFile) as error:
         raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({one_line(error)})") from error
     builders = set(torch._weights_only_unpickler._get_allowed_globals())
     foreign = sorted(pickled.named - {name for _, name in _safe()} - builders)
@@ -98,9 +94,11 @@ def _pickled(file: BinaryIO, limit: int, place: object) -> Pickled:
     file.seek(0)
     if start != b"PK\x03\x04":
         return look_at(file)
+    with zipfile.ZipFile(file) as archive:  # first, since torch's reader unpacks a record when it opens an archive
+        check_size(sum(each.file_size for each in archive.infolist()), limit, place)
+    file.seek(0)
     reader = torch._C.PyTorchFileReader(file)
-    names = reader.get_all_records()
-    check_size(sum(reader.get_record_size(name) for name in names), limit, place)
+    check_size(sum(reader.get_record_size(name) for name in reader.get_all_records()), limit, place)
     return look_at(io.BytesIO(reader.get_record("data.pkl")))
 
 
@@ -115,7 +113,7 @@ def _cause(error: Exception) -> str:
 
 @cache
 def _safe() -> tuple[tuple[Callable[..., Any], str], ...]:
-    """What a safe load may build beside tensors: torch.nn's modules, their hooks, and activation functions.
+    """What a safe load may build beside tensors: torch.nn's modules, their hooks, and nonlinearities.
 
     None of them runs anything named in the file: modules are filled attribute by attribute, and every function that
     they may refer to is itself in this list.
@@ -126,9 +124,13 @@ def _safe() -> tuple[tuple[Callable[..., Any], str], ...]:
             for value in vars(module).values():
                 if inspect.isclass(value) and issubclass(value, nn.Module) and value.__module__ == name:
                     allowed[f"{name}.{value.__qualname__}"] = value
-    others = [(where, name) for where in _ACTIVATION_MODULES for name in _ACTIVATIONS] + list(_HOOKS)
-    for where, name in others:
+    spelled = [(each.name, each.spelling) for each in NONLINEARITIES.values() if each.spelling is not None]
+    names = [name for own, spelling in spelled for name in (own, *spelling.names)]
+    for where, name in [*((where, name) for where in _NONLINEARITY_MODULES for name in names), *_HOOKS]:
         module = sys.modules[where]
         if hasattr(module, name):
             allowed[f"{where}.{name}"] = getattr(module, name)
+    for _, spelling in spelled:
+        given: tuple[Any, ...] = (*spelling.modules, *spelling.functions)
+        allowed.update({f"{each.__module__}.{each.__qualname__}": each for each in given})
     return tuple((value, name) for name, value in allowed.items())

@@ -22,7 +22,7 @@ from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.inputs import Inputs
-from autoinit.tracing.shadow import make_shadow
+from autoinit.tracing.shadow import Shadow, make_shadow
 from autoinit.writing import reparametrised
 from autoinit.writing.applying import write
 
@@ -113,10 +113,10 @@ class Calibration:
         layers = {layer.param: layer for layer in self.plan.layers if layer.status == "planned"}
         values, astray = values_of(self.model), {}
         for number in range(MOST_PASSES):
-            shadow = make_shadow(self.model, "cpu").module
-            for module in shadow.modules():
+            shadow = make_shadow(self.model, "cpu")
+            for module in shadow.module.modules():
                 module.training = training
-            write(self.replanned(found) if number else self.plan, shadow, self.seed, measure=False, force=True)
+            write(self.replanned(found) if number else self.plan, shadow.module, self.seed, measure=False, force=True)
             before, found.uses = found.uses, {}
             tolerance = 0.0 if number == 0 else TOLERANCE if number < MOST_PASSES - 1 else math.inf
             corrector = Corrector(shadow, values, dataflow, layers, self.targets, found, before, tolerance)
@@ -173,7 +173,7 @@ class Corrector(Follower):
 
     def __init__(
         self,
-        module: nn.Module,
+        shadow: Shadow,
         values: Mapping[str, torch.Tensor],
         dataflow: Dataflow | None,
         layers: Mapping[str, LayerPlan],
@@ -182,11 +182,11 @@ class Corrector(Follower):
         before: Mapping[tuple[str, Rows], list[Use]],
         tolerance: float,
     ) -> None:
-        super().__init__(module, values, dataflow)
+        super().__init__(shadow, values, dataflow)
         self.layers, self.targets, self.found, self.before = layers, targets, found, before
         self.tolerance, self.corrected = tolerance, False
         self.off: dict[str, float] = {}
-        self._parameters = named_parameters(module)
+        self._parameters = named_parameters(shadow.module)
 
     def met(self, op: Op, result: torch.Tensor) -> None:
         """Correct the output of a weight operation in place."""

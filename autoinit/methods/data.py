@@ -15,7 +15,6 @@ features may have a mean that dominates, and std 1 would make it large. Biases d
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -30,7 +29,7 @@ from autoinit.parameters import unwrap
 from autoinit.planning import Settings, plan_dataflow
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.signal.batches import first_success, require_values
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.rng import untouched_generators
 
 if TYPE_CHECKING:
@@ -78,8 +77,7 @@ def plan_by_data(
         return replace(base, layers=layers, notes=(*base.notes, *found.notes))
 
     calibration = Calibration(inner, traced, example_inputs, base, replanned, targets, seed)
-    with tensors_on_cpu(), untouched_generators(), warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
+    with tensors_on_cpu(), untouched_generators(), silenced(), torch.no_grad():
         found = first_success(inner, example_inputs, calibration, "run")
     return replace(replanned(found), method="data", residual=settings.residual)
 

@@ -4,23 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.resolving.resolution import Ending, Reason
-from autoinit.theory.activations import ACTIVATIONS
+from autoinit.theory.activations import ACTIVATIONS, Fact, activation_called
 from autoinit.theory.gains import gain
 from autoinit.theory.identify import identify
 from autoinit.tracing.dataflow import Op
 
-SOFTMAX = frozenset({"softmax", "log_softmax", "gumbel_softmax", "logsumexp"})
-_PASSING = frozenset({"linear", "affine"})
-
-_TORCH_NAMES = {"gelu_tanh": "gelu"}  # one function to torch, with approximate="tanh"
-
-KNOWN = frozenset(ACTIVATIONS) - {"linear", "affine"}
+NAMED = frozenset(name for name, each in ACTIVATIONS.items() if Fact.STRAIGHT not in each.facts)
+"""Activations that end a walk."""
 
 Phi = Callable[[torch.Tensor], torch.Tensor]
 
@@ -28,30 +23,27 @@ Phi = Callable[[torch.Tensor], torch.Tensor]
 def ending_of(op: Op, phi: Phi) -> Ending | None:
     """The ending at one nonlinearity; None if, with these constants, it is the identity (a clamp out of reach)."""
     path = (op.name,)
-    name, params = op.op, _parameters(op)
-    if op.op == "gelu" and op.constants.get("approximate") == "tanh":
-        name, params = "gelu_tanh", {}
-    if name in ACTIVATIONS and name != "threshold":  # threshold at 0 is a relu
+    activation = activation_called(op.op, op.constants)
+    if activation is not None and not activation.told_by_values:
+        params = {key: value for key, value in _numbers(op).items() if key in activation.parameters}
         note = str(op.constants.get("assumed", ""))
-        return Ending(_TORCH_NAMES.get(name, name), Reason.ACTIVATION, gain(name, params), params, path, note=note)
-    ending = ending_of_function(phi, path, name)
-    if ending is None or ending.nonlinearity != name or ending.params:
+        factor = gain(activation.name, params)
+        return Ending(activation.reported, Reason.ACTIVATION, factor, params, path, note=note)
+    ending = ending_of_function(phi, path, op.op)
+    if ending is None or ending.nonlinearity != op.op or ending.params:
         return ending
-    constants = {key: float(value) for key, value in op.constants.items() if _is_number(value)}
-    return replace(ending, params=constants)
+    return replace(ending, params=_numbers(op))
 
 
 def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") -> Ending | None:
     """The ending at a function of one variable; None if it passes its argument on (affine)."""
     try:
         known = identify(phi)
-        if known is not None and known.name in _PASSING:
+        if known is not None and known.name not in NAMED:
             return None
         if known is not None:
-            params = dict(known.params)
-            return Ending(
-                _TORCH_NAMES.get(known.name, known.name), Reason.ACTIVATION, gain(known.name, params), params, path
-            )
+            params, reported = dict(known.params), ACTIVATIONS[known.name].reported
+            return Ending(reported, Reason.ACTIVATION, gain(known.name, params), params, path)
         return Ending(name, Reason.ACTIVATION, gain(name, None, phi), {}, path)
     except ArgumentError as error:
         return unresolved(str(error), path)
@@ -62,14 +54,10 @@ def unresolved(note: str, path: tuple[str, ...]) -> Ending:
     return Ending("linear", Reason.UNRESOLVED, path=path, note=note)
 
 
-def _parameters(op: Op) -> dict[str, float]:
-    """The constants that are parameters of the activation, as floats."""
-    activation = ACTIVATIONS.get(op.op)
-    if activation is None:
-        return {}
-    known = {*activation.defaults, *activation.required}
-    return {key: float(value) for key, value in op.constants.items() if key in known and _is_number(value)}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def _numbers(op: Op) -> dict[str, float]:
+    """The constants that are numbers, as floats."""
+    return {
+        key: float(value)
+        for key, value in op.constants.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoinit.ops import Role
-from autoinit.resolving._naming import KNOWN, SOFTMAX, ending_of, ending_of_function, unresolved
+from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
 from autoinit.resolving._regions import KINKED, RANKINGS, Region, Regions, is_curved, is_recombination
 from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import Ending, Reason
-from autoinit.theory.activations import ACTIVATIONS
+from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
 from autoinit.tracing.dataflow import Dataflow, Op
 
 _IGNORED_SLOTS = {
@@ -148,7 +148,7 @@ class Walker:
         ending = self._evaluated(region)
         if ending is None:
             return Step(region.path, to=region.end, region=region)
-        return Step(region.path, ending=ending) if ending.nonlinearity in KNOWN else None
+        return Step(region.path, ending=ending) if ending.nonlinearity in NAMED else None
 
     def _meeting(self, start: Op) -> Step | None:
         """A tensor that parts and meets itself again: a recombination, a norm, or softmax."""
@@ -231,7 +231,7 @@ class Walker:
 
     def _nonlinearity(self, op: Op) -> Step:
         """This nonlinearity, with the elementwise operations that follow it if they change what it is."""
-        if op.op in SOFTMAX:
+        if op.op in SOFTMAXES:
             return Step((op.name,), ending=Ending("softmax", Reason.SOFTMAX, path=(op.name,)))
         if op.op == "exp" and (wide := self._opened(op, self.regions.wide(op))) is not None:
             softmax = self._softmax(wide)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from autoinit.tensors.surroundings import alone
+
 WORTH_SHARING = 1 << 15
 """Elements from which a task is given to a thread. Smaller ones hold the interpreter for most of their time."""
 WORTH_THREADS = 1 << 21
@@ -28,12 +30,32 @@ class Task:
 @contextmanager
 def one_thread() -> Iterator[None]:
     """Makes torch use one thread here: factorisations give other last digits under another number of threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    with alone():
+        threads, default = torch.get_num_threads(), _default()
+        _set_own(1, default)
+        try:
+            yield
+        finally:
+            _set_own(threads, default)
+
+
+def _default() -> int:
+    """The number of threads that torch uses in a thread that starts now."""
+    found: list[int] = []
+    _in_another_thread(lambda: found.append(torch.get_num_threads()))
+    return found[0]
+
+
+def _set_own(threads: int, default: int) -> None:
+    """Sets the number for this thread; torch makes it that of threads to come too, which is taken back."""
+    torch.set_num_threads(threads)
+    _in_another_thread(lambda: torch.set_num_threads(default))
+
+
+def _in_another_thread(work: Callable[[], None]) -> None:
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
 
 
 def in_parallel(tasks: Iterable[Task], stop: threading.Event | None = None) -> None:
@@ -41,7 +63,11 @@ def in_parallel(tasks: Iterable[Task], stop: threading.Event | None = None) -> N
 
     The first failure sets `stop`, lets the tasks that are under way finish, and is raised here.
     """
-    stop = threading.Event() if stop is None else stop
+    with alone():
+        _in_parallel(tasks, threading.Event() if stop is None else stop)
+
+
+def _in_parallel(tasks: Iterable[Task], stop: threading.Event) -> None:
     ordered = sorted(tasks, key=lambda task: -task.size)
     shared = deque(task for task in ordered if task.size >= WORTH_SHARING)
     threads = min(torch.get_num_threads(), len(shared))
@@ -53,14 +79,9 @@ def in_parallel(tasks: Iterable[Task], stop: threading.Event | None = None) -> N
 
 
 def _share(queue: deque[Task], threads: int, stop: threading.Event) -> None:
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            futures = [pool.submit(_work, queue, stop) for _ in range(threads)]
-            wait(futures)
-    finally:
-        # The workers' own limit has become the default of threads to come.
-        torch.set_num_threads(before)
+    with ThreadPoolExecutor(threads, initializer=_set_own, initargs=(1, _default())) as pool:
+        futures = [pool.submit(_work, queue, stop) for _ in range(threads)]
+        wait(futures)
     for future in futures:
         future.result()
 

@@ -19,9 +19,10 @@ from autoinit.tracing._sources import failing_line
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, SourceLine
 from autoinit.tracing.expanding import expand
+from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.inputs import Inputs
 from autoinit.tracing.recording import Recorder
-from autoinit.tracing.shadow import make_shadow, no_global_hooks
+from autoinit.tracing.shadow import make_shadow
 
 _MOST_REAL_BYTES = 4 << 30
 _CHEAP_BYTES = 64 << 20
@@ -95,7 +96,7 @@ def _record(
     set_mode(shadow.module, training)
     recorder = Recorder(shadow.module, values, turning, Effort() if device == "cpu" else None)
     try:
-        with _default_device(device), _uncompiled(device), no_global_hooks():
+        with _default_device(device), _uncompiled(device), undisturbed(shadow):
             graph = recorder.run(args, kwargs, (inputs.args, inputs.kwargs))
     except LazyModuleError:
         raise

@@ -15,8 +15,7 @@ import operator
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Any
@@ -120,24 +119,45 @@ class _Writing:
     undo: _Undo = field(init=False)
 
     def run(self) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
-        writes = self.targets.writes
-        inverted = {each.layer.name for each in writes if each.held.kind == "parametrized"}
-        jobs = [each.job(self.seed, self.measure) for each in writes if each.layer.name not in inverted]
-        progress = filling.Progress({job.name: len(job.draw.pieces) for job in jobs})
+        inverted = self._inverted
+        jobs = [each.job(self.seed, self.measure) for each in self.targets.writes if each.layer.name not in inverted]
         self.undo = _Undo(sum(each.nbytes for each in self.targets.touched) <= BACKUP_BYTES)
         stop = threading.Event()
-        with torch.no_grad(), _deferred_interrupts(stop if self.undo.enabled else None) as interrupt:
+        held = _Held(stop if self.undo.enabled else None)
+        try:
             try:
-                self._back_up()
-                before, after = self._write(jobs, progress, stop)
-                if interrupt.received and self.undo.enabled:
-                    raise KeyboardInterrupt
-            except BaseException as error:
+                held.hold()
+                return self._all_or_nothing(jobs, stop, held)
+            finally:
+                held.release()
+        finally:  # once more, where another handler has raised in the middle of it
+            held.release()
+            held.deliver()
+
+    def _all_or_nothing(
+        self, jobs: list[filling.Job], stop: threading.Event, held: _Held
+    ) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
+        progress = filling.Progress({job.name: len(job.draw.pieces) for job in jobs})
+        try:
+            self._back_up()
+            written = self._write(jobs, progress, stop)
+            if held.received and self.undo.enabled:
+                raise KeyboardInterrupt
+            return written
+        except BaseException as error:
+            try:
                 self.undo.restore()
-                if interrupt.received or not isinstance(error, Exception):
-                    raise
-                raise ApplyError(self._account(error, progress, inverted)) from error
-        return before, after
+            except BaseException:  # of another handler, in the middle of it
+                self.undo.restore()
+                raise
+            if held.received or not isinstance(error, Exception):
+                raise
+            raise ApplyError(self._account(error, progress)) from error
+
+    @property
+    def _inverted(self) -> set[str]:
+        """The layers whose parametrization is inverted."""
+        return {each.layer.name for each in self.targets.writes if each.held.kind == "parametrized"}
 
     def _back_up(self) -> None:
         for tensor in self.targets.touched:
@@ -187,11 +207,12 @@ class _Writing:
     def _ordered(self, stats: Mapping[str, WeightStats]) -> dict[str, WeightStats]:
         return {each.layer.name: stats[each.layer.name] for each in self.targets.all if each.layer.name in stats}
 
-    def _account(self, error: BaseException, progress: filling.Progress, inverted: set[str]) -> str:
+    def _account(self, error: BaseException, progress: filling.Progress) -> str:
         failure = f"{type(error).__name__}: {error}"
         if self.undo.enabled:
             return f"Writing failed ({failure}). Every weight is as it was."
         complete, partial = progress.complete, progress.partial
+        inverted = self._inverted
         begun = {*complete, *partial, *inverted}
         untouched = [each.layer.name for each in self.targets.writes if each.layer.name not in begun]
         return (
@@ -239,34 +260,40 @@ class _Undo:
             setattr(module, name, value)
 
 
-@dataclass
-class _Interrupt:
-    received: bool = False
+class _Held:
+    """Ctrl-C (SIGINT) held back while a model is written, and gradients switched off. Both can be released twice.
 
-
-@contextmanager
-def _deferred_interrupts(stop: threading.Event | None) -> Iterator[_Interrupt]:
-    """Holds back Ctrl-C (SIGINT) until the block ends, setting `stop` when it comes; then lets it take effect.
-
-    Python delivers it to the main thread alone; elsewhere this does nothing.
+    Python delivers it to the main thread alone; elsewhere none is held. received: whether one came. stop: set then.
     """
-    interrupt = _Interrupt()
-    previous = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(previous):
-        yield interrupt
-        return
-    received: list[tuple[int, FrameType | None]] = []
 
-    def note(number: int, frame: FrameType | None) -> None:
-        interrupt.received = True
-        received.append((number, frame))
-        if stop is not None:
-            stop.set()
+    def __init__(self, stop: threading.Event | None) -> None:
+        self._stop = stop
+        self._gradients = torch.is_grad_enabled()
+        self._previous = signal.getsignal(signal.SIGINT)
+        main = threading.current_thread() is threading.main_thread()
+        self._holds = main and callable(self._previous)
+        self._received: list[tuple[int, FrameType | None]] = []
 
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield interrupt
-    finally:
-        signal.signal(signal.SIGINT, previous)
-        if received:
-            previous(*received[0])
+    @property
+    def received(self) -> bool:
+        return bool(self._received)
+
+    def hold(self) -> None:
+        if self._holds:
+            signal.signal(signal.SIGINT, self._note)
+        torch.set_grad_enabled(False)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._received.append((number, frame))
+        if self._stop is not None:
+            self._stop.set()
+
+    def release(self) -> None:
+        if self._holds:
+            signal.signal(signal.SIGINT, self._previous)
+        torch.set_grad_enabled(self._gradients)
+
+    def deliver(self) -> None:
+        """Let the first interrupt that was held back take effect."""
+        if self._received and callable(self._previous):
+            self._previous(*self._received[0])

@@ -623,3 +623,53 @@ def test_nothing_planned_writes_nothing():
     write(plan_all(model, status="skipped"), model, seed=1)
     assert same(before, state(model))
     assert preflight.preflight(plan_all(model, status="skipped"), model).writes == ()
+
+
+class Alarm(Exception):
+    """What a user's handler of another signal raises."""
+
+
+def raising_at(number):
+    """A trace function that raises at the n-th line of `applying` that is reached, as a handler may between any two.
+
+    Raising ends the tracing, so that it happens once. `count` on it tells how many lines have been reached.
+    """
+
+    def lines(_frame, event, _argument):
+        if event == "line":
+            trace.count += 1
+            if trace.count == number:
+                raise Alarm
+        return lines
+
+    def trace(frame, _event, _argument):
+        return lines if frame.f_code.co_filename == applying.__file__ else None
+
+    trace.count = 0
+    return trace
+
+
+@pytest.mark.usefixtures("ctrl_c")
+def test_a_handler_that_raises_anywhere_leaves_handler_and_gradients_as_they_were():
+    """At each line of the writer: SIGINT has its own handler again, gradients are on, and no weight is half written."""
+    model, written = mlp(), mlp()
+    plan = plan_all(model)
+    write(plan, written, seed=1, measure=False)
+    before, after, handler = state(model), state(written), signal.getsignal(signal.SIGINT)
+    number, reached = 0, 0
+    while reached == number:
+        number += 1
+        trace, outer = raising_at(number), sys.gettrace()
+        sys.settrace(trace)
+        try:
+            write(plan, model, seed=1, measure=False)
+        except (Alarm, ApplyError):
+            pass
+        finally:
+            sys.settrace(outer)
+        reached = trace.count
+        assert signal.getsignal(signal.SIGINT) is handler, number
+        assert torch.is_grad_enabled(), number
+        assert same(state(model), before) or same(state(model), after), number
+        model.load_state_dict(before)
+    assert number > 60

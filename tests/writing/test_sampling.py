@@ -223,7 +223,7 @@ def test_torch_random_state_is_left_alone():
 PROGRAM = """
 import hashlib, torch
 torch.set_num_threads({threads})
-from autoinit.sampling import fill
+from autoinit.writing.sampling import fill
 digest = hashlib.sha256()
 for distribution in ("normal", "uniform", "truncated_normal", "orthogonal"):
     tensor = torch.empty(300, 200)

@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from autoinit.ops import Role
+from autoinit.ops import Fact, Role
 from autoinit.tracing.dataflow import Op
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Subject
     from autoinit.signal.report import SignalReport
 
-_SIGMOIDS = frozenset({"sigmoid", "hardsigmoid"})
 _FIX = 'autoinit(model, method="signal")'
 MOST = 0.5
 """The share of the change, as a logarithm, from which on one layer is said to make most of it."""
@@ -138,7 +137,7 @@ class Flow:
             since=way[-1] if stops(way[-1]) else None,
             factor=total ** (1 / max(1, len(passed))),
             worst=worst,
-            sigmoids=any(each.op in _SIGMOIDS for each in way),
+            sigmoids=any(map(_is_sigmoid, way)),
             fixed=abs(by_fixed) > MOST * abs(_log(total)),
         )
 
@@ -207,6 +206,10 @@ def advice(leaving: Leaving) -> tuple[str, str]:
             _FIX,
         )
     return f"Set: `{_FIX}`.", _FIX
+
+
+def _is_sigmoid(op: Op) -> bool:
+    return Fact.SHARE in op.facts and op.acts == "elementwise"
 
 
 def _is_weight(op: Op) -> bool:

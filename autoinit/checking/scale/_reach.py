@@ -5,14 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import permutations
 
-from autoinit.ops import Role
+from autoinit.ops import Fact, Role
 from autoinit.tracing.dataflow import Dataflow, Op
-
-_HOMOGENEOUS = frozenset({"relu", "leaky_relu", "prelu"})
-"""phi(c x) = c phi(x) for c > 0: a scale goes through them unchanged."""
-_SMOOTH = frozenset({"silu", "gelu", "hardswish", "elu", "celu", "mish", "tanh", "softsign"})
-"""phi(0) = 0 and phi'(0) > 0: a signal that is too small goes through them with its scale."""
-_BOUNDED = frozenset({"sigmoid", "hardsigmoid", "tanh", "softmax"})
 
 
 def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[str, frozenset[str]]:
@@ -20,7 +14,7 @@ def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[
 
     skipped_over: on a branch beside a skip connection.
     renormalised: a norm takes the scale away further on, with nothing between but what passes a scale on unchanged.
-    faded: the same for a signal that is too small, which smooth nonlinearities pass on nearly unchanged.
+    faded: the same for a signal that is too small, which nonlinearities with a slope at zero pass on nearly unchanged.
     gated: all ways lead to a bounded nonlinearity whose value multiplies a signal.
     muted: all ways lead through weights inside the network that are zero.
     final: no weight comes behind.
@@ -40,7 +34,7 @@ def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[
 
     found = {
         "renormalised": _leading_to(dataflow, is_norm, _passes_scale),
-        "faded": _leading_to(dataflow, is_norm, lambda op: _passes_scale(op) or op.op in _SMOOTH),
+        "faded": _leading_to(dataflow, is_norm, lambda op: _passes_scale(op) or Fact.HOMOGENEOUS_NEAR_ZERO in op.facts),
         "gated": _leading_to(dataflow, lambda op: _is_gate(dataflow, op), _passes_to_gate),
         "muted": _leading_to(dataflow, silences, lambda op: not _is_ending(op) and op.role is not Role.UNKNOWN),
         "final": last,
@@ -82,12 +76,12 @@ def _is_ending(op: Op) -> bool:
 
 
 def _passes_scale(op: Op) -> bool:
-    return op.role in (Role.TRANSPARENT, Role.SPLIT, Role.WEIGHT, Role.ADD) or op.op in _HOMOGENEOUS
+    return op.role in (Role.TRANSPARENT, Role.SPLIT, Role.WEIGHT, Role.ADD) or Fact.HOMOGENEOUS in op.facts
 
 
 def _is_gate(dataflow: Dataflow, op: Op) -> bool:
     """Whether a bounded value goes on to nothing but products."""
-    if op.op not in _BOUNDED:
+    if Fact.BOUNDED not in op.facts:
         return False
     waiting, products = [op], 0
     while waiting:

@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 import torch.fx
-from torch import nn
 
 from autoinit.errors import AutoinitError
 from autoinit.ops import REGISTRY, OpSpec
 from autoinit.signal._attention import Linear, is_attention, probing, row_in
 from autoinit.tracing.attempts import FailedError, in_mode
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
+from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.recording import Recorder
 from autoinit.tracing.rng import untouched_generators
-from autoinit.tracing.shadow import no_global_hooks
+from autoinit.tracing.shadow import Shadow
 
 _WRITTEN_OUT = 5
 """Operations that `tracing.expanding` makes of one `glu`; the last one is its result."""
@@ -50,8 +50,9 @@ class Follower(Recorder):
     left: the operation at which the forward left the dataflow, if it did; nothing is told from there on.
     """
 
-    def __init__(self, module: nn.Module, values: Mapping[str, torch.Tensor], dataflow: Dataflow | None) -> None:
-        super().__init__(module, values)
+    def __init__(self, shadow: Shadow, values: Mapping[str, torch.Tensor], dataflow: Dataflow | None) -> None:
+        super().__init__(shadow.module, values)
+        self.shadow = shadow
         nodes, ops = (list(dataflow.fx.nodes), list(dataflow.graph.nodes)) if dataflow is not None else ([], [])
         self._expected = list(zip(nodes, ops, strict=True))
         self._at = 0
@@ -80,7 +81,7 @@ class Follower(Recorder):
         """Run the module; afterwards its forwards are its own again."""
         own = {module: module.__dict__.get("forward") for module in self.module.modules()}
         try:
-            with _eager(), no_global_hooks():
+            with _eager(), undisturbed(self.shadow):
                 self.run(args, kwargs)
         finally:
             self._open = False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,14 +19,15 @@ from autoinit.signal.batches import Batch, first_success, mapped, require_values
 from autoinit.signal.measuring.matched_forward import Follower, Projection
 from autoinit.signal.predicting.propagating import told
 from autoinit.signal.report import SignalReport
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, notes_on, record, values_of
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.expanding import expand
+from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.inputs import Inputs
 from autoinit.tracing.rng import untouched_generators
-from autoinit.tracing.shadow import make_shadow
+from autoinit.tracing.shadow import Shadow, make_shadow
 
 
 def measure(
@@ -59,8 +59,7 @@ def measure(
     _check(model, seeds)
     inner = unwrap(model)
     assert isinstance(inner, nn.Module)
-    with tensors_on_cpu(), untouched_generators(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tensors_on_cpu(), untouched_generators(), silenced():
         found = _Measurement(inner, backward=backward).run(example_inputs, range(seed, seed + seeds))
     dataflow, meters = found
     return told("measured", model, dataflow, merged(meters), None, started)
@@ -77,9 +76,9 @@ class _Taker(Follower):
     """Hands results to a meter."""
 
     def __init__(
-        self, module: nn.Module, values: Mapping[str, torch.Tensor], dataflow: Dataflow | None, meter: Meter
+        self, shadow: Shadow, values: Mapping[str, torch.Tensor], dataflow: Dataflow | None, meter: Meter
     ) -> None:
-        super().__init__(module, values, dataflow)
+        super().__init__(shadow, values, dataflow)
         self.meter = meter
 
     def met(self, op: Op, result: torch.Tensor) -> None:
@@ -187,18 +186,18 @@ class _Measurement:
     def _once(self, batch: Batch, dataflow: Dataflow | None, training: bool, seed: int) -> _Taker:
         """One forward, and one backward, of a fresh copy."""
         generator = stream(seed)
-        shadow = make_shadow(self.model, "cpu").module
-        for module in shadow.modules():
+        shadow = make_shadow(self.model, "cpu")
+        for module in shadow.module.modules():
             module.training = training
         args, kwargs = batch.drawn(generator)
         if self.backward:
             args, kwargs = mapped(args, _differentiable), mapped(kwargs, _differentiable)
-            for parameter in shadow.parameters():
+            for parameter in shadow.module.parameters():
                 parameter.requires_grad_(parameter.is_floating_point())
         axis = sample_axis(dataflow, self.model) if dataflow is not None else 0
         meter = Meter(_samples(args, kwargs, axis), backward=self.backward, sample_axis=axis)
         taker = _Taker(shadow, self.values, dataflow, meter)
-        with torch.set_grad_enabled(self.backward):
+        with undisturbed(shadow), torch.set_grad_enabled(self.backward):
             taker.forward((args, kwargs), seed, batch.inputs.origin)
             if self.backward and dataflow is not None:
                 with untouched_generators(seed):  # checkpoints run forward again

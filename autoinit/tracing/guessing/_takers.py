@@ -10,6 +10,7 @@ import torch
 from torch import fx, nn
 
 from autoinit.ops import REGISTRY
+from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.guessing._arguments import entry_of, made
 from autoinit.tracing.guessing._request import BATCH, Request, numbers
 from autoinit.tracing.guessing._resizing import repairing
@@ -17,7 +18,8 @@ from autoinit.tracing.guessing._sequences import hidden
 from autoinit.tracing.guessing._subject import Subject
 from autoinit.tracing.guessing._weights import shapes
 from autoinit.tracing.inputs import Inputs
-from autoinit.tracing.shadow import make_shadow, no_global_hooks
+from autoinit.tracing.shadow import make_shadow
+from autoinit.tracing.symbolic import ShadowTracer
 
 ORIGIN = "guessed from the layers that take the arguments"
 _FORMS = 3
@@ -59,18 +61,11 @@ def _formed(subject: Subject, layer: Layer, flat: bool, form: int) -> torch.Tens
     return numbers(forms[min(form, len(forms) - 1)], subject.dtype) if forms else None
 
 
-class _Tracer(fx.Tracer):
-    """Sees layers with weights whole."""
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return REGISTRY.of_module(m) is not None or bool(super().is_leaf_module(m, module_qualified_name))
-
-
 def _takers(subject: Subject) -> Mapping[str, Layer]:
     shadow = make_shadow(subject.model, "meta")
     try:
-        with no_global_hooks():
-            graph = _Tracer().trace(shadow.module)
+        with undisturbed(shadow):
+            graph = ShadowTracer().trace(shadow.module)
     except Exception:  # noqa: BLE001 - forward is the user's, and may fail in any way; other guesses follow
         return {}
     found = {}
