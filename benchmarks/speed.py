@@ -33,7 +33,8 @@ from rich.progress import Progress
 from rich.table import Table
 
 from autoinit import autoinit, check, plan
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.resolving import resolve
 from autoinit.tracing import trace
 from autoinit.writing.applying import measure
@@ -72,7 +73,7 @@ def stages(model: torch.nn.Module) -> dict[str, float]:
     at.append(time.perf_counter())
     resolve(dataflow)
     at.append(time.perf_counter())
-    made = plan_dataflow(dataflow, model, Settings())
+    made = plan_dataflow(dataflow, model, PlanOptions())
     at.append(time.perf_counter())
     made.apply(model)
     at.append(time.perf_counter())

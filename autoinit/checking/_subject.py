@@ -14,7 +14,8 @@ from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.scale._deviations import Deviation, deviations
 from autoinit.checking.scale._reach import surroundings
 from autoinit.parameters import Model, holding, named_parameters, submodule, unwrap
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.recognising.portrait import Portrait, portray
 from autoinit.recognising.recognition import Recognition, recognise
@@ -261,7 +262,7 @@ def subject(
     """Gathers what rules look at. Reads every weight once; changes nothing."""
     root = unwrap(model)
     resolutions = resolve(dataflow)
-    made = plan_dataflow(dataflow, root, Settings(), resolutions)
+    made = plan_dataflow(dataflow, root, PlanOptions(), resolutions)
     parameters = named_parameters(root)
     return Subject(
         name=name or made.model,

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.configuration import FORMATS
+from autoinit.checking.configuration import FORMATS, InputShape
 from autoinit.checking.findings import SEVERITIES
 from autoinit.checking.selecting import Ignore
 from autoinit.cli._group import wants_traceback
 from autoinit.cli._options import (
     SPEC_HELP,
-    Input,
     example_inputs,
     loading_options,
     options,
@@ -108,7 +107,7 @@ def check(
     arguments: dict[str, Any],
     trust: bool,
     max_size: int | None,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     config: Path | None,
     no_config: bool,
     write_baseline: Path | None,
@@ -241,7 +240,7 @@ def _with_options(
     arguments: dict[str, Any],
     trust: bool,
     max_size: int | None,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
 ) -> ModelEntry:
     """A model with what the command line says about loading it."""
     return replace(

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.cli._options import SPEC_HELP, Input, example_inputs, loading_options, planning_options, talking_options
+from autoinit.checking.configuration import InputShape
+from autoinit.cli._options import (
+    SPEC_HELP,
+    given,
+    inputs_for,
+    loading_options,
+    planning_options,
+    talking_options,
+)
 from autoinit.cli._talking import Talk
 
 if TYPE_CHECKING:
@@ -30,7 +38,7 @@ def report(
     arguments: dict[str, Any],
     trust: bool,
     max_size: int | None,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     form: str,
     output: Path | None,
     full: bool,
@@ -51,7 +59,7 @@ def report(
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"):
-            result = api.report(loaded.model, example_inputs(shapes), **_chosen(planning))
+            result = api.report(loaded.model, inputs_for(planning["method"], shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
         from autoinit.saving import replacing
@@ -74,7 +82,6 @@ def report(
 )
 @loading_options
 @planning_options
-@click.option("--seed", type=int, help="Base of all random numbers; the same seed gives the same weights.")
 @click.option("--force", is_flag=True, help="Initialise a model that looks trained.")
 @talking_options
 def apply(
@@ -85,7 +92,7 @@ def apply(
     arguments: dict[str, Any],
     trust: bool,
     max_size: int | None,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     full: bool,
     quiet: bool,
     verbose: bool,
@@ -101,7 +108,7 @@ def apply(
 
     saving.check_output(target, loaded, in_place=in_place)
     with talk.stage(f"initialising {loaded.name}"):
-        result = api.autoinit(loaded.model, example_inputs(shapes), verbose=False, **_chosen(planning))
+        result = api.autoinit(loaded.model, inputs_for(planning["method"], shapes), verbose=False, **given(planning))
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
     if not quiet:
@@ -119,11 +126,6 @@ def _load(
     for note in loaded.notes:
         talk.note(note)
     return loaded
-
-
-def _chosen(planning: dict[str, Any]) -> dict[str, Any]:
-    """Options that say something: those left open keep the API's own default."""
-    return {name: value for name, value in planning.items() if value is not None and value != ()}
 
 
 def _input_of(loaded: Loaded, spec: str) -> Path:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from autoinit.errors import LazyModuleError, PlanError
 from autoinit.parameters import Holding, Model, aliases, holding, named_parameters
+from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.tensors import elements as flat
 from autoinit.writing import reparametrised
@@ -42,7 +43,7 @@ class Write:
 
     def job(self, seed: int, measure: bool) -> Job:
         """Filling it, and measuring it on the way where nothing else changes it afterwards."""
-        simple = self.held.kind == "plain" and not self.padding and self.layer.distribution != "orthogonal"
+        simple = self.held.kind == "plain" and not self.padding and DISTRIBUTIONS[self.layer.distribution].by_element
         return Job(self.layer.name, self.tensor, self.draw(seed), inline=measure and simple)
 
 

@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 import torch
 
@@ -14,14 +12,13 @@ import tests.shared.torchvision_ops  # noqa: F401
 from autoinit import autoinit, plan
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.checker import check
-from autoinit.plans.plan import Distribution
+from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.tracing import trace
 from tests.shared.fresh import constructed, findings, seen_anew
 from tests.truth import CASES, Case
 from tests.truth.fixture_tables import FIXTURE_CASES
 
 BY_NAME = {case.name: case for case in CASES}
-DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 
 
 def alarms(case: Case, seeds: int, seeds_by_depth: int) -> list[str]:

@@ -16,7 +16,8 @@ from torch import nn
 
 from autoinit import plan, report
 from autoinit.parameters import named_parameters
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.tracing import trace
 from tests.networks.building import Network, inputs
@@ -69,7 +70,7 @@ def assert_sliced(truth: Truth, name: str, layer: LayerPlan) -> None:
     for part in layer.slices:
         answer = truth.rows(name, numbers(part.rows))
         assert_feeds(part, answer, f"{name} {part.rows}")
-        assert_scaled(part, answer, fans(truth.weights[name], height(part.rows)), f"{name} {part.rows}")
+        assert_scaled(part, answer, fans(truth.weights[name], numbers(part.rows)), f"{name} {part.rows}")
     if layer.slices:
         squares = sum(height(part.rows) * part.std**2 for part in layer.slices)
         assert layer.std == pytest.approx(math.sqrt(squares / truth.weights[name].outputs)), name
@@ -115,7 +116,7 @@ def assert_accounted(made: Plan, model: nn.Module, uncalled: Iterable[str] = ())
 
 def planned(model: nn.Module, tier: Any, description: Description, batch: int = 3) -> Plan:
     given_inputs = None if tier == "symbolic" else inputs(description.form, batch)
-    return plan_dataflow(trace(model, given_inputs, tier=tier), model, Settings())
+    return plan_dataflow(trace(model, given_inputs, tier=tier), model, PlanOptions())
 
 
 def answers(made: Plan, names: Callable[[str], str] = str) -> dict[str, Any]:

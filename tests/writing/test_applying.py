@@ -13,6 +13,7 @@ from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_
 
 from autoinit.errors import ApplyError, ArgumentError, LazyModuleError, PlanError
 from autoinit.parameters import aliases, holding, named_parameters, unwrap, user_name
+from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.writing import _preflight as preflight
 from autoinit.writing import applying, sampling
 from autoinit.writing.applying import measure, write
@@ -60,7 +61,7 @@ def test_planned_weights_and_their_biases_are_written_and_nothing_else():
     assert written.before["3"] == written.after["3"]
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform", "truncated_normal", "orthogonal"])
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_values_are_the_samplers(distribution):
     model = mlp()
     write(plan_all(model, distribution=distribution), model, seed=5)
@@ -125,7 +126,7 @@ def test_order_and_other_layers_change_nothing():
 PROGRAM = """
 import hashlib, torch
 torch.set_num_threads({threads})
-from autoinit.applying import write
+from autoinit.writing.applying import write
 from tests.shared.plan_builders import plan_all
 model = torch.nn.Sequential(torch.nn.Linear(900, 1500), torch.nn.Linear(1500, 300))
 digest = hashlib.sha256()

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from autoinit.errors import TrainedModelError
+from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.writing.applying import write
 from autoinit.writing.trained import Evidence, misfit, trained_evidence
 from tests.shared.plan_builders import layer_plan, plan_all, plan_of, slice_plan
@@ -78,7 +79,7 @@ def test_fresh_models_are_not_accused(init, dtype, seed):
         assert trained_evidence(model.to(dtype), plan_all(model)) == FRESH
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform", "truncated_normal", "orthogonal"])
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_models_that_were_just_written_are_not_accused(distribution):
     torch.manual_seed(0)
     model = nn.Sequential(mlp(), nn.Linear(10, 384), nn.Linear(384, 96))

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, size
 from autoinit.checking.recipes._published import Published
 from autoinit.errors import ArgumentError
+from autoinit.theory.fans import MODES
 from autoinit.theory.gains import gain
 from autoinit.theory.truncation import TRUNCATED_STD
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Part
 
-_MODES = ("fan_in", "fan_out", "fan_avg")
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
@@ -43,8 +43,8 @@ def kaiming(arguments: Sequence[str]) -> Published:
     if len(arguments) > 3:
         raise ArgumentError(f"recipe kaiming({', '.join(arguments)}): expected mode, nonlinearity and slope at most")
     mode, nonlinearity = (*arguments, *("fan_in", "relu")[len(arguments) :])[:2]
-    if mode not in _MODES:
-        raise ArgumentError(f"recipe kaiming: mode {mode!r}; expected one of {', '.join(_MODES)}")
+    if mode not in MODES:
+        raise ArgumentError(f"recipe kaiming: mode {mode!r}; expected one of {', '.join(MODES)}")
     params = {"negative_slope": _number("kaiming", arguments[2], "slope")} if len(arguments) == 3 else None
     factor = gain(nonlinearity, params)
     name = f"kaiming({', '.join(arguments or (mode,))})"

@@ -13,7 +13,8 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.ops import Role
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.signal._metering import Meter, merged, number_of_draws, rows
 from autoinit.signal._samples import sample_axis
@@ -79,7 +80,7 @@ def propagate(
     assert model is not None
     dataflow = trace(model, example_inputs, tier="recorded" if isinstance(model, torch.nn.Module) else None)
     if made is None and _on_meta(model):
-        made = plan_dataflow(dataflow, model, Settings())
+        made = plan_dataflow(dataflow, model, PlanOptions())
     propagation = Propagation(dataflow, model, made, inputs or InputSignal(), given=example_inputs, seed=seed)
     return propagation.report(backward=backward, started=started, seeds=number_of_draws(seeds))
 
@@ -232,7 +233,7 @@ def told(
     kind: str, model: Model, dataflow: Dataflow, meter: Meter, runner: Runner | None, started: float
 ) -> SignalReport:
     """The report of what a meter has taken."""
-    plan = plan_dataflow(dataflow, model, Settings())
+    plan = plan_dataflow(dataflow, model, PlanOptions())
     names = {layer.param: layer.name for layer in plan.layers}
     failed: Mapping[Op, str] = runner.failed if runner is not None else {}
     notes = list(runner.values.notes) if runner is not None else []
