@@ -28,17 +28,14 @@ class ExportedModel:
     """A model as `torch.export` saw it: what it computes, and the tensors that it holds.
 
     graph: each parameter, buffer and constant is an attribute by its name in the model; node.meta may hold `module`,
-        `source`, `shape` and `dtype`.
+        `source`, `shape` and `dtype`, and `constant`, a tensor that no state dict holds.
     state_dict: parameters (`nn.Parameter`) and buffers by name; a tied parameter under each of its names.
-    parameters, buffers: their names, each parameter once, in the model's order.
-    constants: tensors that no state dict holds: buffers that are not persistent, and those that the code holds.
+    parameters: their names, each parameter once, in the model's order.
     """
 
     graph: torch.fx.Graph = field(repr=False)
     state_dict: Mapping[str, torch.Tensor] = field(repr=False)
     parameters: tuple[str, ...]
-    buffers: tuple[str, ...]
-    constants: Mapping[str, torch.Tensor] = field(default_factory=dict, repr=False)
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Every parameter once, by its name in the model."""
@@ -46,11 +43,6 @@ class ExportedModel:
             parameter = self.state_dict[name]
             assert isinstance(parameter, nn.Parameter)
             yield name, parameter
-
-    def named_buffers(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """Every buffer once, by its name in the model."""
-        for name in self.buffers:
-            yield name, self.state_dict[name] if name in self.state_dict else self.constants[name]
 
     def holder(self) -> nn.Module:
         """A module tree on the meta device with the parameters and buffers under their names."""
@@ -89,17 +81,19 @@ def exported_model(program: ExportedModel | ExportedProgram) -> ExportedModel:
     made: dict[torch.fx.Node, torch.fx.Node] = {}
     outputs = set(signature.user_outputs)
     for node in program.graph.nodes:
+        constant = None
         if node.op == "placeholder" and node.name in lifted:
             made[node] = graph.create_node("get_attr", lifted[node.name], name=node.name)
+            constant = program.constants.get(lifted[node.name])
         elif node.op == "output":
             graph.output([made[each] for each in node.all_input_nodes if each.name in outputs])
             continue
         else:
             made[node] = graph.node_copy(node, lambda old: made[old])
         made[node].meta = _meta(node.meta)
-    constants = {name: each for name, each in program.constants.items() if isinstance(each, torch.Tensor)}
-    parameters, buffers = dict.fromkeys(signature.parameters), dict.fromkeys(signature.buffers)
-    return ExportedModel(graph, program.state_dict, tuple(parameters), tuple(buffers), constants)
+        if isinstance(constant, torch.Tensor):
+            made[node].meta["constant"] = constant
+    return ExportedModel(graph, program.state_dict, tuple(dict.fromkeys(signature.parameters)))
 
 
 def place_of(path: str, stack_trace: str | None) -> dict[str, Any]:

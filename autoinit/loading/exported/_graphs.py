@@ -46,8 +46,10 @@ def _numbered(number: int, names: Mapping[int, str], what: str) -> Any:
     return getattr(torch, name)
 
 
-def graph_of(module: schema.GraphModule) -> torch.fx.Graph:
+def graph_of(module: schema.GraphModule, constants: Mapping[str, torch.Tensor]) -> torch.fx.Graph:
     """The graph with parameters, buffers and constants as attributes, and the user's inputs and outputs.
+
+    constants: tensors that no state dict holds, which the attributes take along.
 
     Raises:
         UnreadableError: a value is used that nothing made, or made twice; or the graph needs an object of a class.
@@ -58,7 +60,7 @@ def graph_of(module: schema.GraphModule) -> torch.fx.Graph:
             f"{len(module.graph.inputs)} inputs, and {len(module.signature.input_specs)} of them are described"
         )
     for index, (given, spec) in enumerate(zip(module.graph.inputs, module.signature.input_specs, strict=True)):
-        builder.add_input(given, spec, index)
+        builder.add_input(given, spec, index, constants)
     for node in module.graph.nodes:
         builder.add_node(node)
     builder.finish(module.signature.output_specs)
@@ -74,7 +76,9 @@ class _Builder:
         self._metas = document.tensor_values
         self._parts: list[torch.fx.Node] = []
 
-    def add_input(self, given: schema.Argument, spec: schema.InputSpec, index: int) -> None:
+    def add_input(
+        self, given: schema.Argument, spec: schema.InputSpec, index: int, constants: Mapping[str, torch.Tensor]
+    ) -> None:
         """A tensor of the model, or an input of the user's."""
         if given.kind == "as_custom_obj" or spec.kind == "custom_obj":
             raise UnreadableError(f"it needs an object of the class {given.value.class_fqn!r}")
@@ -84,7 +88,8 @@ class _Builder:
             name = spec.value.name if spec.kind == "constant_input" else ""
             self.graph.create_node("placeholder", name or f"arg{index}", name=name or f"arg{index}")
         elif held is not None:
-            self._enter(name, self.graph.create_node("get_attr", held, name=name), {"module": ""})
+            known = {"constant": constants[held]} if held in constants else {}
+            self._enter(name, self.graph.create_node("get_attr", held, name=name), {"module": "", **known})
         else:
             self._enter(name, self.graph.create_node("placeholder", name, name=name), {"module": ""})
 

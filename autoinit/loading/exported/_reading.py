@@ -92,14 +92,10 @@ def _model(archive: Archive) -> ExportedModel:
     )
     specs = module.signature.input_specs
     parameters = dict.fromkeys(str(each.value.parameter_name) for each in specs if each.kind == "parameter")
-    buffers = dict.fromkeys(str(each.value.buffer_name) for each in specs if each.kind == "buffer")
     for each in parameters:
         if not isinstance(held.get(each), nn.Parameter):
             raise DamagedError(f"the parameter {each} has no weights")
-    for each in buffers:
-        if each not in held and each not in constants:
-            raise DamagedError(f"the buffer {each} has no values")
-    return ExportedModel(graph_of(module), held, tuple(parameters), tuple(buffers), constants)
+    return ExportedModel(graph_of(module, constants), held, tuple(parameters))
 
 
 def _only_program(archive: Archive) -> str:
