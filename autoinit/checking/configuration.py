@@ -9,19 +9,18 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.errors import ConfigurationError
+from autoinit.reporting import formats
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Format = Literal["text", "json", "github", "sarif", "junit", "markdown"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 TOLERANCE = 0.10
 
 InputShape = tuple[tuple[int, ...], str]
@@ -83,7 +82,7 @@ class Configuration:
     recipe: str = "auto"
     baseline: Path | None = None
     tolerance: float = TOLERANCE
-    format: Format = "text"
+    format: str = "text"
     output: Path | None = None
 
     def recipe_of(self, model: ModelEntry) -> str:
@@ -115,8 +114,8 @@ class Configuration:
         """
         if fail_level is not None and fail_level not in _LEVELS:
             raise ConfigurationError(f"fail_level={fail_level!r}; expected {_any_of(_LEVELS)}")
-        if format is not None and format not in FORMATS:
-            raise ConfigurationError(f"format={format!r}; expected {_any_of(FORMATS)}")
+        if format is not None and format not in formats.names("check"):
+            raise ConfigurationError(f"format={format!r}; expected {_any_of(formats.names('check'))}")
         if tolerance is not None and not 0 < tolerance < 1:
             raise ConfigurationError(f"tolerance={tolerance}; expected {_IN_TOLERANCE}")
         chosen = self._chosen(models) if models else self.models
@@ -320,7 +319,7 @@ def _configuration(values: object, file: Path) -> Configuration:
         recipe=table.text("recipe", "auto"),
         baseline=table.path("baseline", root),
         tolerance=table.fraction("tolerance", TOLERANCE),
-        format=cast("Format", table.one_of("format", FORMATS)),
+        format=table.one_of("format", formats.names("check")),
         output=table.path("output", root),
     )
 

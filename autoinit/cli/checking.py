@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.configuration import FORMATS, InputShape
+from autoinit.checking.configuration import InputShape
 from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.cli._group import wants_traceback
@@ -22,6 +22,7 @@ from autoinit.cli._options import (
     quiet_option,
     traceback_option,
 )
+from autoinit.cli._showing import format_option, show, write_form
 from autoinit.cli._talking import Talk
 from autoinit.errors import AutoinitError, ConfigurationError
 
@@ -90,7 +91,7 @@ _fixing_options = options(
     click.option("--seed", type=int, help="Base of all random numbers of --fix."),
 )
 _showing_options = options(
-    click.option("--format", "form", type=click.Choice(FORMATS), help="How findings are shown.  [default: text]"),
+    format_option("check", "How findings are shown.  [default: text]"),
     click.option("--output", "-o", type=_path, metavar="FILE", help="Write the findings to a file; - writes none."),
     quiet_option,
     click.option("--verbose", "-v", is_flag=True, help="Show findings of level info, and how long each step took."),
@@ -273,18 +274,9 @@ def _earlier(path: Path, talk: Talk) -> Baseline:
 def _show(run: CheckRun, configuration: Configuration, talk: Talk) -> None:
     """Print the findings, or write them to the file that was asked for."""
     from autoinit.reporting.findings.summary import summary
-    from autoinit.saving import replacing
-
-    def text() -> str:
-        return run.to_text(full=talk.verbose) if configuration.format == "text" else run.to(configuration.format)
 
     if configuration.output is not None:
-        with replacing(configuration.output) as temporary:
-            temporary.write_text(text() + "\n", encoding="utf-8")
+        write_form(configuration.output, "check", run, configuration.format, full=talk.verbose)
         talk.note(f"wrote {configuration.output}: {summary(run)}")
-    elif talk.quiet:
-        return
-    elif configuration.format == "text":
-        run.print(full=talk.verbose)
-    else:
-        click.echo(text())
+    elif not talk.quiet:
+        show("check", run, configuration.format, full=talk.verbose)

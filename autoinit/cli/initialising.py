@@ -18,6 +18,7 @@ from autoinit.cli._options import (
     planning_options,
     talking_options,
 )
+from autoinit.cli._showing import format_option, show, write_form
 from autoinit.cli._talking import Talk
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 @loading_options
 @planning_options
-@click.option("--format", "form", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
+@format_option("report", "How the reports are shown.", "table")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the report to a file.")
 @talking_options
 def report(
@@ -62,14 +63,9 @@ def report(
             result = api.report(loaded.model, inputs_for(planning["method"], shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
-        from autoinit.saving import replacing
-
-        with replacing(output) as temporary:
-            temporary.write_text(_formatted(reports, form, full), encoding="utf-8")
-    elif not quiet and form == "table":
-        _print_tables(reports, full)
+        write_form(output, "report", reports, form, full=full)
     elif not quiet:
-        click.echo(_formatted(reports, form, full), nl=False)
+        show("report", reports, form, full=full)
 
 
 @click.command(epilog=SPEC_HELP, short_help="Initialise a model and write its weights.")
@@ -112,7 +108,7 @@ def apply(
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
     if not quiet:
-        _print_tables([_named(result, loaded)], full)
+        show("report", [_named(result, loaded)], "table", full=full)
         click.echo(f"wrote {target}", err=True)
 
 
@@ -137,26 +133,3 @@ def _input_of(loaded: Loaded, spec: str) -> Path:
 def _named(result: Report, loaded: Loaded) -> Report:
     """The report under the name that the user gave the model."""
     return replace(result, plan=replace(result.plan, model=f"{result.plan.model} ({loaded.name})"))
-
-
-def _print_tables(reports: Sequence[Report], full: bool) -> None:
-    for index, each in enumerate(reports):
-        if index:
-            click.echo()
-        each.print(full=full)
-
-
-def _formatted(reports: Sequence[Report], form: str, full: bool) -> str:
-    """One document for all: JSON is an object for one model and an array for several."""
-    if form == "markdown":
-        return "\n".join(each.to_markdown() for each in reports)
-    if form == "json":
-        documents = [each.to_json() for each in reports]
-        return (documents[0] if len(documents) == 1 else "[\n" + ",\n".join(documents) + "\n]") + "\n"
-    from io import StringIO
-
-    text = StringIO()
-    for index, each in enumerate(reports):
-        text.write("\n" if index else "")
-        each.print(file=text, full=full)
-    return text.getvalue()
