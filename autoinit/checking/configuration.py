@@ -31,7 +31,7 @@ _TABLE = "[tool.autoinit]"
 _KEYS = (
     "models", "select", "ignore", "ignores", "fail-level", "recipe", "baseline", "tolerance", "format", "output",
 )  # fmt: skip
-_MODEL_KEYS = ("spec", "name", "arguments", "weights", "input-shape", "recipe", "trust")
+_MODEL_KEYS = ("spec", "name", "arguments", "weights", "input-shape", "recipe", "trust", "max-size")
 _IGNORE_KEYS = ("layer", "codes", "reason", "model")
 _DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
@@ -49,7 +49,8 @@ class ModelEntry:
     """A model to check.
 
     spec: what `autoinit check` loads; a file in it is found from any working directory. name: in reports and baselines;
-    the spec as written, unless one is given. recipe: empty where the configuration's holds.
+    the spec as written, unless one is given. recipe: empty where the configuration's holds. max_size: how many bytes
+    its files may unpack to.
     """
 
     spec: str
@@ -59,6 +60,7 @@ class ModelEntry:
     input_shape: tuple[InputShape, ...] = ()
     recipe: str = ""
     trust: bool = False
+    max_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,13 @@ class _Table:
             raise self.refusal(key, "true or false")
         return value
 
+    def count(self, key: str) -> int | None:
+        """A number from 1; None where there is none."""
+        value = self.values.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise self.refusal(key, "a number of bytes, such as 20_000_000_000")
+        return value
+
     def fraction(self, key: str, default: float) -> float:
         """A number between 0 and 1."""
         value = self.values.get(key, default)
@@ -347,6 +356,7 @@ def _model(value: object, file: Path, place: str, root: Path) -> ModelEntry:
         input_shape=table.shapes("input-shape"),
         recipe=table.text("recipe", ""),
         trust=table.flag("trust"),
+        max_size=table.count("max-size"),
     )
 
 

@@ -38,6 +38,7 @@ def report(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
+    max_size: int | None,
     shapes: Sequence[InputShape],
     form: str,
     output: Path | None,
@@ -48,9 +49,14 @@ def report(
 ) -> None:
     """Report what each weight of a saved model feeds, how it should start, and how it does. Writes no weight."""
     talk = Talk(quiet, verbose)
+    if output is not None:
+        from autoinit.loading import files_read_for
+        from autoinit.saving import require_outputs
+
+        require_outputs([output], (path for spec in specs for path in files_read_for(spec, weights)))
     reports: list[Report] = []
     for spec in specs:
-        loaded = _load(spec, weights, arguments, trust, talk)
+        loaded = _load(spec, weights, arguments, trust, max_size, talk)
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"):
@@ -81,6 +87,7 @@ def apply(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
+    max_size: int | None,
     shapes: Sequence[InputShape],
     full: bool,
     quiet: bool,
@@ -91,7 +98,7 @@ def apply(
     talk = Talk(quiet, verbose)
     if output is None and not in_place:
         raise click.UsageError("say where to write the weights: -o FILE.safetensors (or --in-place)")
-    loaded = _load(spec, weights, arguments, trust, talk)
+    loaded = _load(spec, weights, arguments, trust, max_size, talk)
     target = output if output is not None else _input_of(loaded, spec)
     from autoinit import api, saving
 
@@ -105,11 +112,13 @@ def apply(
         click.echo(f"wrote {target}", err=True)
 
 
-def _load(spec: str, weights: str | None, arguments: dict[str, Any], trust: bool, talk: Talk) -> Loaded:
+def _load(
+    spec: str, weights: str | None, arguments: dict[str, Any], trust: bool, max_size: int | None, talk: Talk
+) -> Loaded:
     with talk.stage(f"loading {spec}"):
         from autoinit.loading import load
 
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust)
+        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     for note in loaded.notes:
         talk.note(note)
     return loaded

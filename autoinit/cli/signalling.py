@@ -73,6 +73,7 @@ def signal(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
+    max_size: int | None,
     shapes: Sequence[InputShape],
     measure: bool,
     seeds: int,
@@ -100,7 +101,7 @@ def signal(
     with talk.stage(f"loading {spec}"):
         from autoinit.loading import load
 
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust)
+        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     for note in loaded.notes:
         talk.note(note)
     look = _Look(loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk)
@@ -189,14 +190,11 @@ def _require_use(context: click.Context, measure: bool, method: str | None) -> N
 
 
 def _require_writable(outputs: Sequence[Path], spec: str, weights: str | None) -> None:
-    from autoinit.cli import _check_runs as running
+    if outputs:
+        from autoinit.loading import files_read_for
+        from autoinit.saving import require_outputs
 
-    source, colon, _ = spec.rpartition(":")
-    reads = [Path(source if colon else spec), *([Path(weights)] if weights is not None else [])]
-    for path in outputs:
-        running.require_writable(path, reads)
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise click.UsageError(f"one file cannot hold two outputs: {', '.join(map(str, outputs))}")
+        require_outputs(outputs, files_read_for(spec, weights))
 
 
 def _require_plottable(plot: Path | None) -> None:
