@@ -192,7 +192,8 @@ def _alike(op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
     for each in op.operands.values():
         if each not in known and (each.signal or prod(each.shape or ()) > 1):
             return None
-    return first.broadcast_to(op.shape)
+    spread: torch.Tensor = first.broadcast_to(op.shape)
+    return spread
 
 
 _AVERAGING = frozenset({"avg_pool", "adaptive_avg_pool", "interpolate", "mean", "pad", "dropout"})
