@@ -32,14 +32,9 @@ Tested = Callable[..., None]
 
 
 def examples(count: int) -> Callable[[Tested], Tested]:
-    """Always the same examples, as many as given; what fails is shown as drawn, since shrinking takes minutes."""
+    """As many as given; what fails is shown as drawn, since shrinking takes minutes."""
     return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        max_examples=count, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
     )
 
 
