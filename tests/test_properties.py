@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
@@ -27,16 +27,6 @@ from tests.networks.truth import Answer, Runs, Truth, fans, numbers, std
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 """torch.compile's own, when it is first used."""
-
-Tested = Callable[..., None]
-
-
-def examples(count: int) -> Callable[[Tested], Tested]:
-    """As many as given; what fails is shown as drawn, since shrinking takes minutes."""
-    return settings(
-        max_examples=count, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
-    )
-
 
 # Comparing with the truth.
 
@@ -132,7 +122,7 @@ def answer_of(each: LayerPlan | SlicePlan) -> Any:
 # Every tier.
 
 
-@examples(80)
+@settings(max_examples=80)
 @given(description=descriptions(), spelling=spellings())
 def test_traced_with_proxies(description: Description, spelling: Spelling):
     model = Network(description, spelling)
@@ -142,7 +132,7 @@ def test_traced_with_proxies(description: Description, spelling: Spelling):
     assert_accounted(made, model, description.uncalled)
 
 
-@examples(100)
+@settings(max_examples=100)
 @given(description=descriptions(), spelling=spellings())
 def test_recorded_without_values(description: Description, spelling: Spelling):
     with torch.device("meta"):
@@ -153,7 +143,7 @@ def test_recorded_without_values(description: Description, spelling: Spelling):
     assert_accounted(made, model, description.uncalled)
 
 
-@examples(30)
+@settings(max_examples=30)
 @given(description=descriptions(), spelling=spellings())
 def test_recorded_with_values(description: Description, spelling: Spelling):
     model = Network(description, spelling, real=True)
@@ -162,7 +152,7 @@ def test_recorded_with_values(description: Description, spelling: Spelling):
     assert_accounted(made, model, description.uncalled)
 
 
-@examples(15)
+@settings(max_examples=15)
 @given(description=descriptions(), spelling=spellings())
 def test_exported(description: Description, spelling: Spelling):
     model = Network(description, spelling)
@@ -176,14 +166,14 @@ def test_exported(description: Description, spelling: Spelling):
 # What the answer does not depend on.
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(description=descriptions(), spelling=spellings(), other=spellings(), batch=st.integers(2, 5))
 def test_neither_spelling_nor_batch_matters(description: Description, spelling: Spelling, other: Spelling, batch: int):
     one, two = Network(description, spelling), Network(description, other)
     assert answers(planned(one, "recorded", description)) == answers(planned(two, "recorded", description, batch))
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(description=descriptions(), spelling=spellings())
 def test_neither_names_nor_order_of_registration_matter(description: Description, spelling: Spelling):
     misleading = ("norm", "relu", "head", "embedding", "bias", "lora_A")
@@ -204,7 +194,7 @@ def test_neither_names_nor_order_of_registration_matter(description: Description
     assert {original(each.name): each.kind for each in other.others} == {each.name: each.kind for each in plain.others}
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(description=descriptions(), spelling=spellings(), which=st.sampled_from(["parallel", "compiled", "nested"]))
 def test_neither_mode_nor_wrapping_matters(description: Description, spelling: Spelling, which: str):
     model, shape = Network(description, spelling), inputs(description.form)
@@ -222,7 +212,7 @@ def test_neither_mode_nor_wrapping_matters(description: Description, spelling: S
         assert answers(plan(nested, shape), lambda name: name.removeprefix("1.0.")) == plain
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(description=descriptions(), spelling=spellings(), shaped=st.booleans())
 def test_no_input_is_needed_and_planning_again_gives_the_same(
     description: Description, spelling: Spelling, shaped: bool
@@ -237,7 +227,7 @@ def test_no_input_is_needed_and_planning_again_gives_the_same(
 # What tracing leaves as it was.
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(
     description=descriptions(),
     spelling=spellings(),
@@ -283,7 +273,7 @@ def state(model: nn.Module) -> dict[str, Any]:
 # The report, and depth.
 
 
-@examples(20)
+@settings(max_examples=20)
 @given(description=descriptions(), spelling=spellings())
 def test_a_report_has_one_row_for_each_weight(description: Description, spelling: Spelling):
     model = Network(description, spelling)
@@ -295,7 +285,7 @@ def test_a_report_has_one_row_for_each_weight(description: Description, spelling
     assert [sum(f"`{name}`" in line.split("|")[1] for line in table) for name in names] == [1] * len(names)
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(drawn=streams(), spelling=spellings())
 def test_depth_scales_the_ends_of_residual_branches(drawn: tuple[Description, dict[str, int]], spelling: Spelling):
     description, branches = drawn

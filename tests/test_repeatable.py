@@ -51,6 +51,6 @@ def test_loaded_modules_do_not_change_what_is_drawn(tmp_path: Path) -> None:
 
 def test_every_test_is_derandomised() -> None:
     """Of what hypothesis takes from a profile; `pytest --hypothesis-profile=explore` is the way to other examples."""
-    assert profiles.SUITE == settings.get_current_profile_name()
+    assert settings.get_current_profile_name() == profiles.SUITE
     assert settings.default is not None
     assert (settings.default.derandomize, settings.default.deadline, settings.default.database) == (True, None, None)

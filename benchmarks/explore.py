@@ -1,0 +1,151 @@
+"""Draws ever new examples for what the tests claim of random ones, and prints those that fail, to be added to them.
+
+    python benchmarks/explore.py --minutes 60
+    python benchmarks/explore.py --minutes 10 --seed 100 --tests tests/test_properties.py --json explored.json
+
+Every test that hypothesis draws for is run again and again, each round with the next seed, until the time is up; a test
+that has failed is left out from then on. The same seeds draw the same examples, which the suite itself never does: it
+has examples of its own, always the same. `pytest --hypothesis-profile=explore --hypothesis-seed=N TEST` repeats a
+finding. What fails is made smaller first, which takes up to five minutes.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).parent.parent
+
+
+@dataclass
+class Explored:
+    """One test: its rounds, how long they took, and what failed, as an example and the error that it gives."""
+
+    test: str
+    rounds: int = 0
+    seconds: float = 0.0
+    seed: int | None = None
+    error: str = ""
+    example: str = ""
+
+
+@dataclass
+class Exploration:
+    """A plugin of pytest that runs what hypothesis draws for, notes how it ended, and stops when the time is up."""
+
+    until: float
+    seed: int
+    tests: dict[str, Explored] = field(default_factory=dict)
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Only tests with drawn examples, and only those that have not failed yet."""
+        items[:] = [
+            each
+            for each in items
+            if hasattr(getattr(each, "obj", None), "hypothesis") and not self.noted(each.nodeid).error
+        ]
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note how a test ended."""
+        noted = self.noted(report.nodeid)
+        if report.when == "call":
+            noted.rounds += 1
+            noted.seconds += report.duration
+        if report.failed:
+            noted.seed = self.seed
+            noted.error, noted.example = told(report.longreprtext)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_teardown(self, item: pytest.Item) -> None:
+        """Stop when the time is up."""
+        if time.monotonic() > self.until:
+            item.session.shouldstop = "the time is up"
+
+    def noted(self, test: str) -> Explored:
+        """What is known of a test."""
+        return self.tests.setdefault(test, Explored(test))
+
+
+def told(report: str) -> tuple[str, str]:
+    """The error and the falsifying example of a failure report, without pytest's margin."""
+    lines = [line[4:] if line.startswith("E   ") else "" for line in report.splitlines()]
+    said = [line for line in lines if line]
+    start = next((number for number, line in enumerate(said) if "alsifying example" in line), len(said))
+    stop = next((number for number in range(start, len(said)) if said[number].strip() == ")"), len(said))
+    error = next(iter(said), report.strip().splitlines()[-1])
+    return error.strip(), "\n".join(line[2:] if line.startswith("  ") else line for line in said[start + 1 : stop + 1])
+
+
+def explore(tests: list[str], minutes: float, seed: int) -> tuple[Exploration, list[str]]:
+    """All rounds, and what pytest said where it could not run the tests at all."""
+    exploration = Exploration(time.monotonic() + 60 * minutes, seed)
+    while time.monotonic() < exploration.until:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            ended = pytest.main(
+                [*tests, "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--hypothesis-profile=explore",
+                 f"--hypothesis-seed={exploration.seed}"],
+                plugins=[exploration],
+            )  # fmt: skip
+        if ended not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
+            return exploration, said.getvalue().splitlines()
+        exploration.seed += 1
+    return exploration, []
+
+
+def table(exploration: Exploration) -> Table:
+    """A line for each test."""
+    made = Table(title="Explored", title_justify="left")
+    for head in ("test", "rounds", "seconds", "failed with seed"):
+        made.add_column(head, justify="left" if head == "test" else "right")
+    for each in sorted(exploration.tests.values(), key=lambda each: each.test):
+        failed = "" if each.seed is None else f"[red]{each.seed}"
+        made.add_row(each.test, str(each.rounds), f"{each.seconds:.0f}", failed)
+    return made
+
+
+def main() -> int:
+    """Explore and print. Exit status: 1 if anything failed, 2 if the tests could not be run."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=10, help="for how long (default 10)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first round (default 0)")
+    parser.add_argument(
+        "--tests", nargs="+", default=["tests"], help="files, folders or names of tests (default tests)"
+    )
+    parser.add_argument("--json", type=Path, help="write all figures and findings to this file")
+    options = parser.parse_args()
+    if options.minutes <= 0:
+        parser.error("--minutes takes a number above 0")
+    written = options.json.resolve() if options.json is not None else None
+    os.chdir(ROOT)
+    exploration, trouble = explore(options.tests, options.minutes, options.seed)
+    console = Console()
+    console.print(table(exploration))
+    findings = [each for each in exploration.tests.values() if each.error]
+    for each in findings:
+        console.print(f"\n[red]{each.test}[/] with seed {each.seed}: {each.error}", soft_wrap=True, highlight=False)
+        console.print(each.example, soft_wrap=True, highlight=False, markup=False)
+    for line in trouble:
+        console.print(line, markup=False, highlight=False)
+    if written is not None:
+        found: dict[str, Any] = {
+            "minutes": options.minutes,
+            "seeds": [options.seed, exploration.seed],
+            "tests": [asdict(each) for each in exploration.tests.values()],
+        }
+        written.write_text(json.dumps(found, indent=2) + "\n")
+    return 2 if trouble else 1 if findings else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
