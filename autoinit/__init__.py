@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from autoinit.callbacks import InitializationCheck
     from autoinit.checking.checker import check
     from autoinit.checking.findings import CheckResult, Finding
-    from autoinit.measuring import WeightStats
     from autoinit.ops import Role, register_op
-    from autoinit.plans import LayerPlan, OtherParameter, Plan, SlicePlan
+    from autoinit.plans.plan import LayerPlan, OtherParameter, Plan, SlicePlan
+    from autoinit.plans.report import Report
     from autoinit.provenance import Origin, Recording, recording
-    from autoinit.reports import Report
     from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
+    from autoinit.tensors.measuring import WeightStats
     from autoinit.theory.fans import Fans
     from autoinit.theory.layouts import Layout
     from autoinit.tracing import Dataflow, Op, ParamUse, SourceLine, Unsupported, trace
@@ -96,11 +96,11 @@ _LAZY = {
     "autoinit.callbacks": ("InitializationCheck",),
     "autoinit.checking.checker": ("check",),
     "autoinit.checking.findings": ("CheckResult", "Finding"),
-    "autoinit.measuring": ("WeightStats",),
+    "autoinit.tensors.measuring": ("WeightStats",),
     "autoinit.ops": ("Role", "register_op"),
-    "autoinit.plans": ("LayerPlan", "OtherParameter", "Plan", "SlicePlan"),
+    "autoinit.plans.plan": ("LayerPlan", "OtherParameter", "Plan", "SlicePlan"),
     "autoinit.provenance": ("Origin", "Recording", "recording"),
-    "autoinit.reports": ("Report",),
+    "autoinit.plans.report": ("Report",),
     "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
     "autoinit.theory.fans": ("Fans",),
     "autoinit.theory.layouts": ("Layout",),

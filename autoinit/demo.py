@@ -13,8 +13,8 @@ from torch import nn
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from autoinit.plans import LayerPlan
-    from autoinit.reports import Report
+    from autoinit.plans.plan import LayerPlan
+    from autoinit.plans.report import Report
 
 SLOPE = 0.2
 _CHANNELS = 32

@@ -14,11 +14,11 @@ from _signals import Moments, NotRunError, second_moments
 from _steps import Record, TimeUpError, limited
 
 import autoinit
+from autoinit.checking._subject import Part, Subject, subject
 from autoinit.checking.checker import check
 from autoinit.checking.findings import SEVERITIES, CheckResult, Finding
-from autoinit.checking.subject import Part, Subject, subject
 from autoinit.errors import AutoinitError
-from autoinit.plans import LayerPlan, SlicePlan
+from autoinit.plans.plan import LayerPlan, SlicePlan
 from autoinit.tracing import trace
 
 SEED = 0

@@ -1,4 +1,4 @@
-"""The architectures of three libraries, by name, and how to construct each without weights."""
+"""The architectures of model libraries, by name, and how to construct each without weights."""
 
 import os
 import warnings
@@ -8,6 +8,7 @@ from typing import Any
 import _torchvision
 import torch
 from _models import without_filling
+from _packages import package
 from _shrunken import shrunken
 from torch import nn
 
@@ -22,7 +23,7 @@ class NotConstructibleError(Exception):
 
 def names(library: str) -> list[str]:
     """Every architecture of a library, sorted."""
-    found: list[str] = sorted(_LIBRARIES[library]["names"]())
+    found: list[str] = sorted(_entry(library)["names"]())
     return found
 
 
@@ -35,7 +36,7 @@ def construct(library: str, name: str) -> tuple[nn.Module, str]:
     Raises:
         NotConstructibleError: the library cannot make it at all.
     """
-    prepared = _LIBRARIES[library]["prepare"](name)
+    prepared = _entry(library)["prepare"](name)
     try:
         with torch.device("meta"):
             return prepared(), "meta"
@@ -72,7 +73,7 @@ def shipped(library: str, name: str) -> nn.Module:
     Raises:
         NotConstructibleError: the library cannot make it.
     """
-    prepared = _LIBRARIES[library]["prepare"](name)
+    prepared = _entry(library)["prepare"](name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -80,6 +81,20 @@ def shipped(library: str, name: str) -> nn.Module:
     except Exception as error:
         raise NotConstructibleError(_told(error)) from error
     return model
+
+
+def inputs(library: str, name: str) -> Any:
+    """Inputs of an architecture, for when none can be guessed; None where the benchmark knows none."""
+    made = _entry(library).get("inputs")
+    return made(name) if made is not None else None
+
+
+def _entry(library: str) -> Library:
+    if library in _LIBRARIES:
+        return _LIBRARIES[library]
+    found = package(library)
+    entry: Library = {"names": found.names, "prepare": found.prepare}
+    return entry if found.inputs is None else {**entry, "inputs": found.inputs}
 
 
 def classifies(library: str, name: str) -> bool:

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 _SPEC = importlib.util.spec_from_file_location(
-    "torchvision_ops", Path(__file__).parent.parent / "tests" / "torchvision_ops.py"
+    "torchvision_ops", Path(__file__).parents[1] / "tests" / "shared" / "torchvision_ops.py"
 )
 assert _SPEC is not None
 assert _SPEC.loader is not None

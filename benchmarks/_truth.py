@@ -5,10 +5,10 @@ from pathlib import Path
 
 import _torchvision
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 assert _torchvision.torchvision_ops
 
-from tests.fresh import constructed, findings, seen_anew  # noqa: E402
+from tests.shared.fresh import constructed, findings, seen_anew  # noqa: E402
 from tests.truth import CASES, Case, Row  # noqa: E402
 
 __all__ = ["BY_NAME", "CASES", "Case", "Row", "constructed", "findings", "seen_anew"]

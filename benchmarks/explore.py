@@ -1,7 +1,7 @@
 """Draws ever new examples for what the tests claim of random ones, and prints those that fail, to be added to them.
 
     python benchmarks/explore.py --minutes 60
-    python benchmarks/explore.py --minutes 10 --seed 100 --tests tests/test_properties.py --json explored.json
+    python benchmarks/explore.py --minutes 10 --seed 100 --tests tests/resolving --json explored.json
 
 Every test that hypothesis draws for is run again and again, each round with the next seed, until the time is up; a test
 that has failed is left out from then on. The same seeds draw the same examples, which the suite itself never does: it
@@ -12,9 +12,12 @@ finding. What fails is made smaller first, which takes up to five minutes.
 import argparse
 import contextlib
 import io
+import itertools
 import json
 import os
+import re
 import sys
+import textwrap
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,14 +32,14 @@ ROOT = Path(__file__).parent.parent
 
 @dataclass
 class Explored:
-    """One test: its rounds, how long they took, and what failed, as an example and the error that it gives."""
+    """One test: its rounds, how long they took, and what failed: the seed, the first error, and examples."""
 
     test: str
     rounds: int = 0
     seconds: float = 0.0
     seed: int | None = None
     error: str = ""
-    example: str = ""
+    examples: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Exploration:
             noted.seconds += report.duration
         if report.failed:
             noted.seed = self.seed
-            noted.error, noted.example = told(report.longreprtext)
+            noted.error, noted.examples = told(report.longreprtext, report.nodeid)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_teardown(self, item: pytest.Item) -> None:
@@ -76,14 +79,19 @@ class Exploration:
         return self.tests.setdefault(test, Explored(test))
 
 
-def told(report: str) -> tuple[str, str]:
-    """The error and the falsifying example of a failure report, without pytest's margin."""
-    lines = [line[4:] if line.startswith("E   ") else "" for line in report.splitlines()]
-    said = [line for line in lines if line]
-    start = next((number for number, line in enumerate(said) if "alsifying example" in line), len(said))
-    stop = next((number for number in range(start, len(said)) if said[number].strip() == ")"), len(said))
-    error = next(iter(said), report.strip().splitlines()[-1])
-    return error.strip(), "\n".join(line[2:] if line.startswith("  ") else line for line in said[start + 1 : stop + 1])
+def told(report: str, test: str) -> tuple[str, list[str]]:
+    """The first error of a failure report, and the examples in it, without the margins of pytest and of groups."""
+    lines = [re.sub(r"^(E   |\s+\| )", "", line) for line in report.splitlines()]
+    error = next(
+        (line.strip() for line in lines if re.match(r"\s*(\w+\.)*\w+(Error|Exception|Exit)\b", line)), lines[-1]
+    )
+    name = re.sub(r"\[.*", "", test).rpartition("::")[2]
+    starts = [number for number, line in enumerate(lines) if line.endswith(f": {name}(")]
+    examples = []
+    for start in starts:
+        inside = list(itertools.takewhile(lambda line: line.strip() != ")", lines[start + 1 :]))
+        examples.append(textwrap.dedent("\n".join(inside)))
+    return error, examples
 
 
 def explore(tests: list[str], minutes: float, seed: int) -> tuple[Exploration, list[str]]:
@@ -107,7 +115,7 @@ def table(exploration: Exploration) -> Table:
     """A line for each test."""
     made = Table(title="Explored", title_justify="left")
     for head in ("test", "rounds", "seconds", "failed with seed"):
-        made.add_column(head, justify="left" if head == "test" else "right")
+        made.add_column(head, justify="left" if head == "test" else "right", overflow="fold")
     for each in sorted(exploration.tests.values(), key=lambda each: each.test):
         failed = "" if each.seed is None else f"[red]{each.seed}"
         made.add_row(each.test, str(each.rounds), f"{each.seconds:.0f}", failed)
@@ -134,7 +142,10 @@ def main() -> int:
     findings = [each for each in exploration.tests.values() if each.error]
     for each in findings:
         console.print(f"\n[red]{each.test}[/] with seed {each.seed}: {each.error}", soft_wrap=True, highlight=False)
-        console.print(each.example, soft_wrap=True, highlight=False, markup=False)
+        for example in each.examples:
+            console.print(
+                f"@example(\n{textwrap.indent(example, '    ')}\n)", soft_wrap=True, highlight=False, markup=False
+            )
     for line in trouble:
         console.print(line, markup=False, highlight=False)
     if written is not None:

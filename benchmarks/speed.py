@@ -33,10 +33,11 @@ from rich.progress import Progress
 from rich.table import Table
 
 from autoinit import autoinit, check, plan
-from autoinit.applying import measure
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.resolving import resolve
 from autoinit.tracing import trace
+from autoinit.writing.applying import measure
 
 PARTS = ("models", "planning", "check", *(("memory",) if sys.platform == "linux" else ()), "import")
 TARGETS = {
@@ -72,7 +73,7 @@ def stages(model: torch.nn.Module) -> dict[str, float]:
     at.append(time.perf_counter())
     resolve(dataflow)
     at.append(time.perf_counter())
-    made = plan_dataflow(dataflow, model, Settings())
+    made = plan_dataflow(dataflow, model, PlanOptions())
     at.append(time.perf_counter())
     made.apply(model)
     at.append(time.perf_counter())

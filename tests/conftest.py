@@ -1,7 +1,7 @@
 """Set-up that every test shares: torchvision's operators, before anything imports it, hypothesis, pytest's fixtures."""
 
-from tests import profiles
-from tests import torchvision_ops as torchvision_ops
+from tests.shared import profiles
+from tests.shared import torchvision_ops as torchvision_ops
 
 profiles.load()
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from autoinit.checking._signals import few_samples
+from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import SEVERITIES, CheckResult, Finding, Severity
 from autoinit.checking.recipes import Published, declared, recognised
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import enabled_codes
 from autoinit.checking.selecting import select as selected
-from autoinit.checking.signals import few_samples
-from autoinit.checking.subject import Subject, subject
 from autoinit.errors import ArgumentError, TraceError
-from autoinit.pausing import collector_paused
+from autoinit.tensors.surroundings import collector_paused
 from autoinit.tracing import trace
-from autoinit.trained import trained_evidence
+from autoinit.writing.trained import trained_evidence
 
 if TYPE_CHECKING:
     from autoinit.checking.selecting import Ignore

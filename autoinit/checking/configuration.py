@@ -38,7 +38,7 @@ _DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
     "complex128",
 )  # fmt: skip
-_SHAPE = re.compile(rf"\s*(\d+(?:\s*,\s*\d+)*)\s*(?::\s*({'|'.join(_DTYPES)})\s*)?")
+_SHAPE = re.compile(r"\s*(\d+(?:\s*,\s*\d+)*)\s*(?::\s*(\w+)\s*)?", re.ASCII)
 _SHAPE_FORM = 'a shape such as "1,3,224,224", or with a dtype "1,128:int64"'
 _IN_TOLERANCE = "a number between 0 and 1, such as 0.1"
 _LONGEST = 100
@@ -275,7 +275,7 @@ class _Table:
         if not isinstance(texts, list):
             raise self.refusal(key, f"{_SHAPE_FORM}, or an array of such")
         shapes = [parse_shape(text) if isinstance(text, str) else None for text in texts]
-        if None in shapes:
+        if any(shape is None or shape[1] not in ("", *_DTYPES) for shape in shapes):
             raise self.refusal(key, f"{_SHAPE_FORM}, or an array of such; dtypes are {', '.join(_DTYPES)}")
         return tuple(shape for shape in shapes if shape is not None)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import click
 
 from autoinit._version import __version__
+from autoinit.cli._group import Commands
 from autoinit.cli.checking import check
 from autoinit.cli.explaining import explain
-from autoinit.cli.group import Commands
 from autoinit.cli.helping import completion, demo
 from autoinit.cli.initialising import apply, report
 from autoinit.cli.signalling import signal

@@ -10,27 +10,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.configuration import FORMATS
+from autoinit.checking.configuration import FORMATS, InputShape
 from autoinit.checking.findings import SEVERITIES
 from autoinit.checking.selecting import Ignore
-from autoinit.cli.group import wants_traceback
-from autoinit.cli.options import (
+from autoinit.cli._group import wants_traceback
+from autoinit.cli._options import (
     SPEC_HELP,
-    Input,
     example_inputs,
     loading_options,
     options,
     quiet_option,
     traceback_option,
 )
-from autoinit.cli.talking import Talk
+from autoinit.cli._talking import Talk
 from autoinit.errors import AutoinitError, ConfigurationError
 
 if TYPE_CHECKING:
     from autoinit.checking.baselines import Baseline
     from autoinit.checking.configuration import Configuration, ModelEntry
     from autoinit.checking.findings import CheckFailure, CheckRun
-    from autoinit.running import Fixing
+    from autoinit.cli._check_runs import Fixing
 
 _EPILOG = (
     SPEC_HELP
@@ -107,7 +106,7 @@ def check(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     config: Path | None,
     no_config: bool,
     write_baseline: Path | None,
@@ -180,7 +179,8 @@ class _Order:
         Raises:
             ArgumentError: says why.
         """
-        from autoinit import running, saving
+        from autoinit import saving
+        from autoinit.cli import _check_runs as running
 
         outputs = [each for each in (self.configuration.output, self.write_baseline, self.fix_to) if each is not None]
         for path in outputs:
@@ -192,8 +192,8 @@ class _Order:
 
     def carry_out(self, talk: _CheckTalk) -> CheckRun:
         """The run, its baseline and its repaired weights written."""
-        from autoinit import running
         from autoinit.checking.baselines import Baseline, read_baseline
+        from autoinit.cli import _check_runs as running
         from autoinit.saving import replacing
 
         path = self.configuration.baseline
@@ -215,7 +215,7 @@ class _Order:
         return run
 
     def _fixing(self) -> Fixing | None:
-        from autoinit.running import Fixing
+        from autoinit.cli._check_runs import Fixing
 
         return Fixing(self.fix_to, self.seed) if self.fix or self.fix_to is not None else None
 
@@ -239,7 +239,7 @@ def _read_configuration(config: Path | None, no_config: bool) -> Configuration:
 
 
 def _with_options(
-    entry: ModelEntry, weights: str | None, arguments: dict[str, Any], trust: bool, shapes: Sequence[Input]
+    entry: ModelEntry, weights: str | None, arguments: dict[str, Any], trust: bool, shapes: Sequence[InputShape]
 ) -> ModelEntry:
     """A model with what the command line says about loading it."""
     return replace(

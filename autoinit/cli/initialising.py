@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.cli.options import (
+from autoinit.checking.configuration import InputShape
+from autoinit.cli._options import (
     SPEC_HELP,
-    Input,
-    example_inputs,
+    given,
+    inputs_for,
     loading_options,
     planning_options,
     talking_options,
 )
-from autoinit.cli.talking import Talk
+from autoinit.cli._talking import Talk
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
-    from autoinit.reports import Report
+    from autoinit.plans.report import Report
 
 
 @click.command(epilog=SPEC_HELP, short_help="Report on models; writes no weight.")
@@ -36,7 +37,7 @@ def report(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     form: str,
     output: Path | None,
     full: bool,
@@ -52,7 +53,7 @@ def report(
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"):
-            result = api.report(loaded.model, example_inputs(shapes), **_chosen(planning))
+            result = api.report(loaded.model, inputs_for(planning["method"], shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
         from autoinit.saving import replacing
@@ -75,7 +76,6 @@ def report(
 )
 @loading_options
 @planning_options
-@click.option("--seed", type=int, help="Base of all random numbers; the same seed gives the same weights.")
 @click.option("--force", is_flag=True, help="Initialise a model that looks trained.")
 @talking_options
 def apply(
@@ -85,7 +85,7 @@ def apply(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
-    shapes: Sequence[Input],
+    shapes: Sequence[InputShape],
     full: bool,
     quiet: bool,
     verbose: bool,
@@ -101,7 +101,7 @@ def apply(
 
     saving.check_output(target, loaded, in_place=in_place)
     with talk.stage(f"initialising {loaded.name}"):
-        result = api.autoinit(loaded.model, example_inputs(shapes), verbose=False, **_chosen(planning))
+        result = api.autoinit(loaded.model, inputs_for(planning["method"], shapes), verbose=False, **given(planning))
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
     if not quiet:
@@ -117,11 +117,6 @@ def _load(spec: str, weights: str | None, arguments: dict[str, Any], trust: bool
     for note in loaded.notes:
         talk.note(note)
     return loaded
-
-
-def _chosen(planning: dict[str, Any]) -> dict[str, Any]:
-    """Options that say something: those left open keep the API's own default."""
-    return {name: value for name, value in planning.items() if value is not None and value != ()}
 
 
 def _input_of(loaded: Loaded, spec: str) -> Path:

@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from autoinit.errors import LoadError
-from autoinit.loading import exported, unpickling
-from autoinit.loading.wording import did_you_mean, some
+from autoinit.loading import _exported as exported
+from autoinit.loading import _unpickling as unpickling
+from autoinit.loading._wording import did_you_mean, some
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

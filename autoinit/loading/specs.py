@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from autoinit.errors import LoadError
-from autoinit.loading import factories, files, libraries, weights
+from autoinit.loading import _factories as factories
+from autoinit.loading import _libraries as libraries
+from autoinit.loading import _weights as weights
+from autoinit.loading import files
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -1,16 +1,18 @@
 """What an operation is: one canonical name and one role, whatever its spelling.
 
-To add an operation, add one `register_op` call to the file that its role names: `nonlinearities`, `norms`, `pooling`,
-`shapes`, `combining`, `weights` or `sources`.
+To add an activation, see `theory.activations`. To add another operation, add one `register_op` call to the file that
+its role names: `nonlinearities`, `norms`, `pooling`, `shapes`, `combining`, `weights` or `sources`.
 """
 
 from autoinit.ops import combining, nonlinearities, norms, pooling, shapes, sources, weights
 from autoinit.ops.registry import REGISTRY, Acts, OpSpec, WeightSlot, register_op
 from autoinit.ops.roles import Role
+from autoinit.theory.activations import Fact
 
 __all__ = [
     "REGISTRY",
     "Acts",
+    "Fact",
     "OpSpec",
     "Role",
     "WeightSlot",

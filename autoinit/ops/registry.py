@@ -21,6 +21,7 @@ from torch import nn
 
 from autoinit.errors import RegistrationError
 from autoinit.ops.roles import Role
+from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
 REQUIRED = inspect.Parameter.empty
@@ -80,6 +81,7 @@ class OpSpec:
     several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
     which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
     attributes: module attributes that bear another name than the argument.
+    facts: what holds of the function of a nonlinearity.
     """
 
     name: str
@@ -94,6 +96,7 @@ class OpSpec:
     several: bool = False
     ranks: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    facts: Fact = Fact.NONE
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in. Operands past the known ones are named `extra0`, `extra1`, ..."""
@@ -252,6 +255,7 @@ def register_op(
     several: bool = False,
     ranks: bool = False,
     attributes: Mapping[str, str] | None = None,
+    facts: Fact = Fact.NONE,
     replace: bool = False,
 ) -> OpSpec:
     """Add an operation to the table.
@@ -273,6 +277,7 @@ def register_op(
         several: True if it returns a tuple of different things (output and state) rather than pieces of one tensor.
         ranks: True if the values decide which of them come out, and their places come with them (topk, sort).
         attributes: module attributes that bear another name than the argument: `{"alpha": "_alpha"}`.
+        facts: what holds of a nonlinearity's function, whatever its constants: checks ask for it.
         replace: take over names and spellings that are registered already.
 
     Returns:
@@ -300,6 +305,7 @@ def register_op(
         several=several,
         ranks=ranks,
         attributes=dict(attributes or {}),
+        facts=facts,
     )
     return REGISTRY.add(
         spec,

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
-from autoinit.provenance.building import Building
-from autoinit.provenance.ledger import Ledger, Write
+from autoinit.provenance._building import Building
+from autoinit.provenance._ledger import Ledger, Write
+from autoinit.provenance._regions import Region
+from autoinit.provenance._stack import site
+from autoinit.provenance._watching import Watcher
 from autoinit.provenance.origins import Origin
-from autoinit.provenance.regions import Region
-from autoinit.provenance.stack import site
-from autoinit.provenance.watching import Watcher
 from autoinit.tracing.dataflow import SourceLine
 
 

@@ -25,7 +25,7 @@ import torch
 
 from autoinit.recognising.noise import TAIL, Z
 from autoinit.recognising.samples import Matrix, RowSums
-from autoinit.sampling import CUT
+from autoinit.theory.truncation import CUT
 
 Drawn = Literal["uniform", "normal", "truncated_normal"]
 

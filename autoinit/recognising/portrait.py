@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoinit.measuring import WeightStats
+from autoinit.recognising._patterns import Orthogonality, is_identity, orthogonality, twins
+from autoinit.recognising._totals import checksum, totals
 from autoinit.recognising.families import MIN_SAMPLE, Fit, alignment_misfit, fit, rows_misfit
 from autoinit.recognising.noise import spread
-from autoinit.recognising.patterns import Orthogonality, is_identity, orthogonality, twins
 from autoinit.recognising.samples import Matrix, RowSums, row_sums, sample, unit
-from autoinit.recognising.totals import checksum, totals
+from autoinit.tensors.measuring import WeightStats
 
 __all__ = ["Family", "Portrait", "Rows", "portray", "spread"]
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from autoinit.recognising.candidates import UNUSUAL, Candidate, Window, candidates, exact, scaled
+from autoinit.recognising._candidates import UNUSUAL, Candidate, Window, candidates, exact, scaled
 from autoinit.recognising.families import Drawn, Fit, kurtosis_of, truncated_std
 from autoinit.recognising.noise import TAIL, spread
 from autoinit.recognising.recipes import Recipe, written
 
 if TYPE_CHECKING:
-    from autoinit.plans import LayerPlan
+    from autoinit.plans.plan import LayerPlan
     from autoinit.recognising.portrait import Portrait, Rows
 
 PRECISION = 0.005

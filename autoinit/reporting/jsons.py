@@ -24,12 +24,12 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
-from autoinit.reporting.rows import status_counts
+from autoinit.reporting._rows import status_counts
 
 if TYPE_CHECKING:
-    from autoinit.measuring import WeightStats
-    from autoinit.plans import LayerPlan
-    from autoinit.reports import Report
+    from autoinit.plans.plan import LayerPlan
+    from autoinit.plans.report import Report
+    from autoinit.tensors.measuring import WeightStats
 
 VERSION = 1
 

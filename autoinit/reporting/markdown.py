@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from autoinit.reporting import wording
-from autoinit.reporting.rows import Row, kind_counts, rows_of, status_counts
+from autoinit.reporting import _wording as wording
+from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 
 if TYPE_CHECKING:
-    from autoinit.reports import Report
+    from autoinit.plans.report import Report
 
 
 def render(report: Report) -> str:

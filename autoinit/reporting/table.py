@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from autoinit.reporting import wording
-from autoinit.reporting.collapsing import collapse
-from autoinit.reporting.columns import Cell, Column, fit, lay_out, natural_widths, total
-from autoinit.reporting.grouping import group
-from autoinit.reporting.rows import Row, kind_counts, rows_of, status_counts
+from autoinit.reporting import _wording as wording
+from autoinit.reporting._collapsing import collapse
+from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths, total
+from autoinit.reporting._grouping import group
+from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 
 if TYPE_CHECKING:
-    from autoinit.reports import Report
+    from autoinit.plans.report import Report
 
 _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20

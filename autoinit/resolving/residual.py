@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from autoinit.ops import Role
+from autoinit.resolving._walking import only_steers
 from autoinit.resolving.resolver import slot_of
-from autoinit.resolving.walking import only_steers
 from autoinit.tracing.dataflow import Dataflow, Op
 
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})

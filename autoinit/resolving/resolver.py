@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autoinit.ops import Role, WeightSlot
-from autoinit.pausing import tensors_on_cpu
-from autoinit.resolving.merging import merge
-from autoinit.resolving.naming import unresolved
+from autoinit.resolving._merging import merge
+from autoinit.resolving._naming import unresolved
+from autoinit.resolving._slicing import parted
+from autoinit.resolving._walking import Endings, Walker, add_ending
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
-from autoinit.resolving.slicing import parted
-from autoinit.resolving.walking import Endings, Walker, add_ending
+from autoinit.tensors.surroundings import tensors_on_cpu
 from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse

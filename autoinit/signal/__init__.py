@@ -1,7 +1,7 @@
 """Signal: what flows through a model, predicted without data, measured with it."""
 
-from autoinit.signal.measuring import measure
-from autoinit.signal.propagating import InputSignal, propagate
+from autoinit.signal.measuring.measuring import measure
+from autoinit.signal.predicting.propagating import InputSignal, propagate
 from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
 
 __all__ = ["InputSignal", "OperationSignal", "SignalReport", "SignalRow", "measure", "propagate"]

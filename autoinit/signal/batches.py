@@ -11,7 +11,7 @@ from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.parameters import named_parameters, unwrap
-from autoinit.tracing.attempting import FailedError
+from autoinit.tracing.attempts import FailedError
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, floats, given_inputs

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
-    from autoinit.plans import Plan
+    from autoinit.plans.plan import Plan
 
 COLLAPSED = 0.99
 """The correlation s / q from which on two inputs count as indistinguishable."""
@@ -148,7 +148,7 @@ class SignalReport(Mapping[str, SignalRow]):
         Raises:
             ArgumentError: matplotlib is not installed, or the labels do not fit the reports.
         """
-        from autoinit.signal.plotting import figure, save
+        from autoinit.reporting.signals.plotting import figure, save
 
         made = figure(self, *beside, labels=labels)
         if path is not None:

@@ -10,11 +10,20 @@ linear layers and for fan_in of convolutions; `fans` counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from autoinit.errors import ArgumentError
 from autoinit.theory.layouts import Layout
+
+Mode = Literal["fan_in", "fan_out", "fan_avg"]
+MODES: Mapping[Mode, str] = {
+    "fan_in": "keeps the forward signal (He et al. 2015, eq. 10)",
+    "fan_out": "keeps the gradient (He et al. 2015, eq. 14)",
+    "fan_avg": "the compromise of both (Glorot & Bengio 2010, eq. 12)",
+}
+"""The fans that a std may be computed from, and what each is for. A mode is the attribute of `Fans` of its name."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +32,16 @@ class Fans:
 
     fan_in: float
     fan_out: float
+
+    @property
+    def fan_avg(self) -> float:
+        """The mean of both."""
+        return (self.fan_in + self.fan_out) / 2
+
+    @property
+    def by_mode(self) -> dict[Mode, float]:
+        """The fan of each mode."""
+        return {mode: getattr(self, mode) for mode in MODES}
 
 
 def fans(layout: Layout, shape: Sequence[int], rows: int | None = None) -> Fans:

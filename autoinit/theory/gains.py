@@ -9,42 +9,17 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
 
 from autoinit.errors import ArgumentError
-from autoinit.theory.activations import ACTIVATIONS
-from autoinit.theory.fans import Fans
+from autoinit.theory.activations import ACTIVATIONS, NONLINEARITIES, Nonlinearity
+from autoinit.theory.activations import Scheme as Scheme
+from autoinit.theory.fans import MODES, Fans, Mode
 from autoinit.theory.pointwise import Function
 from autoinit.theory.quadrature import second_moment
 
-Scheme = Literal["he", "xavier"]
-Mode = Literal["fan_in", "fan_out", "fan_avg"]
-
-_UNIT = ("linear", "identity", "sigmoid", "softmax", "log_softmax")
-"""No nonlinearity, or a head or gate, whose input is best left at unit variance (Glorot & Bengio 2010)."""
-_XAVIER = frozenset({"linear", "identity", "affine", "tanh", "sigmoid", "softmax", "log_softmax"})
-
-
-def _leaky(slope: float) -> float:
-    """sqrt(2 / (1 + a^2)): E[phi^2] = (1 + a^2) / 2 (He et al. 2015, eq. 15)."""
-    return math.sqrt(2) / math.hypot(1, slope)
-
-
-def _random_leaky(lower: float, upper: float) -> float:
-    """sqrt(2 / (1 + E[a^2])), a uniform in [l, u]: E[a^2] is mean^2 + variance, ((l + u) / 2)^2 + (u - l)^2 / 12."""
-    return math.sqrt(2) / math.hypot(1, (lower + upper) / 2, (upper - lower) / math.sqrt(12))
-
-
-_CLOSED: Mapping[str, Callable[..., float]] = {
-    "relu": lambda: math.sqrt(2),  # He et al. 2015, eq. 10
-    "leaky_relu": lambda negative_slope: _leaky(negative_slope),
-    "prelu": lambda weight: _leaky(weight),
-    "rrelu": _random_leaky,
-    "tanh": lambda: 5 / 3,  # torch.nn.init.calculate_gain
-    "selu": lambda: 1.0,  # Klambauer et al. 2017: unit second moment is its fixed point
-}
+_OTHER_NAMES = {"identity": "linear"}
 
 
 def gain(nonlinearity: str, params: Mapping[str, float] | None = None, function: Function | None = None) -> float:
@@ -69,26 +44,28 @@ def gain(nonlinearity: str, params: Mapping[str, float] | None = None, function:
         ArgumentError: the name is unknown and no function is given, a parameter is unknown or out of range, or
             the function has no finite, positive second moment.
     """
-    if function is not None and nonlinearity not in _CLOSED and nonlinearity not in _UNIT:
+    known = _known(nonlinearity)
+    if function is not None and (known is None or known.gain is None):
         return 1 / math.sqrt(second_moment(function, nonlinearity))
-    if nonlinearity in _UNIT:
-        if params:
-            raise ArgumentError(f"{nonlinearity} has no parameter {', '.join(map(repr, params))}; expected none")
-        return 1.0
-    if nonlinearity not in ACTIVATIONS:
+    if known is None:
         raise ArgumentError(_unknown(nonlinearity))
-    return _named_gain(nonlinearity, tuple(ACTIVATIONS[nonlinearity].complete(params).items()))
+    return _named_gain(known.name, tuple(known.complete(params).items()))
 
 
 @lru_cache(maxsize=4096)
 def _named_gain(name: str, params: tuple[tuple[str, float], ...]) -> float:
-    if name in _CLOSED:
-        return _CLOSED[name](**dict(params))
+    known = NONLINEARITIES[name]
+    if known.gain is not None:
+        return known.gain(**dict(params))
     return 1 / math.sqrt(second_moment(ACTIVATIONS[name].bind(dict(params)), name))
 
 
+def _known(name: str) -> Nonlinearity | None:
+    return NONLINEARITIES.get(_OTHER_NAMES.get(name, name))
+
+
 def _unknown(name: str) -> str:
-    known = sorted({*ACTIVATIONS, *_UNIT})
+    known = sorted({*NONLINEARITIES, *_OTHER_NAMES})
     close = difflib.get_close_matches(name, known)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}."
     return (
@@ -103,23 +80,23 @@ def scheme(nonlinearity: str) -> Scheme:
     `xavier` for linear, tanh, sigmoid, softmax and log_softmax; `he` for the rectifiers and for everything whose gain
     is a second moment, custom functions included.
     """
-    return "xavier" if nonlinearity in _XAVIER else "he"
+    known = _known(nonlinearity)
+    return "he" if known is None else known.scheme
 
 
 def std(gain: float, fans: Fans, mode: Mode) -> float:
     """The gain over sqrt(fan): the standard deviation of every element of the weight.
 
-    fan is fan_in (He et al. 2015, eq. 10: keeps the forward signal), fan_out (eq. 14: keeps the gradient) or, for
-    `fan_avg`, (fan_in + fan_out) / 2 (Glorot & Bengio 2010, eq. 12: the compromise).
+    fan is fan_in, fan_out or their mean, as `MODES` has it.
 
     Raises:
         ArgumentError: the mode is unknown, the fan is 0, or the gain is not a positive finite number.
     """
-    by_mode = {"fan_in": fans.fan_in, "fan_out": fans.fan_out, "fan_avg": (fans.fan_in + fans.fan_out) / 2}
-    if mode not in by_mode:
-        raise ArgumentError(f"mode is {mode!r}; expected {', '.join(by_mode)}")
+    if mode not in MODES:
+        raise ArgumentError(f"mode is {mode!r}; expected {', '.join(MODES)}")
     if not 0 < gain < math.inf:
         raise ArgumentError(f"gain is {gain!r}; expected a positive finite number")
-    if not 0 < by_mode[mode] < math.inf:
-        raise ArgumentError(f"{mode} is {by_mode[mode]!r} for {fans}; expected a positive finite number")
-    return gain / math.sqrt(by_mode[mode])
+    fan = fans.by_mode[mode]
+    if not 0 < fan < math.inf:
+        raise ArgumentError(f"{mode} is {fan!r} for {fans}; expected a positive finite number")
+    return gain / math.sqrt(fan)

@@ -12,10 +12,10 @@ import torch.fx
 from torch import nn
 
 from autoinit.ops import REGISTRY, OpSpec, Role
-from autoinit.tracing.classifying import classified, operands_of, slots
+from autoinit.tracing._classifying import classified, operands_of, slots
+from autoinit.tracing._leaves import leaf_params
+from autoinit.tracing._overwriting import overwritten, viewed, writes
 from autoinit.tracing.dataflow import Call, Dataflow, Op, ParamUse, Unsupported
-from autoinit.tracing.leaves import leaf_params
-from autoinit.tracing.overwriting import overwritten, viewed, writes
 
 if TYPE_CHECKING:
     from autoinit.tracing.dataflow import OpGraph

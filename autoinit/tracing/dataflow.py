@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from autoinit.ops.roles import Role
+from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
 if TYPE_CHECKING:
@@ -91,6 +92,16 @@ class Op:
     operands: Mapping[str, Op] = field(default_factory=dict)
     call: Call | None = None
     acts: str = "mixing"
+
+    @property
+    def spec(self) -> OpSpec | None:
+        """The entry of the table of operations; None for inputs, parameters, outputs and what the table lacks."""
+        return self.call.spec if self.call is not None else None
+
+    @property
+    def facts(self) -> Fact:
+        """What holds of a nonlinearity's function."""
+        return self.spec.facts if self.spec is not None else Fact.NONE
 
     def __repr__(self) -> str:
         return f"Op({self.name}: {self.op}, {self.role})"

@@ -18,11 +18,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from autoinit.ops import REGISTRY
-from autoinit.tracing.answering import ASKING, NO_ANSWER, Answers
-from autoinit.tracing.effort import Effort
-from autoinit.tracing.kernels import called_on_meta, run
-from autoinit.tracing.sources import current_line
-from autoinit.tracing.unseen import following_maps, naming_scripts
+from autoinit.tracing._hidden_calls import following_maps, naming_scripts
+from autoinit.tracing._kernels import called_on_meta, run
+from autoinit.tracing._known_values import ASKING, NO_ANSWER, Answers
+from autoinit.tracing._run_limits import Effort
+from autoinit.tracing._sources import current_line
 
 
 @dataclass(frozen=True)

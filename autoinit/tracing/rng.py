@@ -10,6 +10,8 @@ from typing import Any
 
 import torch
 
+from autoinit.tensors.surroundings import alone
+
 
 def drawn() -> tuple[Any, ...]:
     """Where the generators of torch, numpy and Python stand: equal as long as nothing was drawn."""
@@ -22,16 +24,17 @@ def drawn() -> tuple[Any, ...]:
 @contextmanager
 def untouched_generators(seed: int = 0) -> Iterator[None]:
     """Run a block with torch, numpy and Python seeded alike each time, and leave their states as they were."""
-    python = random.getstate()
-    numpy = sys.modules.get("numpy")
-    numpy_state = numpy.random.get_state() if numpy is not None else None
-    devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
-    try:
-        with torch.random.fork_rng(devices=devices):
-            torch.default_generator.manual_seed(seed)
-            random.seed(seed)
-            yield
-    finally:
-        random.setstate(python)
-        if numpy is not None and numpy_state is not None:
-            numpy.random.set_state(numpy_state)
+    with alone():
+        python = random.getstate()
+        numpy = sys.modules.get("numpy")
+        numpy_state = numpy.random.get_state() if numpy is not None else None
+        devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+        try:
+            with torch.random.fork_rng(devices=devices):
+                torch.default_generator.manual_seed(seed)
+                random.seed(seed)
+                yield
+        finally:
+            random.setstate(python)
+            if numpy is not None and numpy_state is not None:
+                numpy.random.set_state(numpy_state)

@@ -7,48 +7,37 @@ user's. User hooks are left out too, since they may write to the outside.
 
 from __future__ import annotations
 
-import copy
 import itertools
 import types
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
-import torch.fx
-import torch.nn.modules.module as torch_modules
 from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
-from torch.overrides import TorchFunctionMode
 
 from autoinit.errors import LazyModuleError, TraceError
 from autoinit.ops import REGISTRY, Role
 from autoinit.parameters import unwrap
+from autoinit.tracing._copying import Copier, is_installed
 
-_ATOMIC = (
-    type(None), bool, int, float, complex, str, bytes, type, range, property, types.FunctionType, types.ModuleType,
-    types.BuiltinFunctionType, torch.dtype, torch.device, torch.Size, torch.fx.Graph,
-)  # fmt: skip
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_with_kwargs",
     "_forward_pre_hooks_with_kwargs", "_forward_hooks_always_called", "_state_dict_hooks", "_state_dict_pre_hooks",
     "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks",
 )  # fmt: skip
-_GLOBAL_HOOKS = (
-    "_global_forward_hooks", "_global_forward_pre_hooks", "_global_backward_hooks", "_global_backward_pre_hooks",
-)  # fmt: skip
-_REPARAMETRISATIONS = ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm")
+_REPARAMETRISATIONS = ("torch.nn.utils.weight_norm", "torch.nn.utils.spectral_norm", "torch.nn.utils.prune")
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """The stand-in, and what a reader should know of how it differs from the original."""
+    """The stand-in, what a reader should know of how it differs from the original, and how it was copied."""
 
     module: nn.Module
     notes: tuple[str, ...]
+    copies: Copier
 
 
 def unwrapped(module: nn.Module) -> nn.Module:
@@ -68,55 +57,30 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
         TraceError: the model holds TorchScript modules, which have no Python to trace.
     """
     model = unwrapped(model)
-    modules = list(model.modules())
-    _refuse(modules)
-    convert = _converter(device)
-    memo: dict[int, Any] = {}
-    for module in modules:
-        if unwrapped(module) is module:
-            memo[id(module)] = object.__new__(type(module))
-    for module in modules:
-        memo[id(module)] = memo[id(unwrapped(module))]
-    skipped = 0
+    _refuse(list(model.named_modules()))
+    shadowing = _Shadowing(_converter(device))
     with torch.no_grad():
-        for module in modules:
-            for tensor in itertools.chain(module._parameters.values(), module._buffers.values()):
-                if tensor is not None and id(tensor) not in memo:
-                    memo[id(tensor)] = convert(tensor)
-        with _ConvertCopies(convert):
-            for module in modules:
-                if unwrapped(module) is module:
-                    skipped += _copy_attributes(module, memo[id(module)], memo, convert)
+        made = shadowing.tree(model)
+    skipped = shadowing.skipped
     notes = (f"{skipped} user hook{'s' if skipped > 1 else ''} not run while tracing",) if skipped else ()
-    return Shadow(memo[id(model)], notes)
+    return Shadow(made, notes, shadowing.copier)
 
 
-@contextmanager
-def no_global_hooks() -> Iterator[None]:
-    """Leave out the hooks that a user has registered for all modules, as those of single modules are."""
-    held = {name: getattr(torch_modules, name) for name in _GLOBAL_HOOKS}
-    try:
-        for name in _GLOBAL_HOOKS:
-            setattr(torch_modules, name, OrderedDict())
-        yield
-    finally:
-        for name, hooks in held.items():
-            setattr(torch_modules, name, hooks)
-
-
-def _refuse(modules: list[nn.Module]) -> None:
+def _refuse(modules: list[tuple[str, nn.Module]]) -> None:
     lazy = [
-        f"{type(module).__name__}.{name}"
-        for module in modules
+        f"{path}.{name}" if path else name
+        for path, module in modules
         for name, parameter in itertools.chain(module._parameters.items(), module._buffers.items())
         if isinstance(parameter, (UninitializedParameter, UninitializedBuffer))
     ]
     if lazy:
+        some = f"{', '.join(lazy[:3])}{', ...' if len(lazy) > 3 else ''}"
         raise LazyModuleError(
-            f"{len(lazy)} lazy parameters have no shape yet ({', '.join(lazy[:3])}{', ...' if len(lazy) > 3 else ''}): "
-            f"run one forward first, `model(example_input)`, then call autoinit"
+            f"{len(lazy)} lazy parameter{'s have' if len(lazy) > 1 else ' has'} no shape yet ({some}): run one forward "
+            f"first, `model(example_input)`, then call autoinit. What is lazy after it too, no forward like that one "
+            f"uses: pass the inputs that bring it in, or build the module without it"
         )
-    if any(isinstance(module, torch.jit.ScriptModule) for module in modules):
+    if any(isinstance(module, torch.jit.ScriptModule) for _, module in modules):
         raise TraceError(
             "the model holds TorchScript modules, which have no Python to trace: use the model that was scripted"
         )
@@ -144,52 +108,74 @@ def _converter(device: str) -> Callable[[torch.Tensor], torch.Tensor]:
     return convert
 
 
-class _ConvertCopies(TorchFunctionMode):
-    """Tensors met inside attributes are converted as parameters are."""
+class _Shadowing:
+    """The making of one shadow. skipped: how many user hooks were left out."""
 
     def __init__(self, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
-        super().__init__()
-        self.convert = convert
+        self.copier = Copier(self.tree, convert)
+        self.skipped = 0
+        self._rebound: dict[type, dict[str, types.FunctionType]] = {}
 
-    def __torch_function__(
-        self, func: Any, _types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func is torch.Tensor.__deepcopy__:
-            tensor, memo = args
-            if id(tensor) not in memo:
-                memo[id(tensor)] = self.convert(tensor)
-            return memo[id(tensor)]
-        return func(*args, **(kwargs or {}))
+    def tree(self, root: nn.Module) -> nn.Module:
+        """The copy of a module and of those in it. One that cannot be made anew stands for itself."""
+        copier = self.copier
+        fresh = [module for module in root.modules() if id(module) not in copier.memo]
+        plain = [module for module in fresh if unwrapped(module) is module]
+        for module in plain:
+            copier.remember(module, object.__new__(type(module)))
+        for module in fresh:
+            copier.remember(module, copier.memo[id(unwrapped(module))])
+        for module in plain:
+            for tensor in itertools.chain(module._parameters.values(), module._buffers.values()):
+                if tensor is not None:
+                    copier(tensor)
+        for module in plain:
+            self._fill(module, copier.memo[id(module)])
+        made: nn.Module = copier.memo[id(root)]
+        return made
 
+    def _fill(self, module: nn.Module, blank: nn.Module) -> None:
+        """Give a blank module the attributes of the original."""
+        target = blank.__dict__
+        for name, value in module.__dict__.items():
+            if name in ("_parameters", "_buffers", "_modules"):
+                target[name] = {key: None if held is None else self.copier(held) for key, held in value.items()}
+            elif name in _HOOKS:
+                target[name] = self._hooks(name, value, module)
+            else:
+                target[name] = self.copier(value)
+        self._rebind(type(module), blank)
+        spec = REGISTRY.of_module(module)
+        target["training"] = not (spec is not None and spec.role is Role.NORM)
 
-def _copy_attributes(
-    module: nn.Module, blank: nn.Module, memo: dict[int, Any], convert: Callable[[torch.Tensor], torch.Tensor]
-) -> int:
-    """Fill the blank module; returns the number of user hooks left out."""
-    skipped = 0
-    target = blank.__dict__
-    for name, value in module.__dict__.items():
-        if name in ("_parameters", "_buffers", "_modules"):
-            target[name] = {key: None if held is None else memo[id(held)] for key, held in value.items()}
-        elif name in _HOOKS:
-            kept = OrderedDict(
-                (key, copy.deepcopy(hook, memo))
-                for key, hook in value.items()
-                if getattr(type(hook), "__module__", "") in _REPARAMETRISATIONS or _is_its_own(hook, module)
-            )
-            skipped += (len(value) - len(kept)) if name in _HOOKS[:2] else 0
-            target[name] = kept
-        elif isinstance(value, _ATOMIC):
-            target[name] = value
-        elif id(value) in memo:
-            target[name] = memo[id(value)]
-        elif isinstance(value, torch.Tensor):
-            target[name] = memo[id(value)] = convert(value)
-        else:
-            target[name] = _copied(value, memo)
-    spec = REGISTRY.of_module(module)
-    target["training"] = not (spec is not None and spec.role is Role.NORM)
-    return skipped
+    def _hooks(self, name: str, hooks: Mapping[Any, Any], module: nn.Module) -> OrderedDict[Any, Any]:
+        """Without the user's."""
+        kept = OrderedDict(
+            (key, self.copier(hook))
+            for key, hook in hooks.items()
+            if getattr(type(hook), "__module__", "") in _REPARAMETRISATIONS or _is_its_own(hook, module)
+        )
+        self.skipped += (len(hooks) - len(kept)) if name in _HOOKS[:2] else 0
+        return kept
+
+    def _rebind(self, kind: type, blank: nn.Module) -> None:
+        """Methods that use a global module, in classes of the user's own, use its copy in this module."""
+        if kind not in self._rebound:
+            self._rebound[kind] = {}  # where a method leads back here
+            self._rebound[kind] = dict(self._methods(kind))
+        for name, function in self._rebound[kind].items():
+            if name not in blank.__dict__:
+                blank.__dict__[name] = types.MethodType(function, blank)
+
+    def _methods(self, kind: type) -> Iterator[tuple[str, types.FunctionType]]:
+        overridden: set[str] = set()
+        for each in kind.__mro__:
+            if each.__module__.partition(".")[0] != "torch":
+                for name, function in vars(each).items():
+                    users = isinstance(function, types.FunctionType) and not is_installed(function.__code__)
+                    if users and name not in overridden and (copied := self.copier.method(function)) is not function:
+                        yield name, copied
+            overridden.update(vars(each))
 
 
 def _is_its_own(hook: Any, module: nn.Module) -> bool:
@@ -199,48 +185,4 @@ def _is_its_own(hook: Any, module: nn.Module) -> bool:
     """
     code, package = getattr(hook, "__code__", None), type(module).__module__.partition(".")[0]
     home = str(getattr(hook, "__module__", "")).partition(".")[0]
-    return (
-        code is not None
-        and home == package
-        and bool({"site-packages", "dist-packages"} & {*Path(code.co_filename).parts})
-    )
-
-
-def _copied(value: Any, memo: dict[int, Any]) -> Any:
-    """A deep copy, made item by item so that what cannot be copied (a lock, a handle) is shared alone."""
-    if isinstance(value, _ATOMIC):
-        return value
-    if id(value) in memo:
-        return memo[id(value)]
-    if isinstance(value, torch.Generator):
-        memo[id(value)] = value.clone_state()
-        return memo[id(value)]
-    if type(value) in (dict, OrderedDict):
-        made = memo[id(value)] = type(value)()
-        made.update((key, _copied(item, memo)) for key, item in value.items())
-        return made
-    if type(value) in (list, set, deque):
-        grown = memo[id(value)] = type(value)()
-        add = grown.add if isinstance(grown, set) else grown.append
-        for item in value:
-            add(_copied(item, memo))
-        return grown
-    if type(value) is tuple:
-        return tuple(_copied(item, memo) for item in value)
-    try:
-        return copy.deepcopy(value, memo)
-    except Exception:  # noqa: BLE001 - any class may refuse to be copied, in its own way
-        return _copied_object(value, memo)
-
-
-def _copied_object(value: Any, memo: dict[int, Any]) -> Any:
-    """A plain object with its attributes copied; shared if it has none to copy."""
-    if type(value).__module__ == "builtins" or not hasattr(value, "__dict__"):
-        return value
-    try:
-        made = object.__new__(type(value))
-    except TypeError:
-        return value
-    memo[id(value)] = made
-    made.__dict__.update((key, _copied(item, memo)) for key, item in vars(value).items())
-    return made
+    return code is not None and home == package and is_installed(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch.fx
 from torch import nn
 
 from autoinit.ops import REGISTRY, Role
-from autoinit.tracing.sources import current_line
+from autoinit.tracing._sources import current_line
 
 
 class LeavesOpenError(Exception):
@@ -20,7 +21,35 @@ class UnreadableForwardError(Exception):
     """The arguments of the model's forward cannot be told."""
 
 
-class SymbolicTracer(torch.fx.Tracer):
+class ShadowTracer(torch.fx.Tracer):
+    """Sees the table's modules whole, and leaves alone what other threads call in the meantime.
+
+    torch.fx traces by replacing `nn.Module.__call__` for the whole process.
+    """
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> torch.fx.Graph:
+        """Trace the forward of a module."""
+        self._thread = threading.get_ident()
+        return super().trace(root, concrete_args)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - fx's signature
+        """Leaves are what the table knows."""
+        return REGISTRY.of_module(m) is not None
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Call a module, traced if it is this thread that calls it."""
+        if threading.get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        return self.called(m, forward, args, kwargs)
+
+    def called(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a module of the traced one."""
+        return super().call_module(m, forward, args, kwargs)
+
+
+class SymbolicTracer(ShadowTracer):
     """Stops at the modules that the table knows, and notes module and source line of every node.
 
     strict: raise LeavesOpenError at the first call that a recording could tell more about.
@@ -45,17 +74,11 @@ class SymbolicTracer(torch.fx.Tracer):
                 "torch.fx cannot tell the arguments of forward, since a decorator hides them behind *args, **kwargs"
             ) from error
 
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - fx's signature
-        """Leaves are what the table knows."""
-        return REGISTRY.of_module(m) is not None
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
+    def called(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Keep the module path while the module runs."""
         self.stack.append(self.path_of_module(m))
         try:
-            return super().call_module(m, forward, args, kwargs)
+            return super().called(m, forward, args, kwargs)
         except Exception as error:
             if error is not self._error:
                 self._error, self.failed = error, self.stack[-1]

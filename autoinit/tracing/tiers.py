@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,24 +13,17 @@ import torch
 from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
-from autoinit.pausing import tensors_on_cpu
-from autoinit.tracing.attempting import (
-    FailedError,
-    in_mode,
-    notes_on,
-    record,
-    record_really,
-    set_mode,
-    values_of,
-)
+from autoinit.tensors.surroundings import silenced, tensors_on_cpu
+from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, values_of
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.exported import is_exported, read_exported
+from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, given_inputs
 from autoinit.tracing.rng import drawn, untouched_generators
-from autoinit.tracing.shadow import make_shadow, no_global_hooks, unwrapped
+from autoinit.tracing.shadow import make_shadow, unwrapped
 from autoinit.tracing.symbolic import SymbolicTracer
 
 if TYPE_CHECKING:
@@ -73,8 +65,7 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tie
     if not isinstance(model, nn.Module):
         raise ArgumentError(f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram")
     model = unwrapped(model)
-    with tensors_on_cpu(), untouched_generators(), torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with tensors_on_cpu(), untouched_generators(), torch.no_grad(), silenced():
         return _trace_module(model, example_inputs, tier)
 
 
@@ -144,7 +135,7 @@ def _symbolic(model: nn.Module, training: bool, *, strict: bool) -> Dataflow:
     set_mode(shadow.module, training)
     tracer = SymbolicTracer(shadow.module, strict)
     try:
-        with no_global_hooks():
+        with undisturbed(shadow):
             graph = tracer.trace(shadow.module)
     except Exception as error:
         raise FailedError(f"symbolic{in_mode(training)}", error, tracer.failed) from error

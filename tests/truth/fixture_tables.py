@@ -1,4 +1,4 @@
-"""The models of `tests.models`."""
+"""The models of `tests.shared.models`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from tests.models import dcgan, gpt2, llama, moe, recurrent, rrdb, unet, written_norms
+from tests.shared.models import dcgan, gpt2, llama, moe, recurrent, rrdb, unet, written_norms
 from tests.truth.cases import Case
 from tests.truth.rows import (
     ADD,

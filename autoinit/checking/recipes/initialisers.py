@@ -6,17 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autoinit.checking.recipes.geometry import blocks, fan_outs, is_conv, is_head, size
-from autoinit.checking.recipes.published import Published
+from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, size
+from autoinit.checking.recipes._published import Published
 from autoinit.errors import ArgumentError
+from autoinit.theory.fans import MODES
 from autoinit.theory.gains import gain
+from autoinit.theory.truncation import TRUNCATED_STD
 
 if TYPE_CHECKING:
-    from autoinit.checking.subject import Part
+    from autoinit.checking._subject import Part
 
-TRUNCATION = 0.8796256610342398
-"""The std of N(0, 1) cut at two sigma: sqrt(1 - 4 phi(2) / (2 Phi(2) - 1))."""
-_MODES = ("fan_in", "fan_out", "fan_avg")
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
@@ -30,7 +29,7 @@ def trunc_normal(arguments: Sequence[str]) -> Published:
     """`trunc_normal(s)`: cut at absolute bounds, which leaves s, or at two sigma, which leaves 0.88 s."""
     std = _positive("trunc_normal", arguments, "std")
     reference = "torch.nn.init.trunc_normal_; tf.initializers.TruncatedNormal"
-    return Published(f"trunc_normal({std:g})", reference, lambda _: (std, TRUNCATION * std))
+    return Published(f"trunc_normal({std:g})", reference, lambda _: (std, TRUNCATED_STD * std))
 
 
 def uniform(arguments: Sequence[str]) -> Published:
@@ -44,8 +43,8 @@ def kaiming(arguments: Sequence[str]) -> Published:
     if len(arguments) > 3:
         raise ArgumentError(f"recipe kaiming({', '.join(arguments)}): expected mode, nonlinearity and slope at most")
     mode, nonlinearity = (*arguments, *("fan_in", "relu")[len(arguments) :])[:2]
-    if mode not in _MODES:
-        raise ArgumentError(f"recipe kaiming: mode {mode!r}; expected one of {', '.join(_MODES)}")
+    if mode not in MODES:
+        raise ArgumentError(f"recipe kaiming: mode {mode!r}; expected one of {', '.join(MODES)}")
     params = {"negative_slope": _number("kaiming", arguments[2], "slope")} if len(arguments) == 3 else None
     factor = gain(nonlinearity, params)
     name = f"kaiming({', '.join(arguments or (mode,))})"

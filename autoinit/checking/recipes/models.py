@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from autoinit.checking.recipes.geometry import (
+from autoinit.checking.recipes._geometry import (
     blocks,
     fan_outs,
     is_attention,
@@ -16,11 +16,12 @@ from autoinit.checking.recipes.geometry import (
     rows,
     size,
 )
-from autoinit.checking.recipes.initialisers import TRUNCATION, framework_default, glorot, he
-from autoinit.checking.recipes.published import Published
+from autoinit.checking.recipes._published import Published
+from autoinit.checking.recipes.initialisers import framework_default, glorot, he
+from autoinit.theory.truncation import TRUNCATED_STD
 
 if TYPE_CHECKING:
-    from autoinit.checking.subject import Part
+    from autoinit.checking._subject import Part
 
 _T5_HEAD_WIDTHS = (32, 64, 128, 256)
 _MOST_BLOCKS = 64
@@ -46,14 +47,14 @@ def _llama(part: Part) -> tuple[float, ...]:
 
 
 def _bert(_: Part) -> tuple[float, ...]:
-    return (0.02, TRUNCATION * 0.02)
+    return (0.02, TRUNCATED_STD * 0.02)
 
 
 def _vit(part: Part) -> tuple[float, ...]:
     if is_conv(part):
         lecun = part.place.fan_in**-0.5
-        return (0.02, TRUNCATION * 0.02, lecun, TRUNCATION * lecun, *framework_default(part))
-    return (0.02, TRUNCATION * 0.02)
+        return (0.02, TRUNCATED_STD * 0.02, lecun, TRUNCATED_STD * lecun, *framework_default(part))
+    return (0.02, TRUNCATED_STD * 0.02)
 
 
 def _beit(part: Part) -> tuple[float, ...]:
@@ -68,14 +69,14 @@ def _beit(part: Part) -> tuple[float, ...]:
 
 def _pvt(part: Part) -> tuple[float, ...]:
     """He for convolutions, with a fan_out that counts groups but not the stride."""
-    return (math.sqrt(2 / fan_outs(part)[-1]),) if is_conv(part) else (0.02, TRUNCATION * 0.02)
+    return (math.sqrt(2 / fan_outs(part)[-1]),) if is_conv(part) else (0.02, TRUNCATED_STD * 0.02)
 
 
 def _vit_jax(part: Part) -> tuple[float, ...]:
     """LeCun for patches, Xavier elsewhere; torchvision leaves the output projection of attention at the default."""
     lecun = part.place.fan_in**-0.5
     if is_conv(part):
-        return (lecun, TRUNCATION * lecun)
+        return (lecun, TRUNCATED_STD * lecun)
     return (*glorot(part), _flat(part), *framework_default(part))
 
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import torch
 
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import expression
 from autoinit.checking.findings import Finding
+from autoinit.checking.rules._lookup import all_stats, anew, buffers, owner, pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
-from autoinit.checking.rules.lookup import all_stats, anew, buffers, owner, pasted
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import expression
-from autoinit.measuring import WeightStats, weight_stats
+from autoinit.tensors.measuring import WeightStats, weight_stats
 
 
 @rule("INI001", "non-finite weight", "error")

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import torch
 
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import number
 from autoinit.checking.findings import Finding
-from autoinit.checking.rules.lookup import ALLOCATING, all_stats, anew, owner, pasted, written_by
+from autoinit.checking.rules._lookup import ALLOCATING, all_stats, anew, owner, pasted, written_by
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import number
-from autoinit.measuring import WeightStats
+from autoinit.tensors.measuring import WeightStats
 
 HUGE = 1e6
 """No initialisation draws a weight of this size."""

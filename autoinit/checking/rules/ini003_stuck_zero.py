@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autoinit.checking.dead import stuck_zeros
+from autoinit.checking._dead import stuck_zeros
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import expression, number
 from autoinit.checking.findings import Finding
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import expression, number
 
 
 @rule("INI003", "zero weight that no gradient can leave", "error")

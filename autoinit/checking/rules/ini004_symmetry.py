@@ -7,13 +7,13 @@ from collections.abc import Iterator
 
 import torch
 
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import number
 from autoinit.checking.findings import Finding
-from autoinit.checking.rules.chance import NEVER, coincidence
-from autoinit.checking.rules.lookup import listed, pasted, recipe, redraw, trainable
+from autoinit.checking.rules._chance import NEVER, coincidence
+from autoinit.checking.rules._lookup import listed, pasted, recipe, redraw, trainable
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import number
-from autoinit.plans import LayerPlan
+from autoinit.plans.plan import LayerPlan
 
 
 @rule("INI004", "unbroken symmetry", "error")

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import number
 from autoinit.checking.findings import Finding
-from autoinit.checking.rules.chance import NEVER, coincidence, grain, repetition
-from autoinit.checking.rules.lookup import COPYING, listed, pasted, recipe, trainable, written_by
+from autoinit.checking.rules._chance import NEVER, coincidence, grain, repetition
+from autoinit.checking.rules._lookup import COPYING, listed, pasted, recipe, trainable, written_by
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import number
-from autoinit.plans import LayerPlan
+from autoinit.plans.plan import LayerPlan
 
 SAMPLE = 4096
 """Elements that are looked at to tell random values from a pattern."""

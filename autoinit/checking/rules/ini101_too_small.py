@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autoinit.checking.dead import silent_tables
+from autoinit.checking._dead import silent_tables
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import expression, feeds, number
 from autoinit.checking.findings import Finding
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale import explained_by, scale_finding
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import expression, feeds, number
+from autoinit.checking.scale._finding import explained_by, scale_finding
 
 
 @rule("INI101", "std too small for what the layer feeds", "by consequence")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import feeds
 from autoinit.checking.findings import Finding
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale import explained_by, scale_finding
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import feeds
+from autoinit.checking.scale._finding import explained_by, scale_finding
 
 
 @rule("INI103", "framework default left in place", "by consequence")

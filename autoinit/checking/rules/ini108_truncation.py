@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale import explained_by, scale_finding
-from autoinit.checking.subject import Subject
+from autoinit.checking.scale._finding import explained_by, scale_finding
 
 
 @rule("INI108", "truncation shrank the std", "info")

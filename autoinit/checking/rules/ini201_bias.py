@@ -8,14 +8,14 @@ from dataclasses import dataclass
 
 import torch
 
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import expression, number
 from autoinit.checking.findings import Finding, Severity
+from autoinit.checking.rules._lookup import pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
-from autoinit.checking.rules.lookup import pasted
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import expression, number
 from autoinit.ops import Role
-from autoinit.plans import LayerPlan
+from autoinit.plans.plan import LayerPlan
 
 ONE_STD = 1.0
 """The std of a pre-activation of a planned layer, for an input of second moment 1 and no gain."""

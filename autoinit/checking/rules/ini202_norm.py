@@ -6,14 +6,14 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import expression, number
 from autoinit.checking.findings import Finding
+from autoinit.checking.rules._lookup import buffers, pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
-from autoinit.checking.rules.lookup import buffers, pasted
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import expression, number
-from autoinit.measuring import WeightStats, weight_stats
 from autoinit.ops import Role
+from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.tracing.dataflow import Op
 
 DCGAN_STD = 0.02

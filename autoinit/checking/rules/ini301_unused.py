@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from autoinit.checking._subject import Subject
+from autoinit.checking._wording import expression
 from autoinit.checking.findings import Finding
-from autoinit.checking.rules.lookup import listed, pasted
+from autoinit.checking.rules._lookup import listed, pasted
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.checking.wording import expression
 from autoinit.ops import Role
 from autoinit.parameters import user_name
 from autoinit.resolving.resolver import layer_name

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding
-from autoinit.checking.rules.lookup import pasted
+from autoinit.checking.rules._lookup import pasted
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
-from autoinit.plans import LayerPlan
+from autoinit.plans.plan import LayerPlan
 from autoinit.tracing.dataflow import Unsupported
 
 

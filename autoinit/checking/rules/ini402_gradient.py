@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding
-from autoinit.checking.rules.depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
+from autoinit.checking.rules._depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
 from autoinit.signal.report import SignalReport
 from autoinit.tracing.dataflow import Op
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding
 from autoinit.checking.rules.registry import rule
-from autoinit.checking.subject import Subject
 from autoinit.ops import Role
 from autoinit.resolving.residual import Stream, streams
 from autoinit.tracing.dataflow import Op

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import inspect
 import pkgutil
@@ -13,8 +14,8 @@ from typing import TYPE_CHECKING
 from autoinit.errors import ArgumentError, RegistrationError
 
 if TYPE_CHECKING:
+    from autoinit.checking._subject import Subject
     from autoinit.checking.findings import Finding
-    from autoinit.checking.subject import Subject
 
 Look = Callable[["Subject"], Iterator["Finding"]]
 
@@ -76,5 +77,7 @@ def explain(code: str) -> Rule:
     """
     known = rules()
     if code.upper() not in known:
-        raise ArgumentError(f"no rule {code!r}; there are {', '.join(known)}")
+        near = difflib.get_close_matches(code.upper(), known, n=1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ArgumentError(f"no rule {code!r}; {hint}there are {', '.join(known)}")
     return known[code.upper()]

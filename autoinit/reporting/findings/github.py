@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from autoinit.reporting.findings.alike import entries
-from autoinit.reporting.findings.places import repository_path
+from autoinit.reporting.findings._alike import entries
+from autoinit.reporting.findings._locations import repository_path
 from autoinit.reporting.findings.summary import reason, summary
 
 if TYPE_CHECKING:

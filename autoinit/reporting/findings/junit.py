@@ -12,8 +12,8 @@ import xml.etree.ElementTree as ET
 from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING
 
-from autoinit.reporting import wording
-from autoinit.reporting.findings.places import path_of, spelled
+from autoinit.reporting import _wording as wording
+from autoinit.reporting.findings._locations import path_of, spelled
 from autoinit.reporting.findings.summary import reason
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from autoinit.reporting import wording
-from autoinit.reporting.findings.alike import Entry, entries
-from autoinit.reporting.findings.places import spelled
+from autoinit.reporting import _wording as wording
+from autoinit.reporting.findings._alike import Entry, entries
+from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
 
 if TYPE_CHECKING:

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from autoinit._version import __version__
+from autoinit.reporting.findings._locations import repository_path
 from autoinit.reporting.findings.jsons import finite
 from autoinit.reporting.findings.markdown import prose
-from autoinit.reporting.findings.places import repository_path
 from autoinit.reporting.findings.summary import reason
 
 if TYPE_CHECKING:

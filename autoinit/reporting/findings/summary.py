@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from autoinit.reporting import wording
+from autoinit.reporting import _wording as wording
 
 if TYPE_CHECKING:
     from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Severity

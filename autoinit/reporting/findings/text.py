@@ -10,9 +10,9 @@ from typing import IO, TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from autoinit.reporting import wording
-from autoinit.reporting.findings.alike import Entry, entries
-from autoinit.reporting.findings.places import spelled
+from autoinit.reporting import _wording as wording
+from autoinit.reporting.findings._alike import Entry, entries
+from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
 
 if TYPE_CHECKING:

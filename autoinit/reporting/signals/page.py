@@ -13,12 +13,12 @@ from importlib.resources import files
 from string import Template
 from typing import TYPE_CHECKING, Any
 
-from autoinit.reporting import wording
+from autoinit.reporting import _wording as wording
+from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, places
-from autoinit.reporting.signals.totals import totals
 
 if TYPE_CHECKING:
-    from autoinit.plans import LayerPlan, Plan, SlicePlan
+    from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
     from autoinit.signal.report import SignalReport, SignalRow
 
 _SCRIPTS = ("shared.js", "plot.js", "table.js", "start.js")

@@ -13,12 +13,12 @@ from typing import IO, TYPE_CHECKING
 from rich.console import Console
 from rich.text import Text
 
-from autoinit.reporting import wording
-from autoinit.reporting.collapsing import runs
-from autoinit.reporting.columns import Cell, Column, fit, lay_out, natural_widths, total
-from autoinit.reporting.grouping import headed
+from autoinit.reporting import _wording as wording
+from autoinit.reporting._collapsing import runs
+from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths, total
+from autoinit.reporting._grouping import headed
+from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, ratio
-from autoinit.reporting.signals.totals import totals
 
 if TYPE_CHECKING:
     from autoinit.signal.report import SignalRow

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoinit.tracing.guessing.arguments import made
-from autoinit.tracing.guessing.composing import calls
-from autoinit.tracing.guessing.declared import batched, configured, dummies, dummy_inputs, main_argument
-from autoinit.tracing.guessing.request import Request
-from autoinit.tracing.guessing.resizing import repairing
-from autoinit.tracing.guessing.subject import Subject
-from autoinit.tracing.guessing.takers import from_takers
-from autoinit.tracing.guessing.weights import for_argument, from_weights
+from autoinit.tracing.guessing._arguments import made
+from autoinit.tracing.guessing._composing import calls
+from autoinit.tracing.guessing._declared import batched, configured, dummies, dummy_inputs, main_argument
+from autoinit.tracing.guessing._request import Request
+from autoinit.tracing.guessing._resizing import repairing
+from autoinit.tracing.guessing._subject import Subject
+from autoinit.tracing.guessing._takers import from_takers
+from autoinit.tracing.guessing._weights import for_argument, from_weights
 from autoinit.tracing.inputs import Inputs
 
 _MOST = 18

@@ -1,0 +1,97 @@
+"""The signal that a model's present weights make of random inputs, as far as the tracing knows shapes."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import nn
+
+from autoinit.ops import Role
+from autoinit.signal.predicting.propagating import InputSignal, Propagation
+from autoinit.tracing.inputs import given_inputs
+
+if TYPE_CHECKING:
+    from autoinit.checking._subject import Part, Subject
+    from autoinit.parameters import Model
+    from autoinit.signal.report import SignalReport
+    from autoinit.tracing.dataflow import Dataflow, Op
+
+
+MOST_SAMPLES = 16
+"""Samples of a batch that a prediction is made for: enough for statistics over a batch, cheap for what holds them."""
+
+
+class Prediction(NamedTuple):
+    """report: None where nothing could be predicted. why: what kept it from that."""
+
+    report: SignalReport | None
+    why: str = ""
+    failed: bool = False
+
+
+def predict(model: Model, dataflow: Dataflow, *, backward: bool) -> Prediction:
+    """Propagate the signal through a traced model whose weights have values."""
+    if dataflow.tier != "recorded" or not isinstance(model, nn.Module):
+        return Prediction(None, f"the {dataflow.tier} tracing knows no shapes")
+    if any(each.is_meta for each in model.parameters()):
+        return Prediction(None, "its weights have no values (meta device)")
+    propagation = Propagation(dataflow, model, None, InputSignal(), given=None, seed=0)
+    try:
+        return Prediction(propagation.report(backward=backward, started=time.perf_counter()))
+    except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        return Prediction(None, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", failed=True)
+
+
+def few_samples(model: nn.Module, example_inputs: Any) -> Any:
+    """Inputs less all samples but a few, in a form that `trace` takes; None if they are few, or it is not clear.
+
+    It is clear where all tensors begin with an axis of one size, and nothing holds others.
+    """
+    inputs = given_inputs(example_inputs, model)
+    values = (*inputs.args, *inputs.kwargs.values())
+    tensors = [each for each in values if isinstance(each, torch.Tensor)]
+    plain = all(isinstance(each, (torch.Tensor, str, int, float, type(None))) for each in values)
+    sizes = {each.shape[0] if each.dim() > 1 else 0 for each in tensors}
+    if not plain or len(sizes) != 1 or sizes.pop() <= MOST_SAMPLES:
+        return None
+
+    def few(value: Any) -> Any:
+        return value[:MOST_SAMPLES] if isinstance(value, torch.Tensor) else value
+
+    return {name: few(each) for name, each in inputs.kwargs.items()} if inputs.kwargs else tuple(map(few, inputs.args))
+
+
+class Normed(NamedTuple):
+    """What a norm makes of the signal. q: the second moment behind it. asked: that which its gain and bias ask for."""
+
+    norm: str
+    q: float
+    asked: float
+
+    @property
+    def outweighed(self) -> bool:
+        """Whether the norm's eps outweighs the signal, so that it does not restore the scale."""
+        return self.q < self.asked / 2
+
+
+def normed(subject: Subject, part: Part) -> Normed | None:
+    """What the norm that a part of a weight feeds makes of the signal; None where that is not known."""
+    ops = (subject.dataflow.by_name.get(name) for name in part.place.path)
+    norm = next((op for op in ops if op is not None and op.role is Role.NORM), None)
+    if norm is None or subject.signal is None:
+        return None
+    told = subject.signal.by_operation.get(norm.name)
+    if told is None or told.row is None:
+        return None
+    return Normed(norm.name, told.row.q, _asked(subject, norm))
+
+
+def _asked(subject: Subject, norm: Op) -> float:
+    """The second moment of an output of a norm whose eps counts for nothing."""
+    names = {use.slot: use.name for use in norm.params}
+    names |= {slot: use.name for slot, operand in norm.operands.items() for use in operand.params}
+    held = {slot: subject.parameters[name].detach().float() for slot, name in names.items()}
+    gain = float(held["weight"].square().mean()) if "weight" in held else 1.0
+    return gain + (float(held["bias"].square().mean()) if "bias" in held else 0.0)

@@ -1,0 +1,304 @@
+"""Subject: all that rules look at, gathered once: the plan, the graph, and what every weight looks like."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from autoinit.checking._signals import Prediction, predict
+from autoinit.checking.scale._deviations import Deviation, deviations
+from autoinit.checking.scale._reach import surroundings
+from autoinit.parameters import Model, holding, named_parameters, submodule, unwrap
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
+from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.recognising.portrait import Portrait, portray
+from autoinit.recognising.recognition import Recognition, recognise
+from autoinit.resolving import Resolution, resolve
+from autoinit.resolving.normalising import written_norms
+from autoinit.resolving.residual import branch_counts
+from autoinit.tensors.measuring import WeightStats, weight_stats
+from autoinit.tensors.parallel import Task, in_parallel
+from autoinit.theory.layouts import Layout
+from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
+from autoinit.writing.reparametrised import effective_weight
+
+if TYPE_CHECKING:
+    import torch
+
+    from autoinit.checking.recipes import Published
+    from autoinit.provenance import Origin, Recording
+    from autoinit.signal.report import SignalReport
+
+_ABOUT_GRADIENTS = "INI402"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A weight, or some of its output rows, that has one plan of its own.
+
+    layer: the plan of the whole weight. rows: half-open runs of output rows; empty for all of them.
+    place: what these rows feed, their fans and the std that is called for.
+    portrait: what the whole weight looks like. layout: what its axes mean.
+    branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
+    normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
+    gains: of all that the layer feeds, where that is several things.
+    The others: what `surroundings` says of all the layer's uses.
+    """
+
+    layer: LayerPlan
+    rows: tuple[tuple[int, int], ...]
+    place: LayerPlan | SlicePlan
+    portrait: Portrait
+    layout: Layout
+    branches: int = 1
+    normalised: bool = False
+    gains: tuple[float, ...] = ()
+    skipped_over: bool = False
+    renormalised: bool = False
+    faded: bool = False
+    gated: bool = False
+    muted: bool = False
+    final: bool = False
+
+    @cached_property
+    def actual(self) -> float:
+        """Root mean square of the elements: the std, as weights have mean zero."""
+        return self.portrait.rms(self.rows)
+
+    @cached_property
+    def count(self) -> int:
+        """How many elements there are."""
+        return self.portrait.count(self.rows)
+
+    @cached_property
+    def recognition(self) -> Recognition:
+        """What could have produced it, by its statistics."""
+        return recognise(self.portrait, self.layer, self.rows)
+
+    @cached_property
+    def scales(self) -> tuple[float, float]:
+        """The least and the greatest std that are as good as the planned one.
+
+        For a gain of the Xavier kind, everything from the gain over sqrt(fan_in), which keeps the forward signal, to
+        Xavier's compromise. For tanh, from the gain of 1 that Xavier was derived with (Glorot & Bengio 2010). Where
+        what the layer feeds is mixed, the gains of all that it feeds. At the end of one of L branches of a residual
+        stream, down to 1 / sqrt(L) of it.
+        """
+        place, factor = self.place, self._factor
+        chosen = [place.std]
+        if place.scheme == "xavier" and place.mode == "fan_avg":
+            chosen.append(factor * place.gain / math.sqrt(place.fan_in))
+        if place.nonlinearity == "tanh":
+            chosen.append(min(chosen) / place.gain)
+        if place.reason == "mixed":
+            chosen += [place.std * each / place.gain for each in self.gains]
+        return min(chosen) / math.sqrt(self.branches), max(chosen)
+
+    @cached_property
+    def _factor(self) -> float:
+        """What the planned std was multiplied by, beside gain and fan."""
+        place = self.place
+        fan = {"fan_in": place.fan_in, "fan_out": place.fan_out}.get(place.mode, (place.fan_in + place.fan_out) / 2)
+        return place.std * math.sqrt(fan) / place.gain
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model under check.
+
+    name: as the user calls it. tolerance: how far a std may be from the planned one, beyond noise.
+    portraits: by layer name, of the weight as the forward reads it; none for weights without values.
+    provenance: what was recorded while the model was built. published: the recipe that it is held against.
+    codes: of the rules that are asked; None for all. What only others need is left out.
+    """
+
+    name: str
+    model: Model
+    dataflow: Dataflow
+    resolutions: Mapping[str, Resolution]
+    plan: Plan
+    portraits: Mapping[str, Portrait]
+    parameters: Mapping[str, nn.Parameter]
+    provenance: Recording | None = None
+    published: Published | None = None
+    tolerance: float = 0.10
+    codes: frozenset[str] | None = None
+
+    def asks(self, code: str) -> bool:
+        """Whether a rule is asked."""
+        return self.codes is None or code in self.codes
+
+    @property
+    def signal(self) -> SignalReport | None:
+        """The signal that the present weights make of random inputs; None where the tracing knew no shapes."""
+        return self.prediction.report
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """The signal, or why there is none; gradients only for the rule about them. Costs a propagation, once."""
+        return predict(self.model, self.dataflow, backward=self.asks(_ABOUT_GRADIENTS))
+
+    @property
+    def predicted(self) -> bool:
+        """Whether anything has asked for the signal."""
+        return "prediction" in vars(self)
+
+    @cached_property
+    def deviations(self) -> tuple[Deviation, ...]:
+        """Every scale that is not the one called for."""
+        return deviations(self)
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """Every weight or slice whose scale is a matter of choice: trainable, used, resolved, and not zero."""
+        return tuple(
+            part
+            for layer in self.plan.layers
+            if layer.status == "planned" and layer.name in self.portraits
+            for part in self._parts(layer)
+        )
+
+    def _parts(self, layer: LayerPlan) -> Iterator[Part]:
+        portrait = self.portraits[layer.name]
+        resolution = self.resolutions[layer.name]
+        gains = tuple(each.gain for each in resolution.alternatives)
+        branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
+        where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
+        for place in layer.slices or (layer,):
+            rows = place.rows if isinstance(place, SlicePlan) else ()
+            normalised = place.normalised or resolution.factor == 0
+            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, **where)
+            if part.actual > 0:
+                yield part
+
+    @cached_property
+    def _branch_counts(self) -> Mapping[str, int]:
+        return branch_counts(self.dataflow)
+
+    @cached_property
+    def surroundings(self) -> Mapping[str, frozenset[str]]:
+        """Names of the operations in each kind of place where a wrong scale does less harm."""
+        return surroundings(self.dataflow, self.is_zero)
+
+    @cached_property
+    def written_norms(self) -> frozenset[Op]:
+        """The last operations of norms that are written out in simpler ones."""
+        return written_norms(self.dataflow)
+
+    def is_zero(self, param: str) -> bool:
+        """Whether a parameter is zero everywhere."""
+        if param in self._weights:
+            portrait = self.portraits.get(self._weights[param])
+            return portrait is not None and portrait.stats.zeros == 1.0
+        stats = self.other_stats.get(param)
+        return stats is not None and stats.zeros == 1.0
+
+    @cached_property
+    def _weights(self) -> Mapping[str, str]:
+        return {layer.param: layer.name for layer in self.plan.layers}
+
+    @cached_property
+    def other_stats(self) -> Mapping[str, WeightStats]:
+        """Statistics of every parameter that is no weight layer's: biases, norms, embeddings, tables."""
+        found = {
+            name: weight_stats(parameter)
+            for name, parameter in self.parameters.items()
+            if name not in self._weights and parameter.is_floating_point()
+        }
+        return {name: stats for name, stats in found.items() if stats is not None}
+
+    @cached_property
+    def uses(self) -> Mapping[str, tuple[tuple[Op, str], ...]]:
+        """For each parameter the operations that use it, and the operand as which it enters."""
+        found: dict[str, list[tuple[Op, str]]] = {}
+        for op in self.dataflow.graph.nodes:
+            for use in op.params:
+                if op.op != "parameter":
+                    found.setdefault(use.name, []).append((op, use.slot))
+            for slot, operand in op.operands.items():
+                for use in operand.params if operand.op == "parameter" else ():
+                    found.setdefault(use.name, []).append((op, slot))
+        return {name: tuple(each) for name, each in found.items()}
+
+    def origin(self, param: str) -> Origin | None:
+        """What last wrote a parameter, if that was recorded."""
+        parameter = self.parameters.get(param)
+        return self.provenance.origin(parameter) if self.provenance is not None and parameter is not None else None
+
+    def location(self, param: str, source: str = "") -> SourceLine | None:
+        """The line that last wrote a parameter, else that built its module, else `source`, where it is used."""
+        origin = self.origin(param)
+        if origin is not None and origin.source is not None:
+            return origin.source
+        built = self._built_at(param)
+        if built is not None:
+            return built
+        file, _, line = source.rpartition(":")
+        return SourceLine(file, int(line), "") if file and line.isdecimal() else None
+
+    def _built_at(self, param: str) -> SourceLine | None:
+        if self.provenance is None or param not in self.parameters or not isinstance(self.model, nn.Module):
+            return None
+        registered = self.provenance.registered_at(self.parameters[param])
+        path = param.rpartition(".")[0].partition(".parametrizations")[0]
+        return registered or self.provenance.built_at(submodule(self.model, path))
+
+
+def subject(
+    model: Model,
+    dataflow: Dataflow,
+    *,
+    name: str = "",
+    provenance: Recording | None = None,
+    tolerance: float = 0.10,
+    codes: frozenset[str] | None = None,
+) -> Subject:
+    """Gathers what rules look at. Reads every weight once; changes nothing."""
+    root = unwrap(model)
+    resolutions = resolve(dataflow)
+    made = plan_dataflow(dataflow, root, PlanOptions(), resolutions)
+    parameters = named_parameters(root)
+    return Subject(
+        name=name or made.model,
+        model=root,
+        dataflow=dataflow,
+        resolutions={each.name: each for each in resolutions},
+        plan=replace(made, model=name or made.model),
+        portraits=_portraits(root, made, parameters),
+        parameters=parameters,
+        provenance=provenance,
+        tolerance=tolerance,
+        codes=codes,
+    )
+
+
+def _portraits(model: Model, plan: Plan, parameters: Mapping[str, nn.Parameter]) -> dict[str, Portrait]:
+    """What each weight looks like, by layer name, in the plan's order."""
+    found: dict[str, Portrait] = {}
+
+    def look(layer: LayerPlan) -> None:
+        weight = _effective(model, layer, parameters)
+        portrait = portray(weight, layer.axes) if weight is not None else None
+        if portrait is not None:
+            found[layer.name] = portrait
+
+    plain = [layer for layer in plan.layers if not layer.reparam]
+    in_parallel(Task(math.prod(layer.shape), partial(look, layer)) for layer in plain)
+    for layer in plan.layers:
+        if layer.reparam:
+            look(layer)
+    return {layer.name: found[layer.name] for layer in plan.layers if layer.name in found}
+
+
+def _effective(model: Model, layer: LayerPlan, parameters: Mapping[str, nn.Parameter]) -> torch.Tensor | None:
+    """The weight as forward reads it, in the layer's own shape; None where it has no values to look at."""
+    held = holding(model, layer.param)
+    if not all(parameters[name].numel() and parameters[name].is_floating_point() for name in held.written):
+        return None
+    return effective_weight(model, held, parameters)

@@ -1,0 +1,80 @@
+"""Severity by consequence: what a wrong scale does to the signal where it is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from autoinit.checking.findings import Severity
+from autoinit.recognising.portrait import spread
+
+if TYPE_CHECKING:
+    from autoinit.checking._signals import Normed
+    from autoinit.checking._subject import Part
+
+WARNING_LIMIT = 2.1
+"""A std that is off by up to this factor is a warning, beyond it an error: 2, and what rounding makes of it."""
+BOUNDED_LIMIT = 5.0
+"""The same where the harm is bounded, but not absent: in front of a gate."""
+NORMED_LIMIT = 10.0
+"""The same where a norm comes further on, and sums before it weigh what is added."""
+
+
+def consequence(part: Part, ratio: float, behind: Normed | None = None) -> tuple[Severity, str]:
+    """The severity of a std that is `ratio` times the one called for, and what it does, as a sentence.
+
+    behind: what the norm that the part feeds makes of the signal, where that is known. A norm takes the scale away
+    unless its eps outweighs the signal.
+
+    A norm takes the scale away: info; so is an output that starts small, as heads of zeros do on purpose. Off by up to
+    a factor of two: warning. Beyond: error, but a warning where the harm is bounded: a branch that is too weak, which
+    the skip connection carries the signal past; a norm further on; a gate; weights behind it that are zero.
+    """
+    if part.normalised and ratio < 1 and behind is not None and behind.outweighed:
+        severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio)
+        remark = (
+            f"{behind.norm} does not restore it, since its eps outweighs it: second moment {behind.q:.2g} after the "
+            f"norm, expected {behind.asked:.2g}."
+        )
+        return severity, f"{sentence} {remark}"
+    if part.normalised:
+        return "info", "A normalisation takes the scale away, so that the forward signal is not harmed."
+    return _unnormed(part, ratio)
+
+
+def _unnormed(part: Part, ratio: float) -> tuple[Severity, str]:
+    """The same where no norm takes the scale away at once."""
+    told = f"{_spelled(ratio * ratio)} times"
+    if ratio < 1 and part.final and part.place.reason in ("output", "softmax"):
+        return "info", f"The output starts with {told} the power that it could have, which does no harm."
+    beyond = _beyond(part, ratio)
+    if part.muted:
+        return "warning", f"The signal's power is {told} what it should be; all that it feeds starts at zero."
+    if ratio < 1 and part.skipped_over:
+        return (
+            "warning",
+            f"The branch starts with {told} its share of power; the skip connection carries the rest past.",
+        )
+    if part.renormalised or (ratio < 1 and part.faded):
+        severity: Severity = "error" if beyond > NORMED_LIMIT else "warning"
+        return severity, f"The signal's power is {told} what it should be, until a norm further on."
+    if part.gated:
+        severity = "error" if ratio > 1 and beyond > BOUNDED_LIMIT else "warning"
+        return severity, f"The signal's power is {told} what it should be, on the way to a gate, which is bounded."
+    if ratio < 1 and part.final:
+        return "warning", f"The output starts with {told} the power that it should have."
+    effect = "shrinks" if ratio < 1 else "grows"
+    sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."
+    return ("error" if beyond > WARNING_LIMIT else "warning"), sentence
+
+
+def _beyond(part: Part, ratio: float) -> float:
+    """How far off the std is at least, either way, the sampling error of its size allowed for."""
+    less, more = spread(part.count)
+    return ratio / more if ratio > 1 else less / ratio
+
+
+def _spelled(power: float) -> str:
+    if not 0.001 <= power < 1000:
+        return f"{power:.1e}"
+    return f"{power:.1f}" if 1 <= power < 10 else f"{float(f'{power:.2g}'):g}"

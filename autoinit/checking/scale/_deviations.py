@@ -1,0 +1,151 @@
+"""Deviations: weights whose scale is not the one called for, and which fault explains it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from autoinit.checking._signals import normed
+from autoinit.checking.findings import SEVERITIES, Severity
+from autoinit.checking.scale._causes import cause, cause_by_recipe
+from autoinit.checking.scale._consequences import consequence
+from autoinit.checking.scale._recorded import recorded_recipe
+from autoinit.recognising.portrait import spread
+from autoinit.recognising.recipes import Recipe
+
+if TYPE_CHECKING:
+    from autoinit.checking._subject import Part, Subject
+
+ALIKE = 1.3
+"""Rows of one layer whose std is off by factors no further apart than this are told together."""
+PRECEDENCE = ("INI107", "INI103", "INI106", "INI105", "INI104", "INI108", "INI101", "INI102", "INI109")
+"""Which code speaks for rows of one layer that are off alike and, by chance, are explained differently."""
+MANY = 1000
+"""From so many elements on, a sample's kurtosis tells that of what it was drawn from."""
+
+
+@dataclass(frozen=True, eq=False)
+class Deviation:
+    """A weight, or rows of it, whose std is not the one called for.
+
+    part: what it is about, the first of several. rows: those it is about; empty for the whole weight.
+    actual, expected: root mean squares over all of them; expected is the plan's, or the published recipe's.
+    passing: the least and the greatest std that would do. ratio: actual over the nearer of these.
+    code: of the rule that explains it. cause: the recipe by which it does, if one is known. produced: what produced
+    the weight, ambiguity said. published: the recipe that it was held against; follows: it obeys that recipe.
+    """
+
+    part: Part
+    rows: tuple[tuple[int, int], ...]
+    actual: float
+    expected: float
+    passing: tuple[float, float]
+    ratio: float
+    code: str
+    cause: Recipe | None
+    produced: str
+    severity: Severity
+    consequence: str
+    published: str = ""
+    follows: bool = False
+
+
+def deviations(subject: Subject) -> tuple[Deviation, ...]:
+    """Every deviation beyond noise and tolerance, in order of the dataflow; one for all rows that deviate alike."""
+    by_layer: dict[str, list[Deviation]] = {}
+    for part in subject.parts:
+        found = _deviation(subject, part)
+        if found is not None:
+            by_layer.setdefault(part.layer.name, []).append(found)
+    return tuple(each for found in by_layer.values() for each in _joined(found))
+
+
+def _deviation(subject: Subject, part: Part) -> Deviation | None:
+    """What is wrong with a part's scale; None if nothing is. A recipe that says something about it decides."""
+    published = subject.published
+    allowed = published.stds(part) if published is not None else ()
+    nearest = min(allowed, key=lambda std: abs(math.log(std / part.actual)), default=None)
+    strayed = _ratio(part, nearest, nearest, subject.tolerance) if nearest is not None else None
+    ratio = strayed if strayed is not None else _ratio(part, *part.scales, subject.tolerance)
+    if ratio is None:
+        return None
+    origin = subject.origin(part.layer.param)
+    recorded = recorded_recipe(origin, part) if origin is not None else None
+    recipes = (recorded,) if recorded is not None else part.recognition.recipes
+    expected, passing = part.place.std, part.scales
+    if strayed is not None and nearest is not None:
+        expected, passing = nearest, (nearest, nearest)
+    if strayed is None:
+        code, why = cause(part, recipes, ratio, recorded=recorded is not None)
+    else:
+        code, why = cause_by_recipe(part, recipes, expected, ratio)
+    follows = nearest is not None and strayed is None
+    open_to_harm = part.normalised and ratio < 1 and not follows and subject.asks(code)
+    severity, sentence = consequence(part, ratio, normed(subject, part) if open_to_harm else None)
+    return Deviation(
+        part=part,
+        rows=part.rows,
+        actual=part.actual,
+        expected=expected,
+        passing=passing,
+        ratio=ratio,
+        code=code,
+        cause=why,
+        produced=str(origin) if origin is not None else str(part.recognition),
+        severity="info" if follows else severity,
+        consequence=sentence,
+        published=published.name if published is not None and nearest is not None else "",
+        follows=follows,
+    )
+
+
+def _ratio(part: Part, low: float, high: float, tolerance: float) -> float | None:
+    """Actual std over the nearer end of a range; None within it, noise and tolerance allowed for."""
+
+    def passes(kurtosis: float) -> bool:
+        less, more = spread(part.count, kurtosis)
+        return low * less / (1 + tolerance) <= part.actual <= high * more * (1 + tolerance)
+
+    # The kurtosis of a sample takes a closer look, so it is asked for only where it could matter.
+    if passes(3.0) or (part.count >= MANY and passes(max(3.0, part.portrait.kurtosis))):
+        return None
+    return part.actual / (high if part.actual > high else low)
+
+
+def _joined(found: Sequence[Deviation]) -> Iterator[Deviation]:
+    """Rows of one layer that deviate alike as one; without rows if that is all of the layer."""
+    groups: list[list[Deviation]] = []
+    for each in found:
+        group = next((group for group in groups if _alike(group[0], each)), None)
+        if group is None:
+            groups.append([each])
+        else:
+            group.append(each)
+    for group in groups:
+        first = min(group, key=lambda each: PRECEDENCE.index(each.code))
+        whole = len(group) == max(1, len(first.part.layer.slices))
+        yield replace(
+            first,
+            severity=min((each.severity for each in group), key=SEVERITIES.index),
+            rows=() if whole else tuple(sorted(run for each in group for run in each.part.rows)),
+            actual=_mean(group, [each.actual for each in group]),
+            expected=_mean(group, [each.expected for each in group]),
+            passing=(
+                _mean(group, [each.passing[0] for each in group]),
+                _mean(group, [each.passing[1] for each in group]),
+            ),
+        )
+
+
+def _alike(one: Deviation, other: Deviation) -> bool:
+    harmless = one.severity == "info", other.severity == "info"
+    same = one.follows == other.follows and harmless[0] == harmless[1]
+    return same and 1 / ALIKE < one.ratio / other.ratio < ALIKE
+
+
+def _mean(group: Sequence[Deviation], stds: Sequence[float]) -> float:
+    """The root mean square over the elements of all parts."""
+    counts = [each.part.count for each in group]
+    return math.sqrt(sum(n * std * std for n, std in zip(counts, stds, strict=True)) / sum(counts))

@@ -1,0 +1,123 @@
+"""Surroundings: where in the network a wrong scale does less harm than elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import permutations
+
+from autoinit.ops import Fact, Role
+from autoinit.tracing.dataflow import Dataflow, Op
+
+
+def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[str, frozenset[str]]:
+    """Names of the operations in each kind of place; the kinds are fields of `Part`.
+
+    skipped_over: on a branch beside a skip connection.
+    renormalised: a norm takes the scale away further on, with nothing between but what passes a scale on unchanged.
+    faded: the same for a signal that is too small, which nonlinearities with a slope at zero pass on nearly unchanged.
+    gated: all ways lead to a bounded nonlinearity whose value multiplies a signal.
+    muted: all ways lead through weights inside the network that are zero.
+    final: no weight comes behind.
+
+    Args:
+        dataflow: of the model.
+        is_zero: whether a parameter, by name, is zero everywhere.
+    """
+    last = _leading_to(dataflow, _is_ending, lambda op: op.role is not Role.WEIGHT)
+
+    def is_norm(op: Op) -> bool:
+        return op.role is Role.NORM
+
+    def silences(op: Op) -> bool:
+        held = [use for use in op.params if use.layout is not None]
+        return len(held) == 1 and is_zero(held[0].name) and op not in last
+
+    found = {
+        "renormalised": _leading_to(dataflow, is_norm, _passes_scale),
+        "faded": _leading_to(dataflow, is_norm, lambda op: _passes_scale(op) or Fact.HOMOGENEOUS_NEAR_ZERO in op.facts),
+        "gated": _leading_to(dataflow, lambda op: _is_gate(dataflow, op), _passes_to_gate),
+        "muted": _leading_to(dataflow, silences, lambda op: not _is_ending(op) and op.role is not Role.UNKNOWN),
+        "final": last,
+    }
+    named = {kind: frozenset(op.name for op in ops) for kind, ops in found.items()}
+    return {"skipped_over": _inside_branches(dataflow), **named}
+
+
+def _inside_branches(dataflow: Dataflow) -> frozenset[str]:
+    """Operations on a branch beside a skip connection.
+
+    At a sum, an operand is the skip if another one starts from it: everything computed in between on the way to the
+    other operand is the branch.
+    """
+    order = {op: number for number, op in enumerate(dataflow.graph.nodes)}
+    found: set[str] = set()
+    for op in dataflow.graph.nodes:
+        operands = {each for each in op.operands.values() if each.signal}
+        if op.role is Role.ADD and len(operands) > 1:
+            for skip, end in permutations(operands, 2):
+                for start in {skip, _behind(skip)}:
+                    found |= _between(start, end, order)
+    return frozenset(found)
+
+
+def _leading_to(dataflow: Dataflow, ends: Callable[[Op], bool], passes: Callable[[Op], bool]) -> set[Op]:
+    """The operations from which every way on comes to one that ends it, through such as let it pass."""
+    found: set[Op] = set()
+    for op in reversed(list(dataflow.graph.nodes)):
+        after = [each for each in dataflow.graph.successors(op) if each.signal or _is_ending(each)]
+        if after and all(ends(each) or (passes(each) and each in found) for each in after):
+            found.add(op)
+    return found
+
+
+def _is_ending(op: Op) -> bool:
+    """Whether the signal ends here: an output or a loss, not a question such as a tensor's size."""
+    return op.role is Role.SINK and (op.op == "output" or op.signal)
+
+
+def _passes_scale(op: Op) -> bool:
+    return op.role in (Role.TRANSPARENT, Role.SPLIT, Role.WEIGHT, Role.ADD) or Fact.HOMOGENEOUS in op.facts
+
+
+def _is_gate(dataflow: Dataflow, op: Op) -> bool:
+    """Whether a bounded value goes on to nothing but products."""
+    if Fact.BOUNDED not in op.facts:
+        return False
+    waiting, products = [op], 0
+    while waiting:
+        for each in dataflow.graph.successors(waiting.pop()):
+            if each.role is Role.PRODUCT:
+                products += 1
+            elif each.role is Role.TRANSPARENT:
+                waiting.append(each)
+            elif each.signal or _is_ending(each):
+                return False
+    return products > 0
+
+
+def _passes_to_gate(op: Op) -> bool:
+    return op.role in (Role.TRANSPARENT, Role.SPLIT, Role.WEIGHT, Role.NORM, Role.NONLINEARITY)
+
+
+def _behind(op: Op) -> Op:
+    """Back through operations that only pass the signal on."""
+    while op.role is Role.TRANSPARENT:
+        carrying = [each for each in op.operands.values() if each.signal]
+        if len(carrying) != 1:
+            break
+        op = carrying[0]
+    return op
+
+
+def _between(start: Op, end: Op, order: dict[Op, int]) -> set[str]:
+    """Operations after `start` on the way back from `end`; empty if that does not come to `start`."""
+    found: set[str] = set()
+    waiting, reached = [end], False
+    while waiting:
+        op = waiting.pop()
+        if op is start:
+            reached = True
+        elif op.name not in found and order[op] > order[start]:
+            found.add(op.name)
+            waiting.extend(op.operands.values())
+    return found if reached else set()

@@ -1,0 +1,162 @@
+"""Options that several commands share, and what their values become."""
+
+from __future__ import annotations
+
+import ast
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from autoinit.checking.configuration import InputShape, parse_shape
+from autoinit.errors import ArgumentError
+from autoinit.methods.table import METHODS
+from autoinit.plans.options import Option, PlanOptions, plan_options
+
+SPEC_HELP = """\b
+SPEC is one of
+  FILE.pt, FILE.pth        a model that torch.save wrote
+  FILE.pt2                 a program that torch.export.save wrote
+  PACKAGE.MODULE:FACTORY   a function, class or model in importable code
+  FILE.py:FACTORY          the same in a file
+  timm:NAME, torchvision:NAME, hf:DIRECTORY_OR_MODEL_TYPE
+"""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _show_traceback(context: click.Context, parameter: click.Parameter, value: bool) -> None:  # noqa: ARG001 - click's
+    if value:
+        os.environ["AUTOINIT_DEBUG"] = "1"
+
+
+def _key_values(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
+    """`key=value`, the value a Python literal, else a string."""
+    arguments: dict[str, Any] = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key.isidentifier():
+            raise click.BadParameter(f"{value!r} is not of the form key=value", context, parameter)
+        try:
+            arguments[key] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            arguments[key] = text
+    return arguments
+
+
+def _shapes(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[InputShape]:
+    shapes = []
+    for value in values:
+        shape = parse_shape(value)
+        if shape is None:
+            raise click.BadParameter(f"{value!r} is not a shape like 1,3,224,224 or 1,128:int64", context, parameter)
+        shapes.append(shape)
+    return shapes
+
+
+def options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Several options as one decorator, shown in this order."""
+
+    def decorate(command: _F) -> _F:
+        """Adds the options to a command."""
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+loading_options = options(
+    click.option("--weights", metavar="FILE", help="State dict (.safetensors, .pt) to load into the model."),
+    click.option(
+        "--arg",
+        "arguments",
+        multiple=True,
+        callback=_key_values,
+        metavar="KEY=VALUE",
+        help="Argument of the factory; repeatable.",
+    ),
+    click.option("--trust", is_flag=True, help="Let model files run code. Only for files whose origin you know."),
+    click.option(
+        "--input-shape",
+        "shapes",
+        multiple=True,
+        callback=_shapes,
+        metavar="SIZES[:DTYPE]",
+        help="Shape of an example input, such as 1,3,224,224 or 1,128:int64; repeat it for several inputs.",
+    ),
+)
+
+
+def plan_option(option: Option, help: str | None = None) -> Callable[[_F], _F]:
+    """An option of a plan as one of a command; what is not given keeps the default of the function behind it.
+
+    help: what this command says of it, in place of the option's own document.
+    """
+    more = _default(option) if help is None else ""
+    said = option.document.replace("`", "") if help is None else help
+    return click.option(
+        f"--{option.name.replace('_', '-')}",
+        option.name,
+        type=click.Choice([*option.choices]) if option.choices else option.type,
+        multiple=option.several,
+        metavar=option.metavar,
+        help=f"{said[0].upper()}{said[1:]}{' Repeatable.' if option.several else ''}{more}",
+    )
+
+
+def _default(option: Option) -> str:
+    """The default, and those that methods have instead."""
+    defaults = [str(option.default)] if option.default not in (None, ()) else []
+    defaults += [
+        f"{each.name}: {each.defaults[option.name]}" for each in METHODS.values() if option.name in each.defaults
+    ]
+    return f"  [default: {'; '.join(defaults)}]" if defaults else ""
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given: the others keep the API's own default."""
+    return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+planning_options = options(*map(plan_option, plan_options().values()))
+quiet_option = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
+traceback_option = click.option(
+    "--traceback", is_flag=True, expose_value=False, callback=_show_traceback, help="Show where errors come from."
+)
+talking_options = options(
+    click.option("--all", "full", is_flag=True, help="A row for each layer, also where many are equal."),
+    quiet_option,
+    click.option("--verbose", "-v", is_flag=True, help="Say how long each step took."),
+    traceback_option,
+)
+
+
+def example_inputs(shapes: Sequence[InputShape]) -> Any:
+    """What `--input-shape` asks for.
+
+    Raises:
+        click.UsageError: torch has no such dtype.
+    """
+    from autoinit.loading import examples
+
+    try:
+        return examples.example_inputs(shapes)
+    except ArgumentError as error:
+        raise click.UsageError(f"--input-shape: {error}") from error
+
+
+def inputs_for(method: str | None, shapes: Sequence[InputShape]) -> Any:
+    """What `--input-shape` asks for, for a plan by a method: without values where the method draws them itself."""
+    inputs = example_inputs(shapes)
+    return without_values(inputs) if METHODS[method or PlanOptions.method].needs_shapes else inputs
+
+
+def without_values(inputs: Any) -> Any:
+    """Tensors as their shapes, for which numbers, and ids of an embedding's rows, are drawn."""
+    return tuple(each.to("meta") for each in inputs) if _has_tensors(inputs) else inputs
+
+
+def _has_tensors(inputs: Any) -> bool:
+    return isinstance(inputs, tuple) and any(hasattr(each, "to") for each in inputs)

@@ -1,0 +1,141 @@
+"""Factories: the user's own code that builds a model. It runs, for that is what naming it asks for."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import os
+import pkgutil
+import sys
+import sysconfig
+import traceback
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoinit.errors import LoadError
+from autoinit.loading._wording import did_you_mean, one_line
+
+_FOREIGN = (
+    str(Path(torch.__file__).parent),
+    str(Path(__file__).parents[1]),
+    sysconfig.get_paths()["stdlib"],
+    "<frozen",
+)
+
+
+def build(spec: str, arguments: Mapping[str, Any]) -> nn.Module:
+    """The model that `PACKAGE.MODULE:FACTORY` or `FILE.py:FACTORY` names.
+
+    FACTORY is a function or class to call with the arguments, or a module that exists already. The current directory
+    can be imported from, as with `python -m`; what the code prints goes to standard error.
+
+    Raises:
+        LoadError: the code cannot be found, fails, or gives no module; names the line of the user's code.
+    """
+    source, _, name = spec.rpartition(":")
+    if not source or not name:
+        raise LoadError(f"{spec}: a factory is named PACKAGE.MODULE:FACTORY or FILE.py:FACTORY")
+    is_file = source.endswith(".py")
+    with _importable(Path(source).parent if is_file else Path.cwd()), contextlib.redirect_stdout(sys.stderr):
+        module = _run_file(Path(source)) if is_file else _import(source)
+        return _call(_attribute(module, name, source), spec, arguments)
+
+
+@contextlib.contextmanager
+def _importable(directory: Path) -> Iterator[None]:
+    entry = str(directory.resolve())
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(entry)
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
+            raise _failure(f"importing {name}", error) from error
+        parent, _, last = error.name.rpartition(".")
+        path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
+        known = [each.name for each in pkgutil.iter_modules(path)]
+        raise LoadError(f"no module {error.name!r} to import{did_you_mean(last, known)}") from error
+    except (Exception, SystemExit) as error:
+        raise _failure(f"importing {name}", error) from error
+
+
+def _run_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+        raise LoadError(f"{path}: no such file{near}")
+    name = f"_autoinit_{zlib.crc32(str(path.resolve()).encode()):08x}_{path.stem}"  # no importable module's name
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise LoadError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise _failure(f"running {path}", error) from error
+    return module
+
+
+def _attribute(module: ModuleType, name: str, source: str) -> object:
+    value: object = module
+    for part in name.split("."):
+        if not hasattr(value, part):
+            known = [each for each, held in vars(value).items() if callable(held) or isinstance(held, nn.Module)]
+            raise LoadError(f"{source} has no {name!r}{did_you_mean(part, known)}")
+        value = getattr(value, part)
+    return value
+
+
+def _call(factory: object, spec: str, arguments: Mapping[str, Any]) -> nn.Module:
+    if isinstance(factory, nn.Module):
+        if arguments:
+            raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a model already and takes no arguments")
+        return factory
+    if not callable(factory):
+        raise LoadError(
+            f"{spec} is a {type(factory).__name__}; a factory is a function or class that gives a torch.nn.Module"
+        )
+    _check_arguments(factory, spec, arguments)
+    try:
+        model = factory(**arguments)
+    except (Exception, SystemExit) as error:
+        raise _failure(f"calling {spec}", error) from error
+    if not isinstance(model, nn.Module):
+        raise LoadError(f"{spec} gave a {type(model).__name__}; a factory gives a torch.nn.Module")
+    return model
+
+
+def _check_arguments(factory: Any, spec: str, arguments: Mapping[str, Any]) -> None:
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise LoadError(f"{spec}{signature}: {error}; arguments are given as --arg NAME=VALUE") from error
+
+
+def _failure(doing: str, error: BaseException) -> LoadError:
+    """The failure of code that the user named, at the deepest line that is theirs."""
+    if isinstance(error, SyntaxError) and error.filename:
+        return LoadError(f"{doing} failed at {error.filename}:{error.lineno}: {one_line(error)}")
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_FOREIGN)]
+    place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+    return LoadError(f"{doing} failed{place}: {one_line(error)}")

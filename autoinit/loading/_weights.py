@@ -1,0 +1,94 @@
+"""Weights files: a state dict into a model, strictly."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from autoinit.errors import LoadError
+from autoinit.loading import _unpickling as unpickling
+from autoinit.loading import files
+from autoinit.loading._wording import one_line, some
+
+_WRAPPERS = ("module.", "_orig_mod.")
+
+
+def load_into(model: nn.Module, path: Path, *, trust: bool) -> tuple[tuple[str, ...], files.ReadFile]:
+    """Load a state dict into a model: every key in both, every shape equal.
+
+    Returns:
+        Notes on how the weights were found, and what the file holds.
+
+    Raises:
+        LoadError: the file holds no weights, or not this model's.
+    """
+    state, notes, holds = _state(path, trust)
+    own = model.state_dict()
+    for wrapper in _WRAPPERS:
+        if state and all(key.startswith(wrapper) for key in state) and not any(key.startswith(wrapper) for key in own):
+            state = {key.removeprefix(wrapper): value for key, value in state.items()}
+            notes = (*notes, f"{path.name}: left off the prefix {wrapper!r} of every key")
+    shapes = [
+        f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
+        for key, value in state.items()
+        if isinstance(own.get(key), torch.Tensor) and isinstance(value, torch.Tensor) and own[key].shape != value.shape
+    ]
+    missing = [key for key in own if key not in state]
+    unexpected = [key for key in state if key not in own]
+    faults = {"missing": missing, "unexpected": unexpected, "of another shape": shapes}
+    if any(faults.values()):
+        found = "; ".join(f"{len(keys)} {fault}: {some(keys)}" for fault, keys in faults.items() if keys)
+        raise LoadError(f"--weights {path} does not fit {type(model).__name__}: {found}")
+    try:
+        model.load_state_dict(state, assign=any(value.is_meta for value in own.values() if torch.is_tensor(value)))
+    except RuntimeError as error:
+        raise LoadError(f"--weights {path} does not fit {type(model).__name__} ({one_line(error)})") from error
+    return notes, files.ReadFile(path, holds)
+
+
+def _state(path: Path, trust: bool) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
+    kind = files.kind_of(path)
+    if kind == "safetensors":
+        return _safetensors(path), (), "state dict"
+    if kind == "exported":
+        raise LoadError(f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}")
+    value = unpickling.read(path, trust=trust)
+    notes: tuple[str, ...] = ()
+    holds: files.Holding = "state dict"
+    if isinstance(value, Mapping):
+        for key in files.CHECKPOINT_KEYS:
+            if isinstance(value.get(key), Mapping | nn.Module):
+                value, holds = value[key], "checkpoint"
+                notes = (f"{path.name} is a checkpoint; took the weights in its {key!r}",)
+                break
+    if isinstance(value, nn.Module):
+        notes = (*notes, f"{path.name} holds a whole model; took its weights")
+        return value.state_dict(), notes, "model" if holds == "state dict" else holds
+    if isinstance(value, Mapping) and value and all(isinstance(key, str) for key in value):
+        strays = [
+            key for key, each in value.items() if not isinstance(each, torch.Tensor) and "_extra_state" not in key
+        ]
+        if not strays:
+            return value, notes, holds
+        raise LoadError(
+            f"--weights {path} is no state dict: {some(strays)} are no tensors; a checkpoint may keep its state dict "
+            f"under {', '.join(files.CHECKPOINT_KEYS)}"
+        )
+    raise LoadError(f"--weights {path} holds a {type(value).__name__}, not a state dict")
+
+
+def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise LoadError(f"{path}: reading it needs safetensors: pip install 'torch-autoinit[safetensors]'") from error
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise LoadError(f"{path} is damaged, or no safetensors file ({one_line(error)})") from error
+    return tensors

@@ -1,0 +1,162 @@
+"""Which output features of a weight go where.
+
+The walk is made with a tensor of feature numbers in place of the values (`labelling`): after any chunk, slice, reshape,
+permute or unbind, the numbers that are left say which rows of the weight went that way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from autoinit.resolving._labelling import LostError, moved
+from autoinit.resolving._labels import filled, numbered, rows
+from autoinit.resolving._merging import merge
+from autoinit.resolving._starting import features, likely_shapes
+from autoinit.resolving._walking import Endings, Walker, add_ending
+from autoinit.resolving.resolution import Ending, Reason, SliceResolution
+from autoinit.tracing.dataflow import Op, ParamUse
+
+_MOST_VISITS = 4000
+_MOST_SLICES = 256
+
+
+@dataclass(frozen=True)
+class Parted:
+    """What a weight feeds, seen row by row: the endings of all rows, and slices where they part (none: they do not)."""
+
+    endings: tuple[Ending, ...]
+    slices: tuple[SliceResolution, ...]
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """Rows that reached one place, and the endings from there."""
+
+    rows: tuple[int, ...]
+    endings: tuple[Ending, ...]
+
+
+def parted(walker: Walker, op: Op, use: ParamUse) -> Parted | None:
+    """What the weight's output features feed; None where rows cannot be told apart.
+
+    Where the output's shape is not known, several are tried, and the answer stands if all agree that can be followed
+    everywhere (or, if none can, all).
+    """
+    if not walker.splits_ahead(op):
+        return None
+    answers: dict[bool, list[Parted]] = {True: [], False: []}
+    for labels, count in _starts(walker, op, use):
+        walk = _Labelled(walker)
+        pieces = walk.pieces(op, labels, count)
+        if pieces is not None:
+            answers[walk.lost].append(Parted(_gathered(pieces), _partition(pieces, count)))
+    best = answers[False] or answers[True]
+    return best[0] if best and all(each == best[0] for each in best) else None
+
+
+def _starts(walker: Walker, op: Op, use: ParamUse) -> Iterator[tuple[Any, int]]:
+    """Feature numbers in the shape of the operation's output (likely shapes where it is not known), and their count."""
+    found = features(op, use)
+    if found is None:
+        return
+    axes, sizes = found
+    known = _shape(walker, op)
+    several = op.call is not None and op.call.spec is not None and op.call.spec.several
+    for shape in likely_shapes(axes, sizes) if known is None else [filled(known)]:
+        if prod(shape) > 0 and all(
+            -axis <= len(shape) and shape[axis] == size for axis, size in zip(axes, sizes, strict=True)
+        ):
+            labels = numbered(shape, axes, sizes)
+            yield (labels, torch.zeros(())) if several else labels, prod(sizes)
+
+
+def _shape(walker: Walker, op: Op) -> tuple[int, ...] | None:
+    """The shape of the operation's output, or of the first of them, where it is known."""
+    firsts = (after for after in walker.regions.consumers(op) if after.constants.get("index") == 0)
+    return op.shape if op.shape is not None else next((after.shape for after in firsts if after.shape), None)
+
+
+class _Labelled:
+    """One labelled walk. lost: whether there is an operation that cannot be made on labels, as in a shape not right."""
+
+    def __init__(self, walker: Walker) -> None:
+        self.walker = walker
+        self.lost = False
+        self.found: list[_Piece] = []
+
+    def pieces(self, start: Op, labels: Any, count: int) -> list[_Piece] | None:
+        """Every piece; None if they are too many."""
+        waiting: list[tuple[Op, Any, tuple[int, ...], tuple[str, ...], bool]] = [
+            (start, labels, tuple(range(count)), (), False)
+        ]
+        visits = 0
+        while waiting:
+            op, value, here, path, normalised = waiting.pop(0)
+            visits += 1
+            if visits > _MOST_VISITS:
+                return None
+            if value is not None:
+                here = rows(value)
+            if not here:
+                continue
+            if value is None or (isinstance(value, torch.Tensor) and not self.walker.splits_ahead(op)):
+                self._end(here, self.walker.feeds(op), path, normalised)
+                continue
+            for step in self.walker.steps(op):
+                if step.ending is not None:
+                    self._end(here, [step.ending], path, normalised)
+                elif step.to is not None:
+                    try:
+                        after = moved(step, op, value)
+                    except LostError:
+                        self.lost, after = True, None
+                    waiting.append((step.to, after, here, path + step.via, normalised or step.normalised))
+        return self.found
+
+    def _end(self, here: tuple[int, ...], endings: Sequence[Ending], path: tuple[str, ...], normalised: bool) -> None:
+        longer = tuple(
+            replace(ending, path=path + ending.path, normalised=normalised or ending.normalised) for ending in endings
+        )
+        if longer:
+            self.found.append(_Piece(here, longer))
+
+
+def _gathered(pieces: Sequence[_Piece]) -> tuple[Ending, ...]:
+    """Every distinct ending of the pieces, nearest first."""
+    found: Endings = {}
+    for piece in pieces:
+        for ending in piece.endings:
+            add_ending(found, ending)
+    return tuple(sorted(found.values(), key=lambda ending: len(ending.path)))
+
+
+def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, ...]:
+    """Rows that went to the same places together."""
+    reached = np.zeros((count, len(pieces)), dtype=np.bool_)
+    for number, piece in enumerate(pieces):
+        reached[list(piece.rows), number] = True
+    places, group_of = np.unique(reached, axis=0, return_inverse=True)
+    if not 1 < len(places) <= _MOST_SLICES:
+        return ()
+    groups = [np.flatnonzero(group_of.reshape(-1) == group) for group in range(len(places))]
+    made = []
+    for place, members in sorted(zip(places, groups, strict=True), key=lambda each: int(each[1][0])):
+        endings = _gathered([pieces[number] for number in np.flatnonzero(place).tolist()])
+        ending, alternatives = merge(endings or [Ending("linear", Reason.UNUSED)])
+        made.append(SliceResolution(_runs(members), ending, alternatives))
+    return tuple(made)
+
+
+def _runs(numbers: npt.NDArray[np.intp]) -> tuple[tuple[int, int], ...]:
+    """Ascending numbers as half-open runs."""
+    breaks = np.flatnonzero(np.diff(numbers) > 1)
+    starts = np.concatenate((numbers[:1], numbers[breaks + 1]))
+    stops = np.concatenate((numbers[breaks], numbers[-1:])) + 1
+    return tuple(zip(starts.tolist(), stops.tolist(), strict=True))

@@ -1,0 +1,309 @@
+"""The walk: from a tensor forward to everything that it feeds.
+
+What a tensor feeds does not depend on where the walk came from, so each tensor's answer is computed once and kept; the
+cost is linear in the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from autoinit.ops import Role
+from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
+from autoinit.resolving._regions import KINKED, RANKINGS, Region, Regions, is_curved, is_recombination
+from autoinit.resolving.normalising import is_norm, is_softmax
+from autoinit.resolving.resolution import Ending, Reason
+from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
+from autoinit.tracing.dataflow import Dataflow, Op
+
+_IGNORED_SLOTS = {
+    "where": {"condition"},
+    "masked_fill": {"mask"},
+    "softmax_loss": {"target", "weight"},
+    "roi_align": {"boxes"},
+}
+_JOINING = frozenset({"cat", "stack", "group", "block_diag"})
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step from a tensor: to an ending, or (with `to`) on to another tensor.
+
+    via: names of the operations stepped over. normalised: whether one of them is a norm. splits: whether features may
+    part on it. region: the operations stepped over, when they are several.
+    """
+
+    via: tuple[str, ...]
+    ending: Ending | None = None
+    to: Op | None = None
+    normalised: bool = False
+    splits: bool = False
+    region: Region | None = None
+
+
+Endings = dict[Any, Ending]
+
+
+class Walker:
+    """Walks one Dataflow."""
+
+    def __init__(self, dataflow: Dataflow) -> None:
+        self.regions = Regions(dataflow)
+        self._steps: dict[Op, tuple[Step, ...]] = {}
+        self._feeds: dict[Op, Endings] = {}
+        self._splits: dict[Op, bool] = {}
+        self._known: dict[Any, bool] = {}
+        self._functions: dict[Any, Ending | None] = {}
+
+    def feeds(self, start: Op) -> list[Ending]:
+        """Every distinct ending of the walks from this tensor, nearest first."""
+        self._complete(start)
+        return sorted(self._feeds[start].values(), key=lambda ending: len(ending.path))
+
+    def splits_ahead(self, start: Op) -> bool:
+        """Whether the features may part before the walks end."""
+        self._complete(start)
+        return self._splits[start]
+
+    def _complete(self, start: Op) -> None:
+        """Answer for `start`, after all that it depends on; a stack in place of recursion, since graphs are deep."""
+        stack = [start]
+        while stack:
+            here = stack[-1]
+            if here in self._feeds:
+                stack.pop()
+                continue
+            steps = self.steps(here)
+            missing = [step.to for step in steps if step.to is not None and step.to not in self._feeds]
+            if missing:
+                stack.extend(missing)
+                continue
+            self._feeds[here] = self._gathered(steps)
+            self._splits[here] = any(step.splits or (step.to is not None and self._splits[step.to]) for step in steps)
+            stack.pop()
+
+    def _gathered(self, steps: tuple[Step, ...]) -> Endings:
+        found: Endings = {}
+        for step in steps:
+            reached = [step.ending] if step.ending is not None else self._feeds[step.to].values() if step.to else ()
+            for ending in reached:
+                if step.ending is None:
+                    ending = replace(
+                        ending, path=step.via + ending.path, normalised=ending.normalised or step.normalised
+                    )
+                add_ending(found, ending)
+        return found
+
+    def steps(self, start: Op) -> tuple[Step, ...]:
+        """The steps from a tensor."""
+        if start not in self._steps:
+            self._steps[start] = tuple(self._find_steps(start))
+        return self._steps[start]
+
+    def _find_steps(self, start: Op) -> Iterator[Step]:
+        consumers = list(self.regions.consumers(start))
+        slots = [self.regions.graph.edges[start, consumer]["slots"] for consumer in consumers]
+        if len(consumers) == 1 and (consumers[0].role is not Role.SPLIT and len(slots[0]) == 1):
+            step = self._in_line(start, consumers[0])
+            if step is not None:
+                yield step
+                return
+        elif (meeting := self._meeting(start)) is not None:
+            yield meeting
+            return
+        else:
+            consumers = self._carrying(consumers)
+            for region, step in self._norms(start):
+                if region.covers <= set(consumers):
+                    yield step
+                    consumers = [each for each in consumers if each not in region.covers]
+            for region in self.regions.scalar(start):
+                if is_curved(region) and (len(region.ops) > 1 or region.doubles):
+                    if not region.covers.isdisjoint(consumers):
+                        yield self._scalar(region)
+                    consumers = [each for each in consumers if each not in region.covers]
+        for consumer in consumers:
+            taken = self.regions.graph.edges[start, consumer]["slots"]
+            if not all(only_steers(consumer, slot) for slot in taken):
+                step = (self._in_line(start, consumer) if len(taken) == 1 else None) or self._step_into(consumer)
+                if step is not None:
+                    yield step
+
+    def _carrying(self, consumers: list[Op]) -> list[Op]:
+        """Without those by which only a rank or a sign goes on (the distances of a nearest neighbour), if others do."""
+        return [each for each in consumers if each in self.regions.carried] or consumers
+
+    def _in_line(self, start: Op, consumer: Op) -> Step | None:
+        """A run of elementwise operations that is a known function as a whole (`log(1 + exp(x))`)."""
+        if consumer.acts != "elementwise":
+            return None
+        runs = [region for region in self.regions.runs(start, consumer) if is_curved(region)]
+        longer = [region for region in runs if region.length > 1 or region.end.op in KINKED]
+        return next(filter(None, (self._named(region) for region in reversed(longer))), None)
+
+    def _named(self, region: Region) -> Step | None:
+        """A step to the region's end if it is an activation with a name, or over it if it is the identity."""
+        ending = self._evaluated(region)
+        if ending is None:
+            return Step(region.path, to=region.end, region=region)
+        return Step(region.path, ending=ending) if ending.nonlinearity in NAMED else None
+
+    def _meeting(self, start: Op) -> Step | None:
+        """A tensor that parts and meets itself again: a recombination, a norm, or softmax."""
+        wide = self.regions.wide(start)
+        if wide is None:
+            return None
+        if is_recombination(wide):
+            return Step(wide.path, to=wide.end, region=wide)
+        if is_norm(wide, self._known):
+            return Step(wide.path, to=wide.end, normalised=True, region=wide)
+        return self._softmax(wide)
+
+    def _norms(self, start: Op) -> Iterator[tuple[Region, Step]]:
+        """Norms and softmaxes that are written out, of a tensor that others take as well."""
+        for region in self.regions.meetings(start):
+            if is_norm(region, self._known):
+                yield region, Step(region.path, to=region.end, normalised=True, region=region)
+            elif (softmax := self._softmax(region)) is not None:
+                yield region, softmax
+
+    def _softmax(self, region: Region) -> Step | None:
+        if not is_softmax(region, self._known):
+            return None
+        return Step(region.path, ending=Ending("softmax", Reason.SOFTMAX, path=region.path))
+
+    def _scalar(self, region: Region) -> Step:
+        """A curved scalar function: by its name, if need be with what follows it in single file; or as custom."""
+        longer = [Region(region.start, run.end, (*region.ops, *run.ops)) for run in self.regions.runs(region.end)]
+        named = next(filter(None, (self._named(each) for each in reversed(longer))), None)
+        if named is not None and named.ending is not None:
+            return named
+        more = self._continued(region.end)
+        if more is not None:
+            region = Region(region.start, more.end, (*region.ops, *more.ops))
+        ending = self._evaluated(region)
+        if ending is None:
+            return Step(region.path, to=region.end, region=region)
+        return Step(region.path, ending=ending)
+
+    def _evaluated(self, region: Region) -> Ending | None:
+        """The ending at a scalar function; each distinct one is evaluated once."""
+        key = region.key()
+        if key not in self._functions:
+            self._functions[key] = self._evaluated_anew(region)
+        ending = self._functions[key]
+        if ending is None and region.assumes:
+            return unresolved(f"a function of {region.assumes}, whose value is not known", region.path)
+        if ending is None:
+            return None
+        note = f"the value of {region.assumes} is not known: 1 taken" if region.assumes else ending.note
+        return replace(ending, path=region.path, note=note)
+
+    def _evaluated_anew(self, region: Region) -> Ending | None:
+        try:
+            return ending_of_function(region.function(), region.path)
+        except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
+            names = ", ".join(op.op for op in region.ops)
+            return unresolved(f"the composite of {names} could not be evaluated: {error}", region.path)
+
+    def _step_into(self, op: Op) -> Step | None:
+        """The step that the operation's role prescribes; None where the branch carries no signal."""
+        name = (op.name,)
+        if op.role is Role.NONLINEARITY:
+            return self._nonlinearity(op)
+        if op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM):
+            if not op.signal:
+                return None
+            return Step(name, to=op, normalised=op.role is Role.NORM, splits=op.role is Role.SPLIT)
+        if op.role is Role.UNKNOWN:
+            note = (
+                f"{op.op} (called {op.name}) is not in the table of operations: describe it with autoinit.register_op"
+            )
+            return Step(name, ending=unresolved(note, name))
+        if op.op in RANKINGS:
+            return Step(name, ending=Ending("linear", Reason.UNUSED, path=name, note=RANKED))
+        reason = _reason(op)
+        if reason is None:
+            return None
+        return Step(name, ending=Ending("softmax" if reason is Reason.SOFTMAX else "linear", reason, path=name))
+
+    def _nonlinearity(self, op: Op) -> Step:
+        """This nonlinearity, with the elementwise operations that follow it if they change what it is."""
+        if op.op in SOFTMAXES:
+            return Step((op.name,), ending=Ending("softmax", Reason.SOFTMAX, path=(op.name,)))
+        if op.op == "exp" and (wide := self._opened(op, self.regions.wide(op))) is not None:
+            softmax = self._softmax(wide)
+            if softmax is not None:
+                return softmax
+        if op.acts == "elementwise":
+            before = self._opened(op, self._continued(op))
+            if before is not None:
+                return self._scalar(before)
+        start = next((each for each in op.operands.values() if each.signal), op)
+        ending = ending_of(op, Region(start, op, (op,)).function())
+        return Step((op.name,), to=op) if ending is None else Step((op.name,), ending=ending)
+
+    def _continued(self, op: Op) -> Region | None:
+        """What follows a nonlinearity and makes it another function: a power, a product with itself."""
+        met = self.regions.elementwise(op)
+        if met is not None and len(list(self.regions.consumers(op))) > 1 and is_curved(met):
+            return met
+        longest = None
+        for run in self.regions.runs(op):
+            if run.end.op in ACTIVATIONS or run.end.op.startswith("clamp"):
+                break
+            if _continues(run.end):
+                longest = run
+        return longest
+
+    @staticmethod
+    def _opened(op: Op, region: Region | None) -> Region | None:
+        """The region from the output of `op`, with `op` itself before it."""
+        if region is None:
+            return None
+        before = next((each for each in op.operands.values() if each.signal), None)
+        return Region(before, region.end, (op, *region.ops)) if before is not None else None
+
+
+RANKED = "only compared or ranked (argmax, a threshold)"
+
+
+def only_steers(op: Op, slot: str) -> bool:
+    """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
+    if op.op == "cast" or (op.acts == "rearranging" and op.op not in _JOINING):
+        return slot != "input"
+    return slot in _IGNORED_SLOTS.get(op.op, ())
+
+
+def _continues(op: Op) -> bool:
+    """Whether an operation after a nonlinearity makes it another function; another activation does not."""
+    return op.acts == "elementwise" and (op.role in (Role.NONLINEARITY, Role.PRODUCT) or op.op in KINKED)
+
+
+def _reason(op: Op) -> Reason | None:
+    """Why a walk ends at an operation that is neither passed nor a nonlinearity."""
+    if op.role is Role.WEIGHT:
+        return Reason.WEIGHT
+    if op.role is Role.ADD:
+        return Reason.ADD
+    if op.role is Role.PRODUCT:
+        return Reason.GATE if op.acts == "elementwise" else Reason.ATTENTION
+    if op.op == "softmax_loss":
+        return Reason.SOFTMAX
+    if op.op in ("output", "loss"):
+        return Reason.OUTPUT
+    return None
+
+
+def add_ending(found: Endings, ending: Ending) -> None:
+    """Keep one ending for each (nonlinearity, parameters, reason): the nearest; normalised if all ways are."""
+    gain = round(ending.gain, 9)
+    key = (ending.nonlinearity, tuple(sorted(ending.params.items())), gain, ending.reason, ending.note)
+    known = found.get(key)
+    if known is None:
+        found[key] = ending
+    else:
+        nearest = min(known, ending, key=lambda each: len(each.path))
+        found[key] = replace(nearest, normalised=known.normalised and ending.normalised)

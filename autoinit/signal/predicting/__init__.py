@@ -1,0 +1,1 @@
+"""Predicting a signal without data, from the stds of the weights alone."""

@@ -1,0 +1,1 @@
+"""Tensors by themselves: reading, measuring and sharing out their elements. Nothing here knows what a model is."""

@@ -1,0 +1,136 @@
+"""Statistics of actual weights: one pass over memory, no full-size temporary, any dtype, device and memory format."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from autoinit.tensors import elements as flat
+
+BLOCK = 1 << 18
+"""Elements that are measured at once: few enough that each pass after the first reads the cache."""
+TRANSFER = 1 << 20
+"""Elements that are brought from another device at once."""
+
+
+@dataclass(frozen=True)
+class WeightStats:
+    """What a weight's elements are like.
+
+    mean, std, minimum and maximum are of its finite elements (NaN when there are none); std is the population's,
+    divided by numel. zeros: the fraction that is exactly zero. nonfinite: how many are NaN or infinite.
+    """
+
+    numel: int
+    mean: float
+    std: float
+    minimum: float
+    maximum: float
+    zeros: float
+    nonfinite: int
+
+    def scaled(self, factor: float) -> WeightStats:
+        """The statistics of the same weight times a factor."""
+        ends = sorted((self.minimum * factor, self.maximum * factor))
+        return WeightStats(
+            self.numel, self.mean * factor, self.std * abs(factor), ends[0], ends[1], self.zeros, self.nonfinite
+        )
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums from which statistics follow, and that add up over parts of a tensor.
+
+    finite: how many elements are finite; mean, squares, minimum, maximum are theirs, squares being the sum of squared
+    deviations from the mean. zeros, nonfinite: counts.
+    """
+
+    finite: int = 0
+    mean: float = 0.0
+    squares: float = 0.0
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    zeros: int = 0
+    nonfinite: int = 0
+
+    def __add__(self, other: Moments) -> Moments:
+        """The moments of both parts together (Chan, Golub & LeVeque 1983)."""
+        finite = self.finite + other.finite
+        share = other.finite / finite if finite else 0.0
+        apart = other.mean - self.mean
+        return Moments(
+            finite,
+            self.mean + apart * share,
+            self.squares + other.squares + apart * apart * self.finite * share,
+            min(self.minimum, other.minimum),
+            max(self.maximum, other.maximum),
+            self.zeros + other.zeros,
+            self.nonfinite + other.nonfinite,
+        )
+
+    def stats(self) -> WeightStats:
+        """The statistics that follow."""
+        numel = self.finite + self.nonfinite
+        zeros = self.zeros / numel if numel else 0.0
+        if not self.finite:
+            return WeightStats(numel, math.nan, math.nan, math.nan, math.nan, zeros, self.nonfinite)
+        std = math.sqrt(self.squares / self.finite)
+        return WeightStats(numel, self.mean, std, self.minimum, self.maximum, zeros, self.nonfinite)
+
+
+def moments(tensor: torch.Tensor, start: int = 0, stop: int | None = None) -> Moments:
+    """The moments of the elements start:stop of the flattened tensor."""
+    stop = tensor.numel() if stop is None else stop
+    total = Moments()
+    step = BLOCK if tensor.device.type == "cpu" else TRANSFER
+    whole = flat.direct(tensor)
+    for begin in range(start, stop, step):
+        end = min(begin + step, stop)
+        total += _block_moments(flat.read(tensor, begin, end) if whole is None else whole[begin:end])
+    return total
+
+
+def weight_stats(tensor: torch.Tensor) -> WeightStats | None:
+    """The statistics of a tensor; None for one on the meta device, which has no values."""
+    if tensor.is_meta:
+        return None
+    return moments(flat.any_order(tensor)).stats()
+
+
+def is_zero(tensor: torch.Tensor) -> bool:
+    """Whether every element is exactly zero (False on the meta device). Stops at the first part that is not."""
+    if tensor.is_meta:
+        return False
+    ordered = flat.any_order(tensor)
+    size = ordered.numel()
+    return not any(flat.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
+
+
+def _block_moments(block: flat.Floats) -> Moments:
+    ends = torch.from_numpy(block).aminmax()
+    minimum, maximum = ends.min.item(), ends.max.item()
+    if not (math.isfinite(minimum) and math.isfinite(maximum)):
+        finite = block[np.isfinite(block)]
+        rest = _block_moments(finite) if finite.size else Moments()
+        return rest + Moments(nonfinite=block.size - finite.size)
+    zeros = int(np.count_nonzero(block == 0)) if minimum <= 0 <= maximum else 0
+    mean, squares = _mean_and_squares(block, minimum, maximum)
+    return Moments(block.size, mean, squares, minimum, maximum, zeros)
+
+
+def _mean_and_squares(block: flat.Floats, minimum: float, maximum: float) -> tuple[float, float]:
+    if minimum == maximum:
+        return minimum, 0.0
+    size, peak = block.size, max(-minimum, maximum)
+    if 1e-12 < peak < 1e12:
+        tensor = torch.from_numpy(block)
+        mean, power = tensor.sum().item() / size, tensor.dot(tensor).item()
+        if size * mean * mean < 0.01 * power:
+            return mean, power - size * mean * mean
+    # Squares would leave float32's range, or lose their digits beside a large mean: two passes in float64.
+    scaled = block.astype(np.float64) / peak
+    mean = float(scaled.mean())
+    return mean * peak, float(np.square(scaled - mean).sum()) * peak * peak

@@ -1,0 +1,71 @@
+"""Functions that level off, on both sides or on one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autoinit.theory.activations._activation import Activation, Fact, Spelling
+from autoinit.theory.activations._sample import REACH, Sample
+
+
+def _fit_hardtanh(phi: Sample) -> Mapping[str, float] | None:
+    inside = -REACH < phi.low < phi.high < REACH
+    return {"min_val": phi.low, "max_val": phi.high} if inside else None
+
+
+SATURATING = (
+    Activation(
+        "tanh",
+        torch.tanh,
+        facts=Fact.ODD | Fact.HOMOGENEOUS_NEAR_ZERO | Fact.BOUNDED,
+        gain=lambda: 5 / 3,
+        source="torch.nn.init.calculate_gain",
+        scheme="xavier",
+        spelling=Spelling((nn.Tanh,)),
+    ),
+    Activation(
+        "sigmoid",
+        torch.sigmoid,
+        facts=Fact.BOUNDED | Fact.SHARE,
+        gain=lambda: 1.0,
+        source="Glorot & Bengio 2010: a head or gate, whose input is best left at unit variance",
+        scheme="xavier",
+        spelling=Spelling((nn.Sigmoid,), names=("expit",)),
+    ),
+    Activation(
+        "logsigmoid",
+        F.logsigmoid,
+        spelling=Spelling((nn.LogSigmoid,), names=("log_sigmoid", "log_sigmoid_forward")),
+    ),
+    Activation(
+        "softsign",
+        F.softsign,
+        facts=Fact.ODD | Fact.HOMOGENEOUS_NEAR_ZERO | Fact.BOUNDED,
+        spelling=Spelling((nn.Softsign,)),
+    ),
+    Activation(
+        "hardtanh",
+        F.hardtanh,
+        facts=Fact.BOUNDED,
+        spelling=Spelling((nn.Hardtanh,), arguments="inplace=False"),
+        defaults={"min_val": -1.0, "max_val": 1.0},
+        condition=("min_val <= max_val", lambda min_val, max_val: min_val <= max_val),
+        fit=_fit_hardtanh,
+    ),
+    Activation(
+        "relu6",
+        F.relu6,
+        facts=Fact.HOMOGENEOUS_NEAR_ZERO | Fact.BOUNDED,
+        spelling=Spelling((nn.ReLU6,), arguments="inplace=False"),
+    ),
+    Activation(
+        "hardsigmoid",
+        F.hardsigmoid,
+        facts=Fact.BOUNDED | Fact.SHARE,
+        spelling=Spelling((nn.Hardsigmoid,), arguments="inplace=False"),
+    ),
+)

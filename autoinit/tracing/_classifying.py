@@ -1,0 +1,153 @@
+"""What an operation is here: its role, and which of its operands are weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from autoinit.ops import REGISTRY, OpSpec, Role, WeightSlot
+from autoinit.tracing._operands import operand_layout
+from autoinit.tracing.dataflow import Call, Op, ParamUse
+
+
+def operands_of(value: Any) -> Iterator[Op]:
+    """All Ops inside nested arguments."""
+    if isinstance(value, Op):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from operands_of(item)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from operands_of(item)
+    elif isinstance(value, slice):
+        yield from operands_of((value.start, value.stop, value.step))
+
+
+def slots(bound: Mapping[str, Any]) -> Iterator[tuple[str, Op]]:
+    """Tensor operands by slot; those in lists are numbered (`tensors.0`)."""
+    for name, value in bound.items():
+        if isinstance(value, Op):
+            yield name, value
+        elif isinstance(value, (list, tuple)):
+            for position, item in enumerate(value):
+                for op in operands_of(item):
+                    yield f"{name}.{position}", op
+        else:
+            for op in operands_of(value):
+                yield name, op
+
+
+def classified(
+    name: str,
+    spec: OpSpec,
+    bound: dict[str, Any],
+    params: tuple[ParamUse, ...],
+    call: Call,
+    where: dict[str, Any],
+    slopes: Mapping[str, torch.Tensor],
+    known: dict[Any, Any],
+) -> Op:
+    """Decide the role of the operation here, from which operands carry a signal and which are weights."""
+    if spec.name == "getitem" and _is_place(bound):
+        spec = REGISTRY.specs["index"]
+    operands = dict(slots(bound))
+    constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
+    carrying = [slot for slot, op in operands.items() if op.signal]
+    role = spec.role
+    weights: tuple[ParamUse, ...] = ()
+    if spec.weights is not None:
+        role, weights = _weight_role(spec, constants, operands, params, carrying, known)
+    elif role in (Role.ADD, Role.PRODUCT) and len(carrying) < 2:
+        role = Role.TRANSPARENT
+        if spec.name == "div" and carrying and carrying[0] != "input":
+            role = Role.NONLINEARITY  # constant / signal
+    elif spec.name == "getitem" and isinstance(bound.get("input"), Op) and _gives_several(bound["input"]):
+        role = Role.TRANSPARENT
+    signal = spec.carries if spec.carries is not None else bool(carrying)
+    if role is Role.WEIGHT:
+        signal = True
+    own = weights or tuple(use for use in params if role is not Role.WEIGHT)
+    if spec.name == "prelu":
+        constants |= _slope(operands, params, slopes)
+    return Op(
+        name, spec.name, role, params=own, constants=constants, signal=signal, call=call,
+        acts=spec.acts.value, operands=operands, **where,
+    )  # fmt: skip
+
+
+def _slope(
+    operands: Mapping[str, Op], params: tuple[ParamUse, ...], slopes: Mapping[str, torch.Tensor]
+) -> dict[str, Any]:
+    """A learned slope's present value: its root mean square over channels. 0.25, torch's default, where unknown."""
+    uses = [use for use in params if use.slot == "weight"]
+    if not uses and "weight" in operands:
+        uses = list(operands["weight"].params)
+    value = slopes.get(uses[0].name) if uses else None
+    if value is None or value.is_meta:
+        return {"weight": 0.25, "assumed": "the slope's value is not known: 0.25, torch's default, taken"}
+    return {"weight": float(value.detach().double().square().mean().sqrt())}
+
+
+def _is_place(bound: Mapping[str, Any]) -> bool:
+    """Whether an item is taken that says where the values stood (`x.topk(2)[1]`)."""
+    taken = bound.get("input")
+    spec = taken.call.spec if isinstance(taken, Op) and taken.call is not None else None
+    return spec is not None and spec.ranks and bound.get("index") in (1, "indices")
+
+
+def _gives_several(op: Op) -> bool:
+    return op.call is not None and op.call.spec is not None and op.call.spec.several
+
+
+def _weight_role(
+    spec: OpSpec,
+    constants: Mapping[str, Any],
+    operands: Mapping[str, Op],
+    params: tuple[ParamUse, ...],
+    carrying: list[str],
+    layouts: dict[Any, Any],
+) -> tuple[Role, tuple[ParamUse, ...]]:
+    """A weight operation, a product of signals, or a fixed linear map."""
+    assert spec.weights is not None
+    known = spec.weights(constants)
+    uses: list[ParamUse] = []
+    for use in params:
+        found = next((named for slot in known if (named := slot.named(use.slot)) is not None), None)
+        uses.append(_with_layout(use, found, constants) if found is not None and len(use.shape) >= 2 else use)
+    for name, op in operands.items():
+        if op.signal:
+            continue
+        found = next((named for slot in known if (named := slot.named(name)) is not None), None)
+        needed = spec.role is not Role.WEIGHT
+        if found is not None and (carrying or not needed):
+            uses += _operand_uses(op, found, constants, layouts)
+        elif op.op == "parameter":
+            uses += [ParamUse(name, use.name, use.shape) for use in op.params]
+    traced = any(use.layout is not None for use in uses)
+    if traced or (carrying and any(_untraced(use, known) for use in uses)) or any(len(use.shape) > 1 for use in params):
+        return Role.WEIGHT, tuple(uses)
+    return (Role.PRODUCT if len(carrying) > 1 else Role.TRANSPARENT), tuple(uses)
+
+
+def _untraced(use: ParamUse, known: tuple[WeightSlot, ...]) -> bool:
+    """Whether a parameter enters as a weight, by an unknown way. `known` are the weight slots; none: any may be one."""
+    enters = not known or any(slot.named(use.slot) is not None for slot in known)
+    return enters and use.layout is None and len(use.shape) >= 2
+
+
+def _with_layout(use: ParamUse, slot: WeightSlot, constants: Mapping[str, Any]) -> ParamUse:
+    return ParamUse(use.slot, use.name, use.shape, slot.layout(constants, use.shape), use.transform)
+
+
+def _operand_uses(
+    op: Op, slot: WeightSlot, constants: Mapping[str, Any], layouts: dict[Any, Any]
+) -> Iterator[ParamUse]:
+    """The parameters behind a weight operand, each with the layout of its own axes."""
+    tag = f"{slot.slot} {dict(constants)!r}"
+    for use in operand_layout(op, lambda shape: slot.layout(constants, shape), tag, layouts):
+        if len(use.shape) >= 2:
+            yield replace(use, slot=slot.slot)

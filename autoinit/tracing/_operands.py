@@ -1,0 +1,197 @@
+"""The parameters behind a weight operand, and what their own axes mean.
+
+A weight may be transposed, viewed, sliced, cast, masked or standardised between the parameter and the operation.
+Index tensors are sent the same way: where the index along one of the parameter's axes turns up in the operand says
+which of the operand's axes it became.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from autoinit.ops import Role
+from autoinit.theory.layouts import Layout
+from autoinit.tracing._scaling import scale_factor
+from autoinit.tracing.dataflow import Op, ParamUse
+from autoinit.tracing.rerunning import execute
+
+_JOINING = frozenset({"cat", "stack"})
+_NEUTRAL = frozenset({"cast", "identity", "dropout"})
+
+
+def operand_layout(
+    op: Op, layout_of: Callable[[tuple[int, ...]], Layout], tag: str, known: dict[Any, Any]
+) -> Iterator[ParamUse]:
+    """For each parameter behind `op`: the operations on its way, its own layout (None: untraceable), and its shape.
+
+    The shape is that of the part that reaches the operation, where only a part does (`F.linear(x, self.w[:, :5])`).
+    `known` keeps what was found for equal operations on equal shapes; `tag` tells layouts apart.
+    """
+    for parameter in _parameters(op):
+        (use,) = parameter.params
+        chain = _chain(parameter, op)
+        transform = tuple(each.op for each in chain if each.op not in _NEUTRAL)
+        parted = any(each.role is Role.SPLIT or each.op == "gather" for each in chain)
+        steps = tuple(_step(each) for each in chain)
+        key = (tag, use.shape, steps)
+        if key not in known:
+            known[key] = _own_layout(parameter, op, use.shape, layout_of, parted)
+        layout, shape = known[key]
+        factor = scale_factor(parameter, op, chain, steps, known)
+        yield ParamUse("", use.name, shape, layout, transform, factor)
+
+
+def _step(op: Op) -> Any:
+    """What an operation on a parameter computes, so far as layout and scale go."""
+    operands = tuple((slot, each.op, each.shape, each.constants.get("value")) for slot, each in op.operands.items())
+    return op.op, repr(op.constants), operands
+
+
+def _parameters(op: Op) -> list[Op]:
+    """Parameter nodes that `op` is computed from, in order of appearance."""
+    found: dict[Op, None] = {}
+    seen: set[Op] = set()
+    waiting = [op]
+    while waiting:
+        here = waiting.pop()
+        if here in seen or here.signal:
+            continue
+        seen.add(here)
+        if here.op == "parameter":
+            found[here] = None
+        waiting.extend(reversed(list(here.operands.values())))
+    return list(found)
+
+
+def _chain(start: Op, end: Op) -> list[Op]:
+    """Operations strictly after `start`, up to and with `end`, that depend on `start`; in order."""
+    depends: dict[Op, bool] = {}
+
+    def visit(op: Op) -> bool:
+        if op not in depends:
+            depends[op] = op is start
+            depends[op] = op is start or any([visit(each) for each in op.operands.values()])  # noqa: C419 - all are to be visited
+        return depends[op]
+
+    visit(end)
+    return [op for op, does in depends.items() if does and op is not start][::-1]
+
+
+def _own_layout(
+    parameter: Op, op: Op, shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], Layout], parted: bool
+) -> tuple[Layout | None, tuple[int, ...]]:
+    if parameter is op:
+        return layout_of(shape), shape
+    letters: list[str] = []
+    sizes: list[int] = []
+    made: Layout | None = None
+    for axis, size in enumerate(shape):
+        index = torch.arange(size, dtype=torch.float32).reshape([-1 if at == axis else 1 for at in range(len(shape))])
+        result = _sent(parameter, op, index.expand(shape))
+        if result is None:  # a view that an expanded tensor does not allow
+            result = _sent(parameter, op, index.expand(shape).contiguous())
+        if not isinstance(result, torch.Tensor):
+            return None, shape
+        made = layout_of(tuple(result.shape))
+        letters.append(_letter(result, size, made))
+        sizes.append(len(np.unique(_stored(result).numpy())) if parted and letters[-1] != "b" else size)
+    if made is None:
+        return None, shape
+    return Layout("".join(letters), made.groups, made.stride_area, made.transposed), tuple(sizes)
+
+
+def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
+    """The letter of the operand's axis along which the index varies; `b` if it does not vary (a slice)."""
+    if size == 1:
+        return layout.axes[0] if layout.axes.startswith("b") else "k"
+    for axis, letter in enumerate(layout.axes):
+        if result.shape[axis] > 1 and result.stride(axis) != 0 and _varies(result, axis):
+            return letter
+    return "b"
+
+
+def _stored(result: torch.Tensor) -> torch.Tensor:
+    """The tensor with one entry of each axis that is repeated, not stored."""
+    for axis in range(result.dim()):
+        if result.stride(axis) == 0 and result.shape[axis] > 1:
+            result = result.narrow(axis, 0, 1)
+    return result
+
+
+def _varies(result: torch.Tensor, axis: int) -> bool:
+    """Whether the index varies along an axis; where axes were merged, it may stay the same for a while."""
+    result = _stored(result)
+    if bool(result.isnan().any()):  # beside other tensors
+        low, high = result.nan_to_num(torch.inf).amin(axis), result.nan_to_num(-torch.inf).amax(axis)
+        return bool((low < high).any())
+    start = result.select(axis, 0)
+    return any(bool((start != result.select(axis, other)).any()) for other in (1, -1))
+
+
+def _sent(parameter: Op, op: Op, value: torch.Tensor) -> Any:
+    """`value` sent the way of the parameter; operations that keep the shape pass it as it is."""
+    values: dict[Op, Any] = {parameter: value}
+
+    def visit(here: Op) -> Any:
+        if here in values:
+            return values[here]
+        operands = {each: visit(each) for each in here.operands.values()}
+        values[here] = _passed(here, operands)
+        return values[here]
+
+    return visit(op)
+
+
+def _passed(op: Op, operands: dict[Op, Any]) -> Any:
+    """What becomes of index tensors in one operation; None where elements are mixed."""
+    held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
+    if op.op in _JOINING:
+        operands = {each: value if value is not None else _nowhere(each) for each, value in operands.items()}
+    if op.op == "getitem":
+        operands = {each: value if value is not None else _chosen(op, each) for each, value in operands.items()}
+        if any(value is None for value in operands.values()):  # which would stand for a new axis
+            return None
+    moves = op.acts == "rearranging" or op.op == "interpolate" or op.op in _JOINING
+    if op.op == "size" or (moves and any(value is not None for value in operands.values())):
+        try:
+            return execute(op, operands)
+        except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+            return None  # an operand besides the parameter has no value here
+    main = op.operands.get("v" if op.op == "weight_norm" else "input")
+    if op.role is Role.NORM or op.op == "weight_norm":
+        return held.get(main) if main is not None else None
+    if op.acts != "elementwise":
+        return None
+    shape = _broadcast(op, operands)
+    return next((value for value in held.values() if tuple(value.shape) == shape), None)
+
+
+def _nowhere(op: Op) -> torch.Tensor | None:
+    """What stands for another tensor beside the index: no index at all."""
+    return None if op.shape is None else torch.full((), torch.nan).expand(op.shape)
+
+
+def _chosen(op: Op, index: Op) -> torch.Tensor | None:
+    """What stands for an index that has no value here: all that there is along the first axis, one after the other."""
+    whole = op.operands.get("input")
+    if index is whole or whole is None or not whole.shape or index.shape is None:
+        return None
+    if op.shape is not None and len(op.shape) != len(index.shape) + len(whole.shape) - 1:  # a mask, or one of several
+        return None
+    return (torch.arange(math.prod(index.shape)) % max(whole.shape[0], 1)).reshape(index.shape)
+
+
+def _broadcast(op: Op, operands: dict[Op, Any]) -> tuple[int, ...] | None:
+    """The shape of an elementwise operation's output."""
+    if op.shape is not None:
+        return op.shape
+    shapes = [tuple(value.shape) if isinstance(value, torch.Tensor) else each.shape for each, value in operands.items()]
+    try:
+        return np.broadcast_shapes(*(shape for shape in shapes if shape is not None))
+    except ValueError:
+        return None

@@ -1,0 +1,109 @@
+"""Filling and measuring many tensors in threads, largest first."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+
+from autoinit.tensors import elements as flat
+from autoinit.tensors import measuring
+from autoinit.tensors.measuring import Moments, WeightStats
+from autoinit.tensors.parallel import Task, in_parallel
+from autoinit.writing import sampling
+
+CHUNK = sampling.CHUNK
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One tensor to fill. inline: whether to measure each part just before and after it is filled."""
+
+    name: str
+    tensor: torch.Tensor
+    draw: sampling.Draw
+    inline: bool = False
+
+
+@dataclass
+class Progress:
+    """What has been filled so far: names of tensors, and the pieces done of each."""
+
+    pieces: dict[str, int]
+    started: set[str] = field(default_factory=set)
+    done: list[str] = field(default_factory=list)
+
+    @property
+    def complete(self) -> list[str]:
+        """Tensors filled to the end."""
+        return [name for name, count in self.pieces.items() if self.done.count(name) == count]
+
+    @property
+    def partial(self) -> list[str]:
+        """Tensors begun and not finished."""
+        return [name for name in self.started if self.done.count(name) < self.pieces[name]]
+
+
+def measure_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, WeightStats]:
+    """Statistics of many tensors; those on the meta device are left out."""
+    parts: dict[str, dict[int, Moments]] = {name: {} for name, tensor in tensors.items() if not tensor.is_meta}
+    tasks = []
+    for name, found in parts.items():
+        tensor = flat.any_order(tensors[name])
+        for start in range(0, tensor.numel(), CHUNK):
+            stop = min(start + CHUNK, tensor.numel())
+            tasks.append(Task(stop - start, partial(_measure, tensor, start, stop, found)))
+    in_parallel(tasks)
+    return {name: _total(found) for name, found in parts.items()}
+
+
+def fill_all(
+    jobs: Iterable[Job], *, progress: Progress, stop: threading.Event
+) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
+    """Fills many tensors, and tells the statistics before and after of those that are measured inline.
+
+    Once `stop` is set, no further piece is begun. `progress` is kept up to date.
+    """
+    before: dict[str, dict[int, Moments]] = {}
+    after: dict[str, dict[int, Moments]] = {}
+    tasks = []
+    for job in jobs:
+        if job.inline:
+            before[job.name], after[job.name] = {}, {}
+        for piece in job.draw.pieces:
+            found = (before[job.name], after[job.name]) if job.inline else None
+            tasks.append(Task(_size(job, piece), partial(_fill, job, piece, progress, found)))
+    in_parallel(tasks, stop)
+    return {n: _total(found) for n, found in before.items()}, {n: _total(found) for n, found in after.items()}
+
+
+def _size(job: Job, piece: sampling.Piece) -> int:
+    if isinstance(piece, sampling.Run):
+        return piece.stop - piece.start
+    return job.draw.numel // len(job.draw.pieces)
+
+
+def _fill(
+    job: Job,
+    piece: sampling.Piece,
+    progress: Progress,
+    found: tuple[dict[int, Moments], dict[int, Moments]] | None,
+) -> None:
+    progress.started.add(job.name)
+    if found is not None and isinstance(piece, sampling.Run):
+        found[0][piece.start] = measuring.moments(job.tensor, piece.start, piece.stop)
+    sampling.fill_piece(job.tensor, job.draw, piece)
+    if found is not None and isinstance(piece, sampling.Run):
+        found[1][piece.start] = measuring.moments(job.tensor, piece.start, piece.stop)
+    progress.done.append(job.name)
+
+
+def _measure(tensor: torch.Tensor, start: int, stop: int, found: dict[int, Moments]) -> None:
+    found[start] = measuring.moments(tensor, start, stop)
+
+
+def _total(parts: dict[int, Moments]) -> WeightStats:
+    return sum((parts[start] for start in sorted(parts)), Moments()).stats()

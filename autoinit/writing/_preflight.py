@@ -1,0 +1,208 @@
+"""Everything that is checked before the first weight is written."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.parameter import UninitializedParameter
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
+
+from autoinit.errors import LazyModuleError, PlanError
+from autoinit.parameters import Holding, Model, aliases, holding, named_parameters
+from autoinit.plans.distributions import DISTRIBUTIONS
+from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.tensors import elements as flat
+from autoinit.writing import reparametrised
+from autoinit.writing._filling import Job
+from autoinit.writing.sampling import Draw
+
+WRITABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """One weight of the plan in the model at hand.
+
+    tensor: the parameter that takes the values. padding: its rows that stay as they are.
+    """
+
+    layer: LayerPlan
+    held: Holding
+    tensor: torch.Tensor
+    padding: tuple[int, ...] = ()
+
+    def draw(self, seed: int) -> Draw:
+        """What its values are to be. The name that seeds them is the weight's, however it is held."""
+        layer = self.layer
+        return Draw(layer.distribution, layer.std, seed, self.held.weight, layer.shape, layer.axes, layer.slices)
+
+    def job(self, seed: int, measure: bool) -> Job:
+        """Filling it, and measuring it on the way where nothing else changes it afterwards."""
+        simple = self.held.kind == "plain" and not self.padding and DISTRIBUTIONS[self.layer.distribution].by_element
+        return Job(self.layer.name, self.tensor, self.draw(seed), inline=measure and simple)
+
+
+@dataclass(frozen=True, eq=False)
+class Targets:
+    """The plan's weights in the model at hand.
+
+    all: every layer of the plan; writes: the planned ones. parameters: by name. biases: what becomes zero.
+    touched: every parameter that is written, biases included.
+    """
+
+    all: tuple[Write, ...]
+    writes: tuple[Write, ...]
+    parameters: dict[str, torch.Tensor]
+    biases: tuple[torch.Tensor, ...]
+    touched: tuple[torch.Tensor, ...]
+
+
+def preflight(plan: Plan, model: Model, *, writing: bool = True) -> Targets:
+    """Finds the plan's weights in the model and, for writing, checks that each can be written.
+
+    Raises:
+        LazyModuleError: a parameter has no shape yet.
+        PlanError: anything else that does not fit; the message names the layer.
+    """
+    parameters: dict[str, torch.Tensor] = dict(named_parameters(model))
+    first = {alias: name for name, names in aliases(model).items() for alias in names}
+    padded = _padding(model)
+    found = []
+    for layer in plan.layers:
+        held = _held(layer, model, first)
+        tensor = parameters[held.param]
+        _check_shaped(layer.name, held.param, tensor)
+        found.append(Write(layer, held, tensor.detach(), padded.get(id(tensor), ())))
+    writes = tuple(each for each in found if each.layer.status == "planned") if writing else ()
+    owners: dict[str, str] = {}
+    biases: dict[str, torch.Tensor] = {}
+    for each in writes:
+        _check_write(each, model, parameters)
+        for name in each.held.written:
+            if owners.setdefault(name, each.layer.name) != each.layer.name:
+                raise PlanError(
+                    f"{each.layer.name}: its parameter {name} is already written as {owners[name]}. Tied weights are "
+                    f"planned once, under their first name."
+                )
+    for each in writes:
+        for alias in each.layer.biases:
+            name = first.get(alias, "")
+            if not name or name in owners:
+                why = "is not in the model" if not name else f"is the weight of {owners[name]} as well"
+                raise PlanError(f"{each.layer.name}: its bias {alias} {why}. Plan the model that is written.")
+            _check_tensor(each.layer.name, name, parameters[name])
+            biases[name] = parameters[name]
+    _check_apart({**{name: parameters[name] for name in owners}, **biases})
+    touched = (*(parameters[name].detach() for name in owners), *(bias.detach() for bias in biases.values()))
+    return Targets(tuple(found), writes, parameters, tuple(bias.detach() for bias in biases.values()), touched)
+
+
+def _held(layer: LayerPlan, model: Model, first: dict[str, str]) -> Holding:
+    try:
+        held = holding(model, first.get(layer.param, layer.param))
+    except PlanError as error:
+        raise PlanError(f"{layer.name}: {error}") from None
+    missing = [name for name in held.written if name not in first]
+    if missing:
+        raise PlanError(f"{layer.name}: the model has no parameter {missing[0]}. Plan the model that is written.")
+    if held.reparam != layer.reparam:
+        was, now = layer.reparam or "plain", held.kind
+        raise PlanError(f"{layer.name}: planned as {was}, but {held.weight} is now {now}. Plan the model again.")
+    return Holding(
+        held.weight,
+        held.kind,
+        first[held.param],
+        first[held.magnitude] if held.magnitude else "",
+        tuple(first[name] for name in held.others),
+        held.hooked,
+    )
+
+
+def _check_write(write: Write, model: Model, parameters: dict[str, torch.Tensor]) -> None:
+    layer, held = write.layer, write.held
+    for name in held.written:
+        _check_tensor(layer.name, name, parameters[name])
+    if held.kind == "parametrized":
+        reparametrised.check_invertible(model, held)
+        shape = reparametrised.effective_shape(model, held)
+    else:
+        shape = tuple(write.tensor.shape)
+    if shape != layer.shape:
+        raise PlanError(
+            f"{layer.name}: planned for shape {layer.shape}, but {held.param} has {shape}. Plan the model that is "
+            f"written."
+        )
+    if len(layer.axes) != len(shape):
+        raise PlanError(f"{layer.name}: axes {layer.axes!r} do not fit the {len(shape)} axes of {held.param}.")
+    rows = math.prod(size for size, axis in zip(shape, layer.axes, strict=True) if axis == "o")
+    for start, stop in (run for part in layer.slices for run in part.rows):
+        if not 0 <= start < stop <= rows:
+            raise PlanError(f"{layer.name}: a slice has rows {start}:{stop}, but {held.param} has {rows} outputs.")
+    limits = torch.finfo(write.tensor.dtype)
+    for std in (layer.std, *(part.std for part in layer.slices)):
+        if not (math.isfinite(std) and limits.tiny <= std <= limits.max / 16):
+            raise PlanError(
+                f"{layer.name}: the planned std is {std}. Expected a positive number that {held.param}, which is "
+                f"{write.tensor.dtype}, can hold ({limits.tiny:.3g} to {limits.max / 16:.3g})."
+            )
+
+
+def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
+    _check_shaped(layer, name, tensor)
+    problem = ""
+    if tensor.is_meta:
+        problem = "is on the meta device and has no memory. Materialise it first: model.to_empty(device=...)"
+    elif _is_wrapper(tensor):
+        problem = f"is a {type(tensor).__name__}, which cannot be written in place. Write before it is converted"
+    elif tensor.layout != torch.strided:
+        problem = f"has layout {tensor.layout}; expected torch.strided. Write before it is converted"
+    elif tensor.dtype not in WRITABLE:
+        problem = f"is {tensor.dtype}; expected float16, bfloat16, float32 or float64. Write before it is converted"
+    elif tensor.is_inference():
+        problem = "was made under torch.inference_mode() and cannot be written. Build the model outside of it"
+    elif any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
+        problem = "is expanded: several elements share one place in memory. Clone it first"
+    if problem:
+        raise PlanError(f"{layer}: {name} {problem}.")
+
+
+def _check_shaped(layer: str, name: str, tensor: torch.Tensor) -> None:
+    if isinstance(tensor, UninitializedParameter):
+        raise LazyModuleError(f"{layer}: {name} is lazy and has no shape yet. Run one forward pass first.")
+
+
+def _is_wrapper(tensor: object) -> bool:
+    """Whether a tensor only stands for others, as a DTensor or a quantised weight does."""
+    return is_traceable_wrapper_subclass(tensor)
+
+
+def _check_apart(tensors: dict[str, torch.Tensor]) -> None:
+    """Raises where two parameters that are written overlap in memory (those with gaps inside are not compared)."""
+    spans = []
+    for name, tensor in tensors.items():
+        if tensor.numel() and flat.any_order(tensor).is_contiguous():
+            start = tensor.data_ptr()
+            spans.append((str(tensor.device), start, start + tensor.numel() * tensor.element_size(), name))
+    spans.sort()
+    for (device, _, end, name), (other_device, start, _, other) in itertools.pairwise(spans):
+        if device == other_device and start < end:
+            raise PlanError(
+                f"{other}: shares memory with {name}, and both are to be written. Tie them by one Parameter, or "
+                f"leave one of them out (skip=)."
+            )
+
+
+def _padding(model: Model) -> dict[int, tuple[int, ...]]:
+    """Rows that embeddings keep for padding, by the identity of their weight."""
+    rows: dict[int, tuple[int, ...]] = {}
+    modules: Iterable[nn.Module] = model.modules() if isinstance(model, nn.Module) else ()
+    for module in modules:
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
+            key = id(module.weight)
+            rows[key] = tuple(sorted({*rows.get(key, ()), module.padding_idx}))
+    return rows

@@ -1,0 +1,206 @@
+"""Weights that their module computes: weight_norm, spectral_norm and other parametrizations.
+
+Writing one gives its effective weight the values drawn where the parametrization can express them, and keeps it
+parametrised:
+
+- weight_norm, w = g v / |v|: v takes the values and g its norms, so that w = v.
+- spectral_norm, w = v / sigma(v): v takes the values. The norm fixes the scale of w, whatever that of v; about
+  1 / (sqrt(out) + sqrt(in)) for independent values. The vectors of the power iteration, which are of no use for
+  another matrix, are iterated anew from where they are, as often as torch does at construction; nothing is drawn.
+- any other: the values go through `right_inverse`, as in `module.weight = values`. What comes out at the other end
+  is the parametrization's own affair (one may normalise, mask or project), so it is measured there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.nn.utils.weight_norm import WeightNorm
+
+from autoinit.errors import PlanError
+from autoinit.parameters import Holding, Model, hook_of, parametrizations_of, submodule
+from autoinit.tensors import measuring
+from autoinit.tensors.measuring import WeightStats
+from autoinit.tracing.rng import untouched_generators
+from autoinit.writing import sampling
+
+ITERATED = 0.99
+POWER_ITERATIONS = 15
+"""As in the constructor of torch.nn.utils.parametrizations.spectral_norm."""
+
+
+def effective_weight(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """The weight as forward reads it; None on the meta device. Runs no hidden random number and moves no buffer."""
+    source = parameters[held.param].detach()
+    if source.is_meta:
+        return None
+    if held.kind == "weight_norm":
+        return source * (parameters[held.magnitude].detach() / _norms(held, parameters))
+    if held.kind == "spectral_norm":
+        matrix, u, v = _spectral_parts(model, held, source)
+        sigma = float(source.norm() if u is None or v is None else _largest(matrix, u, v))
+        return source / sigma if sigma else source
+    if held.kind == "parametrized":
+        return _effective(model, held)
+    return source
+
+
+def effective_stats(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> WeightStats | None:
+    """Statistics of the weight as forward reads it; None on the meta device."""
+    weight = effective_weight(model, held, parameters)
+    return measuring.weight_stats(weight) if weight is not None else None
+
+
+def effective_shape(model: Model, held: Holding) -> tuple[int, ...]:
+    """Shape of the weight as forward reads it."""
+    return tuple(_effective(model, held).shape)
+
+
+def inverse(model: Model, held: Holding, draw: sampling.Draw, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """What the originals of a parametrization must be for the effective weight to be as drawn.
+
+    Args:
+        model: where the weight is.
+        held: how it is held.
+        draw: its values.
+        like: one of its originals, for dtype and device.
+
+    Raises:
+        PlanError: the parametrization has no inverse, or refuses.
+    """
+    parametrizations, label = _parametrizations(model, held)
+    values: torch.Tensor | Sequence[torch.Tensor]
+    values = torch.empty(draw.shape, dtype=like.dtype, device=like.device)
+    for piece in draw.pieces:
+        sampling.fill_piece(values, draw, piece)
+    with torch.no_grad(), untouched_generators(draw.seed % 2**63):
+        try:
+            for each in reversed(list(parametrizations)):
+                values = each.right_inverse(values)  # type: ignore[operator]
+        except (RuntimeError, ValueError, NotImplementedError) as error:
+            raise PlanError(
+                f"{held.weight}: {label} cannot take the weight that is planned ({error}). Leave the layer out "
+                f"(skip=), or write it before it is parametrised."
+            ) from error
+    return (values,) if isinstance(values, torch.Tensor) else tuple(values)
+
+
+def check_invertible(model: Model, held: Holding) -> None:
+    """Raises PlanError where a parametrization has no `right_inverse`."""
+    if not isinstance(model, nn.Module):
+        raise PlanError(
+            f"{held.weight}: an exported program has no modules, so its parametrization cannot be inverted. Write "
+            f"the model before it is exported, or leave the layer out (skip=)."
+        )
+    parametrizations, label = _parametrizations(model, held)
+    if not all(hasattr(each, "right_inverse") for each in parametrizations):
+        raise PlanError(
+            f"{held.weight}: its parametrization {label} has no right_inverse, so no weight can be assigned to it. "
+            f"Define right_inverse, leave the layer out (skip=), or write it before it is parametrised."
+        )
+
+
+def refresh(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> None:
+    """Brings what depends on the parameter just written up to date: g, the vectors u and v, a hook's attribute."""
+    if held.kind == "weight_norm":
+        parameters[held.magnitude].detach().copy_(_norms(held, parameters))
+    elif held.kind == "spectral_norm":
+        matrix, u, v = _spectral_parts(model, held, parameters[held.param].detach())
+        if u is not None and v is not None:
+            _iterate(matrix, u, v)
+    if held.hooked:
+        module, leaf = owner(model, held)
+        hook = hook_of(module, leaf)
+        with torch.enable_grad():
+            fresh = hook.compute_weight(module) if isinstance(hook, WeightNorm) else hook.compute_weight(module, False)
+        setattr(module, leaf, fresh)
+
+
+def buffers(model: Model, held: Holding) -> list[tuple[nn.Module, str]]:
+    """The buffers that writing the weight can move."""
+    if held.kind == "spectral_norm" and held.hooked:
+        module, leaf = owner(model, held)
+        return [(module, f"{leaf}_u"), (module, f"{leaf}_v")]
+    if held.kind in ("spectral_norm", "parametrized"):
+        parametrizations, _ = _parametrizations(model, held)
+        return [(module, name) for module in parametrizations.modules() for name in module._buffers]
+    return []
+
+
+def _iterate(matrix: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> None:
+    for _ in range(POWER_ITERATIONS):
+        v.copy_(functional.normalize(matrix.T @ u, dim=0, eps=1e-12))
+        u.copy_(functional.normalize(matrix @ v, dim=0, eps=1e-12))
+
+
+def _largest(matrix: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """The spectral norm as forward has it. Iterating ends with u along `matrix @ v`; before it, u is random."""
+    if float(u @ (matrix @ v)) < ITERATED * float((matrix @ v).norm()):
+        u, v = u.clone(), v.clone()
+        _iterate(matrix, u, v)
+    return u @ (matrix @ v)
+
+
+def owner(model: Model, held: Holding) -> tuple[nn.Module, str]:
+    """The module that holds the weight, and the weight's attribute there."""
+    path, _, leaf = held.weight.rpartition(".")
+    return submodule(model, path), leaf
+
+
+def _parametrizations(model: Model, held: Holding) -> tuple[nn.utils.parametrize.ParametrizationList, str]:
+    module, leaf = owner(model, held)
+    found = parametrizations_of(module, leaf)
+    return found, " after ".join(type(each).__name__ for each in reversed(list(found)))
+
+
+def _norms(held: Holding, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The norms of v over the axes on which g has one entry."""
+    v, g = parameters[held.param].detach(), parameters[held.magnitude].detach()
+    axes = [axis for axis in range(v.dim()) if g.dim() == 0 or g.shape[axis] == 1]
+    norms = torch.linalg.vector_norm(v, dim=axes, keepdim=True) if axes else v.abs()
+    return norms.reshape(g.shape)
+
+
+def _spectral_parts(
+    model: Model, held: Holding, source: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """(the weight as the matrix whose norm is taken, u, v); no vectors for a weight of one axis."""
+    module, leaf = owner(model, held)
+    if held.hooked:
+        axis = int(hook_of(module, leaf).dim)
+        u, v = getattr(module, f"{leaf}_u"), getattr(module, f"{leaf}_v")
+    else:
+        norm = parametrizations_of(module, leaf)[0]
+        if source.dim() == 1:
+            return source[None], None, None
+        axis, u, v = int(norm.dim), norm._u, norm._v  # type: ignore[arg-type]
+    return source.movedim(axis, 0).flatten(1), u, v
+
+
+def _effective(model: Model, held: Holding) -> torch.Tensor:
+    parametrizations, _ = _parametrizations(model, held)
+    with torch.no_grad(), _unmoved(parametrizations), untouched_generators():
+        weight = parametrizations()
+    assert isinstance(weight, torch.Tensor)
+    return weight
+
+
+@contextmanager
+def _unmoved(module: nn.Module) -> Iterator[None]:
+    """Puts the module's buffers back: a parametrization may move its own in forward, as spectral_norm does."""
+    kept = [
+        (each, name, old, old.clone())
+        for each in module.modules()
+        for name, old in each._buffers.items()
+        if old is not None
+    ]
+    try:
+        yield
+    finally:
+        for each, name, old, copy in kept:
+            each._buffers[name] = old
+            old.copy_(copy)

@@ -1,0 +1,192 @@
+"""Evidence that a model has been trained, so that writing its weights would destroy work.
+
+A weight fits a known initialisation when a sample of it could be independent draws from one normal, truncated
+normal (cut at two sigma) or uniform distribution of mean zero, or part of an orthogonal matrix. Training leaves such
+a weight with rows or columns that differ in scale, have means of their own or point the same way, or with another
+kurtosis. The tolerance of each test is five standard errors of a sample of that size, so that a small weight says
+nothing and a fresh one is not accused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from autoinit.parameters import Model, named_parameters, unwrap
+from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.recognising.families import (
+    ERRORS,
+    FAMILIES,
+    MIN_SAMPLE,
+    alignment_misfit,
+    kurtosis_fits,
+    rows_misfit,
+)
+from autoinit.recognising.samples import Indices, Matrix, row_sums, sample, unit
+
+MAX_WEIGHTS = 32
+"""Weights that are sampled, evenly over the model."""
+DCGAN_GAIN_STD = 0.02
+"""Norm gains drawn from N(1, 0.02) are an initialisation too (Radford et al. 2016)."""
+MIN_GAINS = 128
+"""With fewer, gains that a few training steps moved could pass for drawn ones."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """strong: what shows that the model was trained. weak: what a reader of the report should know."""
+
+    strong: tuple[str, ...] = ()
+    weak: tuple[str, ...] = ()
+
+
+def trained_evidence(model: Model, plan: Plan, *, weights: bool = True) -> Evidence:
+    """Looks for signs of training. Reads batch-norm counters, norm gains and a sample of the plan's weights.
+
+    Weights on the meta device say nothing. The plan tells each weight's axes and slices.
+
+    Args:
+        model: to look at.
+        plan: of the model.
+        weights: whether to look at weights, too, and not at norms alone.
+    """
+    root = unwrap(model)
+    strong, weak = _running_evidence(root)
+    strong += _gain_evidence(root)
+    verdicts = dict(_misfits(root, plan)) if weights else {}
+    found = {name: misfit for name, misfit in verdicts.items() if misfit}
+    if found:
+        name, misfit = next(iter(found.items()))
+        told = f"{name}: {misfit}"
+        if len(found) == len(verdicts) > 1:
+            strong.append(f"none of the {len(verdicts)} weights sampled fits a known initialisation ({told})")
+        else:
+            weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({told})")
+    return Evidence(tuple(strong), tuple(weak))
+
+
+def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
+    """Why a weight fits no known initialisation; empty if one fits; None if it is too small to tell.
+
+    Args:
+        weight: of two or more dimensions.
+        layer: tells its axes and slices; without it the first axis is the output and rows are alike.
+    """
+    taken = sample(weight, layer.axes if layer is not None else "o" + "i" * (weight.dim() - 1))
+    count = int(np.count_nonzero(taken.matrix))
+    if count < MIN_SAMPLE or not np.isfinite(taken.matrix).all():
+        return None
+    magnitudes = np.abs(taken.matrix[taken.matrix != 0])
+    if float(magnitudes.min()) == float(magnitudes.max()):
+        return ""
+    level, _ = unit(taken.matrix)
+    if layer is not None and layer.slices:
+        level, _ = unit(level * _leveling(level, taken.features, layer)[:, None])
+    return _first_misfit(level, max(weight.shape[0], weight.numel() // max(weight.shape[0], 1)))
+
+
+def _running_evidence(model: Model) -> tuple[list[str], list[str]]:
+    buffers = {name: buffer for name, buffer in model.named_buffers() if buffer is not None and not buffer.is_meta}
+    counted = {n: int(b) for n, b in buffers.items() if n.endswith("num_batches_tracked") and b.numel() == 1}
+    trained = {name.rpartition(".")[0]: count for name, count in counted.items() if count > 0}
+    if trained:
+        name, count = max(trained.items(), key=lambda item: item[1])
+        return [f"{len(trained)} batch norms have seen training batches ({name or 'the model'}: {count})"], []
+    fresh = {"running_mean": 0.0, "running_var": 1.0}
+    moved = [
+        n for n, b in buffers.items() if n.rpartition(".")[2] in fresh and (b != fresh[n.rpartition(".")[2]]).any()
+    ]
+    if moved:
+        return [], [f"{len(moved)} running statistics of norms are not as constructed ({moved[0]})"]
+    return [], []
+
+
+def _gain_evidence(model: Model) -> list[str]:
+    moved = {}
+    for name, gain in _gains(model):
+        values = gain.detach().to("cpu", torch.float64)
+        if values.numel() and bool((values != values[0]).any()):
+            moved[name] = values
+    if not moved or _drawn_as_in_dcgan(torch.cat(list(moved.values()))):
+        return []
+    name, values = next(iter(moved.items()))
+    told = f"{name} from {float(values.min()):.3g} to {float(values.max()):.3g}"
+    return [f"the gains of {len(moved)} norms are no longer constant ({told})"]
+
+
+def _drawn_as_in_dcgan(gains: torch.Tensor) -> bool:
+    size, std = gains.numel(), DCGAN_GAIN_STD
+    if size < MIN_GAINS:
+        return False
+    right_mean = abs(float(gains.mean()) - 1) < ERRORS * std / math.sqrt(size)
+    return right_mean and abs(float(gains.std()) - std) < ERRORS * std / math.sqrt(2 * size)
+
+
+def _gains(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
+    if not isinstance(model, nn.Module):
+        return
+    for name, module in model.named_modules():
+        gain = module._parameters.get("weight")
+        if "norm" not in type(module).__name__.lower() or gain is None or gain.dim() != 1 or gain.is_meta:
+            continue
+        if not _has_seen_nothing(module):
+            yield f"{name}.weight" if name else "weight", gain
+
+
+def _has_seen_nothing(norm: nn.Module) -> bool:
+    """Whether a batch norm's own buffers show that no training batch went through it: its gain was drawn."""
+    count, mean, var = (norm._buffers.get(name) for name in ("num_batches_tracked", "running_mean", "running_var"))
+    if count is None or mean is None or var is None or count.is_meta:
+        return False
+    return int(count) == 0 and not bool(mean.any()) and bool((var == 1).all())
+
+
+def _misfits(model: Model, plan: Plan) -> Iterator[tuple[str, str]]:
+    parameters = named_parameters(model)
+    known = [layer for layer in plan.layers if layer.param in parameters and layer.reparam != "parametrized"]
+    known = [layer for layer in known if math.prod(layer.shape) >= MIN_SAMPLE and len(layer.shape) > 1]
+    for at in np.linspace(0, len(known) - 1, min(MAX_WEIGHTS, len(known))).round().astype(int):
+        layer = known[at]
+        weight = parameters[layer.param]
+        if not weight.is_meta and weight.is_floating_point() and tuple(weight.shape) == layer.shape:
+            told = misfit(weight, layer)
+            if told is not None:
+                yield layer.name, told
+
+
+def _leveling(level: Matrix, features: Indices, layer: LayerPlan) -> Matrix:
+    """One over the root mean square of the slice of each row."""
+    outputs = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "o")
+    labels = np.zeros(outputs, dtype=int)
+    for label, part in enumerate(layer.slices, start=1):
+        for start, stop in part.rows:
+            labels[start:stop] = label
+    of_row = labels[features % outputs]
+    powers = np.bincount(of_row, np.square(level).mean(1)) / np.maximum(np.bincount(of_row), 1)
+    factors: Matrix = (1 / np.sqrt(np.where(powers > 0, powers, 1.0))).astype(np.float32)
+    return factors[of_row]
+
+
+def _first_misfit(level: Matrix, longest: int) -> str:
+    """The first test that a matrix of unit second moment (of its non-zero elements) fails, told; empty if none."""
+    rows = row_sums(level, np.arange(len(level)))
+    count = int(rows.counts.sum())
+    mean = float(rows.sums.sum()) / count
+    if abs(mean) * math.sqrt(count) > ERRORS:
+        return f"its mean is {mean:.3g} standard deviations"
+    orthogonal = 3.0 * longest / (longest + 2.0)
+    if abs(rows.kurtosis - orthogonal) > ERRORS * math.sqrt(24.0 / count) + 0.01 and not any(
+        kurtosis_fits(rows.kurtosis, count, family) for family in FAMILIES
+    ):
+        return f"its kurtosis is {rows.kurtosis:.3g}, that of no initialisation"
+    if told := rows_misfit(rows, rows.kurtosis):
+        return f"its rows {told}"
+    columns = row_sums(np.ascontiguousarray(level.T), np.arange(level.shape[1]))
+    if told := rows_misfit(columns, rows.kurtosis):
+        return f"its columns {told}"
+    return alignment_misfit(level)

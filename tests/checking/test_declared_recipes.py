@@ -1,0 +1,116 @@
+"""Recipes by name: how they are written, and the stds that they give to layers of each kind."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from autoinit.checking._subject import Part, subject
+from autoinit.checking.recipes import declared, names
+from autoinit.errors import ArgumentError
+from autoinit.tracing import trace
+
+
+def parts_of(model: nn.Module, inputs: Any) -> tuple[Part, ...]:
+    return subject(model, trace(model, inputs)).parts
+
+
+def stds_of(recipe: str, module: nn.Module, inputs: Any) -> Sequence[float]:
+    return [declared(recipe).nearest(part) for part in parts_of(module, inputs)]
+
+
+def test_framework_defaults_by_layer_type():
+    """U(-b, b) has the std b / sqrt(3); b by torch's documentation of each layer."""
+    image, sequence = torch.ones(2, 8, 6, 6), torch.ones(2, 5, 8)
+    assert stds_of("torch", nn.Linear(8, 3), sequence) == [pytest.approx(1 / math.sqrt(3 * 8))]
+    assert stds_of("torch", nn.Conv2d(8, 12, 3, groups=4), image) == [pytest.approx(1 / math.sqrt(3 * 2 * 9))]
+    assert stds_of("torch", nn.ConvTranspose2d(8, 12, 3, groups=4), image) == [pytest.approx(1 / math.sqrt(3 * 3 * 9))]
+    assert stds_of("torch", nn.GRU(8, 16), sequence) == [pytest.approx(1 / math.sqrt(3 * 16))] * 6
+    packed, out = math.sqrt(2 / (8 + 24)), 1 / math.sqrt(3 * 8)
+    layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
+    assert stds_of("torch", layer, sequence)[:4] == [pytest.approx(each) for each in (packed, packed, packed, out)]
+
+
+@pytest.mark.parametrize("module", [nn.LSTM(16, 32), nn.RNN(16, 32), nn.Conv1d(16, 32, 3), nn.Linear(16, 64)])
+def test_framework_defaults_fit(module):
+    inputs = torch.ones(2, 16, 16)
+    assert all(declared("torch").fits(part, 0.01) for part in parts_of(module, inputs))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "std"),
+    [
+        ("normal(0.02)", 0.02),
+        ("uniform(0.3)", 0.3 / math.sqrt(3)),
+        ("xavier", math.sqrt(2 / (16 * 9 + 32 * 9))),
+        ("lecun", 1 / 12),
+        ("kaiming", math.sqrt(2) / 12),
+        ("kaiming(fan_out)", math.sqrt(2 / (32 * 9))),
+        ("kaiming(fan_out, linear)", math.sqrt(1 / (32 * 9))),
+        ("kaiming(fan_in, leaky_relu, 0.2)", math.sqrt(2 / 1.04) / 12),
+        ("Kaiming( fan_avg , relu )", math.sqrt(4 / (16 * 9 + 32 * 9))),
+    ],
+)
+def test_stds_of_initialisers(recipe, std):
+    (part,) = parts_of(nn.Conv2d(16, 32, 3), torch.ones(1, 16, 8, 8))
+    assert declared(recipe).stds(part) == (pytest.approx(std),)
+
+
+def test_truncated_normals_may_be_cut_at_two_sigma():
+    """The variance of N(0, 1) cut at 2: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.7737."""
+    (part,) = parts_of(nn.Linear(64, 64), torch.ones(1, 64))
+    assert declared("trunc_normal(0.02)").stds(part) == (0.02, pytest.approx(0.02 * math.sqrt(0.773741), rel=1e-5))
+
+
+def test_stride_may_count_in_fan_out_but_groups_must():
+    (strided,) = parts_of(nn.Conv2d(16, 32, 3, stride=2), torch.ones(1, 16, 8, 8))
+    assert sorted(declared("kaiming(fan_out)").stds(strided)) == [
+        pytest.approx(math.sqrt(2 / (32 * 9))),
+        pytest.approx(math.sqrt(2 / (32 * 9 / 4))),
+    ]
+    (depthwise,) = parts_of(nn.Conv2d(16, 16, 3, groups=16), torch.ones(1, 16, 8, 8))
+    assert declared("kaiming(fan_out)").stds(depthwise) == (pytest.approx(math.sqrt(2 / 9)),)
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_recipe_has_a_reference(name):
+    arguments = {"normal": "(0.02)", "trunc_normal": "(0.02)", "uniform": "(0.1)", "mup": "(0.02, 4)"}
+    text = name + arguments.get(name, "")
+    assert declared(text).name.startswith(name)
+    assert len(declared(text).reference) > 10
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("gpt3", r"no recipe 'gpt3'; did you mean gpt2\? Known are torch, kaiming\(fan_out, relu\)"),
+        ("truncnormal(0.02)", r"did you mean trunc_normal\(0\.02\)"),
+        ("", "no recipe ''; Known are torch"),
+        ("normal", "recipe normal\\(\\): expected one number, the std"),
+        ("normal(-1)", "std -1; expected a positive number"),
+        ("normal(big)", "std 'big'; expected a number such as 0.02"),
+        ("kaiming(fan)", "mode 'fan'; expected one of fan_in, fan_out, fan_avg"),
+        ("kaiming(fan_in, relo)", "no gain is known for the nonlinearity 'relo'; did you mean relu"),
+        ("kaiming(fan_in, relu, 1, 2)", "expected mode, nonlinearity and slope at most"),
+        ("mup(0.02)", "expected two numbers, the std and the width multiplier"),
+        ("xavier(2)", "xavier takes no arguments"),
+        ("gpt2(0.02)", "gpt2 takes no arguments"),
+    ],
+)
+def test_unknown_recipes_are_refused(text, match):
+    with pytest.raises(ArgumentError, match=match):
+        declared(text)
+
+
+@given(st.one_of(st.text(), st.from_regex(r"(kaiming|normal|mup|gpt2)\((\w|[-., ])*\)", fullmatch=True)))
+def test_any_text_is_a_recipe_or_refused(text):
+    with contextlib.suppress(ArgumentError):
+        assert declared(text).reference

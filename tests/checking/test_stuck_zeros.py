@@ -1,0 +1,248 @@
+"""Zero weights: those that learn pass, those that no gradient can ever leave are named.
+
+Beside the hand-derived verdicts stands an oracle: a weight is stuck if and only if it is still zero after a few steps
+of gradient descent on real data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from autoinit.checking._dead import silent_tables, stuck_zeros
+from autoinit.tracing import trace
+
+WIDTH = 6
+
+
+def zero(*parameters: nn.Parameter | None) -> None:
+    for parameter in parameters:
+        if parameter is not None:
+            nn.init.zeros_(parameter)
+
+
+def linear(bias: float | None = 0.0, out: int = WIDTH) -> nn.Linear:
+    made = nn.Linear(WIDTH, out, bias=bias is not None)
+    nn.init.normal_(made.weight)
+    if bias is not None:
+        nn.init.constant_(made.bias, bias)
+    return made
+
+
+class Lora(nn.Module):
+    """W x + B A x."""
+
+    def __init__(self, a: bool, b: bool):
+        super().__init__()
+        self.base, self.a, self.b = linear(), linear(None), linear(None)
+        if a:
+            zero(self.a.weight)
+        if b:
+            zero(self.b.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.b(self.a(x))
+
+
+class Hidden(nn.Module):
+    """A zero hidden layer under an activation."""
+
+    def __init__(self, act: Callable, bias: float = 0.0, last: bool = False):
+        super().__init__()
+        self.first, self.second, self.act = linear(bias), linear(), act
+        zero(self.first.weight)
+        if last:
+            zero(self.second.weight)
+
+    def forward(self, x):
+        return self.second(self.act(self.first(x)))
+
+
+class AdaLn(nn.Module):
+    """DiT: shift, scale and gate from one zero projection of the condition; the branch ends as `branch` says."""
+
+    def __init__(self, branch: bool):
+        super().__init__()
+        self.modulation, self.inner, self.outer, self.head = linear(out=3 * WIDTH), linear(), linear(), linear()
+        zero(self.modulation.weight, self.modulation.bias)
+        if branch:
+            zero(self.outer.weight, self.outer.bias)
+        zero(self.head.weight, self.head.bias)
+
+    def forward(self, x):
+        shift, scale, gate = self.modulation(F.silu(x)).chunk(3, dim=-1)
+        branch = self.outer(F.gelu(self.inner(F.layer_norm(x, (WIDTH,)) * (1 + scale) + shift)))
+        return self.head(x + gate * branch)
+
+
+class ControlNet(nn.Module):
+    """A copy of the encoder between zero convolutions, added to the frozen way."""
+
+    def __init__(self):
+        super().__init__()
+        self.before, self.copy, self.after = nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
+        zero(self.before.weight, self.before.bias, self.after.weight, self.after.bias)
+
+    def forward(self, x):
+        return x + self.after(F.silu(self.copy(x + self.before(x))))
+
+
+class Scaled(nn.Module):
+    """A branch times a learnable scale: ReZero, LayerScale, SkipInit."""
+
+    def __init__(self, scale: float, branch: bool):
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((WIDTH,), scale))
+        self.inner, self.outer = linear(), linear()
+        if branch:
+            zero(self.outer.weight, self.outer.bias)
+
+    def forward(self, x):
+        return x + self.scale * self.outer(torch.tanh(self.inner(x)))
+
+
+class ZeroNorm(nn.Module):
+    """The last norm of a branch has gain zero; `behind` is what follows it."""
+
+    def __init__(self, behind: Callable, skip: bool):
+        super().__init__()
+        self.inner, self.norm, self.outer = linear(), nn.LayerNorm(WIDTH), linear()
+        self.behind, self.skip = behind, skip
+        zero(self.norm.weight)
+
+    def forward(self, x):
+        branch = self.behind(self.norm(self.inner(x)))
+        return self.outer(x + branch if self.skip else branch)
+
+
+class Attention(nn.Module):
+    """Queries and keys by their own projections; those named are zero."""
+
+    def __init__(self, *zeros: str, fused: bool):
+        super().__init__()
+        self.q, self.k, self.v, self.out = linear(), linear(), linear(), linear()
+        self.fused = fused
+        for name in zeros:
+            zero(getattr(self, name).weight)
+
+    def forward(self, x):
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        if self.fused:
+            return self.out(F.scaled_dot_product_attention(q, k, v))
+        return self.out(torch.softmax(q @ k.transpose(-2, -1) / math.sqrt(WIDTH), -1) @ v)
+
+
+class Dense(nn.Module):
+    """DenseNet: what a layer makes is put beside its input, and the next layer begins with a norm and a rectifier."""
+
+    def __init__(self, rectified: bool, shift: float = 0.0):
+        super().__init__()
+        self.grow, self.norm, self.next = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
+        self.rectified = rectified
+        zero(self.grow.weight, self.grow.bias)
+        nn.init.constant_(self.norm.bias, shift)
+
+    def forward(self, x):
+        together = torch.cat([x, self.grow(x)], dim=1)
+        return self.next(F.relu(self.norm(together)) if self.rectified else together)
+
+
+CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
+    "lora": (lambda: Lora(False, True), set()),
+    "lora, the other factor": (lambda: Lora(True, False), set()),
+    "lora, both factors": (lambda: Lora(True, True), {"a.weight", "b.weight"}),
+    "zero before relu": (lambda: Hidden(F.relu), {"first.weight"}),
+    "zero before relu that a bias opens": (lambda: Hidden(F.relu, 0.5), set()),
+    "zero before relu that a bias shuts": (lambda: Hidden(nn.ReLU(), 0.0), {"first.weight"}),
+    "zero before tanh": (lambda: Hidden(torch.tanh), set()),
+    "zero before gelu": (lambda: Hidden(nn.GELU()), set()),
+    "zero before leaky_relu": (lambda: Hidden(nn.LeakyReLU(0.1)), set()),
+    "zero before squared relu": (lambda: Hidden(lambda x: F.relu(x) ** 2), {"first.weight"}),
+    "two zeros in a row": (lambda: Hidden(torch.tanh, last=True), {"first.weight", "second.weight"}),
+    "two zeros in a row, with a bias between": (lambda: Hidden(torch.tanh, 0.5, last=True), set()),
+    "adaLN-zero": (lambda: AdaLn(False), set()),
+    "adaLN-zero on a zero branch": (lambda: AdaLn(True), {"modulation.weight", "outer.weight"}),
+    "controlnet": (ControlNet, set()),
+    "rezero": (lambda: Scaled(0.0, False), set()),
+    "zero branch end": (lambda: Scaled(1.0, True), set()),
+    "rezero on a zero branch": (lambda: Scaled(0.0, True), {"scale", "outer.weight"}),
+    "zero gain in a residual branch": (lambda: ZeroNorm(lambda x: x, True), set()),
+    "zero gain before relu": (lambda: ZeroNorm(F.relu, False), {"norm.weight"}),
+    "zero gain before tanh": (lambda: ZeroNorm(torch.tanh, False), set()),
+    "zero beside others, before norm and relu": (lambda: Dense(True), {"grow.weight"}),
+    "zero beside others, before norm and relu that a bias opens": (lambda: Dense(True, 0.5), set()),
+    "zero beside others": (lambda: Dense(False), set()),
+    "zero queries": (lambda: Attention("q", fused=False), set()),
+    "zero queries, fused": (lambda: Attention("q", fused=True), set()),
+    "zero queries and keys": (lambda: Attention("q", "k", fused=False), {"q.weight", "k.weight"}),
+    "zero queries and keys, fused": (lambda: Attention("q", "k", fused=True), {"q.weight", "k.weight"}),
+    "zero values": (lambda: Attention("v", fused=True), set()),
+    "zero values and output": (lambda: Attention("v", "out", fused=True), {"v.weight", "out.weight"}),
+}
+
+
+def inputs(model: nn.Module) -> torch.Tensor:
+    torch.manual_seed(1)
+    return torch.randn(3, 4, 5, 5) if isinstance(model, ControlNet | Dense) else torch.randn(3, 5, WIDTH)
+
+
+def zero_names(model: nn.Module) -> set[str]:
+    return {name for name, each in model.named_parameters() if not each.any()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ini003_names_what_is_stuck_and_passes_what_is_not(name: str):
+    build, expected = CASES[name]
+    torch.manual_seed(0)
+    model = build()
+    zeros = zero_names(model)
+    found = {each.param for each in stuck_zeros(trace(model, inputs(model)), zeros.__contains__)}
+    assert found == expected
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_ini003_passes_what_training_moves(name: str):
+    """Four steps of gradient descent."""
+    torch.manual_seed(0)
+    model = CASES[name][0]()
+    weights = dict(model.named_parameters())
+    zeros = {key for key in zero_names(model) if "bias" not in key}
+    found = {each.param for each in stuck_zeros(trace(model, inputs(model)), zero_names(model).__contains__)}
+    data = inputs(model)
+    target = torch.randn_like(data)
+    for _ in range(4):
+        gradients = torch.autograd.grad(F.mse_loss(model(data), target), list(weights.values()), allow_unused=True)
+        with torch.no_grad():
+            for weight, gradient in zip(weights.values(), gradients, strict=True):
+                if gradient is not None:
+                    weight -= 0.05 * gradient
+    assert found == {key for key in zeros if not weights[key].any()}
+
+
+class Tokens(nn.Module):
+    def __init__(self, positions: bool):
+        super().__init__()
+        self.tokens, self.positions, self.inner = nn.Embedding(9, WIDTH), None, linear()
+        zero(self.tokens.weight)
+        if positions:
+            self.positions = nn.Parameter(torch.randn(5, WIDTH))
+
+    def forward(self, ids):
+        x = self.tokens(ids)
+        return self.inner(F.layer_norm(x if self.positions is None else x + self.positions, (WIDTH,)))
+
+
+def test_ini101_names_an_embedding_that_is_the_only_signal():
+    model = Tokens(False)
+    found = silent_tables(trace(model, torch.zeros(2, 5, dtype=torch.int64)), zero_names(model).__contains__)
+    assert [param for param, _ in found] == ["tokens.weight"]
+
+
+def test_ini101_passes_an_embedding_beside_another_signal():
+    model = Tokens(True)
+    assert not silent_tables(trace(model, torch.zeros(2, 5, dtype=torch.int64)), zero_names(model).__contains__)

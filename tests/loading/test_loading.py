@@ -1,0 +1,565 @@
+"""Model specs and saved files: what loads, what is refused, and that refusing runs nothing."""
+
+import functools
+import io
+import json
+import os
+import pickle
+import re
+import sys
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from autoinit.errors import LoadError
+from autoinit.loading import _expressions as expressions
+from autoinit.loading import load
+from autoinit.loading.files import ReadFile
+
+
+class OwnModule(nn.Module):
+    """A class that no safe load knows."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(3, 4)
+
+
+class Payload:
+    """Creates a file when unpickled without care."""
+
+    def __init__(self, target):
+        self.target = str(target)
+
+    def __reduce__(self):
+        return (os.mkdir, (self.target,))
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
+            del sys.modules[name]
+
+
+def sequential() -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.LeakyReLU(0.2), nn.Flatten(), nn.Linear(4, 2))
+
+
+def transformer() -> nn.Module:
+    return nn.TransformerEncoderLayer(8, 2, 16, activation=nn.functional.gelu, batch_first=True)
+
+
+STANDARD = {
+    "sequential": sequential,
+    "transformer": transformer,
+    "lstm": lambda: nn.LSTM(3, 4),
+    "spectral_norm": lambda: nn.utils.spectral_norm(nn.Linear(3, 4)),
+    "attention": lambda: nn.MultiheadAttention(8, 2),
+    "bfloat16": lambda: nn.Linear(3, 4).bfloat16(),
+}
+
+
+@pytest.mark.parametrize("name", STANDARD)
+def test_models_of_standard_layers_load_without_trust(here, name):
+    model = STANDARD[name]()
+    torch.save(model, "model.pt")
+    loaded = load("model.pt")
+    assert type(loaded.model) is type(model)
+    assert loaded.name == "model.pt"
+    assert loaded.files == (ReadFile(Path("model.pt"), "model"),)
+    for key, value in model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[key], value)
+
+
+def test_old_weight_norm_loads_without_trust(here):
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        model = nn.utils.weight_norm(nn.Linear(3, 4))
+    torch.save(model, "model.pt")
+    assert torch.equal(load("model.pt").model.weight_g, model.weight_g)
+
+
+def test_own_classes_are_refused_by_name_with_both_ways_on(here):
+    torch.save(OwnModule(), "net.pt")
+    with pytest.raises(LoadError, match=rf"net\.pt needs classes .*: {__name__}\.OwnModule; .*--trust.*--weights"):
+        load("net.pt")
+
+
+def test_trusted_files_build_own_classes(here):
+    torch.save(OwnModule(), "net.pt")
+    assert isinstance(load("net.pt", trust=True).model, OwnModule)
+
+
+def test_safe_loading_leaves_torchs_list_of_safe_globals_alone(here):
+    torch.save(sequential(), "model.pt")
+    before = torch.serialization.get_safe_globals()
+    load("model.pt")
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+
+
+def write_zip(path, payload):
+    torch.save(payload, path)
+
+
+def write_old(path, payload):
+    torch.save(payload, path, _use_new_zipfile_serialization=False)
+
+
+def write_pickle(path, payload, protocol):
+    Path(path).write_bytes(pickle.dumps(payload, protocol=protocol))
+
+
+WRITERS = {
+    "zip": write_zip,
+    "old": write_old,
+    **{f"pickle{number}": functools.partial(write_pickle, protocol=number) for number in (0, 2, 4)},
+}
+
+
+def wrapped(payload, wrapping):
+    if wrapping == "alone":
+        return payload
+    if wrapping == "in a state dict":
+        return OrderedDict(weight=torch.zeros(4, 3), bias=payload)
+    module = nn.Linear(3, 4)
+    module.extra = payload
+    return module
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize("wrapping", ["alone", "in a state dict", "in a module"])
+@pytest.mark.parametrize("entry", ["spec", "weights"])
+def test_a_malicious_pickle_runs_nothing(here, writer, wrapping, entry):
+    target = here / "pwned"
+    WRITERS[writer]("evil.pt", wrapped(Payload(target), wrapping))
+    Path("good.py").write_text("from torch import nn\nmodel = nn.Linear(3, 4)\n")
+    spec, weights = ("evil.pt", None) if entry == "spec" else ("good.py:model", "evil.pt")
+    with pytest.raises(LoadError, match=r"mkdir|not a model file|damaged"):
+        load(spec, weights_file=weights)
+    assert not target.exists()
+
+
+def exported_program(path: str) -> nn.Module:
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return torch.relu(self.layer(torch.cat([x, x])))
+
+    model = Net()
+    batch = torch.export.Dim("batch", min=2, max=64)
+    torch.export.save(torch.export.export(model, (torch.randn(6, 4),), dynamic_shapes={"x": {0: batch}}), path)
+    return model
+
+
+def rewritten(source: str, target: str, change) -> None:
+    """A copy of an archive with each record's content passed through change(name, content); None drops it."""
+    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+        for entry in old.infolist():
+            content = change(entry.filename, old.read(entry))
+            if content is not None:
+                new.writestr(entry.filename, content)
+
+
+def test_exported_programs_load(here):
+    model = exported_program("net.pt2")
+    loaded = load("net.pt2")
+    assert isinstance(loaded.model, torch.export.ExportedProgram)
+    assert torch.equal(loaded.model.state_dict["layer.weight"], model.layer.weight)
+    assert loaded.files == (ReadFile(Path("net.pt2"), "exported program"),)
+
+
+def pickled(payload) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(payload, buffer)
+    return buffer.getvalue()
+
+
+def evil_inputs(name: str, content: bytes, target: Path) -> bytes:
+    return pickled(Payload(target)) if "sample_inputs" in name else content
+
+
+def evil_size(name: str, content: bytes, target: Path) -> bytes:
+    return content.replace(b"Mul(Integer(2), ", f"Mul(__import__('os').mkdir('{target}'), ".encode())
+
+
+def evil_operator(name: str, content: bytes, target: Path) -> bytes:
+    return content.replace(b"torch.ops.aten.cat.default", b"torch.serialization.os.mkdir")
+
+
+def evil_guard(name: str, content: bytes, target: Path) -> bytes:
+    guard = f"\"guards_code\": [\"__import__('os').mkdir('{target}')\"]"
+    return content.replace(b'"guards_code": []', guard.encode())
+
+
+EXPORTED_ATTACKS = {
+    "example inputs": (evil_inputs, "mkdir"),
+    "size": (evil_size, "the size"),
+    "operator": (evil_operator, "the operator 'torch.serialization.os.mkdir'"),
+    "guard": (evil_guard, "the guard"),
+}
+
+
+@pytest.mark.parametrize("attack", EXPORTED_ATTACKS)
+def test_a_malicious_exported_program_runs_nothing(here, attack):
+    change, named = EXPORTED_ATTACKS[attack]
+    target = here / "pwned"
+    exported_program("net.pt2")
+    rewritten("net.pt2", "evil.pt2", lambda name, content: change(name, content, target))
+    assert Path("evil.pt2").read_bytes() != Path("net.pt2").read_bytes()
+    with pytest.raises(LoadError, match=f"evil.pt2 is refused.*{re.escape(named)}.*--trust"):
+        load("evil.pt2")
+    assert not target.exists()
+
+
+@pytest.mark.parametrize(
+    ("record", "content", "named"),
+    [
+        ("net/data/constants/custom_obj_0", b"anything", "a custom object"),
+        ("net/data/aotinductor/model/model.so", b"\x7fELF", "compiled code"),
+    ],
+)
+def test_exported_programs_with_objects_or_libraries_are_refused(here, record, content, named):
+    exported_program("net.pt2")
+    with zipfile.ZipFile("net.pt2", "a") as archive:
+        archive.writestr(record, content)
+    with pytest.raises(LoadError, match=f"refused.*{named}"):
+        load("net.pt2")
+
+
+def test_an_exported_program_that_two_readers_see_differently_is_refused(here):
+    exported_program("net.pt2")
+    with zipfile.ZipFile("net.pt2", "a") as archive:
+        name = next(each for each in archive.namelist() if "sample_inputs" in each)
+        with pytest.warns(UserWarning, match="Duplicate name"):
+            archive.writestr(name, pickled(Payload(here / "pwned")))
+    with pytest.raises(LoadError, match="mkdir"):
+        load("net.pt2")
+    assert not (here / "pwned").exists()
+
+
+def test_a_damaged_exported_program_is_one_line(here):
+    exported_program("net.pt2")
+    rewritten("net.pt2", "bad.pt2", lambda name, content: None if name.endswith("weight_0") else content)
+    with pytest.raises(LoadError, match=r"^bad\.pt2 is damaged[^\n]*$"):
+        load("bad.pt2")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Add(Mul(Integer(2), Symbol('s77', positive=True, integer=True)), FloorDiv(Symbol('s0'), Integer(2)))",
+        "2*s0 + 1",
+        "Eq(Mod(s0, 8), 0)",
+        "Max(1, s3) // 2",
+        "Float('0.5', precision=53)",
+    ],
+)
+def test_arithmetic_on_sizes_passes(text):
+    assert expressions.is_size(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "__import__('os').system('x')",
+        "Add('__import__(\"os\")', 1)",
+        "Integer('open(1)')",
+        "s0.__class__",
+        "[x for x in (1,)]",
+        "(lambda: 1)()",
+        "open('x', 'w')",
+        "Symbol(Symbol('x', a='__import__'))",
+        "f'{s0}'",
+        "s0[0]",
+        "1 +",
+    ],
+)
+def test_anything_else_does_not(text):
+    assert not expressions.is_size(text)
+
+
+@pytest.mark.parametrize("text", ["L['x'].size()[0] >= 2", "L['x'].dtype == None", "len(args) == 1"])
+def test_guards_that_compare_pass(text):
+    assert expressions.is_guard(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["open('x')", "L['x'].__class__", "().__class__.__bases__", "eval('1')", "L['x'].map()"]
+)
+def test_other_guards_do_not(text):
+    assert not expressions.is_guard(text)
+
+
+def torch_script(path):
+    with pytest.warns(DeprecationWarning, match="torch.jit"):
+        torch.jit.script(nn.Linear(3, 4)).save(path)
+
+
+def truncated(path):
+    torch.save(sequential(), path)
+    Path(path).write_bytes(Path(path).read_bytes()[:700])
+
+
+def truncated_old(path):
+    torch.save(sequential().state_dict(), path, _use_new_zipfile_serialization=False)
+    Path(path).write_bytes(Path(path).read_bytes()[:300])
+
+
+def plain_zip(path):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("notes.txt", "hello")
+
+
+BAD_FILES = {
+    "empty": (lambda path: Path(path).write_bytes(b""), "is empty"),
+    "random": (lambda path: Path(path).write_bytes(bytes(range(200, 256)) * 9), "is not a model file"),
+    "text": (lambda path: Path(path).write_text("import torch\n"), "is not a model file"),
+    "truncated": (truncated, "is cut short"),
+    "truncated old format": (truncated_old, "is damaged"),
+    "zip": (plain_zip, "is a zip archive, but not one.*notes.txt"),
+    "TorchScript": (torch_script, "is a TorchScript archive.*torch.export.save"),
+    "directory": (lambda path: Path(path).mkdir(), "is a directory"),
+    "plain pickle": (lambda path: Path(path).write_bytes(pickle.dumps([1, 2])), "is damaged, or no file"),
+    "state dict": (lambda path: torch.save(nn.Linear(3, 4).state_dict(), path), "holds a state dict.*FACTORY"),
+    "wrapped state dict": (lambda path: torch.save({"state_dict": {"w": torch.zeros(2)}}, path), "holds a state"),
+    "number": (lambda path: torch.save(3, path), "holds a int, not a model"),
+    "old whole model": (
+        lambda path: torch.save(sequential(), path, _use_new_zipfile_serialization=False),
+        "holds a whole model in the file format of torch before 1.6.*--trust",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("kind", BAD_FILES)
+@pytest.mark.parametrize("name", ["bad.pt", "bad.pth"])
+def test_bad_files_are_one_clear_line(here, kind, name):
+    write, message = BAD_FILES[kind]
+    write(name)
+    with pytest.raises(LoadError, match=rf"{re.escape(name)} {message}") as caught:
+        load(name)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_suggests_its_neighbour(here):
+    torch.save(sequential(), "resnet.pt")
+    with pytest.raises(LoadError, match=r"^resent\.pt: no such file; did you mean 'resnet\.pt'\?$"):
+        load("resent.pt")
+
+
+def test_a_file_that_may_not_be_read(here, monkeypatch):
+    torch.save(sequential(), "model.pt")
+
+    def refuse(self, *args, **kwargs):
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(LoadError, match=r"^model\.pt cannot be read: Permission denied$"):
+        load("model.pt")
+
+
+def test_a_spec_of_no_kind_lists_the_kinds(here):
+    with pytest.raises(LoadError, match=r"neither a file nor a model spec.*timm:NAME"):
+        load("resnet18")
+
+
+def test_the_model_in_a_checkpoint_is_taken_with_a_note(here):
+    torch.save({"epoch": 3, "model": sequential()}, "ckpt.pt")
+    loaded = load("ckpt.pt")
+    assert isinstance(loaded.model, nn.Sequential)
+    assert loaded.notes == ("ckpt.pt is a checkpoint; its 'model' is the model",)
+    assert loaded.files[0].holds == "checkpoint"
+
+
+FACTORIES = """\
+import torch
+from torch import nn
+
+model = nn.Linear(3, 4)
+number = 3
+
+def build(width, depth=4):
+    print("building")
+    return nn.Linear(width, depth)
+
+def broken():
+    raise ValueError("no such luck")
+
+def nothing():
+    return None
+
+class Net(nn.Linear):
+    def __init__(self, size=2):
+        super().__init__(size, size)
+"""
+
+
+@pytest.fixture
+def factories(here):
+    (here / "nets.py").write_text(FACTORIES)
+    return here
+
+
+@pytest.mark.parametrize("source", ["nets.py", "nets"])
+@pytest.mark.parametrize(
+    ("name", "arguments", "shape"),
+    [("model", {}, (4, 3)), ("build", {"width": 5}, (4, 5)), ("Net", {}, (2, 2)), ("Net", {"size": 7}, (7, 7))],
+)
+def test_factories(factories, source, name, arguments, shape, capsys):
+    path_before = list(sys.path)
+    loaded = load(f"{source}:{name}", arguments=arguments)
+    assert loaded.model.weight.shape == shape
+    assert loaded.name == f"{source}:{name}"
+    assert sys.path == path_before
+    assert capsys.readouterr().out == "", "what the user's code prints goes to standard error"
+
+
+@pytest.mark.parametrize(
+    ("spec", "arguments", "message"),
+    [
+        ("nets.py:broken", {}, r"calling nets\.py:broken failed at .*nets\.py:12: ValueError: no such luck"),
+        ("nets.py:nothing", {}, r"nets\.py:nothing gave a NoneType; a factory gives a torch\.nn\.Module"),
+        ("nets.py:number", {}, r"nets\.py:number is a int"),
+        ("nets.py:biuld", {}, r"nets\.py has no 'biuld'; did you mean 'build'\?"),
+        ("nest.py:build", {}, r"nest\.py: no such file; did you mean 'nets\.py'\?"),
+        ("nest:build", {}, r"no module 'nest' to import; did you mean .*'nets'"),
+        ("nets.py:build", {}, r"build\(width, depth=4\): missing a required argument: 'width'.*--arg"),
+        ("nets.py:build", {"widht": 3}, "--arg"),
+        ("nets.py:model", {"width": 3}, "is a model already and takes no arguments"),
+        ("nets.py", {}, r"name the factory in it as nets\.py:FACTORY"),
+        ("nets:", {}, "a factory is named"),
+    ],
+)
+def test_factories_that_fail(factories, spec, arguments, message):
+    with pytest.raises(LoadError, match=message) as caught:
+        load(spec, arguments=arguments)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def f(:\n", r"nets2\.py:1: SyntaxError"),
+        ("x = 1\nimport missing_package_of_mine\n", r"nets2\.py:2: ModuleNotFoundError"),
+        ("raise SystemExit(3)\n", r"nets2\.py:1: SystemExit: 3"),
+    ],
+)
+@pytest.mark.parametrize("source", ["nets2.py", "nets2"])
+def test_code_that_cannot_be_imported(here, code, message, source):
+    (here / "nets2.py").write_text(code)
+    with pytest.raises(LoadError, match=message):
+        load(f"{source}:f")
+
+
+def test_arguments_of_a_file_are_refused(here):
+    torch.save(sequential(), "model.pt")
+    with pytest.raises(LoadError, match=r"--arg width: model\.pt is a file"):
+        load("model.pt", arguments={"width": 3})
+
+
+def weights_files():
+    state = nn.Linear(3, 4).state_dict()
+    yield "plain.pt", lambda: torch.save(state, "plain.pt"), ()
+    yield "w.safetensors", lambda: save_file(state, "w.safetensors"), ()
+    for key in ("state_dict", "model", "model_state_dict"):
+        note = f"{key}.pt is a checkpoint; took the weights in its {key!r}"
+        yield f"{key}.pt", functools.partial(torch.save, {"epoch": 1, key: state}, f"{key}.pt"), (note,)
+    prefixed = {f"module.{name}": value for name, value in state.items()}
+    yield "dp.pt", lambda: torch.save(prefixed, "dp.pt"), ("dp.pt: left off the prefix 'module.' of every key",)
+
+
+@pytest.mark.parametrize(("name", "write", "notes"), list(weights_files()))
+def test_weights_into_a_factorys_model(factories, name, write, notes):
+    write()
+    loaded = load("nets.py:build", weights_file=name, arguments={"width": 3})
+    assert loaded.notes == notes
+    stored = torch.load(name) if name.endswith(".pt") else None
+    if name == "plain.pt":
+        assert torch.equal(loaded.model.weight, stored["weight"])
+
+
+def test_weights_that_do_not_fit_name_the_keys(factories):
+    torch.save({"weight": torch.zeros(9, 9), "extra": torch.zeros(1)}, "w.pt")
+    message = (
+        r"does not fit Linear: 1 missing: bias; 1 unexpected: extra; 1 of another shape: weight \(9, 9\) for \(4, 3\)"
+    )
+    with pytest.raises(LoadError, match=message):
+        load("nets.py:model", weights_file="w.pt")
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda: Path("w.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      junk"), "no safetensors file"),
+        (lambda: Path("w.safetensors").write_bytes(b"junk" * 30), "is not a model file"),
+        (lambda: torch.save({"epoch": 1, "lr": 0.1}, "w.safetensors"), "is no state dict: epoch, lr are no tensors"),
+        (lambda: torch.save([1], "w.safetensors"), "holds a list, not a state dict"),
+    ],
+)  # fmt: skip
+def test_weights_files_that_hold_none(factories, write, message):
+    write()
+    with pytest.raises(LoadError, match=message):
+        load("nets.py:model", weights_file="w.safetensors")
+
+
+def test_safetensors_alone_needs_a_factory(here):
+    save_file({"w": torch.zeros(2)}, "w.safetensors")
+    with pytest.raises(LoadError, match=r"w\.safetensors holds weights only.*FACTORY --weights"):
+        load("w.safetensors")
+
+
+def test_missing_safetensors_package_is_named(factories, monkeypatch):
+    save_file({"w": torch.zeros(2)}, "w.safetensors")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    with pytest.raises(LoadError, match=r"pip install 'torch-autoinit\[safetensors\]'"):
+        load("nets.py:model", weights_file="w.safetensors")
+
+
+def test_torchvision_by_name():
+    loaded = load("torchvision:squeezenet1_1", arguments={"num_classes": 7})
+    assert loaded.model.num_classes == 7
+    with pytest.raises(LoadError, match="torchvision has no model 'resnet81'; did you mean 'resnet18'"):
+        load("torchvision:resnet81")
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision", "hf"])
+def test_a_library_that_is_not_installed(library, monkeypatch):
+    package = {"hf": "transformers"}.get(library, library)
+    for name in [package, *(each for each in sys.modules if each.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(LoadError, match=f"{package}.*(not installed|failed)"):
+        load(f"{library}:anything")
+
+
+def test_transformers_configuration_directory(here):
+    pytest.importorskip("transformers")
+    (here / "tiny").mkdir()
+    config = {
+        "model_type": "gpt2",
+        "n_layer": 1,
+        "n_head": 2,
+        "n_embd": 8,
+        "vocab_size": 11,
+        "architectures": ["GPT2LMHeadModel"],
+    }
+    (here / "tiny" / "config.json").write_text(json.dumps(config))
+    loaded = load("hf:tiny")
+    assert type(loaded.model).__name__ == "GPT2LMHeadModel"
+    assert loaded.model.lm_head.weight.shape == (11, 8)
+    with pytest.raises(LoadError, match=r"is a directory, not a file; for a transformers model: hf:tiny"):
+        load("tiny")
+    with pytest.raises(LoadError, match=r"nor a model type of transformers; did you mean.*'bert'"):
+        load("hf:bret")

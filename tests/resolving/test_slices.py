@@ -1,0 +1,157 @@
+"""Fused projections: each run of output rows has an ending of its own. Rows are derived by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import autoinit
+from autoinit.resolving import resolve
+from autoinit.tracing import trace
+from tests.shared.models.parted import (
+    ALTERNATING,
+    HALVES,
+    HEAD,
+    HEADS,
+    HIDDEN,
+    THIRDS,
+    WIDTH,
+    Attending,
+    Gated,
+    GatedConv,
+    GatedLinearUnit,
+    interleaved_by_feature,
+    interleaved_by_head,
+    shared_key_and_value,
+)
+from tests.truth import Row, rows_of
+from tests.truth.rows import ATTENTION, GATE, GELU, OUTPUT, SIGMOID, SILU
+
+SEQUENCE = torch.linspace(-1, 1, 2 * 5 * WIDTH).view(2, 5, WIDTH)
+IMAGE = torch.linspace(-1, 1, 2 * WIDTH * 16).view(2, WIDTH, 4, 4)
+
+FIRST, SECOND = ((0, HIDDEN),), ((HIDDEN, 2 * HIDDEN),)
+
+JOINS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], Row, Row]] = {
+    "silu_of_first": (lambda first, second: F.silu(first) * second, SILU, GATE),
+    "gelu_of_second": (lambda first, second: first * F.gelu(second), GATE, GELU),
+    "sigmoid_of_second": (lambda first, second: first.mul(torch.sigmoid(second)), GATE, SIGMOID),
+}
+
+ways = pytest.mark.parametrize("with_input", [False, True], ids=["no_input", "input"])
+
+
+def slices(model: nn.Module, inputs: Tensor | None) -> tuple[object, ...]:
+    """The slices of the layer `fused`."""
+    return rows_of(resolve(trace(model, inputs)))["fused"].slices
+
+
+@ways
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("part", HALVES)
+def test_gate_and_value(part: str, join: str, with_input: bool):
+    function, first, second = JOINS[join]
+    model = Gated(HALVES[part], function)
+    rows = rows_of(resolve(trace(model, SEQUENCE if with_input else None)))
+    assert set(rows) == {"fused", "down"}
+    assert rows["fused"].slices == ((FIRST, first), (SECOND, second))
+    assert rows["down"] == OUTPUT
+
+
+@pytest.mark.parametrize("join", JOINS)
+@pytest.mark.parametrize("part", HALVES)
+def test_gate_and_value_of_an_exported_program(part: str, join: str):
+    function, first, second = JOINS[join]
+    program = torch.export.export(Gated(HALVES[part], function), (SEQUENCE,))
+    assert slices(program, None) == ((FIRST, first), (SECOND, second))
+
+
+@ways
+@pytest.mark.parametrize(
+    "glu", [F.glu, nn.GLU(), lambda x: F.glu(x, dim=-1)], ids=["functional", "module", "dimension_given"]
+)
+def test_glu_gates_with_its_second_half(glu, with_input: bool):
+    found = slices(GatedLinearUnit(glu), SEQUENCE if with_input else None)
+    assert found == ((FIRST, GATE), (SECOND, SIGMOID))
+
+
+@ways
+def test_channels_of_a_convolution(with_input: bool):
+    assert slices(GatedConv(), IMAGE if with_input else None) == ((FIRST, GATE), (SECOND, SIGMOID))
+
+
+@ways
+def test_alternating_features_are_runs_of_one_row(with_input: bool):
+    model = Gated(ALTERNATING, lambda first, second: F.silu(first) * second)
+    even = tuple((row, row + 1) for row in (0, 2, 4, 6))
+    odd = tuple((row, row + 1) for row in (1, 3, 5, 7))
+    assert slices(model, SEQUENCE if with_input else None) == ((even, SILU), (odd, GATE))
+
+
+@ways
+@pytest.mark.parametrize("part", THIRDS)
+def test_query_key_and_value_are_thirds(part: str, with_input: bool):
+    model = Attending(3 * HEADS * HEAD, THIRDS[part])
+    rows = rows_of(resolve(trace(model, SEQUENCE if with_input else None)))
+    thirds = (((0, 6),), ((6, 12),), ((12, 18),))
+    assert rows == {"fused": Row("linear", "attention", slices=tuple((r, ATTENTION) for r in thirds)), "out": OUTPUT}
+
+
+@pytest.mark.parametrize("part", THIRDS)
+def test_query_key_and_value_of_an_exported_program(part: str):
+    program = torch.export.export(Attending(3 * HEADS * HEAD, THIRDS[part]), (SEQUENCE,))
+    assert slices(program, None) == ((((0, 6),), ATTENTION), (((6, 12),), ATTENTION), (((12, 18),), ATTENTION))
+
+
+@ways
+def test_one_key_and_one_value_head_for_all_query_heads(with_input: bool):
+    model = Attending((HEADS + 2) * HEAD, shared_key_and_value)
+    runs = (((0, 6),), ((6, 9),), ((9, 12),))
+    assert slices(model, SEQUENCE if with_input else None) == tuple((each, ATTENTION) for each in runs)
+
+
+@ways
+def test_interleaved_by_head(with_input: bool):
+    model = Attending(3 * HEADS * HEAD, interleaved_by_head)
+    runs = (((0, 3), (9, 12)), ((3, 6), (12, 15)), ((6, 9), (15, 18)))
+    assert slices(model, SEQUENCE if with_input else None) == tuple((each, ATTENTION) for each in runs)
+
+
+@ways
+def test_interleaved_by_feature(with_input: bool):
+    model = Attending(3 * HEADS * HEAD, interleaved_by_feature)
+    runs = (
+        ((0, 1), (3, 4), (6, 7), (9, 10), (12, 13), (15, 16)),
+        ((1, 2), (4, 5), (7, 8), (10, 11), (13, 14), (16, 17)),
+        ((2, 3), (5, 6), (8, 9), (11, 12), (14, 15), (17, 18)),
+    )
+    assert slices(model, SEQUENCE if with_input else None) == tuple((each, ATTENTION) for each in runs)
+
+
+@ways
+def test_slicing_positions_parts_nothing(with_input: bool):
+    class LastToken(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fused = nn.Linear(WIDTH, 8)
+            self.head = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(F.silu(self.fused(x)[:, -1]))
+
+    assert rows_of(resolve(trace(LastToken(), SEQUENCE if with_input else None))) == {"fused": SILU, "head": OUTPUT}
+
+
+def test_plan_gives_each_slice_its_own_fan():
+    plan = autoinit.plan(Attending((HEADS + 2) * HEAD, shared_key_and_value), example_inputs=SEQUENCE)["fused"]
+    assert [(part.rows, part.fan_in, part.fan_out) for part in plan.slices] == [
+        (((0, 6),), 6.0, 6.0),
+        (((6, 9),), 6.0, 3.0),
+        (((9, 12),), 6.0, 3.0),
+    ]
+    assert [part.std for part in plan.slices] == pytest.approx([(1 / 6) ** 0.5, (2 / 9) ** 0.5, (2 / 9) ** 0.5])
+    assert plan.std == pytest.approx(((6 / 6 + 3 * 2 / 9 + 3 * 2 / 9) / 12) ** 0.5)

@@ -1,0 +1,209 @@
+"""Evidence of training: fresh models of every kind are not accused, trained ones are."""
+
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional
+
+from autoinit.errors import TrainedModelError
+from autoinit.plans.distributions import DISTRIBUTIONS
+from autoinit.writing.applying import write
+from autoinit.writing.trained import Evidence, misfit, trained_evidence
+from tests.shared.plan_builders import layer_plan, plan_all, plan_of, slice_plan
+
+FRESH = Evidence()
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 10))
+
+
+def cnn():
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.GroupNorm(4, 16),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.BatchNorm2d(32, track_running_stats=False),
+        nn.ReLU(),
+        nn.Conv2d(32, 64, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(256, 10),
+    )
+
+
+def train(model, image, steps=120, rate=0.1):
+    digits, labels = load_digits(return_X_y=True)
+    pixels = torch.tensor(digits / 16, dtype=torch.float32)
+    pixels, labels = pixels.view(-1, 1, 8, 8) if image else pixels, torch.tensor(labels)
+    chosen = torch.Generator().manual_seed(0)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], rate, momentum=0.9)
+    for _ in range(steps):
+        batch = torch.randint(len(labels), (32,), generator=chosen)
+        optimizer.zero_grad()
+        functional.cross_entropy(model(pixels[batch]), labels[batch]).backward()
+        optimizer.step()
+
+
+INITS = {
+    "torch's default": lambda weight: None,
+    "kaiming_uniform": nn.init.kaiming_uniform_,
+    "kaiming_normal fan_out": lambda weight: nn.init.kaiming_normal_(weight, mode="fan_out"),
+    "xavier_uniform": nn.init.xavier_uniform_,
+    "normal 0.02": lambda weight: nn.init.normal_(weight, std=0.02),
+    "trunc_normal 0.02": lambda weight: nn.init.trunc_normal_(weight, std=0.02),
+    "trunc_normal at two sigma": lambda weight: nn.init.trunc_normal_(weight, std=0.02, a=-0.04, b=0.04),
+    "orthogonal": nn.init.orthogonal_,
+    "zeros": nn.init.zeros_,
+    "constant": lambda weight: nn.init.constant_(weight, 0.3),
+    "sparse": lambda weight: nn.init.sparse_(weight, 0.5) if weight.dim() == 2 else None,
+    "eye or dirac": lambda weight: nn.init.eye_(weight) if weight.dim() == 2 else nn.init.dirac_(weight),
+}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("init", INITS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_fresh_models_are_not_accused(init, dtype, seed):
+    torch.manual_seed(seed)
+    for model in (
+        mlp(),
+        cnn(),
+        nn.Sequential(nn.Conv1d(8, 512, 3), nn.ConvTranspose2d(8, 600, 3), nn.Linear(2000, 3)),
+    ):
+        for parameter in model.parameters():
+            if parameter.dim() > 1:
+                INITS[init](parameter)
+        assert trained_evidence(model.to(dtype), plan_all(model)) == FRESH
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+def test_models_that_were_just_written_are_not_accused(distribution):
+    torch.manual_seed(0)
+    model = nn.Sequential(mlp(), nn.Linear(10, 384), nn.Linear(384, 96))
+    slices = tuple(slice_plan(((at, at + 128),), std) for at, std in ((0, 0.1), (128, 0.01), (256, 1.0)))
+    plan = plan_all(model, {"1.weight": {"slices": slices}}, distribution=distribution)
+    for _ in range(2):
+        write(plan, model, seed=1)
+        assert trained_evidence(model, plan) == FRESH
+
+
+def test_fused_and_recurrent_weights():
+    torch.manual_seed(0)
+    modules = (nn.MultiheadAttention(64, 4), nn.LSTM(32, 64), nn.GRU(64, 48))
+    for module in modules:
+        layers = [layer_plan(n, tuple(p.shape)) for n, p in module.named_parameters() if p.dim() == 2]
+        assert trained_evidence(module, plan_of(*layers)) == FRESH
+
+
+def test_tiny_and_meta_models_say_nothing():
+    tiny = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    train_like = torch.tensor([5.0, 0.0, 1.0])
+    tiny[0].weight.data += train_like
+    assert trained_evidence(tiny, plan_all(tiny)) == FRESH
+    assert misfit(tiny[0].weight) is None
+    with torch.device("meta"):
+        meta = nn.Sequential(cnn(), nn.BatchNorm1d(3))
+    assert trained_evidence(meta, plan_all(meta)) == FRESH
+
+
+@pytest.mark.parametrize("init", ["torch's default", "orthogonal", "xavier_uniform"])
+@pytest.mark.parametrize("image", [False, True])
+def test_trained_models_are_accused(init, image):
+    torch.manual_seed(0)
+    model = cnn() if image else mlp()
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            INITS[init](parameter)
+        elif image:
+            parameter.requires_grad_(False)
+    train(model, image)
+    evidence = trained_evidence(model, plan_all(model))
+    assert len(evidence.strong) == 1
+    assert "none of the 3 weights sampled fits a known initialisation" in evidence.strong[0]
+
+
+def test_norm_gains_betray_training():
+    torch.manual_seed(0)
+    model = cnn()
+    train(model, image=True, steps=3)
+    evidence = trained_evidence(model, plan_all(model))
+    assert any("the gains of 2 norms are no longer constant (1.weight from" in each for each in evidence.strong)
+
+
+def test_gains_before_the_first_batch_were_drawn():
+    """timm draws those of RepVGG from N(0.1, 0.1); the norm's own counter says that nothing was trained yet."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 128, 3), nn.BatchNorm2d(128), nn.Conv2d(128, 64, 3), nn.BatchNorm2d(64))
+    for norm in (model[1], model[3]):
+        nn.init.normal_(norm.weight, 0.1, 0.1)
+    assert trained_evidence(model, plan_all(model)) == FRESH
+    with torch.no_grad():
+        model(torch.randn(4, 3, 16, 16))
+    told = trained_evidence(model, plan_all(model)).strong
+    assert "the gains of 2 norms are no longer constant" in told[-1]
+
+
+def test_gains_drawn_as_in_dcgan_are_an_initialisation():
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm2d(width, track_running_stats=False) for width in (128, 64)]
+    model = nn.Sequential(nn.Conv2d(3, 128, 3), norms[0], nn.Conv2d(128, 64, 3), norms[1])
+    for norm in (model[1], model[3]):
+        nn.init.normal_(norm.weight, 1.0, 0.02)
+    assert trained_evidence(model, plan_all(model)) == FRESH
+    nn.init.normal_(model[3].weight, 1.0, 0.2)
+    assert "the gains of 2 norms are no longer constant" in trained_evidence(model, plan_all(model)).strong[0]
+
+
+def test_counters_betray_training_and_statistics_alone_are_weak():
+    model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
+    model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
+    evidence = trained_evidence(model, plan_all(model))
+    assert evidence.strong == ("1 batch norms have seen training batches (1: 1)",)
+    model[1].num_batches_tracked.zero_()
+    evidence = trained_evidence(model, plan_all(model))
+    assert evidence.strong == ()
+    assert evidence.weak == ("2 running statistics of norms are not as constructed (1.running_mean)",)
+
+
+def test_one_odd_weight_among_fresh_ones_is_weak_evidence():
+    torch.manual_seed(0)
+    model = mlp()
+    model[2].weight.data *= torch.linspace(0.1, 3, 128)[:, None]
+    evidence = trained_evidence(model, plan_all(model))
+    assert evidence.strong == ()
+    assert evidence.weak[0].startswith("1 of 3 weights sampled fit no known initialisation (2: its")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda w: w + 0.02, "mean"),
+        (lambda w: w * torch.linspace(0.9, 1.1, 128)[:, None], "rows differ in scale"),
+        (lambda w: w * torch.linspace(0.9, 1.1, 256), "columns differ in scale"),
+        (lambda w: w.pow(3) * 60, "kurtosis"),
+        (lambda w: w + 0.02 * torch.tensor([1.0, -1.0]).repeat(64)[:, None], "rows have means of their own"),
+        (
+            lambda w: w + 0.02 * torch.tensor([1.0, -1.0]).repeat(64)[:, None] * torch.tensor([1.0, -1.0]).repeat(128),
+            "rows point the same way",
+        ),
+    ],
+)
+def test_what_a_misfit_is_called(change, told):
+    weight = torch.randn(128, 256, generator=torch.Generator().manual_seed(0)) * 0.05
+    assert misfit(weight) == ""
+    assert told in misfit(change(weight))
+
+
+def test_writing_a_trained_model_needs_force():
+    model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
+    model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
+    plan, before, rng = plan_all(model), model[0].weight.detach().clone(), torch.get_rng_state()
+    with pytest.raises(TrainedModelError, match=r"looks trained.* batch norms have seen .* force=True"):
+        write(plan, model)
+    assert torch.equal(model[0].weight, before)
+    assert torch.equal(torch.get_rng_state(), rng)
+    write(plan, model, seed=1, force=True)
+    assert not torch.equal(model[0].weight, before)
