@@ -80,7 +80,8 @@ class OpSpec:
     means as the operands do. variant: names another canonical operation that a call with these arguments really is.
     several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
     which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
-    attributes: module attributes that bear another name than the argument.
+    attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
+    is linear in; none named: all. each: whether each of its outputs belongs to the operand in the same place.
     facts: what holds of the function of a nonlinearity.
     """
 
@@ -96,6 +97,8 @@ class OpSpec:
     several: bool = False
     ranks: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    passes: tuple[str, ...] = ()
+    each: bool = False
     facts: Fact = Fact.NONE
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,6 +258,8 @@ def register_op(
     several: bool = False,
     ranks: bool = False,
     attributes: Mapping[str, str] | None = None,
+    passes: Iterable[str] = (),
+    each: bool = False,
     facts: Fact = Fact.NONE,
     replace: bool = False,
 ) -> OpSpec:
@@ -277,6 +282,9 @@ def register_op(
         several: True if it returns a tuple of different things (output and state) rather than pieces of one tensor.
         ranks: True if the values decide which of them come out, and their places come with them (topk, sort).
         attributes: module attributes that bear another name than the argument: `{"alpha": "_alpha"}`.
+        passes: for a product, the operands that it is linear in, where it is not linear in all of them: beside what
+            no weight made, these pass.
+        each: True if it takes several tensors and returns as many, each of which belongs to the one in its place.
         facts: what holds of a nonlinearity's function, whatever its constants: checks ask for it.
         replace: take over names and spellings that are registered already.
 
@@ -305,6 +313,8 @@ def register_op(
         several=several,
         ranks=ranks,
         attributes=dict(attributes or {}),
+        passes=tuple(passes),
+        each=each,
         facts=facts,
     )
     return REGISTRY.add(

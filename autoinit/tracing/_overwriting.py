@@ -64,6 +64,7 @@ def overwritten(root: Op, chain: tuple[Op, ...], op: Op) -> Op:
         module=op.module,
         source=op.source,
         signal=root.signal or op.signal,
+        made=root.made or op.made,
         shape=root.shape,
         operands={"input": root, "value": op} if parted else {"input": op},
         call=Call(None, (root, chain, op), {}, REGISTRY.specs["setitem"]) if parted else None,
