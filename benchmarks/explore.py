@@ -50,6 +50,13 @@ class Exploration:
     seed: int
     tests: dict[str, Explored] = field(default_factory=dict)
 
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_configure(self) -> None:
+        """Have the profiles registered, also for tests that stand elsewhere; imported late, as pytest wants it."""
+        from tests.shared import profiles
+
+        profiles.load()
+
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         """Only tests with drawn examples, and only those that have not failed yet."""
         items[:] = [
@@ -94,10 +101,12 @@ def told(report: str, test: str) -> tuple[str, list[str]]:
     return error, examples
 
 
-def explore(tests: list[str], minutes: float, seed: int) -> tuple[Exploration, list[str]]:
+def explore(tests: list[str], minutes: float, seed: int, rounds: int | None) -> tuple[Exploration, list[str]]:
     """All rounds, and what pytest said where it could not run the tests at all."""
     exploration = Exploration(time.monotonic() + 60 * minutes, seed)
-    while time.monotonic() < exploration.until:
+    for exploration.seed in itertools.count(seed) if rounds is None else range(seed, seed + rounds):
+        if time.monotonic() > exploration.until:
+            break
         said = io.StringIO()
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             ended = pytest.main(
@@ -107,7 +116,6 @@ def explore(tests: list[str], minutes: float, seed: int) -> tuple[Exploration, l
             )  # fmt: skip
         if ended not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
             return exploration, said.getvalue().splitlines()
-        exploration.seed += 1
     return exploration, []
 
 
@@ -130,13 +138,15 @@ def main() -> int:
     parser.add_argument(
         "--tests", nargs="+", default=["tests"], help="files, folders or names of tests (default tests)"
     )
+    parser.add_argument("--rounds", type=int, help="stop after so many, even if there is time left")
     parser.add_argument("--json", type=Path, help="write all figures and findings to this file")
     options = parser.parse_args()
     if options.minutes <= 0:
         parser.error("--minutes takes a number above 0")
     written = options.json.resolve() if options.json is not None else None
     os.chdir(ROOT)
-    exploration, trouble = explore(options.tests, options.minutes, options.seed)
+    sys.path.insert(0, str(ROOT))
+    exploration, trouble = explore(options.tests, options.minutes, options.seed, options.rounds)
     console = Console()
     console.print(table(exploration))
     findings = [each for each in exploration.tests.values() if each.error]
@@ -151,7 +161,7 @@ def main() -> int:
     if written is not None:
         found: dict[str, Any] = {
             "minutes": options.minutes,
-            "seeds": [options.seed, exploration.seed],
+            "seed": options.seed,
             "tests": [asdict(each) for each in exploration.tests.values()],
         }
         written.write_text(json.dumps(found, indent=2) + "\n")

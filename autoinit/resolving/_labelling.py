@@ -64,7 +64,7 @@ def _combined(to: Op, op: Op, labels: torch.Tensor, known: bool) -> Any:
         return _reduced(to, labels)
     if to.op == "pad":
         return _padded(to, labels)
-    if _single(labels, _summed(to, op, labels)) is None:
+    if one_entry(labels, _summed(to, op, labels)) is None:
         return None
     if to.shape is None:
         return labels if known or to.acts == "elementwise" else None

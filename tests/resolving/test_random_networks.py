@@ -419,15 +419,12 @@ def test_parts_of_parts_without_shapes(beside: nn.Module):
             again = torch.cat([first, self.beside(torch.cat([parts[0], parts[1]], -1))], -1).chunk(2, -1)
             return torch.relu(again[0]), torch.softmax(again[1], -1)
 
-    layer = planned_by_proxies(Looped())["b"]
+    model = Looped()
+    layer = plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), PlanOptions())["b"]
     assert {(each.nonlinearity, each.reason) for each in layer.alternatives} == {
         ("linear", "weight"), ("relu", "activation"),
     }  # fmt: skip
     assert layer.slices == ()
-
-
-def planned_by_proxies(model: nn.Module) -> Plan:
-    return plan_dataflow(trace(model, tier="symbolic"), model, PlanOptions())
 
 
 @pytest.mark.parametrize("features", [2, 3])
