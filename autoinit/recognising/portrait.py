@@ -115,8 +115,8 @@ class Portrait:
         return "orthogonal" if self.frames else None
 
     @cached_property
-    def _look(self) -> _Look:
-        return _look_at(self)
+    def _look(self) -> _SampleFacts:
+        return _facts_of(self)
 
     def rms(self, rows: Rows = ()) -> float:
         """The root mean square of these output features of all copies; of the whole without rows."""
@@ -165,7 +165,7 @@ _BEYOND_ROWS = ("its columns", "its rows point")
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class _SampleFacts:
     """What the sample of a weight tells: see `Portrait`."""
 
     kurtosis: float
@@ -190,11 +190,11 @@ def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
     return Portrait(sums.stats, sums.power, width, weight.detach(), axes)
 
 
-def _look_at(portrait: Portrait) -> _Look:
+def _facts_of(portrait: Portrait) -> _SampleFacts:
     taken = sample(portrait.weight, portrait.axes)
     level, scale = unit(taken.matrix)
     rows = row_sums(level, taken.features)
-    return _Look(
+    return _SampleFacts(
         kurtosis=_kurtosis(level),
         at_bound=_at_bound(taken.matrix, portrait.stats),
         fingerprint=_fingerprint(portrait, taken.matrix),
