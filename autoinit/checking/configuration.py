@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from autoinit.checking.findings import SEVERITIES, Severity
+from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.errors import ConfigurationError
 
@@ -38,6 +38,7 @@ _DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
     "complex128",
 )  # fmt: skip
+_LEVELS = tuple(level.value for level in Severity)
 _SHAPE = re.compile(r"\s*(\d+(?:\s*,\s*\d+)*)\s*(?::\s*(\w+)\s*)?", re.ASCII)
 _SHAPE_FORM = 'a shape such as "1,3,224,224", or with a dtype "1,128:int64"'
 _IN_TOLERANCE = "a number between 0 and 1, such as 0.1"
@@ -76,7 +77,7 @@ class Configuration:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     ignores: tuple[Ignore, ...] = ()
-    fail_level: Severity = "error"
+    fail_level: Severity = Severity.ERROR
     recipe: str = "auto"
     baseline: Path | None = None
     tolerance: float = TOLERANCE
@@ -110,8 +111,8 @@ class Configuration:
         Raises:
             ConfigurationError: a value is out of range.
         """
-        if fail_level is not None and fail_level not in SEVERITIES:
-            raise ConfigurationError(f"fail_level={fail_level!r}; expected {_any_of(SEVERITIES)}")
+        if fail_level is not None and fail_level not in _LEVELS:
+            raise ConfigurationError(f"fail_level={fail_level!r}; expected {_any_of(_LEVELS)}")
         if format is not None and format not in FORMATS:
             raise ConfigurationError(f"format={format!r}; expected {_any_of(FORMATS)}")
         if tolerance is not None and not 0 < tolerance < 1:
@@ -123,7 +124,7 @@ class Configuration:
             select=tuple(select) or self.select,
             ignore=tuple(ignore) or self.ignore,
             ignores=(*self.ignores, *ignores),
-            fail_level=fail_level or self.fail_level,
+            fail_level=Severity(fail_level or self.fail_level),
             recipe=self.recipe if recipe is None else recipe,
             baseline=baseline or self.baseline,
             tolerance=self.tolerance if tolerance is None else tolerance,
@@ -306,7 +307,7 @@ def _configuration(values: object, file: Path) -> Configuration:
         select=table.codes("select", some="select" in table.values),
         ignore=table.codes("ignore"),
         ignores=tuple(_ignores(table)),
-        fail_level=cast("Severity", table.one_of("fail-level", SEVERITIES)),
+        fail_level=Severity(table.one_of("fail-level", _LEVELS)),
         recipe=table.text("recipe", "auto"),
         baseline=table.path("baseline", root),
         tolerance=table.fraction("tolerance", TOLERANCE),

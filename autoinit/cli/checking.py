@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from autoinit.checking.configuration import FORMATS, InputShape
-from autoinit.checking.findings import SEVERITIES
+from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.cli._group import wants_traceback
 from autoinit.cli._options import (
@@ -71,7 +71,11 @@ _selecting_options = options(
         metavar="LAYER:CODES",
         help="Not these rules at layers of this name, as head.*:INI103; repeatable.",
     ),
-    click.option("--fail-level", type=click.Choice(SEVERITIES), help="What makes the check fail.  [default: error]"),
+    click.option(
+        "--fail-level",
+        type=click.Choice([level.value for level in Severity]),
+        help="What makes the check fail.  [default: error]",
+    ),
     click.option("--recipe", help="A published recipe that the models follow; auto, or none.  [default: auto]"),
     click.option("--tolerance", type=float, help="How far a std may be off, beyond noise.  [default: 0.1]"),
     click.option("--exit-zero", is_flag=True, help="Findings leave the exit status at 0."),

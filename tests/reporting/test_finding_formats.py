@@ -22,8 +22,8 @@ from pydantic import ValidationError
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
 from rich.console import Console
 
-from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding, Suppressed
-from autoinit.checking.rules.registry import Rule
+from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding, Severity, Suppressed
+from autoinit.checking.rules.registry import BY_CONSEQUENCE, About, Rule
 from autoinit.errors import ArgumentError
 from autoinit.reporting.findings import FORMS, github, jsons, junit, markdown, render, sarif
 from autoinit.reporting.findings._alike import entries
@@ -46,14 +46,14 @@ def too_large(layer: str, std: float = 0.0795, **changes) -> Finding:
         "so that the signal grows with every block. Use the line below, or `autoinit(model)`."
     )
     base = Finding(
-        "INI102", "error", layer, f"{layer}.weight", message, 0.0255, std,
+        "INI102", Severity.ERROR, layer, f"{layer}.weight", message, 0.0255, std,
         recipe=f"normal {std:.3g}", fix=f"nn.init.normal_({target}, std=0.0255)", location=at(31),
     )  # fmt: skip
     return dataclasses.replace(base, **changes)
 
 
 QKV = Finding(
-    "INI107", "warning", "blocks.0.attn", "blocks.0.attn.in_proj_weight",
+    "INI107", Severity.WARNING, "blocks.0.attn", "blocks.0.attn.in_proj_weight",
     "blocks.0.attn rows 0:192: std 0.0361 as of one matrix of 576 rows, expected 0.051. Query, key and value are "
     "three matrices; each has a fan of its own.",
     0.051, 0.0361, rows=((0, 192), (192, 384)), recipe="xavier_uniform",
@@ -62,21 +62,28 @@ QKV = Finding(
     location=at(12),
 )  # fmt: skip
 NAN = Finding(
-    "INI001", "error", "head", "head.weight",
+    "INI001", Severity.ERROR, "head", "head.weight",
     "head: 3 of 7680 elements are not finite | the loss is NaN from the first step on.",
     0.051, float("nan"), location=SourceLine("<string>", 1, "<module>"),
 )  # fmt: skip
-BIAS = Finding("INI201", "info", "head", "head.bias", "head: bias 100 % <not> zero, mean 0.01.", location=at(40))
-NORM = Finding("INI202", "info", "norm", "", "norm: scale 0.5, expected 1.", location=at(41))
-WHOLE = Finding("INI401", "error", "", "", "The forward signal explodes: 1e+08 times at the output.")
+BIAS = Finding("INI201", Severity.INFO, "head", "head.bias", "head: bias 100 % <not> zero, mean 0.01.", location=at(40))
+NORM = Finding("INI202", Severity.INFO, "norm", "", "norm: scale 0.5, expected 1.", location=at(41))
+WHOLE = Finding("INI401", Severity.ERROR, "", "", "The forward signal explodes: 1e+08 times at the output.")
 
 RULES = {
     "INI001": Rule(
-        "INI001", "non-finite weight", "error", lambda subject: iter(()), "A weight is not\nfinite.\n\n## Why"
+        "INI001",
+        "non-finite weight",
+        Severity.ERROR,
+        About.VALUES,
+        lambda subject: iter(()),
+        "A weight is not\nfinite.\n\n## Why",
     ),
-    "INI102": Rule("INI102", "std too large", "by consequence", lambda subject: iter(()), "Too large: `std`."),
-    "INI201": Rule("INI201", "bias not zero", "info", lambda subject: iter(()), "A bias."),
-    "INI999": Rule("INI999", "found nowhere", "warning", lambda subject: iter(()), "Nothing."),
+    "INI102": Rule(
+        "INI102", "std too large", BY_CONSEQUENCE, About.SCALE, lambda subject: iter(()), "Too large: `std`."
+    ),
+    "INI201": Rule("INI201", "bias not zero", Severity.INFO, About.START, lambda subject: iter(()), "A bias."),
+    "INI999": Rule("INI999", "found nowhere", Severity.WARNING, About.VALUES, lambda subject: iter(()), "Nothing."),
 }
 
 
@@ -331,7 +338,7 @@ def test_prints_coloured_in_a_terminal():
 
 
 def test_messages_are_no_markup():
-    finding = dataclasses.replace(NORM, severity="error", message="norm: scale[0] [red]is[/red] :smile: 0.5")
+    finding = dataclasses.replace(NORM, severity=Severity.ERROR, message="norm: scale[0] [red]is[/red] :smile: 0.5")
     file = io.StringIO()
     CheckResult("m", (finding,)).print(console=Console(file=file, width=100))
     assert "scale[0] [red]is[/red] :smile: 0.5" in file.getvalue()
@@ -374,7 +381,7 @@ def test_json_holds_no_nan_and_no_empty_words():
 
 
 def test_github_escapes_as_its_documentation_says():
-    finding = Finding("INI101", "info", "a,b:c", "", "50 %\r\nof it: a, b", location=at(3, "models/a,b:%.py"))
+    finding = Finding("INI101", Severity.INFO, "a,b:c", "", "50 %\r\nof it: a, b", location=at(3, "models/a,b:%.py"))
     first = github.commands(CheckRun((CheckResult("m", (finding,)),))).splitlines()[0]
     assert first == "::notice file=models/a%2Cb%3A%25.py,line=3,title=INI101 a%2Cb%3Ac::50 %25%0D%0Aof it: a, b"
 
@@ -503,7 +510,13 @@ def test_fingerprints_outlive_another_seed_line_and_wording():
     finding = too_large("net.1")
     (stable,) = prints(finding)
     changed = dataclasses.replace(
-        finding, severity="warning", message="else", actual_std=0.2, recipe="", fix="", location=at(99, "other.py")
+        finding,
+        severity=Severity.WARNING,
+        message="else",
+        actual_std=0.2,
+        recipe="",
+        fix="",
+        location=at(99, "other.py"),
     )
     assert prints(changed) == [stable]
     assert prints(BIAS, changed)[1] == stable
@@ -614,7 +627,7 @@ def test_github_gets_paths_from_the_root_of_its_workspace(form, monkeypatch, tmp
     monkeypatch.chdir(tmp_path / "sub")
     monkeypatch.setenv("GITHUB_WORKSPACE", str(tmp_path))
     found = Finding(
-        "INI103", "error", "fc", "fc.weight", "fc: left.", location=at(3, str(tmp_path / "sub" / "nets.py"))
+        "INI103", Severity.ERROR, "fc", "fc.weight", "fc: left.", location=at(3, str(tmp_path / "sub" / "nets.py"))
     )
     assert "sub/nets.py" in render(CheckRun((CheckResult("nets", (found,)),)), form)
     assert str(tmp_path) not in render(CheckRun((CheckResult("nets", (found,)),)), form)
