@@ -125,7 +125,7 @@ def test_order_and_other_layers_change_nothing():
 PROGRAM = """
 import hashlib, torch
 torch.set_num_threads({threads})
-from autoinit.applying import write
+from autoinit.writing.applying import write
 from tests.shared.plan_builders import plan_all
 model = torch.nn.Sequential(torch.nn.Linear(900, 1500), torch.nn.Linear(1500, 300))
 digest = hashlib.sha256()
