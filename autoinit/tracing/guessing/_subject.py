@@ -12,6 +12,7 @@ from torch import nn
 
 from autoinit.ops import REGISTRY
 from autoinit.tracing.guessing._settings import Settings
+from autoinit.tracing.inputs import arguments_of
 
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -33,7 +34,7 @@ class Subject:
     def of(cls, model: nn.Module) -> Subject:
         """Ask the model."""
         dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
-        return cls(model, _arguments(model), Settings(model), _layers(model), dtype)
+        return cls(model, arguments_of(model), Settings(model), _layers(model), dtype)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -57,14 +58,6 @@ class Subject:
         of_kind = [(path, kind) for path, kind, _ in self.layers if kind in kinds]
         close = [kind for path, kind in of_kind if any(word in path for word in near)]
         return next(iter(close), of_kind[0][1] if of_kind else None)
-
-
-def _arguments(model: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """The arguments of forward; none if it does not say."""
-    try:
-        return inspect.signature(model.forward).parameters
-    except (TypeError, ValueError):
-        return {}
 
 
 def _layers(model: nn.Module) -> list[tuple[str, str, nn.Module]]:
