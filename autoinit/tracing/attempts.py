@@ -66,7 +66,7 @@ def told(failures: Iterable[FailedError]) -> str:
 
 
 def _line(reason: str, whats: list[str]) -> str:
-    return f"{whats[0]}: {reason}" if len(whats) == 1 else f"{reason} ({len(whats)} ways tried, first {whats[0]})"
+    return f"{whats[0]}: {reason}" if len(whats) == 1 else f"{reason} ({len(whats)} ways tried)"
 
 
 def record(model: nn.Module, values: Values, training: bool, inputs: Inputs) -> Dataflow:

@@ -46,8 +46,8 @@ class ShadowTracer(torch.fx.Tracer):
         """Proxies for the arguments of the forward that the module has, be it its class's or its own."""
         forward = self.root.forward
         kinds = inspect.Parameter
-        parameters = inspect.signature(forward).parameters
-        if all(each.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD) for each in parameters.values()) and parameters:
+        parameters = inspect.signature(forward, follow_wrapped=False).parameters
+        if parameters and all(each.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD) for each in parameters.values()):
             raise UnreadableForwardError(
                 "the arguments of forward cannot be told, since a decorator hides them behind *args, **kwargs"
             )
@@ -154,7 +154,7 @@ class _Proxying(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Call it; with proxies in place of parameters, unless it only asks for a size or the like."""
-        kwargs = dict(kwargs or {})
+        kwargs = kwargs or {}
         held = [each for each in tree_leaves((args, kwargs)) if isinstance(each, (torch.Tensor, torch.fx.Proxy))]
         if not any(isinstance(each, nn.Parameter) for each in held):
             return func(*args, **kwargs)
@@ -162,10 +162,10 @@ class _Proxying(TorchFunctionMode):
             result = func(*args, **kwargs)
             if not any(isinstance(each, torch.Tensor) for each in tree_leaves(result)):
                 return result
-        args, kwargs = tree_map(self.tracer.proxied, (args, kwargs))
+        args, named = tree_map(self.tracer.proxied, (args, dict(kwargs or {})))
         if func.__name__ == "__get__":
             return getattr(args[0], func.__self__.__name__)
-        return torch.fx.Proxy.__torch_function__(func, types, args, kwargs)
+        return torch.fx.Proxy.__torch_function__(func, types, args, named)
 
 
 def _is_open(kind: str, target: Any, operands: Any, root: nn.Module) -> bool:

@@ -137,8 +137,8 @@ class _Attempt:
 def _attempts(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None) -> Iterator[_Attempt]:
     """What to try, best first. Evaluation mode follows where training mode fails.
 
-    Proxies stand for all arguments of forward, then for those alone that it must be given. A symbolic trace that leaves
-    something open, since it knows no shapes, stands back until a recording has failed.
+    Proxies stand for all arguments of forward; later for those alone that it must be given. A symbolic trace that
+    leaves something open, since it knows no shapes, stands back until a recording has failed.
     """
     if tier == "exported":
         yield _Attempt(partial(_export, model, inputs))
@@ -147,10 +147,11 @@ def _attempts(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None) 
     failed: _Failures = []
     arguments = (True, False) if _has_defaults(model) else (True,)
     for training in (True, False):
-        for every in arguments if symbolic and recorded else ():
-            yield _Attempt(partial(_symbolic, model, training, strict=True, every=every), another=training)
-        if recorded:
-            yield _Attempt(partial(_recorded, model, inputs, training, failed), another=training)
+        for every in arguments if recorded else ():
+            if symbolic:
+                yield _Attempt(partial(_symbolic, model, training, strict=True, every=every), another=training)
+            if every:
+                yield _Attempt(partial(_recorded, model, inputs, training, failed), another=training)
     for training in (True, False) if recorded else ():
         yield _Attempt(partial(_recorded_really, model, inputs, training, failed))
     for training, every in itertools.product((True, False), arguments) if symbolic else ():
