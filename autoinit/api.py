@@ -3,56 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from autoinit.methods.table import METHODS, complete
+from autoinit.models import Model, ModelView
 from autoinit.ops import REGISTRY
-from autoinit.planning import Settings, globs, plan_dataflow
-from autoinit.plans.plan import Distribution, Plan
+from autoinit.plans.options import PlanArguments, takes_plan_options
+from autoinit.plans.plan import Plan
 from autoinit.plans.report import Report
 from autoinit.tensors.surroundings import collector_paused
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
-from autoinit.theory.gains import Mode
-from autoinit.tracing import trace
-from autoinit.tracing.tiers import Tier
+from autoinit.tracing.tiers import Tier, trace_view
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
+    from typing_extensions import Unpack
 
 
-def plan(
-    model: Model,
-    example_inputs: Any = None,
-    *,
-    method: str = "nonlinearity",
-    residual: str = "keep",
-    mode: Mode | None = None,
-    distribution: Distribution = "normal",
-    only: str | Sequence[str] = (),
-    skip: str | Sequence[str] = (),
-    zeros: str = "keep",
-    seed: int | None = None,
-) -> Plan:
+@takes_plan_options
+def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArguments]) -> Plan:
     """Plan every weight of a model. Changes nothing; needs no weights (a model on the meta device will do).
 
     Args:
         model: a module or a `torch.export.ExportedProgram`.
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
-        method: `nonlinearity`: each std from what its weight feeds. `signal`: such that the predicted second moment
-            of each pre-activation is 1. `data`: such that on `example_inputs` its variance is 1.
-        residual: `depth` scales the last weight of each of the L branches that add into one residual stream by
-            1 / sqrt(L); `keep` does not.
-        mode: `fan_in`, `fan_out` or `fan_avg` for every layer, in place of fan_in for He and fan_avg for Xavier.
-        distribution: `normal`, `uniform`, `truncated_normal` or `orthogonal`.
-        only: globs of layer names; others are skipped.
-        skip: globs of layer names to leave alone.
-        zeros: `keep` leaves weights that are exactly zero as the author's intent; `reset` plans them too.
-        seed: for `data`: of the values that the stds are measured with; exact for the same seed in `Plan.apply`. For
-            `signal`: of the surrogates. 0 if None.
+        **options: those of `PlanOptions`.
 
     Returns:
         A mapping from layer name to `LayerPlan`, in the order of the dataflow.
@@ -63,40 +42,23 @@ def plan(
         LazyModuleError: the model has parameters without a shape.
     """
     started = time.perf_counter()
-    settings = Settings(method, residual, mode, distribution, globs(only), globs(skip), zeros)
+    chosen = complete(options)
+    method = METHODS[chosen.method]
+    view = ModelView.of(model)
+    tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
     with collector_paused():
-        made = _planned(model, example_inputs, settings, seed or 0)
+        made = method.plan(view, trace_view(view, example_inputs, tier=tier), chosen, example_inputs)
     return replace(made, seconds=time.perf_counter() - started)
 
 
-def _planned(model: Model, example_inputs: Any, settings: Settings, seed: int) -> Plan:
-    if settings.method == "nonlinearity":
-        return plan_dataflow(trace(model, example_inputs), model, settings)
-    tier: Tier | None = "recorded" if isinstance(model, torch.nn.Module) else None  # the others know no shapes
-    dataflow = trace(model, example_inputs, tier=tier)
-    if settings.method == "signal":
-        from autoinit.methods.signal import plan_by_signal
-
-        return plan_by_signal(model, dataflow, settings, example_inputs, seed=seed)
-    from autoinit.methods.data import plan_by_data
-
-    return plan_by_data(model, dataflow, settings, example_inputs, seed=seed)
-
-
+@takes_plan_options
 def autoinit(
     model: Model,
     example_inputs: Any = None,
     *,
-    method: str = "nonlinearity",
-    residual: str = "keep",
-    mode: Mode | None = None,
-    distribution: Distribution = "normal",
-    only: str | Sequence[str] = (),
-    skip: str | Sequence[str] = (),
-    zeros: str = "keep",
-    seed: int | None = None,
     force: bool = False,
     verbose: bool = True,
+    **options: Unpack[PlanArguments],
 ) -> Report:
     """Initialise a model in place and print what was done.
 
@@ -112,15 +74,7 @@ def autoinit(
     Args:
         model: the module to initialise.
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
-        method: see `plan`, as for the next six.
-        residual: `keep` or `depth`.
-        mode: `fan_in`, `fan_out` or `fan_avg` for every layer.
-        distribution: `normal`, `uniform`, `truncated_normal` or `orthogonal`.
-        only: globs of layer names; others are skipped.
-        skip: globs of layer names to leave alone.
-        zeros: `keep` or `reset` weights that are exactly zero.
-        seed: the values are a function of (seed, parameter name, shape) alone. None takes a seed from torch's default
-            generator, so that `torch.manual_seed` rules.
+        **options: those of `PlanOptions`.
         force: write although the model looks trained.
         verbose: print the report.
 
@@ -132,57 +86,35 @@ def autoinit(
         TrainedModelError: the model looks trained; nothing was written.
         ArgumentError: an argument has no meaning; nothing was written.
     """
-    if method == "data" and seed is None:  # the plan measures the very values that will be written
-        seed = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
-    made = plan(
-        model,
-        example_inputs,
-        method=method,
-        residual=residual,
-        mode=mode,
-        distribution=distribution,
-        only=only,
-        skip=skip,
-        zeros=zeros,
-        seed=seed,
-    )
-    done = made.apply(model, seed, force=force)
+    chosen = complete(options)
+    if METHODS[chosen.method].needs_seed and chosen.seed is None:  # the plan measures the values that will be written
+        options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+    made = plan(model, example_inputs, **options)
+    done = made.apply(model, options.get("seed"), force=force)
     if verbose:
         done.print()
     return done
 
 
-def report(
-    model: Model,
-    example_inputs: Any = None,
-    *,
-    method: str = "nonlinearity",
-    residual: str = "keep",
-    mode: Mode | None = None,
-    distribution: Distribution = "normal",
-    only: str | Sequence[str] = (),
-    skip: str | Sequence[str] = (),
-    zeros: str = "keep",
-) -> Report:
+@takes_plan_options
+def report(model: Model, example_inputs: Any = None, **options: Unpack[PlanArguments]) -> Report:
     """What `autoinit` would do to a model, beside what its weights are now. Writes nothing.
 
-    Arguments and errors are those of `plan`.
+    Args:
+        model: a module or a `torch.export.ExportedProgram`.
+        example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
+        **options: those of `PlanOptions`.
+
+    Raises:
+        ArgumentError: an argument has no meaning, or a glob matches no layer.
+        TraceError: the model could not be traced.
+        LazyModuleError: the model has parameters without a shape.
     """
     from autoinit.writing.applying import measure
 
     started = time.perf_counter()
-    made = plan(
-        model,
-        example_inputs,
-        method=method,
-        residual=residual,
-        mode=mode,
-        distribution=distribution,
-        only=only,
-        skip=skip,
-        zeros=zeros,
-    )
-    return Report(made, measure(made, model), seconds=time.perf_counter() - started)
+    made = plan(model, example_inputs, **options)
+    return Report(made, measure(made, ModelView.of(model)), seconds=time.perf_counter() - started)
 
 
 def gain(

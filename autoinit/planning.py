@@ -4,102 +4,62 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, get_args
 
 import torch
 
 from autoinit.errors import ArgumentError
-from autoinit.parameters import holding, named_parameters, unwrap
-from autoinit.plans.plan import Alternative, Distribution, LayerPlan, OtherParameter, Plan, SlicePlan, Status
+from autoinit.models import ModelView
+from autoinit.plans.options import PlanOptions
+from autoinit.plans.plan import Alternative, LayerPlan, OtherParameter, Plan, SlicePlan, Status
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
 from autoinit.resolving.residual import branch_counts
 from autoinit.tensors.measuring import is_zero
-from autoinit.theory.fans import fans
-from autoinit.theory.gains import Mode, scheme, std
+from autoinit.theory.fans import Mode, fans
+from autoinit.theory.gains import scheme, std
 from autoinit.tracing import Dataflow
-
-if TYPE_CHECKING:
-    from autoinit.parameters import Model
-
-_METHODS = ("nonlinearity", "signal", "data")
-_RESIDUAL = ("keep", "depth")
-_ZEROS = ("keep", "reset")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What a caller may choose. See `autoinit.plan`."""
-
-    method: str = "nonlinearity"
-    residual: str = "keep"
-    mode: Mode | None = None
-    distribution: Distribution = "normal"
-    only: tuple[str, ...] = ()
-    skip: tuple[str, ...] = ()
-    zeros: str = "keep"
-
-    def __post_init__(self) -> None:
-        _require("method", self.method, _METHODS)
-        _require("residual", self.residual, _RESIDUAL)
-        _require("zeros", self.zeros, _ZEROS)
-        _require("distribution", self.distribution, get_args(Distribution))
-        if self.mode is not None:
-            _require("mode", self.mode, get_args(Mode))
-
-
-def _require(name: str, value: object, allowed: Sequence[str]) -> None:
-    if value not in allowed:
-        raise ArgumentError(f"{name}={value!r}: expected one of {', '.join(map(repr, allowed))}")
 
 
 def plan_dataflow(
-    dataflow: Dataflow, model: Model, settings: Settings, resolutions: Sequence[Resolution] | None = None
+    dataflow: Dataflow, view: ModelView, options: PlanOptions, resolutions: Sequence[Resolution] | None = None
 ) -> Plan:
     """Plan the weights of a traced model, each by what it feeds.
 
     Args:
         dataflow: traced from the model.
-        model: gives the parameters.
-        settings: what the caller chose. Its method is only noted: `signal` builds the others on this.
+        view: of the model: gives the parameters.
+        options: what the caller chose. Its method is only noted: `signal` builds the others on this.
         resolutions: of the dataflow, where they are known already.
 
     Raises:
         ArgumentError: a glob matches no layer.
     """
-    inner = unwrap(model)
-    parameters = named_parameters(inner)
     resolutions = resolve(dataflow) if resolutions is None else resolutions
-    counts = branch_counts(dataflow) if settings.residual == "depth" else {}
+    counts = branch_counts(dataflow) if options.residual == "depth" else {}
     kinds = _kinds(dataflow)
     tables = {name for name, kind in kinds.items() if kind == "embedding"}
     layers = tuple(
-        _layer(inner, resolution, parameters, settings, counts, tables)
+        _layer(view, resolution, options, counts, tables)
         for resolution in resolutions
-        if resolution.param in parameters
+        if resolution.param in view.parameters
     )
-    _check_globs(settings, [layer.name for layer in layers])
+    _check_globs(options, [layer.name for layer in layers])
     return Plan(
         layers=layers,
-        model=type(inner).__name__,
-        parameters=sum(parameter.numel() for parameter in parameters.values()),
+        model=view.class_name,
+        parameters=sum(parameter.numel() for parameter in view.parameters.values()),
         tier=dataflow.tier,
-        method=settings.method,
-        residual=settings.residual,
-        others=tuple(_others(inner, kinds, layers, parameters)),
+        method=options.method,
+        residual=options.residual,
+        others=tuple(_others(view, kinds, _left(dataflow), layers)),
         unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
     )
 
 
-def globs(given: str | Sequence[str]) -> tuple[str, ...]:
-    """One glob or several, as several."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
-def _check_globs(settings: Settings, names: Sequence[str]) -> None:
-    for option, globs in (("only", settings.only), ("skip", settings.skip)):
+def _check_globs(options: PlanOptions, names: Sequence[str]) -> None:
+    for option, globs in (("only", options.only), ("skip", options.skip)):
         for glob in globs:
             if not any(fnmatchcase(name, glob) for name in names):
                 some = ", ".join(names[:4])
@@ -107,23 +67,22 @@ def _check_globs(settings: Settings, names: Sequence[str]) -> None:
 
 
 def _layer(
-    model: Model,
+    view: ModelView,
     resolution: Resolution,
-    parameters: Mapping[str, torch.nn.Parameter],
-    settings: Settings,
+    options: PlanOptions,
     counts: Mapping[str, int],
     tables: Collection[str],
 ) -> LayerPlan:
     """One weight's plan."""
-    held = holding(model, resolution.param)
+    stored = view.storage(resolution.param)
     branches = max((counts.get(f"{use}/{resolution.param}", 1) for use in resolution.uses), default=1)
     factor = 1 / math.sqrt(branches) / (resolution.factor or 1.0)
-    parts = tuple(_slice(resolution, part, settings, factor) for part in resolution.slices)
-    whole = _slice(resolution, SliceResolution((), resolution.ending), settings, factor)
+    parts = tuple(_slice(resolution, part, options, factor) for part in resolution.slices)
+    whole = _slice(resolution, SliceResolution((), resolution.ending), options, factor)
     made = LayerPlan(
         name=resolution.name,
-        param=held.param,
-        shape=tuple(parameters[resolution.param].shape),
+        param=stored.param,
+        shape=tuple(view.parameters[resolution.param].shape),
         axes=resolution.layout.axes,
         op=resolution.op,
         nonlinearity=resolution.nonlinearity,
@@ -137,18 +96,18 @@ def _layer(
         fan_in=parts[0].fan_in if parts else whole.fan_in,
         fan_out=parts[0].fan_out if parts else whole.fan_out,
         std=_root_mean_square(parts) if parts else whole.std,
-        distribution=settings.distribution,
+        distribution=options.distribution,
         slices=parts,
         biases=resolution.biases,
         uses=resolution.uses,
         alternatives=tuple(_alternative(ending) for ending in resolution.alternatives),
-        reparam=held.reparam,
+        reparam=stored.reparam,
         source=str(resolution.source or ""),
         groups=resolution.layout.groups,
         stride_area=resolution.layout.stride_area,
     )
-    written = [parameters[name] for name in held.written if name in parameters]
-    status, note = _status(made, resolution, written, settings)
+    written = [view.parameters[name] for name in stored.written if name in view.parameters]
+    status, note = _status(made, resolution, written, options)
     notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
     if branches > 1:
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
@@ -172,13 +131,12 @@ def _scaling(factor: float | None) -> str:
 _QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "weight_norm", "getitem", "select"})
 
 
-def _slice(resolution: Resolution, part: SliceResolution, settings: Settings, factor: float) -> SlicePlan:
+def _slice(resolution: Resolution, part: SliceResolution, options: PlanOptions, factor: float) -> SlicePlan:
     """Scheme, fans and std for some rows; for the whole weight if `rows` is empty."""
     ending = part.ending
-    rows = sum(stop - start for start, stop in part.rows) or None
-    here = fans(resolution.layout, resolution.shape, rows)
+    here = fans(resolution.layout, resolution.shape, part.rows)
     chosen = scheme(ending.nonlinearity)
-    mode: Mode = settings.mode or ("fan_in" if chosen == "he" else "fan_avg")
+    mode: Mode = options.mode or ("fan_in" if chosen == "he" else "fan_avg")
     return SlicePlan(
         rows=part.rows,
         nonlinearity=ending.nonlinearity,
@@ -206,12 +164,12 @@ def _alternative(ending: Ending) -> Alternative:
 
 
 def _status(
-    layer: LayerPlan, resolution: Resolution, written: Sequence[torch.nn.Parameter], settings: Settings
+    layer: LayerPlan, resolution: Resolution, written: Sequence[torch.nn.Parameter], options: PlanOptions
 ) -> tuple[Status, str]:
     """What happens to the weight, and why if it is not written. The caller's word comes first."""
-    if settings.only and not _matches(layer.name, settings.only):
+    if options.only and not _matches(layer.name, options.only):
         return "skipped", "not in only="
-    if glob := _matches(layer.name, settings.skip):
+    if glob := _matches(layer.name, options.skip):
         return "skipped", f"skip={glob!r}"
     if not all(parameter.requires_grad for parameter in written):
         return "skipped", "frozen: requires_grad is False"
@@ -223,7 +181,7 @@ def _status(
         return "unresolved", resolution.ending.note
     if resolution.reason is Reason.UNUSED:
         return "skipped", "unused: its output reaches neither an output nor a loss"
-    if settings.zeros == "keep" and any(not parameter.is_meta and is_zero(parameter) for parameter in written):
+    if options.zeros == "keep" and any(not parameter.is_meta and is_zero(parameter) for parameter in written):
         return "kept", "exactly zero: the author's intent (zeros='reset' overrides)"
     return "planned", ""
 
@@ -233,18 +191,32 @@ def _matches(name: str, globs: Sequence[str]) -> str:
 
 
 def _others(
-    model: Model, kinds: Mapping[str, str], layers: Sequence[LayerPlan], parameters: Mapping[str, torch.nn.Parameter]
+    view: ModelView, kinds: Mapping[str, str], left: Mapping[str, str], layers: Sequence[LayerPlan]
 ) -> Iterator[OtherParameter]:
     """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
     planned = {layer.param for layer in layers}
-    kinds = {name: "magnitude" for layer in layers for name in holding(model, layer.param).written} | dict(kinds)
+    kinds = {name: "magnitude" for layer in layers for name in view.storage(layer.param).written} | dict(kinds)
     biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
-    for name, parameter in parameters.items():
+    for name, parameter in view.parameters.items():
         if name not in planned and name not in biases:
             kind = kinds.get(name, "uncalled")
-            yield OtherParameter(name, tuple(parameter.shape), kind, _NOTES.get(kind, ""))
+            yield OtherParameter(name, tuple(parameter.shape), kind, left.get(name, _NOTES.get(kind, "")))
 
 
+def _left(dataflow: Dataflow) -> dict[str, str]:
+    """Why parameters that stand in a weight's place are none to be scaled."""
+    return {
+        use.name: _LEFT[use.left].format(op=op.op, way=", ".join(use.transform) or "nothing")
+        for op in dataflow.graph.nodes
+        for use in op.params
+        if use.left
+    }
+
+
+_LEFT = {
+    "bent": "left as it is: {op} uses it through {way}, which is not proportional to it",
+    "unsummed": "left as it is: {op} multiplies by it, and sums nothing over it",
+}
 _NOTES = {
     "uncalled": "no operation used it",
     "magnitude": "part of a parametrised weight, set together with it",

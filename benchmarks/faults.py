@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from _injections import KINDS, Fault, Ground, is_fault, right_codes
@@ -42,13 +42,14 @@ from rich.table import Table
 from autoinit import plan
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import Finding
-from autoinit.planning import Settings, plan_dataflow
-from autoinit.plans.plan import Distribution
+from autoinit.models import ModelView
+from autoinit.planning import plan_dataflow
+from autoinit.plans.distributions import DISTRIBUTIONS
+from autoinit.plans.options import PlanOptions
 from autoinit.tracing import trace
 
 Record = dict[str, Any]
 
-DISTRIBUTIONS: tuple[Distribution, ...] = get_args(Distribution)
 SLOW = ("vgg16_bn",)
 """Too large to be looked at a thousand times: only on request."""
 TARGETS = {"right rule and layer, of faults": 0.99, "extra findings, of injections": 0.001}
@@ -67,7 +68,7 @@ def fresh(case: Case, seed: int) -> Bench:
     torch.manual_seed(seed)
     model = constructed(case)
     plan(model).apply(model, seed)
-    return Bench(Ground(case.name, model, places(case, model)), subject(model, trace(model)))
+    return Bench(Ground(case.name, model, places(case, model)), subject(ModelView.of(model), trace(model)))
 
 
 def inject(bench: Bench, fault: Fault) -> tuple[Record, tuple[Finding, ...]]:
@@ -98,7 +99,7 @@ def _looked_at(fresh_subject: Subject, fault: Fault) -> Subject:
     seen = seen_anew(fresh_subject, written)
     if any(seen.is_zero(param) != fresh_subject.is_zero(param) for param in fault.params):
         resolutions = tuple(seen.resolutions.values())
-        return replace(seen, plan=plan_dataflow(seen.dataflow, seen.model, Settings(), resolutions))
+        return replace(seen, plan=plan_dataflow(seen.dataflow, seen.view, PlanOptions(), resolutions))
     return seen
 
 
@@ -151,7 +152,7 @@ def false_alarms(case: Case, options: argparse.Namespace) -> Record:
             planned = plan(model, residual=residual, distribution=distribution)
             for seed in range(options.seed, options.seed + options.seeds):
                 planned.apply(model, seed)
-                looked_at = subject(model, dataflow) if looked_at is None else seen_anew(looked_at)
+                looked_at = subject(ModelView.of(model), dataflow) if looked_at is None else seen_anew(looked_at)
                 record["checks"] += 1
                 record["alarms"] += [
                     f"{residual}, {distribution}, seed {seed}: {finding}" for finding in findings(looked_at)
@@ -284,7 +285,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", metavar="GLOB", default=["*"], help=f"of {', '.join(KINDS)}")
     parser.add_argument("--each", type=int, default=12, metavar="N", help="faults of a kind and model (default 12)")
     parser.add_argument("--seeds", type=int, default=20, metavar="N", help="of fresh models (default 20)")
-    parser.add_argument("--distributions", nargs="+", choices=DISTRIBUTIONS, default=DISTRIBUTIONS, help="default all")
+    parser.add_argument(
+        "--distributions", nargs="+", choices=DISTRIBUTIONS, default=[*DISTRIBUTIONS], help="default all"
+    )
     parser.add_argument("--seed", type=int, default=0, help="the first, and of the choice of faults")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="take every N-th model")
     parser.add_argument("--offset", type=int, default=0, metavar="K", help="start at the K-th, counted from 0")

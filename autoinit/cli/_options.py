@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
 
+from autoinit.checking.configuration import InputShape, parse_shape
 from autoinit.errors import ArgumentError
+from autoinit.methods.table import METHODS
+from autoinit.plans.options import Option, PlanOptions, plan_options
 
 SPEC_HELP = """\b
 SPEC is one of
@@ -20,9 +24,8 @@ SPEC is one of
   timm:NAME, torchvision:NAME, hf:DIRECTORY_OR_MODEL_TYPE
 """
 
-Input = tuple[tuple[int, ...], str]
-"""The sizes of an example input, and the name of its dtype, empty where the model decides."""
-
+_BYTES = re.compile(r"([0-9]{1,18}) ?([kmgtKMGT]?)(i?)[bB]?", re.ASCII)
+_PREFIXES = ("", "k", "m", "g", "t")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -45,15 +48,26 @@ def _key_values(context: click.Context, parameter: click.Parameter, values: Sequ
     return arguments
 
 
-def _sizes(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[Input]:
-    """`1,3,224,224`, or with a dtype `1,128:int64`."""
-    inputs = []
+def _bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """`20GB`, `512MiB` or a number of bytes."""
+    if value is None:
+        return None
+    found = _BYTES.fullmatch(value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value[:40]!r} is not a size such as 20GB or 512MiB", context, parameter)
+    number, prefix, binary = found.groups()
+    power = _PREFIXES.index(prefix.lower())
+    return int(number) * (1 << 10 * power if binary else int(10 ** (3 * power)))
+
+
+def _shapes(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[InputShape]:
+    shapes = []
     for value in values:
-        sizes, _, dtype = value.partition(":")
-        if not all(size.strip().isdecimal() and int(size) > 0 for size in sizes.split(",")):
+        shape = parse_shape(value)
+        if shape is None:
             raise click.BadParameter(f"{value!r} is not a shape like 1,3,224,224 or 1,128:int64", context, parameter)
-        inputs.append((tuple(int(size) for size in sizes.split(",")), dtype))
-    return inputs
+        shapes.append(shape)
+    return shapes
 
 
 def options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
@@ -80,30 +94,54 @@ loading_options = options(
     ),
     click.option("--trust", is_flag=True, help="Let model files run code. Only for files whose origin you know."),
     click.option(
+        "--max-size",
+        callback=_bytes,
+        metavar="BYTES",
+        help="How much a model file may unpack to, such as 20GB; four times its own size unless said.",
+    ),
+    click.option(
         "--input-shape",
         "shapes",
         multiple=True,
-        callback=_sizes,
+        callback=_shapes,
         metavar="SIZES[:DTYPE]",
         help="Shape of an example input, such as 1,3,224,224 or 1,128:int64; repeat it for several inputs.",
     ),
 )
-METHODS = ("nonlinearity", "signal", "data")
-_only = click.option("--only", multiple=True, metavar="GLOB", help="Only layers of this name; repeatable.")
-_skip = click.option("--skip", multiple=True, metavar="GLOB", help="Leave layers of this name alone; repeatable.")
-_method = click.option("--method", type=click.Choice(METHODS), default="nonlinearity", show_default=True)
-_residual = click.option("--residual", type=click.Choice(["keep", "depth"]), default="keep", show_default=True)
-_mode = click.option("--mode", type=click.Choice(["fan_in", "fan_out", "fan_avg"]), help="One fan for all layers.")
-_distribution = click.option(
-    "--distribution",
-    type=click.Choice(["normal", "uniform", "truncated_normal", "orthogonal"]),
-    default="normal",
-    show_default=True,
-)
-_zeros = click.option("--zeros", type=click.Choice(["keep", "reset"]), default="keep", show_default=True)
-planning_options = options(_only, _skip, _method, _residual, _mode, _distribution, _zeros)
-refining_options = options(_only, _skip, _residual, _mode, _distribution, _zeros)
-"""What else may be said of a plan, where `--method` asks for one."""
+
+
+def plan_option(option: Option, help: str | None = None) -> Callable[[_F], _F]:
+    """An option of a plan as one of a command; what is not given keeps the default of the function behind it.
+
+    help: what this command says of it, in place of the option's own document.
+    """
+    more = _default(option) if help is None else ""
+    said = option.document.replace("`", "") if help is None else help
+    return click.option(
+        f"--{option.name.replace('_', '-')}",
+        option.name,
+        type=click.Choice([*option.choices]) if option.choices else option.type,
+        multiple=option.several,
+        metavar=option.metavar,
+        help=f"{said[0].upper()}{said[1:]}{' Repeatable.' if option.several else ''}{more}",
+    )
+
+
+def _default(option: Option) -> str:
+    """The default, and those that methods have instead."""
+    defaults = [str(option.default)] if option.default not in (None, ()) else []
+    defaults += [
+        f"{each.name}: {each.defaults[option.name]}" for each in METHODS.values() if option.name in each.defaults
+    ]
+    return f"  [default: {'; '.join(defaults)}]" if defaults else ""
+
+
+def given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given: the others keep the API's own default."""
+    return {name: value for name, value in values.items() if value is not None and value != ()}
+
+
+planning_options = options(*map(plan_option, plan_options().values()))
 quiet_option = click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors.")
 traceback_option = click.option(
     "--traceback", is_flag=True, expose_value=False, callback=_show_traceback, help="Show where errors come from."
@@ -116,7 +154,7 @@ talking_options = options(
 )
 
 
-def example_inputs(shapes: Sequence[Input]) -> Any:
+def example_inputs(shapes: Sequence[InputShape]) -> Any:
     """What `--input-shape` asks for.
 
     Raises:
@@ -128,3 +166,18 @@ def example_inputs(shapes: Sequence[Input]) -> Any:
         return examples.example_inputs(shapes)
     except ArgumentError as error:
         raise click.UsageError(f"--input-shape: {error}") from error
+
+
+def inputs_for(method: str | None, shapes: Sequence[InputShape]) -> Any:
+    """What `--input-shape` asks for, for a plan by a method: without values where the method draws them itself."""
+    inputs = example_inputs(shapes)
+    return without_values(inputs) if METHODS[method or PlanOptions.method].needs_shapes else inputs
+
+
+def without_values(inputs: Any) -> Any:
+    """Tensors as their shapes, for which numbers, and ids of an embedding's rows, are drawn."""
+    return tuple(each.to("meta") for each in inputs) if _has_tensors(inputs) else inputs
+
+
+def _has_tensors(inputs: Any) -> bool:
+    return isinstance(inputs, tuple) and any(hasattr(each, "to") for each in inputs)

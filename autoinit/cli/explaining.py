@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -19,26 +18,16 @@ def explain(codes: Sequence[str]) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
+    from autoinit.checking.rules.registry import explain as rule_of
     from autoinit.checking.rules.registry import rules
 
-    chosen = [_rule(code) for code in codes]
+    chosen = [rule_of(code) for code in codes]
     text = "\n\n".join(map(_document, chosen)) if chosen else _table(tuple(rules().values()))
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(Markdown(text))
     else:
         click.echo(text)
-
-
-def _rule(code: str) -> Rule:
-    from autoinit.checking.rules.registry import rules
-
-    known = rules()
-    if code.upper() not in known:
-        near = difflib.get_close_matches(code.upper(), known, n=1)
-        hint = f"did you mean {near[0]}? " if near else ""
-        raise click.UsageError(f"no rule {code!r}; {hint}there are {', '.join(known)}")
-    return known[code.upper()]
 
 
 def _document(rule: Rule) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,17 +12,21 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from autoinit.checking.configuration import InputShape
 from autoinit.cli._options import (
-    METHODS,
     SPEC_HELP,
-    Input,
     example_inputs,
+    given,
+    inputs_for,
     loading_options,
     options,
-    refining_options,
+    plan_option,
     talking_options,
+    without_values,
 )
+from autoinit.cli._showing import format_option, show, write, write_form
 from autoinit.cli._talking import Talk
+from autoinit.plans.options import plan_options
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
@@ -31,33 +34,29 @@ if TYPE_CHECKING:
     from autoinit.reporting.signals.states import State
     from autoinit.signal import SignalReport
 
-_VERSION = 1
-_REFINING = ("only", "skip", "residual", "mode", "distribution", "zeros")
+_PLANNING = plan_options()
+_REFINING = [name for name in _PLANNING if name not in ("method", "seed")]
 _path = click.Path(path_type=Path)
 _measuring_options = options(
     click.option("--measure", is_flag=True, help="Measure it as well, in real forwards and backwards."),
     click.option(
         "--seeds", type=click.IntRange(1), default=1, show_default=True, help="Draws that --measure averages."
     ),
-    click.option(
-        "--seed",
-        type=int,
-        default=0,
-        show_default=True,
-        help="Base of all random numbers: inputs, and weights to measure.",
-    ),
+    plan_option(_PLANNING["seed"], "Base of all random numbers: inputs, and weights to measure.  [default: 0]"),
 )
-_method_option = click.option(
-    "--method",
-    type=click.Choice(METHODS),
-    help="Show it before and after a plan by this method; the options from --only to --zeros refine the plan.",
+_planning_options = options(
+    plan_option(
+        _PLANNING["method"],
+        "Show it before and after a plan by this method; the options up to --zeros refine the plan.",
+    ),
+    *(plan_option(_PLANNING[name]) for name in _REFINING),
 )
 _showing_options = options(
     click.option("--plot", type=_path, metavar="FILE", help="Plot it against depth: FILE.svg, FILE.png or FILE.pdf."),
     click.option(
         "--html", "page", type=_path, metavar="FILE", help="Write one page: plot, table, the plan's evidence."
     ),
-    click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True),
+    format_option("signal", "How the signal is shown.", "table"),
     click.option("--output", "-o", type=_path, metavar="FILE", help="Write the table or JSON to a file."),
 )
 
@@ -66,8 +65,7 @@ _showing_options = options(
 @click.argument("spec", metavar="SPEC")
 @loading_options
 @_measuring_options
-@_method_option
-@refining_options
+@_planning_options
 @_showing_options
 @talking_options
 def signal(
@@ -75,10 +73,11 @@ def signal(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
-    shapes: Sequence[Input],
+    max_size: int | None,
+    shapes: Sequence[InputShape],
     measure: bool,
     seeds: int,
-    seed: int,
+    seed: int | None,
     method: str | None,
     plot: Path | None,
     page: Path | None,
@@ -98,29 +97,26 @@ def signal(
     talk = Talk(quiet, verbose)
     _require_writable([each for each in (plot, page, output) if each is not None], spec, weights)
     _require_plottable(plot)
-    inputs = example_inputs(shapes)
+    example_inputs(shapes)  # refuses a dtype that there is not, before the model is loaded
     with talk.stage(f"loading {spec}"):
         from autoinit.loading import load
 
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust)
+        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     for note in loaded.notes:
         talk.note(note)
-    chosen = {
-        name: value for name, value in {"method": method, **refining}.items() if value is not None and value != ()
-    }
-    look = _Look(loaded, chosen, inputs, seeds if measure else 0, seed, talk)
+    look = _Look(loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk)
     shown = look.states(method)
     if output is not None:
-        _write(output, _formatted(shown, form, full))
+        write_form(output, "signal", shown, form, full=full)
     elif not quiet:
-        _show(shown, form, full)
+        show("signal", shown, form, full=full)
     if plot is not None:
         with talk.stage(f"plotting {plot}"):
-            _write(plot, _plotted(shown, plot.suffix))
+            write(plot, _plotted(shown, plot.suffix))
     if page is not None:
         from autoinit.reporting.signals.page import render
 
-        _write(page, render(shown, look.plan))
+        write(page, render(shown, look.plan))
     if not quiet:
         for written in filter(None, (output, plot, page)):
             click.echo(f"wrote {written}", err=True)
@@ -135,7 +131,7 @@ class _Look:
 
     loaded: Loaded
     planning: Mapping[str, Any]
-    inputs: Any
+    shapes: Sequence[InputShape]
     seeds: int
     seed: int
     talk: Talk
@@ -156,60 +152,49 @@ class _Look:
         from autoinit import api
 
         with self.talk.stage(f"planning {self.loaded.name}"):
-            given = self.inputs if self.planning.get("method", "nonlinearity") == "nonlinearity" else self._shapes
-            return api.plan(self.loaded.model, given, seed=self.seed, **self.planning)
+            inputs = inputs_for(self.planning.get("method"), self.shapes)
+            return api.plan(self.loaded.model, inputs, seed=self.seed, **self.planning)
 
     def _reports(self, model: Any, plan: Plan | None) -> list[SignalReport]:
         from autoinit.signal import measure, propagate
 
+        inputs = without_values(example_inputs(self.shapes))
         which = "" if plan is None else ", as planned"
         with self.talk.stage(f"predicting the signal of {self.loaded.name}{which}"):
             if plan is None:
-                found = [propagate(model, self._shapes, seed=self.seed)]
+                found = [propagate(model, inputs, seed=self.seed)]
             else:
-                found = [propagate(plan, self._shapes, model=model, seed=self.seed)]
+                found = [propagate(plan, inputs, model=model, seed=self.seed)]
         if self.seeds:
             with self.talk.stage(f"measuring the signal of {self.loaded.name}{which}"):
                 if plan is not None:
                     model = copy.deepcopy(model)
                     plan.apply(model, self.seed, force=True)
-                found.append(measure(model, self._shapes, seeds=self.seeds, seed=self.seed))
+                found.append(measure(model, inputs, seeds=self.seeds, seed=self.seed))
         said = plan.notes if plan is not None else ()
         return [replace(each, model=f"{each.model} ({self.loaded.name})", notes=(*each.notes, *said)) for each in found]
-
-    @cached_property
-    def _shapes(self) -> Any:
-        """The inputs as shapes, for which numbers, and ids of an embedding's rows, are drawn."""
-        import torch
-
-        if not isinstance(self.inputs, tuple) or not all(isinstance(each, torch.Tensor) for each in self.inputs):
-            return self.inputs
-        return tuple(each.to("meta") for each in self.inputs)
 
 
 def _require_use(context: click.Context, measure: bool, method: str | None) -> None:
     """Refuse options that would do nothing."""
 
-    def given(names: Sequence[str]) -> Iterator[str]:
+    def said(names: Sequence[str]) -> Iterator[str]:
         for name in names:
             if context.get_parameter_source(name) not in (ParameterSource.DEFAULT, None):
                 yield f"--{name}"
 
-    for option in given(["seeds"] if not measure else []):
+    for option in said(["seeds"] if not measure else []):
         raise click.UsageError(f"{option} is for --measure; a prediction draws no weights")
-    for option in given(_REFINING if method is None else []):
+    for option in said(_REFINING if method is None else []):
         raise click.UsageError(f"{option} is for --method, which plans; without it the weights are taken as they are")
 
 
 def _require_writable(outputs: Sequence[Path], spec: str, weights: str | None) -> None:
-    from autoinit.cli import _check_runs as running
+    if outputs:
+        from autoinit.loading import files_read_for
+        from autoinit.saving import require_outputs
 
-    source, colon, _ = spec.rpartition(":")
-    reads = [Path(source if colon else spec), *([Path(weights)] if weights is not None else [])]
-    for path in outputs:
-        running.require_writable(path, reads)
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise click.UsageError(f"one file cannot hold two outputs: {', '.join(map(str, outputs))}")
+        require_outputs(outputs, files_read_for(spec, weights))
 
 
 def _require_plottable(plot: Path | None) -> None:
@@ -225,43 +210,3 @@ def _plotted(shown: Sequence[State], suffix: str) -> bytes:
 
     pairs = [(report, state.label) for state in shown for report in state.reports]
     return encoded(figure(*(report for report, _ in pairs), labels=[label for _, label in pairs]), suffix)
-
-
-def _show(shown: Sequence[State], form: str, full: bool) -> None:
-    if form == "json":
-        click.echo(_formatted(shown, form, full), nl=False)
-        return
-    from autoinit.reporting.signals.table import show
-
-    show(shown, full=full)
-
-
-def _formatted(shown: Sequence[State], form: str, full: bool) -> str:
-    if form == "table":
-        from io import StringIO
-
-        from autoinit.reporting.signals.table import show
-
-        text = StringIO()
-        show(shown, file=text, full=full)
-        return text.getvalue()
-    document = {
-        "version": _VERSION,
-        "model": shown[0].report.model,
-        "states": [
-            {
-                "label": state.label,
-                "predicted": None if state.predicted is None else json.loads(state.predicted.to_json()),
-                "measured": None if state.measured is None else json.loads(state.measured.to_json()),
-            }
-            for state in shown
-        ],
-    }
-    return json.dumps(document, indent=2) + "\n"
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    from autoinit.saving import replacing
-
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

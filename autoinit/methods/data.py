@@ -20,26 +20,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from autoinit.errors import ArgumentError
 from autoinit.methods._calibrating import TOLERANCE, Calibration, Found, Rows, Use
 from autoinit.methods.signal import with_std
-from autoinit.parameters import unwrap
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.models import ModelView
+from autoinit.planning import plan_dataflow
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.signal.batches import first_success, require_values
 from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.rng import untouched_generators
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
+    from autoinit.plans.options import PlanOptions
     from autoinit.tracing.dataflow import Dataflow
 
 
-def plan_by_data(
-    model: Model, dataflow: Dataflow, settings: Settings, example_inputs: Any = None, *, seed: int = 0
-) -> Plan:
+def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
     """A plan for which every pre-activation has std 1 on a batch.
 
     The stds belong to the values that `Plan.apply(model, seed)` writes with the same seed: with these they are exact
@@ -49,26 +46,25 @@ def plan_by_data(
     whose scale does not matter or cannot be set, keep the std that their nonlinearity asks for, with a note.
 
     Args:
-        model: a module whose parameters have values.
+        view: of a module whose parameters have values.
         dataflow: traced from it, on the same inputs.
-        settings: as for `plan`; `residual="depth"` makes the target 1 / sqrt(L) at the last weight of each branch.
+        options: `residual="depth"` makes the target 1 / sqrt(L) at the last weight of each branch; the seed is that of
+            the weights' values, of made-up inputs and of dropout.
         example_inputs: the batch: as for `plan`. A shape stands for N(0, 1) numbers, a tensor on the meta
             device for numbers, or for random ids of its shape, None for a guess.
-        seed: of the weights' values, of made-up inputs and of dropout.
 
     Raises:
         ArgumentError: the model is no module, or has no values.
         TraceError: the model could not be run on the batch.
         PlanError: an output is not finite.
     """
-    inner = unwrap(model)
-    if not isinstance(inner, nn.Module):
-        raise ArgumentError(f"model is a {type(inner).__name__}: method='data' runs a torch.nn.Module")
-    require_values(inner, "method='data' runs the model", "method='signal', which needs none")
-    base = plan_dataflow(dataflow, model, replace(settings, residual="keep"))
+    if not view.has_modules:
+        raise ArgumentError(f"model is a {view.class_name}: method='data' runs a torch.nn.Module")
+    require_values(view, "method='data' runs the model", "method='signal', which needs none")
+    base = plan_dataflow(dataflow, view, replace(options, residual="keep"))
     targets: dict[str, float] = {}
-    if settings.residual == "depth":
-        deep = plan_dataflow(dataflow, model, settings)
+    if options.residual == "depth":
+        deep = plan_dataflow(dataflow, view, options)
         targets = {one.param: two.std / one.std for one, two in zip(base.layers, deep.layers, strict=True)}
     traced = dataflow if dataflow.tier == "recorded" and example_inputs is not None else None
 
@@ -76,10 +72,10 @@ def plan_by_data(
         layers = tuple(_replanned(layer, found, targets.get(layer.param, 1.0)) for layer in base.layers)
         return replace(base, layers=layers, notes=(*base.notes, *found.notes))
 
-    calibration = Calibration(inner, traced, example_inputs, base, replanned, targets, seed)
+    calibration = Calibration(view, traced, example_inputs, base, replanned, targets, options.seed or 0)
     with tensors_on_cpu(), untouched_generators(), silenced(), torch.no_grad():
-        found = first_success(inner, example_inputs, calibration, "run")
-    return replace(replanned(found), method="data", residual=settings.residual)
+        found = first_success(view, example_inputs, calibration, "run")
+    return replace(replanned(found), method="data", residual=options.residual)
 
 
 def _replanned(layer: LayerPlan, found: Found, target: float) -> LayerPlan:

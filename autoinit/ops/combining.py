@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -44,6 +47,7 @@ register_op(
     signature="input, other, rounding_mode=None",
     acts=Acts.ELEMENTWISE,
     function=torch.div,
+    passes=("input",),
 )
 register_op("dist", Role.PRODUCT, names=("dist", "cdist", "pdist", "pairwise_distance", "cosine_similarity"),
             modules=(nn.PairwiseDistance, nn.CosineSimilarity), signature="input, other")  # fmt: skip
@@ -61,6 +65,7 @@ register_op(
         "_scaled_dot_product_attention_math",
     ),
     signature="input, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False",
+    passes=("value",),
 )
 
 for _name in ("maximum", "minimum", "fmax", "fmin"):
@@ -87,4 +92,24 @@ register_op("copy", Role.TRANSPARENT, names="copy", signature="input, src")
 register_op(
     "group", Role.TRANSPARENT, signature="*items", acts=Acts.REARRANGING
 )  # a tuple or record of tensors is made
-register_op("meshgrid", Role.TRANSPARENT, names=("meshgrid", "cartesian_prod", "broadcast_tensors"))
+register_op("cartesian_prod", Role.TRANSPARENT, names="cartesian_prod")
+register_op("meshgrid", Role.TRANSPARENT, names="meshgrid", signature="*tensors", each=True)
+register_op("broadcast_tensors", Role.TRANSPARENT, names=("broadcast_tensors", "align_tensors"), signature="*tensors",
+            each=True)  # fmt: skip
+register_op("atleast", Role.TRANSPARENT, names=("atleast_1d", "atleast_2d", "atleast_3d"), signature="*tensors",
+            each=True)  # fmt: skip
+
+
+def output_in_place(
+    input: Any, function: Callable[..., Any], position: int, operands: Sequence[Any], others: Mapping[str, Any]
+) -> Any:
+    """The output at `position` of a function of several tensors, each output of which belongs to one of them.
+
+    input, at that position, takes the place that is empty in `operands`.
+    """
+    given = [*operands[:position], input, *operands[position:]]
+    return function(*given, **others)[position]
+
+
+register_op("output_in_place", Role.TRANSPARENT, functions=output_in_place, acts=Acts.REARRANGING,
+            signature="input, function, position, operands, others")  # fmt: skip

@@ -23,16 +23,19 @@ for _each in NONLINEARITIES.values():
             attributes=_each.spelling.attributes,
         )
 
-_CLAMP = "input, min=None, max=None"
-register_op("clamp", Role.NONLINEARITY, names=("clamp", "clip"), signature=_CLAMP, function=torch.clamp)
-register_op("clamp_min", Role.NONLINEARITY, names="clamp_min", signature="input, min=None", function=torch.clamp_min)
-register_op("clamp_max", Role.NONLINEARITY, names="clamp_max", signature="input, max=None", function=torch.clamp_max)
+for _name, _spellings, _signature in (
+    ("clamp", "clamp clip", "input, min=None, max=None"),
+    ("clamp_min", "clamp_min", "input, min=None"),
+    ("clamp_max", "clamp_max", "input, max=None"),
+):
+    register_op(_name, Role.NONLINEARITY, names=_spellings.split(), signature=_signature,
+                function=getattr(torch, _name), facts=Fact.CLIPPING)  # fmt: skip
 register_op("pow", Role.NONLINEARITY, names=("pow", "float_power", "__pow__"), signature="input, exponent",
             function=torch.pow)  # fmt: skip
 register_op(
     "rpow", Role.NONLINEARITY, names="__rpow__", signature="input, exponent", function=lambda x, exponent: exponent**x
 )
-register_op("reciprocal", Role.NONLINEARITY, names="reciprocal", function=torch.reciprocal)
+register_op("reciprocal", Role.NONLINEARITY, names="reciprocal", function=torch.reciprocal, facts=Fact.ODD)
 register_op(
     "rdiv",
     Role.NONLINEARITY,
@@ -71,7 +74,7 @@ for _name, _also, _facts in (
     ("sinc", (), Fact.BOUNDED),
     ("frac", (), _SMALL | Fact.ODD | Fact.BOUNDED),
     ("logit", (), Fact.NONE),
-    ("nan_to_num", (), _SMALL | Fact.ODD | Fact.HOMOGENEOUS),
+    ("nan_to_num", (), _SMALL | Fact.ODD | Fact.HOMOGENEOUS | Fact.STRAIGHT),
     ("ndtr", (), Fact.BOUNDED | Fact.SHARE),
     ("log_ndtr", (), Fact.NONE),
 ):

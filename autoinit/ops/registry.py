@@ -80,7 +80,8 @@ class OpSpec:
     means as the operands do. variant: names another canonical operation that a call with these arguments really is.
     several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
     which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
-    attributes: module attributes that bear another name than the argument.
+    attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
+    is linear in; none named: all. each: whether each of its outputs belongs to the operand in the same place.
     facts: what holds of the function of a nonlinearity.
     """
 
@@ -96,6 +97,8 @@ class OpSpec:
     several: bool = False
     ranks: bool = False
     attributes: Mapping[str, str] = field(default_factory=dict)
+    passes: tuple[str, ...] = ()
+    each: bool = False
     facts: Fact = Fact.NONE
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,6 +134,22 @@ _NAMESPACES: tuple[Any, ...] = (
 )
 
 
+class NamedOperator:
+    """An operator that a file names and that this process may not have: known by its name, and never called.
+
+    space, name, overload: as in `torch.ops.SPACE.NAME.OVERLOAD`.
+    """
+
+    def __init__(self, space: str, name: str, overload: str = "default") -> None:
+        self.space, self.name = space, name
+        self.__module__ = f"torch._ops.{space}"
+        self.__name__ = f"{name}.{overload}"
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Refuses: there is nothing to call."""
+        raise TypeError(f"torch.ops.{self.space}.{self.name} is known by its name alone")
+
+
 class Registry:
     """Operations by canonical name and by spelling."""
 
@@ -161,6 +180,8 @@ class Registry:
         self._modules.update(dict.fromkeys(modules, spec))
         self._functions.update(dict.fromkeys(functions, spec))
         self._names.update(dict.fromkeys(forms, spec))
+        operators = [each for each in functions if isinstance(each, torch._ops.OpOverloadPacket)]
+        self._names.update({str(each).replace(".", "::", 1): spec for each in operators})
         return spec
 
     def _refuse_duplicates(
@@ -193,6 +214,8 @@ class Registry:
 
     def of_function(self, function: Any) -> OpSpec | None:
         """The spec of a function object or ATen operator."""
+        if isinstance(function, NamedOperator):
+            return self.of_operator(function.space, function.name)
         function = _packet(function)
         try:
             found = self._functions.get(function)
@@ -200,9 +223,13 @@ class Registry:
             return None
         if found is None and isinstance(function, torch._ops.OpOverloadPacket):
             space, _, name = str(function).partition(".")
-            found = self._names.get(f"{space}::{name}")
-            return found if found is not None or space != "aten" else self._names.get(name)
+            return self.of_operator(space, name)
         return found
+
+    def of_operator(self, space: str, name: str) -> OpSpec | None:
+        """The spec of `torch.ops.SPACE.NAME`, by these words alone: nothing is looked up in torch."""
+        found = self._names.get(f"{space}::{name}")
+        return found if found is not None or space != "aten" else self._names.get(name)
 
     def of_name(self, name: str) -> OpSpec | None:
         """The spec of a tensor method or attribute."""
@@ -255,6 +282,8 @@ def register_op(
     several: bool = False,
     ranks: bool = False,
     attributes: Mapping[str, str] | None = None,
+    passes: Iterable[str] = (),
+    each: bool = False,
     facts: Fact = Fact.NONE,
     replace: bool = False,
 ) -> OpSpec:
@@ -277,6 +306,9 @@ def register_op(
         several: True if it returns a tuple of different things (output and state) rather than pieces of one tensor.
         ranks: True if the values decide which of them come out, and their places come with them (topk, sort).
         attributes: module attributes that bear another name than the argument: `{"alpha": "_alpha"}`.
+        passes: for a product, the operands that it is linear in, where it is not linear in all of them: beside what
+            no weight made, these pass.
+        each: True if it takes several tensors and returns as many, each of which belongs to the one in its place.
         facts: what holds of a nonlinearity's function, whatever its constants: checks ask for it.
         replace: take over names and spellings that are registered already.
 
@@ -305,6 +337,8 @@ def register_op(
         several=several,
         ranks=ranks,
         attributes=dict(attributes or {}),
+        passes=tuple(passes),
+        each=each,
         facts=facts,
     )
     return REGISTRY.add(

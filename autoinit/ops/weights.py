@@ -17,8 +17,8 @@ Constants = Mapping[str, Any]
 
 
 def _fixed(axes: str) -> Callable[[Constants, tuple[int, ...]], Layout]:
-    """A layout whose last axes are `axes`; what comes before are independent copies."""
-    return lambda _constants, shape: Layout("b" * (len(shape) - len(axes)) + axes)
+    """A layout whose last axes are `axes`; what comes before are independent copies. A vector is summed over."""
+    return lambda _constants, shape: Layout("i" if len(shape) == 1 else "b" * (len(shape) - len(axes)) + axes)
 
 
 def _stride_area(stride: Any, dims: int) -> int:
@@ -144,19 +144,26 @@ register_op(
     weights=_either(("bias",)),
 )
 register_op("sparse_mm", Role.PRODUCT, functions=torch.sparse.mm, signature="input, other", weights=_either())
+
+
+def _vector_product(bias: tuple[str, ...] = ()) -> Callable[[Constants], tuple[WeightSlot, ...]]:
+    matrix = WeightSlot("input", _fixed("oi"), bias, features=lambda *_: (-1,))
+    return lambda _constants: (matrix, WeightSlot("other", _fixed("i"), bias))
+
+
 register_op(
     "matvec",
     Role.PRODUCT,
     names="mv",
     signature="input, other",
-    weights=_one(WeightSlot("input", _fixed("oi"), features=lambda *_: (-1,))),
+    weights=_vector_product(),
 )
 register_op(
     "addmv",
     Role.PRODUCT,
     names="addmv",
     signature="bias, input, other, beta=1, alpha=1",
-    weights=_one(WeightSlot("input", _fixed("oi"), ("bias",), features=lambda *_: (-1,))),
+    weights=_vector_product(("bias",)),
 )
 
 
@@ -185,7 +192,12 @@ register_op(
 
 
 def _einsum(constants: Constants) -> tuple[WeightSlot, ...]:
-    """The letters of the equation tell the axes: `bnd,dhk->bnhk` reads W (d, h, k) as `ioo`."""
+    """The letters of the equation tell the axes: `bnd,dhk->bnhk` reads W (d, h, k) as `ioo`.
+
+    As in a product of matrices, axes that stand before the matrix in W are independent copies, whether all of them take
+    the same input (`ni,eio->eno`) or each its own (`eni,eio->eno`). W without a letter that is summed together with
+    another operand's is no matrix: it has no `i`.
+    """
     equation = constants.get("equation")
     if not isinstance(equation, str):
         return ()
@@ -203,11 +215,24 @@ def _einsum(constants: Constants) -> tuple[WeightSlot, ...]:
                 return "i"
             return "b" if letter in others else "o"
 
-        axes = "".join(map(role, letters))
-        features = tuple(output.index(letter) - len(output) for letter in letters if role(letter) == "o")
+        axes = _copies_first("".join(map(role, letters)))
+        if not any(axis == "i" and letter in others for axis, letter in zip(axes, letters, strict=True)):
+            axes = "b" * len(axes)
+        features = tuple(
+            output.index(letter) - len(output) for axis, letter in zip(axes, letters, strict=True) if axis == "o"
+        )
         return WeightSlot(f"operands.{position}", lambda *_: Layout(axes), features=lambda *_: features)
 
     return tuple(map(slot, range(len(operands))))
+
+
+def _copies_first(axes: str) -> str:
+    """Axes in which each `o` before the matrix (its last `o` and `i`, or `i` and `o`) is a copy: `oio` as `bio`."""
+    before, inputs, after = axes.partition("i")
+    if "o" in after:
+        return before.replace("o", "b") + inputs + after
+    copies, own, between = before.rpartition("o")
+    return copies.replace("o", "b") + own + between + inputs + after
 
 
 register_op("einsum", Role.PRODUCT, names="einsum", signature="equation, *operands", weights=_einsum)

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from autoinit.errors import PlanError
-from autoinit.theory.gains import Mode, Scheme
+from autoinit.errors import ArgumentError, PlanError
+from autoinit.models import Model, ModelView
+from autoinit.plans.distributions import Distribution
+from autoinit.plans.options import PlanOptions, Residual
+from autoinit.theory.fans import Mode
+from autoinit.theory.gains import Scheme
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
     from autoinit.plans.report import Report
 
-Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
 Status = Literal["planned", "kept", "skipped", "unresolved"]
 
 
@@ -124,7 +126,7 @@ class Plan(Mapping[str, LayerPlan]):
     parameters: int
     tier: str
     method: str = "nonlinearity"
-    residual: str = "keep"
+    residual: Residual = "keep"
     others: tuple[OtherParameter, ...] = ()
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -175,7 +177,7 @@ class Plan(Mapping[str, LayerPlan]):
         from autoinit.plans.report import Report
         from autoinit.writing.applying import write
 
-        written = write(self, model, seed, force=force)
+        written = write(self, ModelView.of(model), seed, force=force)
         noted = replace(self, notes=(*self.notes, *written.notes))
         return Report(noted, written.before, written.after, written.seed, self.seconds + written.seconds)
 
@@ -193,7 +195,8 @@ class Plan(Mapping[str, LayerPlan]):
         """
         try:
             document = msgspec.json.decode(text, type=_Document)
-        except msgspec.MsgspecError as error:
+            PlanOptions(method=document.method)  # refuses one that there is not
+        except (msgspec.MsgspecError, ArgumentError) as error:
             raise PlanError(f"not a plan: {error}. Expected the output of Plan.to_json().") from None
         if document.version != _VERSION:
             raise PlanError(f"plan version {document.version}; this release reads version {_VERSION}")
@@ -224,7 +227,7 @@ class _Document(msgspec.Struct, forbid_unknown_fields=True):
     parameters: int
     tier: str
     method: str
-    residual: str
+    residual: Residual
     others: tuple[OtherParameter, ...]
     unsupported: tuple[str, ...]
     notes: tuple[str, ...]

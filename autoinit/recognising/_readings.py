@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from autoinit.plans.plan import LayerPlan, SlicePlan
+from autoinit.theory.fans import Fans, Mode
 
 Rows = tuple[tuple[int, int], ...]
 
@@ -21,9 +22,9 @@ class Reading:
     doubt: float = 0.0
 
     @property
-    def by_mode(self) -> dict[str, float]:
+    def by_mode(self) -> dict[Mode, float]:
         """Each mode's fan."""
-        return {"fan_in": self.fan_in, "fan_out": self.fan_out, "fan_avg": (self.fan_in + self.fan_out) / 2}
+        return Fans(self.fan_in, self.fan_out).by_mode
 
 
 def sizes(layer: LayerPlan) -> dict[str, int]:

@@ -98,9 +98,22 @@ def _combined(to: Op, op: Op, labels: torch.Tensor, known: bool) -> Any:
         return _reduced(to, labels)
     if to.op == "pad":
         return _padded(to, labels)
+    if _single(labels, _summed(to, op, labels)) is None:
+        return None
     if to.shape is None:
         return labels if known or to.acts == "elementwise" else None
     return _resized(labels, to.shape, spread=to.acts == "elementwise")
+
+
+def _summed(to: Op, op: Op, labels: torch.Tensor) -> list[int]:
+    """Axes of an operand that a product with a fixed matrix sums over."""
+    spec = to.call.spec if to.call is not None else None
+    if spec is None or spec.weights is None:
+        return []
+    known = spec.weights(to.constants)
+    slots = (named for slot, each in to.operands.items() if each is op for way in known if (named := way.named(slot)))
+    layouts = [slot.layout(to.constants, tuple(labels.shape)) for slot in slots]
+    return [axis for layout in layouts for axis, letter in enumerate(layout.axes) if letter == "i"]
 
 
 def _resized(labels: torch.Tensor, shape: tuple[int, ...], *, spread: bool = False) -> torch.Tensor | None:

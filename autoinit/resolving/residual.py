@@ -78,6 +78,7 @@ def _passed_on(op: Op, passed: Mapping[Op, Op]) -> Op | None:
     if op.role not in _PASSED and not (op.role is Role.PRODUCT and op.acts == "elementwise"):
         return None
     carrying = [each for slot, each in op.operands.items() if each.signal and not only_steers(op, slot)]
+    carrying = [each for each in carrying if each.made] or carrying  # a mask that is an input is no other stream
     if not carrying or (len(carrying) > 1 and op.acts != "elementwise"):
         return None
     first, *others = (passed.get(each) for each in carrying)

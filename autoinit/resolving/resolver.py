@@ -44,7 +44,7 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
             for use in op.params:
                 if use.layout is not None:
                     found.setdefault(use.name, []).append(_resolved(walker, op, use))
-                elif not traced and op.role is Role.WEIGHT and len(use.shape) > 1:
+                elif not traced and op.role is Role.WEIGHT and len(use.shape) > 1 and not use.left:
                     found.setdefault(use.name, []).append(_unresolved(op, use))
     ranking = {name for name, uses in found.items() if not any(each.op in walker.regions.carried for each in uses)}
     tables = ranking.intersection(_looked_up(dataflow))

@@ -10,11 +10,20 @@ linear layers and for fan_in of convolutions; `fans` counts.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from autoinit.errors import ArgumentError
 from autoinit.theory.layouts import Layout
+
+Mode = Literal["fan_in", "fan_out", "fan_avg"]
+MODES: Mapping[Mode, str] = {
+    "fan_in": "keeps the forward signal (He et al. 2015, eq. 10)",
+    "fan_out": "keeps the gradient (He et al. 2015, eq. 14)",
+    "fan_avg": "the compromise of both (Glorot & Bengio 2010, eq. 12)",
+}
+"""The fans that a std may be computed from, and what each is for. A mode is the attribute of `Fans` of its name."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +33,18 @@ class Fans:
     fan_in: float
     fan_out: float
 
+    @property
+    def fan_avg(self) -> float:
+        """The mean of both."""
+        return (self.fan_in + self.fan_out) / 2
 
-def fans(layout: Layout, shape: Sequence[int], rows: int | None = None) -> Fans:
+    @property
+    def by_mode(self) -> dict[Mode, float]:
+        """The fan of each mode."""
+        return {mode: getattr(self, mode) for mode in MODES}
+
+
+def fans(layout: Layout, shape: Sequence[int], rows: Sequence[tuple[int, int]] = ()) -> Fans:
     """The fans of a weight of this shape and layout.
 
     Write O, I, K for the products of the sizes of the tensor's `o`, `i` and `k` axes, g for groups, s for the stride
@@ -44,26 +63,36 @@ def fans(layout: Layout, shape: Sequence[int], rows: int | None = None) -> Fans:
       input writes to K positions of the out / g channels of its group; an output position receives, on average, K / s
       positions of in / g channels. fan_in = (I / g) K / s, fan_out = O K.
 
+    - **A slice** has its rows in place of the outputs. Of a convolution with groups it has only the groups that its
+      rows lie in: a depthwise one cut in two is two depthwise convolutions.
+
     Averages over positions are away from the borders, where padding takes products away.
 
     Args:
         layout: what the axes mean.
         shape: of the weight tensor.
-        rows: for a slice of the weight: how many indices of its output axes (all `o` axes together) belong to
-            it. They take O's place in fan_out; fan_in stays.
+        rows: for a slice of the weight: half-open runs of output features that belong to it (indices of all its `o`
+            axes together; of a transposed convolution, of the operation's output).
 
     Raises:
         ArgumentError: layout, shape and rows do not fit each other.
     """
     _require_fit(layout, shape)
     inputs, outputs, positions = (_size(layout.axes, shape, axis) for axis in "iok")
-    if rows is not None:
-        if not 0 < rows <= outputs:
-            raise ArgumentError(f"rows={rows} of a weight with {outputs} output rows; expected 1 to {outputs}")
-        outputs = rows
+    of_group = outputs if layout.transposed else outputs // layout.groups
+    reached = _of_each_group(rows, of_group, layout.groups) if rows else of_group
     if layout.transposed:
-        return Fans(inputs * positions / (layout.groups * layout.stride_area), float(outputs * positions))
-    return Fans(float(inputs * positions), outputs * positions / (layout.groups * layout.stride_area))
+        return Fans(inputs * positions / (layout.groups * layout.stride_area), float(reached * positions))
+    return Fans(float(inputs * positions), reached * positions / layout.stride_area)
+
+
+def _of_each_group(rows: Sequence[tuple[int, int]], of_group: int, groups: int) -> float:
+    """How many of these rows an input reaches, on average over the groups that they lie in."""
+    last = of_group * groups
+    if not all(0 <= start < stop <= last for start, stop in rows):
+        raise ArgumentError(f"rows={list(rows)} of a weight with {last} output rows; expected runs within 0 to {last}")
+    covered = {group for start, stop in rows for group in range(start // of_group, -(-stop // of_group))}
+    return sum(stop - start for start, stop in rows) / len(covered)
 
 
 def _size(axes: str, shape: Sequence[int], axis: str) -> int:

@@ -11,16 +11,13 @@ import difflib
 import math
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
 
 from autoinit.errors import ArgumentError
 from autoinit.theory.activations import ACTIVATIONS, NONLINEARITIES, Nonlinearity
 from autoinit.theory.activations import Scheme as Scheme
-from autoinit.theory.fans import Fans
+from autoinit.theory.fans import MODES, Fans, Mode
 from autoinit.theory.pointwise import Function
 from autoinit.theory.quadrature import second_moment
-
-Mode = Literal["fan_in", "fan_out", "fan_avg"]
 
 _OTHER_NAMES = {"identity": "linear"}
 
@@ -90,17 +87,16 @@ def scheme(nonlinearity: str) -> Scheme:
 def std(gain: float, fans: Fans, mode: Mode) -> float:
     """The gain over sqrt(fan): the standard deviation of every element of the weight.
 
-    fan is fan_in (He et al. 2015, eq. 10: keeps the forward signal), fan_out (eq. 14: keeps the gradient) or, for
-    `fan_avg`, (fan_in + fan_out) / 2 (Glorot & Bengio 2010, eq. 12: the compromise).
+    fan is fan_in, fan_out or their mean, as `MODES` has it.
 
     Raises:
         ArgumentError: the mode is unknown, the fan is 0, or the gain is not a positive finite number.
     """
-    by_mode = {"fan_in": fans.fan_in, "fan_out": fans.fan_out, "fan_avg": (fans.fan_in + fans.fan_out) / 2}
-    if mode not in by_mode:
-        raise ArgumentError(f"mode is {mode!r}; expected {', '.join(by_mode)}")
+    if mode not in MODES:
+        raise ArgumentError(f"mode is {mode!r}; expected {', '.join(MODES)}")
     if not 0 < gain < math.inf:
         raise ArgumentError(f"gain is {gain!r}; expected a positive finite number")
-    if not 0 < by_mode[mode] < math.inf:
-        raise ArgumentError(f"{mode} is {by_mode[mode]!r} for {fans}; expected a positive finite number")
-    return gain / math.sqrt(by_mode[mode])
+    fan = fans.by_mode[mode]
+    if not 0 < fan < math.inf:
+        raise ArgumentError(f"{mode} is {fan!r} for {fans}; expected a positive finite number")
+    return gain / math.sqrt(fan)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from autoinit.ops import REGISTRY, OpSpec, Role, WeightSlot
+from autoinit.theory.activations import ACTIVATIONS, Activation
 from autoinit.tracing._operands import operand_layout
 from autoinit.tracing.dataflow import Call, Op, ParamUse
 
@@ -57,13 +58,16 @@ def classified(
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
     carrying = [slot for slot, op in operands.items() if op.signal]
+    made = [slot for slot in carrying if operands[slot].made]
     role = spec.role
     weights: tuple[ParamUse, ...] = ()
     if spec.weights is not None:
         role, weights = _weight_role(spec, constants, operands, params, carrying, known)
-    elif role in (Role.ADD, Role.PRODUCT) and len(carrying) < 2:
+    elif role is Role.ADD and len(carrying) < 2:
         role = Role.TRANSPARENT
-        if spec.name == "div" and carrying and carrying[0] != "input":
+    elif role is Role.PRODUCT:
+        role = _product_role(spec, carrying, made)
+        if spec.name == "div" and len(carrying) == 1 and carrying[0] != "input":
             role = Role.NONLINEARITY  # constant / signal
     elif spec.name == "getitem" and isinstance(bound.get("input"), Op) and _gives_several(bound["input"]):
         role = Role.TRANSPARENT
@@ -71,25 +75,61 @@ def classified(
     if role is Role.WEIGHT:
         signal = True
     own = weights or tuple(use for use in params if role is not Role.WEIGHT)
-    if spec.name == "prelu":
-        constants |= _slope(operands, params, slopes)
+    activation = ACTIVATIONS.get(spec.name)
+    if activation is not None:
+        constants |= _learned(activation, spec, constants, operands, params, slopes)
+    learned = role is Role.WEIGHT or (spec.role is Role.SOURCE and signal)
     return Op(
-        name, spec.name, role, params=own, constants=constants, signal=signal, call=call,
-        acts=spec.acts.value, operands=operands, **where,
+        name, spec.name, role, params=own, constants=constants, signal=signal, made=learned or (signal and bool(made)),
+        call=call, acts=spec.acts.value, operands=operands, **where,
     )  # fmt: skip
 
 
-def _slope(
-    operands: Mapping[str, Op], params: tuple[ParamUse, ...], slopes: Mapping[str, torch.Tensor]
+def _product_role(spec: OpSpec, carrying: list[str], made: list[str]) -> Role:
+    """A product of two signals that weights made; beside what no weight made, the one that a weight made passes."""
+    if len(carrying) < 2:
+        return Role.TRANSPARENT
+    passed = len(made) == 1 and (not spec.passes or made[0] in spec.passes)
+    return Role.TRANSPARENT if passed else Role.PRODUCT
+
+
+def _learned(
+    activation: Activation,
+    spec: OpSpec,
+    constants: Mapping[str, Any],
+    operands: Mapping[str, Op],
+    params: tuple[ParamUse, ...],
+    values: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """A learned slope's present value: its root mean square over channels. 0.25, torch's default, where unknown."""
-    uses = [use for use in params if use.slot == "weight"]
-    if not uses and "weight" in operands:
-        uses = list(operands["weight"].params)
-    value = slopes.get(uses[0].name) if uses else None
+    """Present values of an activation's parameters that are tensors; defaults, and a note, where they are not known."""
+    found: dict[str, Any] = {}
+    for name in activation.parameters:
+        held = [use for use in params if use.slot == spec.attributes.get(name, name)]
+        if not held and name in operands:
+            held = list(operands[name].params)
+        if held:
+            value = _one_number(values.get(held[0].name))
+        elif name in operands:
+            value = operands[name].constants.get("rms")
+        elif isinstance(constants.get(name), torch.Tensor):
+            value = _one_number(constants[name])
+        else:
+            continue
+        if value is None and name in activation.defaults:
+            value = activation.defaults[name]
+            found["assumed"] = (
+                f"the value of {held[0].name if held else name} is not known: {value:g}, the default, taken"
+            )
+        found[name] = value
+    return found
+
+
+def _one_number(value: torch.Tensor | None) -> float | None:
+    """A number that stands for a tensor: the root mean square over channels."""
     if value is None or value.is_meta:
-        return {"weight": 0.25, "assumed": "the slope's value is not known: 0.25, torch's default, taken"}
-    return {"weight": float(value.detach().double().square().mean().sqrt())}
+        return None
+    numbers = value.detach().double()
+    return float(numbers if numbers.numel() == 1 else numbers.square().mean().sqrt())
 
 
 def _is_place(bound: Mapping[str, Any]) -> bool:
@@ -127,16 +167,16 @@ def _weight_role(
             uses += _operand_uses(op, found, constants, layouts)
         elif op.op == "parameter":
             uses += [ParamUse(name, use.name, use.shape) for use in op.params]
-    traced = any(use.layout is not None for use in uses)
-    if traced or (carrying and any(_untraced(use, known) for use in uses)) or any(len(use.shape) > 1 for use in params):
+    used = any(use.layout is not None or use.left == "bent" for use in uses)
+    if used or (carrying and any(_untraced(use, known) for use in uses)) or any(len(use.shape) > 1 for use in params):
         return Role.WEIGHT, tuple(uses)
-    return (Role.PRODUCT if len(carrying) > 1 else Role.TRANSPARENT), tuple(uses)
+    return _product_role(spec, carrying, [slot for slot in carrying if operands[slot].made]), tuple(uses)
 
 
 def _untraced(use: ParamUse, known: tuple[WeightSlot, ...]) -> bool:
     """Whether a parameter enters as a weight, by an unknown way. `known` are the weight slots; none: any may be one."""
     enters = not known or any(slot.named(use.slot) is not None for slot in known)
-    return enters and use.layout is None and len(use.shape) >= 2
+    return enters and use.layout is None and len(use.shape) >= 2 and not use.left
 
 
 def _with_layout(use: ParamUse, slot: WeightSlot, constants: Mapping[str, Any]) -> ParamUse:
@@ -149,5 +189,5 @@ def _operand_uses(
     """The parameters behind a weight operand, each with the layout of its own axes."""
     tag = f"{slot.slot} {dict(constants)!r}"
     for use in operand_layout(op, lambda shape: slot.layout(constants, shape), tag, layouts):
-        if len(use.shape) >= 2:
+        if use.shape:
             yield replace(use, slot=slot.slot)

@@ -16,8 +16,8 @@ import torch
 
 from autoinit.ops import Role
 from autoinit.theory.layouts import Layout
-from autoinit.tracing._scaling import scale_factor
-from autoinit.tracing.dataflow import Op, ParamUse
+from autoinit.tracing._scaling import scaling
+from autoinit.tracing.dataflow import Left, Op, ParamUse
 from autoinit.tracing.rerunning import execute
 
 _JOINING = frozenset({"cat", "stack"})
@@ -42,8 +42,16 @@ def operand_layout(
         if key not in known:
             known[key] = _own_layout(parameter, op, use.shape, layout_of, parted)
         layout, shape = known[key]
-        factor = scale_factor(parameter, op, chain, steps, known)
-        yield ParamUse("", use.name, shape, layout, transform, factor)
+        scale = scaling(parameter, op, chain, steps, known)
+        left = _left(layout, bends=scale.bends)
+        yield ParamUse("", use.name, shape, None if left else layout, transform, scale.factor, left)
+
+
+def _left(layout: Layout | None, *, bends: bool) -> Left:
+    """Why a parameter in a weight's place is none to be scaled; empty if it is a weight, or may be one."""
+    if layout is not None and not {"i", "k"} & set(layout.axes):
+        return "unsummed"
+    return "bent" if bends else ""
 
 
 def _step(op: Op) -> Any:
@@ -98,6 +106,8 @@ def _own_layout(
         if not isinstance(result, torch.Tensor):
             return None, shape
         made = layout_of(tuple(result.shape))
+        if len(shape) == 1 and sum(_along(result)) > 1:  # a diagonal, or a flat store of a matrix
+            return None, shape
         letters.append(_letter(result, size, made))
         sizes.append(len(np.unique(_stored(result).numpy())) if parted and letters[-1] != "b" else size)
     if made is None:
@@ -109,10 +119,13 @@ def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
     """The letter of the operand's axis along which the index varies; `b` if it does not vary (a slice)."""
     if size == 1:
         return layout.axes[0] if layout.axes.startswith("b") else "k"
-    for axis, letter in enumerate(layout.axes):
-        if result.shape[axis] > 1 and result.stride(axis) != 0 and _varies(result, axis):
-            return letter
-    return "b"
+    return next((letter for letter, along in zip(layout.axes, _along(result), strict=True) if along), "b")
+
+
+def _along(result: torch.Tensor) -> Iterator[bool]:
+    """For each axis, whether the index varies along it."""
+    for axis in range(result.dim()):
+        yield result.shape[axis] > 1 and result.stride(axis) != 0 and _varies(result, axis)
 
 
 def _stored(result: torch.Tensor) -> torch.Tensor:

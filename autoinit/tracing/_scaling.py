@@ -7,10 +7,11 @@ random parameter, at three scales; other parameters and buffers stand at their r
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
+from autoinit.ops import Fact, Role
 from autoinit.tracing.dataflow import Op
 from autoinit.tracing.rerunning import execute
 
@@ -20,41 +21,63 @@ _SCALES = (2.0, 0.25)
 _KEEPING = frozenset({"rearranging"})
 
 
-def scale_factor(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> float | None:
-    """The factor by which the operations of `chain` multiply the parameter's std on the way to `end`.
+class Scaling(NamedTuple):
+    """What the operations between a parameter and its use do to its scale.
 
-    1 where they only move elements; 0 where the scale is normalised away; None where it is neither kept nor a
-    multiple, or cannot be told (an operation that cannot be run again, another parameter whose value is unknown).
+    factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it cannot be told.
+    bends: whether they are a function of the parameter that is not proportional to it (exp, softplus, a square).
+    """
+
+    factor: float | None
+    bends: bool = False
+
+
+_KEPT = Scaling(1.0)
+
+
+def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> Scaling:
+    """What the operations of `chain` do to the parameter's scale on the way to `end`.
+
+    The factor is 1 where they only move elements. It cannot be told where an operation cannot be run again, or the
+    value of another parameter is unknown. Steps of rounding and bounds, which a scale brings out of reach, do not bend.
     `known` keeps the answers by `steps` and shape; a weight of more than a million elements takes a smaller one's, if
     that is 0 or 1.
     """
     if all(op.acts in _KEEPING or op.op in ("cast", "identity", "dropout") for op in chain):
-        return 1.0
+        return _KEPT
     shape = parameter.shape or ()
     names = tuple(op.op for op in chain)
-    if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (0.0, 1.0):
-        smaller: float = known[names]
+    if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Scaling(0.0), _KEPT):
+        smaller: Scaling = known[names]
         return smaller
     key = ("scale", shape, steps)
     if key not in known:
-        known[key] = known[names] = _measured(parameter, end, shape)
-    found: float | None = known[key]
+        known[key] = known[names] = _measured(parameter, end, shape, bends=_bend(chain))
+    found: Scaling = known[key]
     return found
 
 
-def _measured(parameter: Op, end: Op, shape: tuple[int, ...]) -> float | None:
+def _bend(chain: list[Op]) -> bool:
+    """Whether operations are curved, not only bounded; what is rounded (fake quantisation) is made for weights."""
+    specs = [op.call.spec for op in chain if op.call is not None and op.call.spec is not None]
+    return any(spec.role is Role.NONLINEARITY and Fact.CLIPPING not in spec.facts for spec in specs) and not any(
+        spec.role is Role.SINK for spec in specs
+    )
+
+
+def _measured(parameter: Op, end: Op, shape: tuple[int, ...], *, bends: bool) -> Scaling:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     once = _std_at(parameter, end, weight)
     scaled = {scale: _std_at(parameter, end, scale * weight) for scale in _SCALES}
     stds = {scale: std for scale, std in scaled.items() if std is not None}
     if not once or len(stds) < len(scaled):
-        return None
+        return Scaling(None)
     if all(abs(std - once) < 1e-3 * once for std in stds.values()):
-        return 0.0
-    if not _all_known(parameter, end):
-        return None
+        return Scaling(0.0)
     proportional = all(abs(std / scale - once) < 1e-3 * once for scale, std in stds.items())
-    return _tidy(once / float(weight.std())) if proportional else None
+    if not proportional:
+        return Scaling(None, bends)
+    return Scaling(_tidy(once / float(weight.std())) if _all_known(parameter, end) else None)
 
 
 def _all_known(parameter: Op, op: Op) -> bool:

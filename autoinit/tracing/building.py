@@ -218,10 +218,11 @@ def _unknown(state: _Build, node: torch.fx.Node, args: Any, kwargs: Any, leaf: n
     name = type(leaf).__name__ if leaf is not None else _spelled(node.target)
     place = _name(state, node)
     where = _where(node)
-    signal = any(op.signal for op in operands_of((args, kwargs)))
+    operands = list(operands_of((args, kwargs)))
+    signal, made = any(op.signal for op in operands), any(op.made for op in operands)
     if signal or leaf is not None:
         state.unsupported.append(Unsupported(name, place, where["module"], where["source"]))
-    return Op(place, name, Role.UNKNOWN, signal=signal, call=Call(node.target, args, kwargs), **where)
+    return Op(place, name, Role.UNKNOWN, signal=signal, made=made, call=Call(node.target, args, kwargs), **where)
 
 
 def _spelled(target: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from autoinit.ops.roles import Role
 from autoinit.theory.activations import Fact
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from autoinit.ops.registry import OpSpec
 
     OpGraph: TypeAlias = nx.DiGraph["Op"]
+
+
+Left = Literal["", "bent", "unsummed"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class ParamUse:
     layout: what its axes mean to the operation; None where it is not a weight.
     transform: canonical names of the operations between the parameter and this operand, first to last.
     factor: by how much these multiply its std; 0 if they normalise it away, None if neither.
+    left: why it is no weight to be scaled, although it stands in a weight's place: `bent` by a function that is not
+        proportional to it, or `unsummed`, since nothing is summed over it. Empty otherwise.
     """
 
     slot: str
@@ -50,6 +55,7 @@ class ParamUse:
     layout: Layout | None = None
     transform: tuple[str, ...] = ()
     factor: float | None = 1.0
+    left: Left = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,7 @@ class Op:
     params: the parameters used. constants: arguments that are not tensors, by name.
     shape: of the output, when the tier knows it. source: the line that called it, when known.
     signal: whether its output carries the signal (depends on an input or left a weight operation).
+    made: whether it carries a signal that a weight (or a table that is looked up) made, not inputs alone.
     operands: the operations whose outputs it takes, by slot. call: how to call it again.
     acts: how it treats elements (see `ops.Acts`).
     """
@@ -89,6 +96,7 @@ class Op:
     shape: tuple[int, ...] | None = None
     source: SourceLine | None = None
     signal: bool = True
+    made: bool = False
     operands: Mapping[str, Op] = field(default_factory=dict)
     call: Call | None = None
     acts: str = "mixing"

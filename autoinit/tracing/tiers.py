@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
-from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
+from autoinit.models import Model, ModelView
 from autoinit.tensors.surroundings import silenced, tensors_on_cpu
-from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, told, values_of
+from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, told
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.expanding import expand
-from autoinit.tracing.exported import is_exported, read_exported
+from autoinit.tracing.exported import ExportedModel, exported_model, is_exported
 from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, arguments_of, given_inputs
 from autoinit.tracing.rng import drawn, untouched_generators
-from autoinit.tracing.shadow import make_shadow, unwrapped
+from autoinit.tracing.shadow import make_shadow
 from autoinit.tracing.symbolic import SymbolicTracer
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
 
 Tier = Literal["symbolic", "recorded", "exported"]
 _TIERS = ("symbolic", "recorded", "exported")
@@ -42,11 +39,12 @@ _NEEDS_VALUES = re.compile(r"\bmeta\b")
 _Failures = list[tuple[Inputs, FailedError]]
 
 
-def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
+def trace(model: Model, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
     """Read the dataflow of a model, without changing it.
 
     Args:
-        model: a module, or an ExportedProgram. Seen as in training, through DataParallel and torch.compile.
+        model: a module, an ExportedProgram, or an ExportedModel read from a file of one. Seen as in training, through
+            its wrappers (`ModelView`).
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. With it the forward is
             run on the meta device (or, where that fails, on copies) and recorded. Without it the model is traced
             with proxies, then, where that fails or leaves something open, recorded on a guessed input.
@@ -57,26 +55,28 @@ def trace(model: nn.Module | ExportedProgram, example_inputs: Any = None, *, tie
         LazyModuleError: the model has parameters that have no shape yet.
         ArgumentError: an argument is of no known form.
     """
+    return trace_view(ModelView.of(model), example_inputs, tier=tier)
+
+
+def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
+    """`trace` of a model that is seen already."""
     if tier is not None and tier not in _TIERS:
         raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(_TIERS)}, or None for the best that works")
-    if is_exported(model):
-        graph, holder = read_exported(model)  # type: ignore[arg-type]
-        values: dict[str, torch.Tensor] = dict(model.state_dict)  # type: ignore[arg-type]
+    if is_exported(view.root):
         with tensors_on_cpu():
-            return build(expand(graph, holder), holder, "exported", values=values)
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram")
-    model = unwrapped(model)
+            return _of_program(exported_model(view.root), view.tensors)  # type: ignore[arg-type]
+    if not view.has_modules:
+        raise ArgumentError(f"model is a {view.class_name}: expected a torch.nn.Module or an ExportedProgram")
     with tensors_on_cpu(), untouched_generators(), torch.no_grad(), silenced():
-        return _trace_module(model, example_inputs, tier)
+        return _trace_module(view, example_inputs, tier)
 
 
-def _trace_module(model: nn.Module, example_inputs: Any, tier: Tier | None) -> Dataflow:
+def _trace_module(view: ModelView, example_inputs: Any, tier: Tier | None) -> Dataflow:
     """The first attempt that leaves no weight uncalled; on guessed inputs, else the one that leaves the fewest."""
     failures: list[FailedError] = []
-    inputs = [given_inputs(example_inputs, model)] if example_inputs is not None else None
+    inputs = [given_inputs(example_inputs, view.module)] if example_inputs is not None else None
     best: Dataflow | None = None
-    for attempt in _attempts(model, inputs, tier):
+    for attempt in _attempts(view, inputs, tier):
         if best is not None and not attempt.another:
             break
         before = drawn()
@@ -86,35 +86,35 @@ def _trace_module(model: nn.Module, example_inputs: Any, tier: Tier | None) -> D
             failures.append(failure)
             continue
         if found.uncalled and drawn() != before:
-            found = _steady(model, inputs, tier, found)
+            found = _steady(view, inputs, tier, found)
         if best is None or len(found.uncalled) < len(best.uncalled):
             best = found
         if not best.uncalled or inputs is not None:
             break
     if best is None:
-        raise TraceError(_explained(model, failures, guessed=inputs is None))
-    _require_weights(model, best)
+        raise TraceError(_explained(view, failures, guessed=inputs is None))
+    _require_weights(view, best)
     return best
 
 
-def _require_weights(model: nn.Module, found: Dataflow) -> None:
+def _require_weights(view: ModelView, found: Dataflow) -> None:
     """Refuse a trace that reaches none of the weights that there are."""
-    weights = [name for name, each in model.named_parameters() if each.dim() > 1]
+    weights = [name for name, each in view.parameters.items() if each.dim() > 1]
     if weights and len(found.uncalled) >= len(weights):
-        takes = ", ".join(map(str, arguments_of(model).values()))
+        takes = ", ".join(map(str, arguments_of(view.module).values()))
         raise TraceError(
-            f"{type(model).__name__}: forward reaches none of its {len(weights)} weights ({', '.join(weights[:3])}"
+            f"{view.class_name}: forward reaches none of its {len(weights)} weights ({', '.join(weights[:3])}"
             f"{', ...' if len(weights) > 3 else ''}), {'; '.join(found.notes) or f'by {found.tier} tracing'}. "
             f"It takes ({takes}).\n"
             f"Next: pass example_inputs=... that bring them in, by name where they are optional: {{'name': (2, 3, 8)}}."
         )
 
 
-def _steady(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None, found: Dataflow) -> Dataflow:
+def _steady(view: ModelView, inputs: list[Inputs] | None, tier: Tier | None, found: Dataflow) -> Dataflow:
     """What was found where chance may have left weights out; or what evaluation mode finds, if that is more of them."""
     try:
         by_proxies = tier == "symbolic"
-        steady = _symbolic(model, False, strict=False) if by_proxies else _recorded(model, inputs, False, [])
+        steady = _symbolic(view, False, strict=False) if by_proxies else _recorded(view, inputs, False, [])
     except FailedError:
         return found
     if len(steady.uncalled) >= len(found.uncalled):
@@ -134,35 +134,35 @@ class _Attempt:
         return self.run()
 
 
-def _attempts(model: nn.Module, inputs: list[Inputs] | None, tier: Tier | None) -> Iterator[_Attempt]:
+def _attempts(view: ModelView, inputs: list[Inputs] | None, tier: Tier | None) -> Iterator[_Attempt]:
     """What to try, best first. Evaluation mode follows where training mode fails.
 
     Proxies stand for all arguments of forward; later for those alone that it must be given. A symbolic trace that
     leaves something open, since it knows no shapes, stands back until a recording has failed.
     """
     if tier == "exported":
-        yield _Attempt(partial(_export, model, inputs))
+        yield _Attempt(partial(_export, view, inputs))
         return
     symbolic, recorded = tier != "recorded" and (inputs is None or tier == "symbolic"), tier != "symbolic"
     failed: _Failures = []
-    arguments = (True, False) if _has_defaults(model) else (True,)
+    arguments = (True, False) if _has_defaults(view) else (True,)
     for training in (True, False):
         for every in arguments if recorded else ():
             if symbolic:
-                yield _Attempt(partial(_symbolic, model, training, strict=True, every=every), another=training)
+                yield _Attempt(partial(_symbolic, view, training, strict=True, every=every), another=training)
             if every:
-                yield _Attempt(partial(_recorded, model, inputs, training, failed), another=training)
+                yield _Attempt(partial(_recorded, view, inputs, training, failed), another=training)
     for training in (True, False) if recorded else ():
-        yield _Attempt(partial(_recorded_really, model, inputs, training, failed))
+        yield _Attempt(partial(_recorded_really, view, inputs, training, failed))
     for training, every in itertools.product((True, False), arguments) if symbolic else ():
-        yield _Attempt(partial(_symbolic, model, training, strict=False, every=every), another=training)
+        yield _Attempt(partial(_symbolic, view, training, strict=False, every=every), another=training)
 
 
-def _has_defaults(model: nn.Module) -> bool:
-    return any(each.default is not each.empty for each in arguments_of(model).values())
+def _has_defaults(view: ModelView) -> bool:
+    return any(each.default is not each.empty for each in arguments_of(view.module).values())
 
 
-def _explained(model: nn.Module, failures: list[FailedError], guessed: bool) -> str:
+def _explained(view: ModelView, failures: list[FailedError], guessed: bool) -> str:
     advice = (
         "pass example_inputs=... (a tensor, a tuple of arguments, a dict of keyword arguments, nested as forward takes "
         "them, or a shape); "
@@ -170,11 +170,11 @@ def _explained(model: nn.Module, failures: list[FailedError], guessed: bool) -> 
         if guessed
         else "check that model(example_inputs) itself runs"
     )
-    return f"{type(model).__name__} could not be traced:{told(failures)}\nNext: {advice}."
+    return f"{view.class_name} could not be traced:{told(failures)}\nNext: {advice}."
 
 
-def _symbolic(model: nn.Module, training: bool, *, strict: bool, every: bool = True) -> Dataflow:
-    shadow = make_shadow(model, "meta")
+def _symbolic(view: ModelView, training: bool, *, strict: bool, every: bool = True) -> Dataflow:
+    shadow = make_shadow(view.module, "meta")
     set_mode(shadow.module, training)
     tracer = SymbolicTracer(shadow.module, strict, every=every)
     try:
@@ -187,25 +187,23 @@ def _symbolic(model: nn.Module, training: bool, *, strict: bool, every: bool = T
         shadow.module,
         "symbolic",
         notes_on(shadow.notes, training),
-        values=values_of(model),
+        values=view.tensors,
     )
 
 
-def _recorded(model: nn.Module, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
+def _recorded(view: ModelView, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
     """On meta: all guesses in the first mode, and a few in the second."""
-    guesses = inputs if inputs is not None else guessed_inputs(model)
+    guesses = inputs if inputs is not None else guessed_inputs(view.module)
     some = itertools.islice(guesses, _FEW_GUESSES) if failed else guesses
-    return _first(
-        partial(record, model, values_of(model), training), some, "recorded", failed, list(arguments_of(model))
-    )
+    return _first(partial(record, view, training), some, "recorded", failed, list(arguments_of(view.module)))
 
 
-def _recorded_really(model: nn.Module, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
+def _recorded_really(view: ModelView, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
     """Once, since it is a whole forward: with the inputs that only wanted values on meta, or else the first."""
-    tried = inputs if inputs is not None else [each for each, _ in failed] or guessed_inputs(model)
+    tried = inputs if inputs is not None else [each for each, _ in failed] or guessed_inputs(view.module)
     wanting = [each for each, failure in failed if _NEEDS_VALUES.search(str(failure.error))]
     one = [replace(each, repaired=None) for each in itertools.islice(wanting or tried, 1)]
-    return _first(partial(record_really, model, values_of(model), training), one, "recorded", [])
+    return _first(partial(record_really, view, training), one, "recorded", [])
 
 
 def _first(
@@ -254,17 +252,21 @@ def _run_repaired(
     return None, last
 
 
-def _export(model: nn.Module, inputs: list[Inputs] | None) -> Dataflow:
-    guesses = inputs if inputs is not None else guessed_inputs(model)
-    return _first(partial(_export_with, model), guesses, "exported", [])
+def _export(view: ModelView, inputs: list[Inputs] | None) -> Dataflow:
+    guesses = inputs if inputs is not None else guessed_inputs(view.module)
+    return _first(partial(_export_with, view), guesses, "exported", [])
 
 
-def _export_with(model: nn.Module, inputs: Inputs) -> Dataflow:
-    shadow = make_shadow(model, "cpu")
+def _export_with(view: ModelView, inputs: Inputs) -> Dataflow:
+    shadow = make_shadow(view.module, "cpu")
     args, kwargs = inputs.on("cpu")
     try:
         program = torch.export.export(shadow.module, args, kwargs)
     except Exception as error:
         raise FailedError("exported", error) from error
-    graph, holder = read_exported(program)
-    return build(expand(graph, holder), holder, "exported", notes_on(shadow.notes, True), values=values_of(model))
+    return _of_program(exported_model(program), view.tensors, notes_on(shadow.notes, True))
+
+
+def _of_program(program: ExportedModel, values: Mapping[str, torch.Tensor], notes: tuple[str, ...] = ()) -> Dataflow:
+    holder = program.holder()
+    return build(expand(program.graph_to_change(), holder), holder, "exported", notes, values)

@@ -14,15 +14,17 @@ import hashlib
 import itertools
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from pkgutil import resolve_name
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoinit.plans.plan import Distribution, SlicePlan
+from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
+from autoinit.plans.plan import SlicePlan
 from autoinit.tensors import elements as flat
 from autoinit.tensors.parallel import one_thread
 from autoinit.theory.truncation import CUT, TRUNCATED_STD
@@ -107,7 +109,7 @@ class Draw:
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
         """The parts of the weight that can be filled apart, in any order and thread."""
-        if self.distribution != "orthogonal":
+        if DISTRIBUTIONS[self.distribution].by_element:
             starts = range(0, self.numel, CHUNK)
             return tuple(Run(index, at, min(at + CHUNK, self.numel)) for index, at in enumerate(starts))
         rows = math.prod(self.sizes("o"))
@@ -174,10 +176,17 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
     for start in range(piece.start, piece.stop, BLOCK):
         stop = min(start + BLOCK, piece.stop)
         block: Array = whole[start:stop] if whole is not None and in_place else np.empty(stop - start, np.float32)
-        _UNIT[draw.distribution](stream, block)
+        _elements(draw.distribution)(stream, block)
         _scale(block, draw, start)
         if not in_place:
             flat.write(tensor, start, block)
+
+
+@cache
+def _elements(distribution: Distribution) -> Callable[[np.random.Generator, Array], None]:
+    """What fills an array with independent values of the distribution, of unit std."""
+    filler: Callable[[np.random.Generator, Array], None] = resolve_name(DISTRIBUTIONS[distribution].elements)
+    return filler
 
 
 def _scale(block: Array, draw: Draw, start: int) -> None:
@@ -191,7 +200,7 @@ def _scale(block: Array, draw: Draw, start: int) -> None:
         np.multiply(box, factors, out=box)
 
 
-def _normal(stream: np.random.Generator, out: Array) -> None:
+def normal(stream: np.random.Generator, out: Array) -> None:
     """N(0, 1) by the transform of Box & Muller (1958): radius from 31 bits, angle from 32."""
     half = (out.size + 1) // 2
     bits = stream.bit_generator.random_raw(half).view(np.int32)
@@ -211,7 +220,7 @@ def _normal(stream: np.random.Generator, out: Array) -> None:
     second *= radius[:rest]
 
 
-def _uniform(stream: np.random.Generator, out: Array) -> None:
+def uniform(stream: np.random.Generator, out: Array) -> None:
     """Uniform of unit std: the 2**24 midpoints between -sqrt(3) and sqrt(3)."""
     half = (out.size + 1) // 2
     bits = stream.bit_generator.random_raw(half).view(np.int32)[: out.size]
@@ -221,19 +230,16 @@ def _uniform(stream: np.random.Generator, out: Array) -> None:
     out *= np.float32(math.sqrt(3.0) / 2**23)
 
 
-def _truncated_normal(stream: np.random.Generator, out: Array) -> None:
+def truncated_normal(stream: np.random.Generator, out: Array) -> None:
     """N(0, 1) cut at +-CUT by rejection, so that nothing piles up at the cut, and rescaled to unit std."""
-    _normal(stream, out)
+    normal(stream, out)
     outside = np.flatnonzero(np.abs(out) > CUT)
     while outside.size:
         again = np.empty(outside.size, np.float32)
-        _normal(stream, again)
+        normal(stream, again)
         out[outside] = again
         outside = outside[np.abs(again) > CUT]
     out *= np.float32(1.0 / TRUNCATED_STD)
-
-
-_UNIT = {"normal": _normal, "uniform": _uniform, "truncated_normal": _truncated_normal}
 
 
 def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:
@@ -264,7 +270,7 @@ def _semi_orthogonal(stream: np.random.Generator, rows: int, columns: int) -> to
     """A matrix of orthonormal rows (columns, if fewer), uniform over all such (Saxe et al. 2014; Mezzadri 2007)."""
     values = np.empty(rows * columns, np.float32)
     for start in range(0, values.size, BLOCK):
-        _normal(stream, values[start : start + BLOCK])
+        normal(stream, values[start : start + BLOCK])
     tall = torch.from_numpy(values).view(max(rows, columns), min(rows, columns))
     q: torch.Tensor
     q, r = torch.linalg.qr(tall)

@@ -319,7 +319,8 @@ class TestOverriding:
         ("1,-3", None),
         ("1,3,", None),
         ("1,3:", None),
-        ("1,3:quaternion", None),
+        ("1,3:quaternion", ((1, 3), "quaternion")),  # whoever asks knows which dtypes there are
+        ("1,3:int 8", None),
         ("", None),
     ],
 )

@@ -126,6 +126,28 @@ def test_inputs_of_a_dtype(here):
     assert [each["name"] for each in document["layers"]] == ["1"]
 
 
+TWO = """\
+from torch import nn
+
+class Two(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Linear(16, 256), nn.Linear(16, 256)
+
+    def forward(self, x, y):
+        return self.left(x).relu() + self.right(y).relu()
+"""
+
+
+@pytest.mark.parametrize("method", ["signal", "data"])
+def test_methods_draw_the_values_of_inputs_given_by_their_shapes(here, method):
+    """For numbers of second moment 1 a sum of 16 products has std 1 if the weights' is 1/4; for zeros, never."""
+    (here / "two.py").write_text(TWO)
+    shapes = ["--input-shape", "512,16", "--input-shape", "512,16:float32"]
+    document = json.loads(run("report", "two.py:Two", *shapes, "--method", method, "--format", "json").stdout)
+    assert [each["std"] for each in document["layers"]] == pytest.approx([0.25, 0.25], rel=0.1)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_apply_writes_a_state_dict(here, suffix):
     before = Path("model.pt").read_bytes()

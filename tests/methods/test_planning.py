@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 from autoinit import ArgumentError, LayerPlan, LazyModuleError, Plan, PlanError, plan
+from autoinit.plans.distributions import DISTRIBUTIONS
 
 HE = math.sqrt(2)
 
@@ -100,7 +101,7 @@ def test_one_mode_for_all(mode: Any, fans: tuple[float, ...]):
     assert {each.mode for each in made.values()} == {mode}
 
 
-@pytest.mark.parametrize("distribution", ["normal", "uniform", "truncated_normal", "orthogonal"])
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_the_distribution_does_not_change_the_std(distribution: Any):
     made = plan(perceptron(), distribution=distribution)
     assert {each.distribution for each in made.values()} == {distribution}
@@ -506,8 +507,10 @@ def test_json_round_trip():
         (lambda text: text.replace('"uniform"', '"cauchy"', 1), r"not a plan: Invalid enum value 'cauchy'"),
         (lambda text: json.dumps({**json.loads(text), "more": 1}), r"not a plan: .*unknown field `more`"),
         (lambda text: json.dumps({**json.loads(text), "tier": 3}), r"not a plan: Expected `str`, got `int`"),
+        (lambda text: json.dumps({**json.loads(text), "method": "unit"}), r"not a plan: method='unit': expected one"),
+        (lambda text: json.dumps({**json.loads(text), "residual": "wide"}), r"not a plan: Invalid enum value 'wide'"),
     ],
-    ids=["truncated", "empty", "array", "version", "missing", "distribution", "unknown", "type"],
+    ids=["truncated", "empty", "array", "version", "missing", "distribution", "unknown", "type", "method", "residual"],
 )  # fmt: skip
 def test_bad_json(change: Callable[[str], str], message: str):
     with pytest.raises(PlanError, match=message):
@@ -836,7 +839,10 @@ class LearnableSwish(nn.Module):
 
 @pytest.mark.parametrize(
     ("activation", "said"),
-    [(LearnableSwish, "the value of 1.beta is not known: 1 taken"), (nn.PReLU, "0.25, torch's default, taken")],
+    [
+        (LearnableSwish, "the value of 1.beta is not known: 1 taken"),
+        (nn.PReLU, "the value of 1.weight is not known: 0.25, the default, taken"),
+    ],
     ids=["swish", "prelu"],
 )
 def test_a_value_that_is_not_there_is_assumed_aloud(activation: Callable[[], nn.Module], said: str):

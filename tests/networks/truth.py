@@ -360,13 +360,14 @@ def gain(nonlinearity: str, params: Params = ()) -> float:
 # Scale.
 
 
-def fans(layer: Layer, rows: int | None = None) -> tuple[float, float]:
-    """fan_in and fan_out of the layer, or of some of its rows."""
-    outputs = layer.outputs if rows is None else rows
+def fans(layer: Layer, rows: Collection[int] | None = None) -> tuple[float, float]:
+    """fan_in and fan_out of the layer, or of some of its rows, of which each input reaches those of its group."""
+    of_group = layer.outputs // layer.groups
+    reached = of_group if rows is None else len(rows) / len({row // of_group for row in rows})
     inputs, area, stride = layer.inputs, layer.area, layer.stride**layer.dims
     if layer.kind == "conv_transpose":
-        return inputs / layer.groups * area / stride, outputs / layer.groups * area
-    return inputs / layer.groups * area, outputs / layer.groups * area / stride
+        return inputs / layer.groups * area / stride, reached * area
+    return inputs / layer.groups * area, reached * area / stride
 
 
 def std(nonlinearity: str, factor: float, fan_in: float, fan_out: float) -> float:

@@ -348,7 +348,6 @@ MADE_OF_PARTS: dict[str, Callable[[Any], Tensor]] = {
     "product": lambda m: m.b @ m.a,
     "einsum": lambda m: torch.einsum("or,ri->oi", m.b, m.a),
     "kronecker": lambda m: torch.kron(m.b.view(4, 4), m.a.view(2, 6)[:, :3]).view(-1, 6),
-    "softmax": lambda m: (m.b @ m.a).softmax(-1),
 }
 
 

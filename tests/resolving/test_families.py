@@ -134,15 +134,14 @@ def test_a_sparse_adjacency(multiply: Callable[[Tensor, Tensor], Tensor], held: 
     assert_planned(model, (NODES,) if held else (NODES, adjacency()), {"first": relu(WIDTH), "last": HEAD})
 
 
-def test_a_dense_adjacency_is_a_signal_where_it_is_an_input():
-    """Nothing tells it from data: a product of two signals, which the reason says."""
+def test_a_dense_adjacency_is_passed_where_it_is_an_input():
+    """No weight made it: the layer feeds the relu, as beside a sparse one."""
     model = Many(
         lambda net, x, matrix: net.last(F.relu(matrix @ net.first(x))),
         first=nn.Linear(WIDTH, HIDDEN),
         last=nn.Linear(HIDDEN, CLASSES),
     )
-    expected = {"first": linear("attention", WIDTH, HIDDEN), "last": HEAD}
-    assert_planned(model, (NODES, adjacency().to_dense()), expected)
+    assert_planned(model, (NODES, adjacency().to_dense()), {"first": relu(WIDTH), "last": HEAD})
 
 
 @pytest.mark.parametrize("inputs", [None, NODES], ids=["no_input", "input"])
@@ -254,7 +253,7 @@ def test_edge_convolution(by_distance: bool):
 
 @pytest.mark.parametrize("inputs", [None, (2, 3, 10)], ids=["no_input", "input"])
 def test_pointnet(inputs: Any):
-    """The transform net makes a matrix, plus the identity, that the points are multiplied by: a product of signals."""
+    """The transform net makes a matrix, plus the identity, that the points are multiplied by, and the next weight."""
 
     def forward(net: Any, x: Tensor) -> Tensor:
         t = F.relu(net.norm(net.t_conv(x))).max(2)[0]
@@ -272,7 +271,7 @@ def test_pointnet(inputs: Any):
     )
     expected = {
         "t_conv": normed(relu(3)),
-        "t_fc": linear("attention", HIDDEN, 9),
+        "t_fc": linear("weight", HIDDEN, 9),
         "conv": relu(3),
         "head": HEAD,
     }
@@ -598,7 +597,8 @@ def test_radiance_field():
 
 @pytest.mark.parametrize("spelling", ["linear", "bmm", "conv"])
 def test_hypernetwork(spelling: str):
-    """One network's output is the other's weight: a product of two signals. Its own layers are as ever."""
+    """One network's output is the other's weight. Beside an input, which no weight made, it is passed, as is a layer
+    beside an adjacency matrix: tanh."""
 
     def forward(net: Any, x: Tensor, code: Tensor) -> Tensor:
         made = net.make(F.relu(net.hyper(code)))
@@ -611,8 +611,30 @@ def test_hypernetwork(spelling: str):
         return net.last(torch.tanh(x))
 
     model = Many(forward, hyper=nn.Linear(2, 4), make=nn.Linear(4, HIDDEN * WIDTH), last=nn.Linear(HIDDEN, CLASSES))
-    expected = {"hyper": relu(2), "make": linear("attention", 4, HIDDEN * WIDTH), "last": HEAD}
+    expected = {"hyper": relu(2), "make": tanh(4, HIDDEN * WIDTH), "last": HEAD}
     assert_planned(model, (numbers(2, WIDTH), numbers(1, 2)), expected)
+
+
+@pytest.mark.parametrize("spelling", ["linear", "matmul", "einsum"])
+def test_a_made_weight_of_a_made_signal(spelling: str):
+    """Both factors come from weights: neither is passed."""
+
+    def forward(net: Any, x: Tensor, code: Tensor) -> Tensor:
+        made, x = net.make(code).view(HIDDEN, WIDTH), net.first(x)
+        products = {
+            "linear": lambda: F.linear(x, made),
+            "matmul": lambda: x @ made.T,
+            "einsum": lambda: torch.einsum("bi,oi->bo", x, made),
+        }
+        return net.last(torch.tanh(products[spelling]()))
+
+    model = Many(forward, make=nn.Linear(2, HIDDEN * WIDTH), first=nn.Linear(3, WIDTH), last=nn.Linear(HIDDEN, CLASSES))
+    expected = {
+        "make": linear("attention", 2, HIDDEN * WIDTH),
+        "first": linear("attention", 3, WIDTH),
+        "last": HEAD,
+    }
+    assert_planned(model, (numbers(2, 3), numbers(1, 2)), expected)
 
 
 @pytest.mark.parametrize("bounded", [True, False], ids=["tanh", "exp"])

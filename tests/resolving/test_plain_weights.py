@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoinit import Plan, plan
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.models import ModelView
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.tracing import trace
 from tests.shared.written_nets import Many, Net, numbers, xavier
 
@@ -40,6 +42,16 @@ ONE_WEIGHT: dict[str, tuple[Use, tuple[int, ...], tuple[int, ...], Geometry]] = 
     "mv_method": (lambda m, x: m.w.mv(x), (5,), (7, 5), ("oi", 5, 7)),
     "addmv": (lambda m, x: torch.addmv(torch.zeros(7), m.w, x), (5,), (7, 5), ("oi", 5, 7)),
     "inner": (lambda m, x: torch.inner(x, m.w), (2, 5), (7, 5), ("oi", 5, 7)),
+    "vector": (lambda m, x: x @ m.w, (2, 5), (5,), ("i", 5, 1)),
+    "vector_from_the_left": (lambda m, x: m.w @ x, (5, 2), (5,), ("i", 5, 1)),
+    "vector_as_a_column": (lambda m, x: x.matmul(m.w.unsqueeze(-1)), (2, 5), (5,), ("i", 5, 1)),
+    "vector_of_linear": (lambda m, x: F.linear(x, m.w), (2, 5), (5,), ("i", 5, 1)),
+    "vector_of_mv": (lambda m, x: torch.mv(x, m.w), (2, 5), (5,), ("i", 5, 1)),
+    "vector_of_addmv": (lambda m, x: torch.addmv(torch.zeros(2), x, m.w), (2, 5), (5,), ("i", 5, 1)),
+    "vector_of_inner": (lambda m, x: torch.inner(x, m.w), (2, 5), (5,), ("i", 5, 1)),
+    "vector_of_dot": (lambda m, x: torch.dot(m.w, x), (5,), (5,), ("i", 5, 1)),
+    "vector_of_einsum": (lambda m, x: torch.einsum("bti,i->bt", x, m.w), (2, 3, 5), (5,), ("i", 5, 1)),
+    "vector_of_tensordot": (lambda m, x: torch.tensordot(x, m.w, dims=1), (2, 3, 5), (5,), ("i", 5, 1)),
     "linear": (lambda m, x: F.linear(x, m.w), (2, 5), (7, 5), ("oi", 5, 7)),
     "addmm": (lambda m, x: torch.addmm(torch.zeros(7), x, m.w), (2, 5), (5, 7), ("io", 5, 7)),
     "bmm": (lambda m, x: torch.bmm(x, m.w), (4, 2, 5), (4, 5, 7), ("bio", 5, 7)),
@@ -61,7 +73,7 @@ ONE_WEIGHT: dict[str, tuple[Use, tuple[int, ...], tuple[int, ...], Geometry]] = 
     "einsum_blocks": (lambda m, x: torch.einsum("bgi,gio->bgo", x, m.w), (2, 3, 5), (3, 5, 7), ("bio", 5, 7)),
     "einsum_experts": (lambda m, x: torch.einsum("ebi,eio->ebo", x, m.w), (3, 2, 5), (3, 5, 7), ("bio", 5, 7)),
     "einsum_every_expert": (
-        lambda m, x: torch.einsum("bti,eio->bteo", x, m.w), (2, 4, 5), (3, 5, 7), ("oio", 5, 21)
+        lambda m, x: torch.einsum("bti,eio->bteo", x, m.w), (2, 4, 5), (3, 5, 7), ("bio", 5, 7)
     ),
     "einsum_bilinear": (lambda m, x: torch.einsum("bi,oij,bj->bo", x, m.w, x), (2, 5), (7, 5, 5), ("oii", 25, 7)),
     "tensordot": (lambda m, x: torch.tensordot(x, m.w, dims=1), (2, 3, 5), (5, 7), ("io", 5, 7)),
@@ -117,7 +129,7 @@ def planned(model: nn.Module, shape: tuple[int, ...], tier: str) -> Plan:
         return plan(model, numbers(*shape))
     if tier == "exported":
         return plan(torch.export.export(model, (numbers(*shape),)))
-    return plan_dataflow(trace(model, tier="symbolic"), model, Settings())
+    return plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), PlanOptions())
 
 
 def geometry(made: Plan, name: str) -> Geometry:

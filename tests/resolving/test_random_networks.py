@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autoinit import plan, report
-from autoinit.parameters import named_parameters
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.models import ModelView
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.tracing import trace
 from tests.networks.building import Network, inputs
@@ -69,7 +70,7 @@ def assert_sliced(truth: Truth, name: str, layer: LayerPlan) -> None:
     for part in layer.slices:
         answer = truth.rows(name, numbers(part.rows))
         assert_feeds(part, answer, f"{name} {part.rows}")
-        assert_scaled(part, answer, fans(truth.weights[name], height(part.rows)), f"{name} {part.rows}")
+        assert_scaled(part, answer, fans(truth.weights[name], numbers(part.rows)), f"{name} {part.rows}")
     if layer.slices:
         squares = sum(height(part.rows) * part.std**2 for part in layer.slices)
         assert layer.std == pytest.approx(math.sqrt(squares / truth.weights[name].outputs)), name
@@ -109,13 +110,13 @@ def assert_accounted(made: Plan, model: nn.Module, uncalled: Iterable[str] = ())
     weights = [layer.param for layer in made.layers]
     biases = {bias for layer in made.layers for bias in layer.biases}
     others = [each.name for each in made.others]
-    assert sorted([*weights, *biases, *others]) == sorted(named_parameters(model))
+    assert sorted([*weights, *biases, *others]) == sorted(ModelView.of(model).parameters)
     assert {each.name.partition(".")[0] for each in made.others if each.kind == "uncalled"} == set(uncalled)
 
 
 def planned(model: nn.Module, tier: Any, description: Description, batch: int = 3) -> Plan:
     given_inputs = None if tier == "symbolic" else inputs(description.form, batch)
-    return plan_dataflow(trace(model, given_inputs, tier=tier), model, Settings())
+    return plan_dataflow(trace(model, given_inputs, tier=tier), ModelView.of(model), PlanOptions())
 
 
 def answers(made: Plan, names: Callable[[str], str] = str) -> dict[str, Any]:

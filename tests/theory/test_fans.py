@@ -46,16 +46,45 @@ def test_fans_counted_by_hand(layout, shape, expected):
 @pytest.mark.parametrize(
     ("layout", "shape", "rows", "expected"),
     [
-        (Layout("oi"), (12, 4), 4, Fans(4, 4)),  # one of q, k, v
-        (Layout("io"), (4, 12), 4, Fans(4, 4)),
-        (Layout("ioo"), (12, 3, 4), 5, Fans(12, 5)),
-        (Layout("oikk", stride_area=4), (8, 4, 3, 3), 2, Fans(36, 4.5)),
-        (Layout("oikk", groups=2), (8, 4, 3, 3), 4, Fans(36, 18)),
-        (Layout("iokk", stride_area=4, transposed=True), (4, 8, 4, 4), 2, Fans(16, 32)),
+        (Layout("oi"), (12, 4), [(4, 8)], Fans(4, 4)),  # one of q, k, v
+        (Layout("io"), (4, 12), [(0, 4)], Fans(4, 4)),
+        (Layout("ioo"), (12, 3, 4), [(0, 2), (3, 6)], Fans(12, 5)),
+        (Layout("oikk", stride_area=4), (8, 4, 3, 3), [(0, 2)], Fans(36, 4.5)),
+        (Layout("iokk", stride_area=4, transposed=True), (4, 8, 4, 4), [(6, 8)], Fans(16, 32)),
     ],
 )
 def test_rows_take_the_place_of_the_outputs(layout, shape, rows, expected):
     assert fans(layout, shape, rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("layout", "shape", "rows", "expected"),
+    [
+        (Layout("oikk", groups=16), (16, 1, 3, 3), [(0, 8)], Fans(9, 9)),  # NAFNet: one output channel of each group
+        (Layout("oikk", groups=12), (12, 1, 3, 3), [(4, 8)], Fans(9, 9)),  # Restormer: keys of q, k, v
+        (Layout("oikk", groups=2), (8, 4, 3, 3), [(0, 4)], Fans(36, 36)),  # the first group, whole
+        (Layout("oikk", groups=2), (8, 4, 3, 3), [(2, 6)], Fans(36, 18)),  # half of each
+        (Layout("oikk", groups=2), (8, 4, 3, 3), [(0, 2), (3, 5)], Fans(36, 18)),  # 3 rows of one, 1 of the other
+        (Layout("oikk", groups=4, stride_area=4), (8, 1, 3, 3), [(0, 1), (2, 3)], Fans(9, 2.25)),  # first of each pair
+        (Layout("iokk", groups=2, transposed=True), (4, 8, 3, 3), [(8, 16)], Fans(18, 72)),  # the second group of 8
+        (Layout("iokk", groups=4, transposed=True), (4, 1, 3, 3), [(0, 2)], Fans(9, 9)),
+    ],
+)
+def test_rows_of_a_grouped_convolution_count_their_own_groups(layout, shape, rows, expected):
+    """fan_out: rows of the slice over the groups that hold some of them, times kernel area, over stride area."""
+    assert fans(layout, shape, rows) == expected
+
+
+def test_a_slice_of_a_grouped_convolution_has_the_gradient_of_its_groups():
+    """Half of a depthwise convolution: away from the borders each of its inputs reaches 9 outputs."""
+    generator = torch.Generator().manual_seed(2)
+    weight = torch.randn(64, 1, 3, 3, generator=generator)
+    x = torch.randn(64, 64, 12, 12, generator=generator).requires_grad_()
+    y = F.conv2d(x, weight, padding=1, groups=64)[:, :32]
+    (gradient,) = torch.autograd.grad(y, x, torch.randn(y.shape, generator=generator))
+    inside = gradient[:, :32, 1:-1, 1:-1].square().mean().item()
+    found = fans(Layout("oikk", groups=64), weight.shape, [(0, 32)]).fan_out * weight[:32].square().mean().item()
+    assert inside == pytest.approx(found, rel=0.03)
 
 
 Apply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -155,7 +184,7 @@ def test_a_slice_of_rows_has_the_gradient_of_its_rows():
     x = torch.randn(4000, 40, generator=generator).requires_grad_()
     y = F.linear(x, weight)[:, 6:14]
     (gradient,) = torch.autograd.grad(y, x, torch.randn(y.shape, generator=generator))
-    expected = fans(Layout("oi"), weight.shape, rows=8).fan_out * weight[6:14].square().mean().item()
+    expected = fans(Layout("oi"), weight.shape, rows=[(6, 14)]).fan_out * weight[6:14].square().mean().item()
     assert gradient.square().mean().item() == pytest.approx(expected, rel=0.03)
 
 
@@ -195,15 +224,21 @@ def test_torch_differs_where_the_shape_does_not_say(layout, shape, torch_says, t
 @pytest.mark.parametrize(
     ("layout", "shape", "rows", "message"),
     [
-        (Layout("oi"), (3, 4, 5), None, r"'oi' describes 2 axes, the weight has shape \(3, 4, 5\)"),
-        (Layout("ox"), (3, 4), None, r"unknown axes x; expected letters of 'oikb'"),
-        (Layout("oi"), (3, -4), None, r"shape \(3, -4\) has a negative size"),
-        (Layout("oi"), (3, 4), 4, r"rows=4 of a weight with 3 output rows; expected 1 to 3"),
-        (Layout("oi"), (3, 4), 0, r"rows=0 of a weight with 3 output rows"),
-        (Layout("oikk", groups=0), (3, 4, 1, 1), None, r"groups=0 and stride_area=1; expected at least 1 each"),
-        (Layout("oikk", groups=2), (3, 4, 1, 1), None, r"2 groups do not divide the 3 features on axis 'o'"),
+        (Layout("oi"), (3, 4, 5), (), r"'oi' describes 2 axes, the weight has shape \(3, 4, 5\)"),
+        (Layout("ox"), (3, 4), (), r"unknown axes x; expected letters of 'oikb'"),
+        (Layout("oi"), (3, -4), (), r"shape \(3, -4\) has a negative size"),
         (
-            *(Layout("iokk", groups=2, transposed=True), (3, 4, 1, 1), None),
+            Layout("oi"),
+            (3, 4),
+            [(0, 4)],
+            r"rows=\[\(0, 4\)\] of a weight with 3 .*; expected runs within 0 to 3",
+        ),
+        (Layout("oi"), (3, 4), [(1, 1)], r"rows=\[\(1, 1\)\] of a weight with 3 output rows"),
+        (Layout("oi"), (3, 4), [(-1, 1)], r"rows=\[\(-1, 1\)\] of a weight with 3 output rows"),
+        (Layout("oikk", groups=0), (3, 4, 1, 1), (), r"groups=0 and stride_area=1; expected at least 1 each"),
+        (Layout("oikk", groups=2), (3, 4, 1, 1), (), r"2 groups do not divide the 3 features on axis 'o'"),
+        (
+            *(Layout("iokk", groups=2, transposed=True), (3, 4, 1, 1), ()),
             r"2 groups do not divide the 3 features on axis 'i'",
         ),
     ],

@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoinit import plan
-from autoinit.planning import Settings, plan_dataflow
+from autoinit.models import ModelView
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.tracing import trace
 
 STDS = [0.5, 0.235702]
@@ -123,7 +125,7 @@ MODELS = [TorchMeta, HandedDown, ByName, Transposed, OfState, Vars, Functional]
 @pytest.mark.parametrize("tier", ["symbolic", "recorded", None])
 def test_parameters_that_are_looked_up_are_weights(build: Callable[[], nn.Module], tier: Any):
     model = build()
-    made = plan_dataflow(trace(model, tier=tier), model, Settings())
+    made = plan_dataflow(trace(model, tier=tier), ModelView.of(model), PlanOptions())
     assert [layer.std for layer in made.layers] == pytest.approx(STDS, abs=1e-6)
     assert [layer.nonlinearity for layer in made.layers] == ["relu", "linear"]
     assert not [each for each in made.others if each.kind == "uncalled"]
@@ -184,5 +186,5 @@ def test_a_forward_of_the_instances_own_is_what_is_traced():
     model = nn.Sequential(nn.Linear(8, 32), nn.Linear(32, 4))
     first, last = model[0], model[1]
     model.forward = lambda x: last(torch.relu(first(x)))
-    made = plan_dataflow(trace(model, tier="symbolic"), model, Settings())
+    made = plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), PlanOptions())
     assert [layer.std for layer in made.layers] == pytest.approx(STDS, abs=1e-6)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from autoinit import TraceError, autoinit, plan, report
-from autoinit.reporting import markdown
 from autoinit.tracing import trace
+from autoinit.tracing.attempts import FailedError, told
 
 einops = pytest.importorskip("einops.layers.torch")
 
@@ -134,7 +134,7 @@ def test_less_than_half_is_the_first_thing_that_is_said():
     lines = [line for line in str(done).splitlines() if line.strip()]
     assert lines[0].startswith("autoinit")
     assert "Warning: forward reaches only 1 of 3 weights" in " ".join(lines[1:2])
-    assert "**Warning: forward reaches only 1 of 3 weights" in markdown.render(done)
+    assert "**Warning: forward reaches only 1 of 3 weights" in done.to_markdown()
 
 
 def test_half_or_more_is_told_below():
@@ -252,5 +252,12 @@ def test_reasons_come_once_each_the_shortest_first_in_at_most_ten_lines():
     told = [line for line in lines[1:-1] if "RuntimeError" in line]
     assert [len(line) for line in told] == sorted(len(line) for line in told)
     assert told[0].endswith("short (2 ways tried)")
-    assert lines[-2].strip().startswith("and ")
     assert lines[-1].startswith("Next: pass example_inputs=")
+
+
+def test_many_reasons_are_counted():
+    """12 reasons, of 1 to 12 letters: the first seven in lines of their own, 5 more."""
+    failures = [FailedError("symbolic", ValueError("x" * length)) for length in range(12, 0, -1)]
+    lines = told([*failures, *failures]).splitlines()[1:]
+    assert [line.count("x") for line in lines[:-1]] == [1, 2, 3, 4, 5, 6, 7]
+    assert lines[-1] == "  and 5 more reasons"

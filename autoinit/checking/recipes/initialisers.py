@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, size
 from autoinit.checking.recipes._published import Published
 from autoinit.errors import ArgumentError
+from autoinit.theory.fans import MODES
 from autoinit.theory.gains import gain
 from autoinit.theory.truncation import TRUNCATED_STD
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Part
 
-_MODES = ("fan_in", "fan_out", "fan_avg")
 _GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
@@ -43,8 +43,8 @@ def kaiming(arguments: Sequence[str]) -> Published:
     if len(arguments) > 3:
         raise ArgumentError(f"recipe kaiming({', '.join(arguments)}): expected mode, nonlinearity and slope at most")
     mode, nonlinearity = (*arguments, *("fan_in", "relu")[len(arguments) :])[:2]
-    if mode not in _MODES:
-        raise ArgumentError(f"recipe kaiming: mode {mode!r}; expected one of {', '.join(_MODES)}")
+    if mode not in MODES:
+        raise ArgumentError(f"recipe kaiming: mode {mode!r}; expected one of {', '.join(MODES)}")
     params = {"negative_slope": _number("kaiming", arguments[2], "slope")} if len(arguments) == 3 else None
     factor = gain(nonlinearity, params)
     name = f"kaiming({', '.join(arguments or (mode,))})"
@@ -147,3 +147,27 @@ def _number(recipe: str, text: str, what: str) -> float:
 def _none(recipe: str, arguments: Sequence[str]) -> None:
     if arguments:
         raise ArgumentError(f"recipe {recipe}({', '.join(arguments)}): {recipe} takes no arguments")
+
+
+class Initialiser(NamedTuple):
+    """A recipe that is one initialiser for every weight.
+
+    make: the recipe from the arguments that it is declared with.
+    example: how it is declared.
+    """
+
+    make: Callable[[Sequence[str]], Published]
+    example: str
+
+
+INITIALISERS: Mapping[str, Initialiser] = {
+    "torch": Initialiser(torch, "torch"),
+    "kaiming": Initialiser(kaiming, "kaiming(fan_out, relu)"),
+    "xavier": Initialiser(xavier, "xavier"),
+    "lecun": Initialiser(lecun, "lecun"),
+    "normal": Initialiser(normal, "normal(0.02)"),
+    "trunc_normal": Initialiser(trunc_normal, "trunc_normal(0.02)"),
+    "uniform": Initialiser(uniform, "uniform(0.05)"),
+    "mup": Initialiser(mup, "mup(0.02, 4)"),
+}
+"""By the name under which it is declared."""

@@ -86,13 +86,20 @@ def _is_gate(dataflow: Dataflow, op: Op) -> bool:
     waiting, products = [op], 0
     while waiting:
         for each in dataflow.graph.successors(waiting.pop()):
-            if each.role is Role.PRODUCT:
+            if each.role is Role.PRODUCT or _multiplies_inputs(each):
                 products += 1
             elif each.role is Role.TRANSPARENT:
                 waiting.append(each)
             elif each.signal or _is_ending(each):
                 return False
     return products > 0
+
+
+def _multiplies_inputs(op: Op) -> bool:
+    """Whether a product is passed since no weight made the other factor."""
+    return (
+        op.spec is not None and op.spec.role is Role.PRODUCT and sum(each.signal for each in op.operands.values()) > 1
+    )
 
 
 def _passes_to_gate(op: Op) -> bool:

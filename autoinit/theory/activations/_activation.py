@@ -33,6 +33,8 @@ class Fact(Flag):
     """phi(0) = 0, and the slopes on the two sides of 0 are not both 0: a small signal goes through with its scale."""
     BOUNDED = auto()
     """phi stays between two numbers."""
+    CLIPPING = auto()
+    """phi(x) = x between bounds that its parameters set, and the bound beyond."""
     SHARE = auto()
     """phi stays in [0, 1]: a gate, which lets through this share of what it multiplies."""
 

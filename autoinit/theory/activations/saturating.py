@@ -50,7 +50,7 @@ SATURATING = (
     Activation(
         "hardtanh",
         F.hardtanh,
-        facts=Fact.BOUNDED,
+        facts=Fact.BOUNDED | Fact.CLIPPING,
         spelling=Spelling((nn.Hardtanh,), arguments="inplace=False"),
         defaults={"min_val": -1.0, "max_val": 1.0},
         condition=("min_val <= max_val", lambda min_val, max_val: min_val <= max_val),
@@ -66,6 +66,9 @@ SATURATING = (
         "hardsigmoid",
         F.hardsigmoid,
         facts=Fact.BOUNDED | Fact.SHARE,
+        gain=lambda: 1.0,
+        source="as of sigmoid, whose piecewise linear form it is",
+        scheme="xavier",
         spelling=Spelling((nn.Hardsigmoid,), arguments="inplace=False"),
     ),
 )

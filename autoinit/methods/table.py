@@ -1,0 +1,89 @@
+"""The table of methods, for functions, commands, errors and documents. A method's own file is loaded when it plans."""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from autoinit.errors import ArgumentError
+from autoinit.plans.options import PlanArguments, PlanOptions, plan_options
+
+if TYPE_CHECKING:
+    from autoinit.models import ModelView
+    from autoinit.plans.plan import Plan
+    from autoinit.tracing.dataflow import Dataflow
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to find the stds of a plan.
+
+    help: what it does, as a phrase that follows its name. function: `module:function`, called with the view of
+    the model, its dataflow, the options and the example inputs; gives the plan.
+    needs_shapes: whether the dataflow must know them; then values of example inputs may be made up from shapes.
+    needs_seed: whether the stds hold for the values of one seed, so that plan and apply must share it.
+    refuses: options that mean nothing to it, and why. defaults: of options whose default is another one here.
+    """
+
+    name: str
+    help: str
+    function: str
+    needs_shapes: bool = False
+    needs_seed: bool = False
+    refuses: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, object] = field(default_factory=dict)
+
+    def plan(self, view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any) -> Plan:
+        """The plan that it makes."""
+        return cast("Plan", pkgutil.resolve_name(self.function)(view, dataflow, options, example_inputs))
+
+
+METHODS: Mapping[str, Method] = {
+    each.name: each
+    for each in (
+        Method(
+            "nonlinearity",
+            "each std from what its weight feeds",
+            "autoinit.methods.nonlinearity:plan_by_nonlinearity",
+        ),
+        Method(
+            "signal",
+            "such that the predicted second moment of each pre-activation is 1",
+            "autoinit.methods.signal:plan_by_signal",
+            needs_shapes=True,
+        ),
+        Method(
+            "data",
+            "such that on the example inputs the variance of each pre-activation is 1",
+            "autoinit.methods.data:plan_by_data",
+            needs_shapes=True,
+            needs_seed=True,
+        ),
+    )
+}
+MEANINGS: Mapping[str, str] = {name: each.help for name, each in METHODS.items()}
+
+
+def complete(given: PlanArguments) -> PlanOptions:
+    """The options of a caller: what was not given has the method's default.
+
+    Raises:
+        TypeError: there is no such option.
+        ArgumentError: a value has no meaning, by itself or with the method.
+    """
+    known = plan_options()
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise TypeError(f"unexpected keyword argument {name!r}: {hint}expected one of {', '.join(known)}")
+    method = METHODS[PlanOptions(given.get("method", PlanOptions.method)).method]
+    defaults = {name: method.defaults.get(name, option.default) for name, option in known.items()}
+    chosen = {**defaults, **{name: known[name].read(value) for name, value in given.items()}}
+    for name, why in method.refuses.items():
+        if chosen[name] != defaults[name]:
+            raise ArgumentError(f"{name}={chosen[name]!r} has no meaning for method={method.name!r}: {why}")
+    return PlanOptions(**chosen)

@@ -1,0 +1,40 @@
+"""Distributions that a weight's values can be drawn from: one table, for options, errors, commands and the sampler.
+
+To add one: its name and its row here, and its function in `writing.sampling`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
+
+
+@dataclass(frozen=True)
+class DistributionRow:
+    """A distribution of mean 0.
+
+    help: what it is. elements: `module:function`, called with a random stream and an array that it fills with
+    independent values of unit std; empty where whole matrices are drawn.
+    """
+
+    help: str
+    elements: str = ""
+
+    @property
+    def by_element(self) -> bool:
+        """Whether each value is drawn on its own, so that any part of a weight can be filled apart."""
+        return bool(self.elements)
+
+
+DISTRIBUTIONS: Mapping[Distribution, DistributionRow] = {
+    "normal": DistributionRow("N(0, std^2)", "autoinit.writing.sampling:normal"),
+    "uniform": DistributionRow("within sqrt(3) std of zero", "autoinit.writing.sampling:uniform"),
+    "truncated_normal": DistributionRow(
+        "normal, cut at two of its standard deviations, and of the planned std after the cut",
+        "autoinit.writing.sampling:truncated_normal",
+    ),
+    "orthogonal": DistributionRow("part of a random orthogonal matrix, scaled to the std"),
+}
