@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -136,6 +136,19 @@ class Plan(Mapping[str, LayerPlan]):
     seconds: float = 0.0
 
     @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before anything else: that little of the model is planned, and why."""
+        unreached = [each.name for each in self.others if each.kind == "uncalled" and len(each.shape) > 1]
+        reached = len(self.layers) + sum(each.kind != "uncalled" and len(each.shape) > 1 for each in self.others)
+        if len(unreached) <= reached:
+            return ()
+        return (
+            f"forward reaches only {reached} of {reached + len(unreached)} weights; not planned, and not written by "
+            f"apply: {_some(unreached)}. Pass example_inputs=... that bring in the rest, by name where they are "
+            f"optional",
+        )
+
+    @cached_property
     def _by_name(self) -> dict[str, LayerPlan]:
         return {layer.name: layer for layer in self.layers}
 
@@ -191,6 +204,14 @@ class Plan(Mapping[str, LayerPlan]):
         if document.version != _VERSION:
             raise PlanError(f"plan version {document.version}; this release reads version {_VERSION}")
         return cls(**{name: getattr(document, name) for name in _names(Plan)})
+
+
+_LISTED = 12
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return f"{', '.join(names[:_LISTED])}{f' and {more} more' if more > 0 else ''}"
 
 
 _VERSION = 1
