@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from autoinit.checking._subject import Part, Subject
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
 from autoinit.errors import AutoinitError
 from autoinit.methods.mirrored import plan_by_mirroring
 from autoinit.methods.signal import with_std
