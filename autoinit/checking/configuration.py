@@ -9,19 +9,18 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
 from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.errors import ConfigurationError
+from autoinit.reporting import formats
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Format = Literal["text", "json", "github", "sarif", "junit", "markdown"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 TOLERANCE = 0.10
 
 InputShape = tuple[tuple[int, ...], str]
@@ -32,7 +31,7 @@ _TABLE = "[tool.autoinit]"
 _KEYS = (
     "models", "select", "ignore", "ignores", "fail-level", "recipe", "baseline", "tolerance", "format", "output",
 )  # fmt: skip
-_MODEL_KEYS = ("spec", "name", "arguments", "weights", "input-shape", "recipe", "trust")
+_MODEL_KEYS = ("spec", "name", "arguments", "weights", "input-shape", "recipe", "trust", "max-size")
 _IGNORE_KEYS = ("layer", "codes", "reason", "model")
 _DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
@@ -50,7 +49,8 @@ class ModelEntry:
     """A model to check.
 
     spec: what `autoinit check` loads; a file in it is found from any working directory. name: in reports and baselines;
-    the spec as written, unless one is given. recipe: empty where the configuration's holds.
+    the spec as written, unless one is given. recipe: empty where the configuration's holds. max_size: how many bytes
+    its files may unpack to.
     """
 
     spec: str
@@ -60,6 +60,7 @@ class ModelEntry:
     input_shape: tuple[InputShape, ...] = ()
     recipe: str = ""
     trust: bool = False
+    max_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class Configuration:
     recipe: str = "auto"
     baseline: Path | None = None
     tolerance: float = TOLERANCE
-    format: Format = "text"
+    format: str = "text"
     output: Path | None = None
 
     def recipe_of(self, model: ModelEntry) -> str:
@@ -113,8 +114,8 @@ class Configuration:
         """
         if fail_level is not None and fail_level not in _LEVELS:
             raise ConfigurationError(f"fail_level={fail_level!r}; expected {_any_of(_LEVELS)}")
-        if format is not None and format not in FORMATS:
-            raise ConfigurationError(f"format={format!r}; expected {_any_of(FORMATS)}")
+        if format is not None and format not in formats.names("check"):
+            raise ConfigurationError(f"format={format!r}; expected {_any_of(formats.names('check'))}")
         if tolerance is not None and not 0 < tolerance < 1:
             raise ConfigurationError(f"tolerance={tolerance}; expected {_IN_TOLERANCE}")
         chosen = self._chosen(models) if models else self.models
@@ -234,6 +235,13 @@ class _Table:
             raise self.refusal(key, "true or false")
         return value
 
+    def count(self, key: str) -> int | None:
+        """A number from 1; None where there is none."""
+        value = self.values.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise self.refusal(key, "a number of bytes, such as 20_000_000_000")
+        return value
+
     def fraction(self, key: str, default: float) -> float:
         """A number between 0 and 1."""
         value = self.values.get(key, default)
@@ -311,7 +319,7 @@ def _configuration(values: object, file: Path) -> Configuration:
         recipe=table.text("recipe", "auto"),
         baseline=table.path("baseline", root),
         tolerance=table.fraction("tolerance", TOLERANCE),
-        format=cast("Format", table.one_of("format", FORMATS)),
+        format=table.one_of("format", formats.names("check")),
         output=table.path("output", root),
     )
 
@@ -348,6 +356,7 @@ def _model(value: object, file: Path, place: str, root: Path) -> ModelEntry:
         input_shape=table.shapes("input-shape"),
         recipe=table.text("recipe", ""),
         trust=table.flag("trust"),
+        max_size=table.count("max-size"),
     )
 
 

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import IO, TYPE_CHECKING
 
 from autoinit.errors import ArgumentError
+from autoinit.reporting import formats
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -141,7 +142,11 @@ class CheckResult:
         CheckRun((self,)).print(file, console, full=full)
 
     def to(self, form: str) -> str:
-        """The result as `text`, `json`, `github`, `sarif`, `junit` or `markdown`."""
+        """The result in a format that `autoinit check --format` offers.
+
+        Raises:
+            ArgumentError: there is no such format.
+        """
         return CheckRun((self,)).to(form)
 
 
@@ -179,24 +184,17 @@ class CheckRun:
         return {level: sum(result.counts[level] for result in self.results) for level in Severity}
 
     def to(self, form: str) -> str:
-        """The run as `text`, `json`, `github`, `sarif`, `junit` or `markdown`.
+        """The run in a format that `autoinit check --format` offers.
 
         Raises:
             ArgumentError: there is no such format.
         """
-        from autoinit.checking.rules.registry import rules
-        from autoinit.reporting.findings import render
-
-        return render(self, form, rules)
+        return formats.text("check", self, form)
 
     def to_text(self, *, full: bool = False) -> str:
         """As plain text."""
-        from autoinit.reporting.findings.text import plain
-
-        return plain(self, full=full)
+        return formats.text("check", self, "text", full=full)
 
     def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
         """Print as text: coloured in a terminal, plain elsewhere. `full` shows infos and what is suppressed too."""
-        from autoinit.reporting.findings.text import show
-
-        show(self, file, console, full=full)
+        formats.show("check", self, "text", file, console, full=full)

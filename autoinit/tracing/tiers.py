@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, re
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.expanding import expand
-from autoinit.tracing.exported import is_exported, read_exported
+from autoinit.tracing.exported import ExportedModel, exported_model, is_exported
 from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, given_inputs
@@ -41,7 +41,8 @@ def trace(model: Model, example_inputs: Any = None, *, tier: Tier | None = None)
     """Read the dataflow of a model, without changing it.
 
     Args:
-        model: a module, or an ExportedProgram. Seen as in training, through its wrappers (`ModelView`).
+        model: a module, an ExportedProgram, or an ExportedModel read from a file of one. Seen as in training, through
+            its wrappers (`ModelView`).
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. With it the forward is
             run on the meta device (or, where that fails, on copies) and recorded. Without it the model is traced
             with proxies, then, where that fails or leaves something open, recorded on a guessed input.
@@ -60,9 +61,8 @@ def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None
     if tier is not None and tier not in _TIERS:
         raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(_TIERS)}, or None for the best that works")
     if is_exported(view.root):
-        graph, holder = read_exported(view.root)  # type: ignore[arg-type]
         with tensors_on_cpu():
-            return build(expand(graph, holder), holder, "exported", values=view.tensors)
+            return _of_program(exported_model(view.root), view.tensors)  # type: ignore[arg-type]
     if not view.has_modules:
         raise ArgumentError(f"model is a {view.class_name}: expected a torch.nn.Module or an ExportedProgram")
     with tensors_on_cpu(), untouched_generators(), torch.no_grad(), silenced():
@@ -192,5 +192,9 @@ def _export_with(view: ModelView, inputs: Inputs) -> Dataflow:
         program = torch.export.export(shadow.module, args, kwargs)
     except Exception as error:
         raise FailedError("exported", error) from error
-    graph, holder = read_exported(program)
-    return build(expand(graph, holder), holder, "exported", notes_on(shadow.notes, True), values=view.tensors)
+    return _of_program(exported_model(program), view.tensors, notes_on(shadow.notes, True))
+
+
+def _of_program(program: ExportedModel, values: Mapping[str, torch.Tensor], notes: tuple[str, ...] = ()) -> Dataflow:
+    holder = program.holder()
+    return build(expand(program.graph_to_change(), holder), holder, "exported", notes, values)
