@@ -13,9 +13,6 @@ from autoinit.theory.activations import ACTIVATIONS, Activation
 from autoinit.tracing._operands import operand_layout
 from autoinit.tracing.dataflow import Call, Op, ParamUse
 
-_LIKE = frozenset({"cast", "view", "expand"})
-"""Operations that may take another tensor's type or shape: `to`, `type_as`, `view_as`, `expand_as`."""
-
 
 def operands_of(value: Any) -> Iterator[Op]:
     """All Ops inside nested arguments."""
@@ -60,8 +57,8 @@ def classified(
         spec = REGISTRY.specs["index"]
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
-    like = spec.name in _LIKE  # whose other operands only say which shape or type
-    carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not like)]
+    cast = spec.name == "cast"  # what comes beside its input only says which type
+    carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not cast)]
     made = [slot for slot in carrying if operands[slot].made]
     role = spec.role
     weights: tuple[ParamUse, ...] = ()

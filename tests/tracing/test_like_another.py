@@ -1,4 +1,4 @@
-"""A tensor that only lends its type or shape is no signal: the parameter cast like it stays a weight."""
+"""A tensor that only lends its type is no signal: the parameter cast like it stays a weight."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import autoinit
 SPELLINGS = {
     "to": lambda weight, x: weight.to(x),
     "type_as": lambda weight, x: weight.type_as(x),
-    "view_as": lambda weight, x: weight.view_as(x),
-    "expand_as": lambda weight, x: weight.expand_as(x),
-    "reshape_as": lambda weight, x: weight.reshape_as(x),
+    "type": lambda weight, x: weight.type(x.dtype),
 }
 
 
 class Layer(nn.Module):
-    """relu(W x), W taken like x, of the same shape."""
+    """relu(W x), W taken like x."""
 
     def __init__(self, like):
         super().__init__()
