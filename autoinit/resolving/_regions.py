@@ -321,5 +321,5 @@ def is_curved(region: Region) -> bool:
 
 
 def bends(op: Op) -> bool:
-    """Whether an operation could be anything but linear."""
-    return op.role in _NONLINEAR or op.op in KINKED
+    """Whether an operation could be anything but linear. A mask that is written through is itself such an operation."""
+    return op.role in _NONLINEAR or (op.op in KINKED and op.op != "setitem")
