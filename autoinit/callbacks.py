@@ -11,14 +11,13 @@ from torch import nn
 
 from autoinit.checking.checker import check
 from autoinit.checking.findings import SEVERITIES, CheckResult, Severity
-from autoinit.errors import ArgumentError, InitializationError
-from autoinit.parameters import unwrap
+from autoinit.errors import ArgumentError, InitializationError, PlanError
+from autoinit.models import Model, ModelView
 from autoinit.testing import CheckOptions, complaint
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from autoinit.parameters import Model
 
 _LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 
@@ -121,20 +120,20 @@ class InitializationCheck:
 
     def _name(self, model: Model) -> str:
         """What findings call the part: empty, for the class of the model, where it is the whole."""
-        return f"{type(unwrap(model)).__name__}.{self.submodule}" if self.submodule else ""
+        return f"{ModelView.of(model).class_name}.{self.submodule}" if self.submodule else ""
 
     def _part(self, model: Model) -> Model:
         if not self.submodule:
             return model
-        whole = unwrap(model)
-        if not isinstance(whole, nn.Module):
+        view = ModelView.of(model)
+        if not view.has_modules:
             raise ArgumentError(f"submodule={self.submodule!r}: an exported program has no modules; leave it out")
         try:
-            return whole.get_submodule(self.submodule)
-        except AttributeError as error:
-            has = ", ".join(name for name, _ in whole.named_children()) or "none"
+            return view.submodule(self.submodule)
+        except PlanError as error:
+            has = ", ".join(name for name, _ in view.module.named_children()) or "none"
             raise ArgumentError(
-                f"submodule={self.submodule!r}: {type(whole).__name__} has no such module; its children are {has}"
+                f"submodule={self.submodule!r}: {view.class_name} has no such module; its children are {has}"
             ) from error
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from autoinit.checking.configuration import Configuration
     from autoinit.checking.findings import CheckResult, Severity
-    from autoinit.parameters import Model
+    from autoinit.models import Model
     from autoinit.testing import CheckOptions
 
 _OPTION = "--autoinit-fail-level"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from autoinit.checking.selecting import Ignore
-    from autoinit.parameters import Model
+    from autoinit.models import Model
     from autoinit.provenance import Recording
 
 

@@ -18,6 +18,7 @@ from autoinit.checking._subject import Part, Subject, subject
 from autoinit.checking.checker import check
 from autoinit.checking.findings import SEVERITIES, CheckResult, Finding
 from autoinit.errors import AutoinitError
+from autoinit.models import ModelView
 from autoinit.plans.plan import LayerPlan, SlicePlan
 from autoinit.tracing import trace
 
@@ -48,7 +49,7 @@ def audit(library: str, name: str, *, limit: float, most: int, batch: int, recor
                 model = shipped(library, name)
             record["plan_seconds"], _ = _timed(lambda: autoinit.plan(model))
             record["check_seconds"], result = _timed(lambda: check(model, recipe=recipe, provenance=log, name=name))
-            looked_at = subject(model, trace(model), name=name)
+            looked_at = subject(ModelView.of(model), trace(model), name=name)
     except TimeUpError:
         return {**record, "state": "failed", "kind": "timeout", "cause": f"took longer than {limit:g} s"}
     except NotConstructibleError as error:

@@ -8,8 +8,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import SEVERITIES, CheckResult, Finding, Severity
@@ -18,13 +16,13 @@ from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import enabled_codes
 from autoinit.checking.selecting import select as selected
 from autoinit.errors import ArgumentError, TraceError
+from autoinit.models import Model, ModelView
 from autoinit.tensors.surroundings import collector_paused
-from autoinit.tracing import trace
+from autoinit.tracing.tiers import trace_view
 from autoinit.writing.trained import trained_evidence
 
 if TYPE_CHECKING:
     from autoinit.checking.selecting import Ignore
-    from autoinit.parameters import Model
     from autoinit.provenance import Recording
     from autoinit.tracing.dataflow import Dataflow
 
@@ -79,11 +77,12 @@ def check(
         raise ArgumentError(f"tolerance={tolerance!r}: expected a fraction between 0 and 1, such as 0.1")
     given = declared(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
+    view = ModelView.of(model)
     shapes = any(prefix.upper().startswith(_ABOUT_DEPTH) for prefix in select)
     with collector_paused():
         looked_at = subject(
-            model,
-            _traced(model, example_inputs, shapes=shapes),
+            view,
+            _traced(view, example_inputs, shapes=shapes),
             name=name,
             provenance=provenance,
             tolerance=tolerance,
@@ -109,14 +108,14 @@ def check(
     )
 
 
-def _traced(model: Model, example_inputs: Any, *, shapes: bool) -> Dataflow:
+def _traced(view: ModelView, example_inputs: Any, *, shapes: bool) -> Dataflow:
     """The dataflow; with shapes, if they are asked for and a forward can be recorded."""
-    few = few_samples(model, example_inputs) if isinstance(model, nn.Module) and example_inputs is not None else None
+    few = few_samples(view.module, example_inputs) if view.has_modules and example_inputs is not None else None
     if few is not None:
         with suppress(TraceError):  # it may take no other batch: then it is traced with the one that it is given
-            return trace(model, few, tier="recorded")
-    dataflow = trace(model, example_inputs)
-    return trace(model, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
+            return trace_view(view, few, tier="recorded")
+    dataflow = trace_view(view, example_inputs)
+    return trace_view(view, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
 
 
 def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> Iterator[Finding]:
@@ -175,6 +174,6 @@ def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published
     if without:
         yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
     off = any(finding.code.startswith(_ABOUT_SCALE) for finding in findings)
-    evidence = trained_evidence(looked_at.model, looked_at.plan, weights=off)
+    evidence = trained_evidence(looked_at.view, looked_at.plan, weights=off)
     if evidence.strong:
         yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"

@@ -21,7 +21,7 @@ from autoinit.checking.selecting import check_prefixes, enabled_codes, join_unus
 from autoinit.errors import ArgumentError, AutoinitError, PlanError, TraceError, TrainedModelError
 from autoinit.loading import Loaded, load
 from autoinit.loading.examples import example_inputs
-from autoinit.parameters import named_parameters
+from autoinit.models import ModelView
 from autoinit.provenance import Origin, Recording, recording
 
 if TYPE_CHECKING:
@@ -218,7 +218,7 @@ class _Checks:
             return replace(look, result=_with_notes(found, *left, f"nothing to fix; {target} was not written"))
         saving.save(subject.loaded, target)
         written = {each.param for each in found.findings if each.layer in fixed.fixed}
-        tensors = [tensor for name, tensor in named_parameters(model).items() if name in written]
+        tensors = [tensor for name, tensor in ModelView.of(model).parameters.items() if name in written]
         again = self._look(replace(subject, provenance=_Since(subject.provenance, tensors)))
         result = _with_notes(again.result, *left, f"wrote the weights with the fixed layers to {target}")
         return replace(again, result=replace(result, fixed=fixed.fixed, seconds=found.seconds + result.seconds))

@@ -35,7 +35,7 @@ register_op("pow", Role.NONLINEARITY, names=("pow", "float_power", "__pow__"), s
 register_op(
     "rpow", Role.NONLINEARITY, names="__rpow__", signature="input, exponent", function=lambda x, exponent: exponent**x
 )
-register_op("reciprocal", Role.NONLINEARITY, names="reciprocal", function=torch.reciprocal)
+register_op("reciprocal", Role.NONLINEARITY, names="reciprocal", function=torch.reciprocal, facts=Fact.ODD)
 register_op(
     "rdiv",
     Role.NONLINEARITY,
@@ -74,7 +74,7 @@ for _name, _also, _facts in (
     ("sinc", (), Fact.BOUNDED),
     ("frac", (), _SMALL | Fact.ODD | Fact.BOUNDED),
     ("logit", (), Fact.NONE),
-    ("nan_to_num", (), _SMALL | Fact.ODD | Fact.HOMOGENEOUS),
+    ("nan_to_num", (), _SMALL | Fact.ODD | Fact.HOMOGENEOUS | Fact.STRAIGHT),
     ("ndtr", (), Fact.BOUNDED | Fact.SHARE),
     ("log_ndtr", (), Fact.NONE),
 ):

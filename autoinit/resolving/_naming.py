@@ -27,7 +27,10 @@ def ending_of(op: Op, phi: Phi) -> Ending | None:
     if activation is not None and not activation.told_by_values:
         params = {key: value for key, value in _numbers(op).items() if key in activation.parameters}
         note = str(op.constants.get("assumed", ""))
-        factor = gain(activation.name, params)
+        try:
+            factor = gain(activation.name, params)
+        except ArgumentError as error:
+            return unresolved(str(error), path)
         return Ending(activation.reported, Reason.ACTIVATION, factor, params, path, note=note)
     ending = ending_of_function(phi, path, op.op)
     if ending is None or ending.nonlinearity != op.op or ending.params:

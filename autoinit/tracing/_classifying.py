@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from autoinit.ops import REGISTRY, OpSpec, Role, WeightSlot
+from autoinit.theory.activations import ACTIVATIONS, Activation
 from autoinit.tracing._operands import operand_layout
 from autoinit.tracing.dataflow import Call, Op, ParamUse
 
@@ -74,8 +75,9 @@ def classified(
     if role is Role.WEIGHT:
         signal = True
     own = weights or tuple(use for use in params if role is not Role.WEIGHT)
-    if spec.name == "prelu":
-        constants |= _slope(operands, params, slopes)
+    activation = ACTIVATIONS.get(spec.name)
+    if activation is not None:
+        constants |= _learned(activation, spec, constants, operands, params, slopes)
     learned = role is Role.WEIGHT or (spec.role is Role.SOURCE and signal)
     return Op(
         name, spec.name, role, params=own, constants=constants, signal=signal, made=learned or (signal and bool(made)),
@@ -91,17 +93,43 @@ def _product_role(spec: OpSpec, carrying: list[str], made: list[str]) -> Role:
     return Role.TRANSPARENT if passed else Role.PRODUCT
 
 
-def _slope(
-    operands: Mapping[str, Op], params: tuple[ParamUse, ...], slopes: Mapping[str, torch.Tensor]
+def _learned(
+    activation: Activation,
+    spec: OpSpec,
+    constants: Mapping[str, Any],
+    operands: Mapping[str, Op],
+    params: tuple[ParamUse, ...],
+    values: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """A learned slope's present value: its root mean square over channels. 0.25, torch's default, where unknown."""
-    uses = [use for use in params if use.slot == "weight"]
-    if not uses and "weight" in operands:
-        uses = list(operands["weight"].params)
-    value = slopes.get(uses[0].name) if uses else None
+    """Present values of an activation's parameters that are tensors; defaults, and a note, where they are not known."""
+    found: dict[str, Any] = {}
+    for name in activation.parameters:
+        held = [use for use in params if use.slot == spec.attributes.get(name, name)]
+        if not held and name in operands:
+            held = list(operands[name].params)
+        if held:
+            value = _one_number(values.get(held[0].name))
+        elif name in operands:
+            value = operands[name].constants.get("rms")
+        elif isinstance(constants.get(name), torch.Tensor):
+            value = _one_number(constants[name])
+        else:
+            continue
+        if value is None and name in activation.defaults:
+            value = activation.defaults[name]
+            found["assumed"] = (
+                f"the value of {held[0].name if held else name} is not known: {value:g}, the default, taken"
+            )
+        found[name] = value
+    return found
+
+
+def _one_number(value: torch.Tensor | None) -> float | None:
+    """A number that stands for a tensor: the root mean square over channels."""
     if value is None or value.is_meta:
-        return {"weight": 0.25, "assumed": "the slope's value is not known: 0.25, torch's default, taken"}
-    return {"weight": float(value.detach().double().square().mean().sqrt())}
+        return None
+    numbers = value.detach().double()
+    return float(numbers if numbers.numel() == 1 else numbers.square().mean().sqrt())
 
 
 def _is_place(bound: Mapping[str, Any]) -> bool:

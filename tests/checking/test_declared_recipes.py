@@ -16,11 +16,12 @@ from torch import nn
 from autoinit.checking._subject import Part, subject
 from autoinit.checking.recipes import declared, names
 from autoinit.errors import ArgumentError
+from autoinit.models import ModelView
 from autoinit.tracing import trace
 
 
 def parts_of(model: nn.Module, inputs: Any) -> tuple[Part, ...]:
-    return subject(model, trace(model, inputs)).parts
+    return subject(ModelView.of(model), trace(model, inputs)).parts
 
 
 def stds_of(recipe: str, module: nn.Module, inputs: Any) -> Sequence[float]:

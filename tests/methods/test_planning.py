@@ -839,7 +839,10 @@ class LearnableSwish(nn.Module):
 
 @pytest.mark.parametrize(
     ("activation", "said"),
-    [(LearnableSwish, "the value of 1.beta is not known: 1 taken"), (nn.PReLU, "0.25, torch's default, taken")],
+    [
+        (LearnableSwish, "the value of 1.beta is not known: 1 taken"),
+        (nn.PReLU, "the value of 1.weight is not known: 0.25, the default, taken"),
+    ],
     ids=["swish", "prelu"],
 )
 def test_a_value_that_is_not_there_is_assumed_aloud(activation: Callable[[], nn.Module], said: str):

@@ -10,40 +10,50 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.theory import gains
-from autoinit.theory.activations import ACTIVATIONS
+from autoinit.theory.activations import ACTIVATIONS, NONLINEARITIES, SOFTMAXES
 from autoinit.theory.fans import Fans
 from autoinit.theory.gains import gain, scheme, std
 
 CONSTANTS = {"linear", "affine", "sigmoid", "hardsigmoid", "tanh", "selu"}
+"""Those whose gain is a convention, and straight lines."""
 
 
-@pytest.mark.parametrize(
-    ("name", "params", "expected"),
-    [
-        ("linear", {}, 1.0),
-        ("identity", {}, 1.0),
-        ("sigmoid", {}, 1.0),
-        ("hardsigmoid", {}, 1.0),
-        ("softmax", {}, 1.0),
-        ("log_softmax", {}, 1.0),
-        ("relu", {}, math.sqrt(2)),
-        ("leaky_relu", {}, math.sqrt(2 / 1.0001)),
-        ("leaky_relu", {"negative_slope": 0.2}, math.sqrt(2 / 1.04)),
-        ("leaky_relu", {"negative_slope": 0}, math.sqrt(2)),
-        ("prelu", {}, math.sqrt(2 / 1.0625)),
-        ("prelu", {"weight": -0.5}, math.sqrt(2 / 1.25)),
-        # E[a^2] = (l^2 + l u + u^2) / 3
-        ("rrelu", {"lower": 0.1, "upper": 0.3}, math.sqrt(2 / (1 + (0.01 + 0.03 + 0.09) / 3))),
-        ("rrelu", {}, math.sqrt(2 / (1 + (1 / 64 + 1 / 24 + 1 / 9) / 3))),
-        ("rrelu", {"lower": 0.2, "upper": 0.2}, math.sqrt(2 / 1.04)),
-        ("tanh", {}, 5 / 3),
-        ("selu", {}, 1.0),
-        ("squared_relu", {}, math.sqrt(2 / 3)),
-        ("affine", {"scale": 3.0, "shift": 4.0}, 0.2),
-    ],
-)
+CLOSED = [
+    ("linear", {}, 1.0),
+    ("identity", {}, 1.0),
+    ("sigmoid", {}, 1.0),
+    ("hardsigmoid", {}, 1.0),
+    ("softmax", {}, 1.0),
+    ("log_softmax", {}, 1.0),
+    ("gumbel_softmax", {}, 1.0),
+    ("logsumexp", {}, 1.0),
+    ("relu", {}, math.sqrt(2)),
+    ("leaky_relu", {}, math.sqrt(2 / 1.0001)),
+    ("leaky_relu", {"negative_slope": 0.2}, math.sqrt(2 / 1.04)),
+    ("leaky_relu", {"negative_slope": 0}, math.sqrt(2)),
+    ("prelu", {}, math.sqrt(2 / 1.0625)),
+    ("prelu", {"weight": -0.5}, math.sqrt(2 / 1.25)),
+    # E[a^2] = (l^2 + l u + u^2) / 3
+    ("rrelu", {"lower": 0.1, "upper": 0.3}, math.sqrt(2 / (1 + (0.01 + 0.03 + 0.09) / 3))),
+    ("rrelu", {}, math.sqrt(2 / (1 + (1 / 64 + 1 / 24 + 1 / 9) / 3))),
+    ("rrelu", {"lower": 0.2, "upper": 0.2}, math.sqrt(2 / 1.04)),
+    ("tanh", {}, 5 / 3),
+    ("selu", {}, 1.0),
+    ("squared_relu", {}, math.sqrt(2 / 3)),
+    ("affine", {"scale": 3.0, "shift": 4.0}, 0.2),
+]
+
+
+@pytest.mark.parametrize(("name", "params", "expected"), CLOSED)
 def test_closed_forms(name, params, expected):
     assert gain(name, params) == pytest.approx(expected, rel=1e-12)
+
+
+def test_every_closed_form_has_a_source_and_a_case():
+    closed = {name for name, each in NONLINEARITIES.items() if each.gain is not None}
+    assert closed <= {name for name, _, _ in CLOSED}
+    assert [name for name in NONLINEARITIES if bool(NONLINEARITIES[name].source) != (name in closed)] == []
+    assert set(SOFTMAXES) <= closed, "what looks along an axis has no quadrature"
 
 
 @pytest.mark.parametrize(("name", "expected"), [("gelu", 1.5335), ("silu", 1.6765), ("mish", 1.4868)])

@@ -88,6 +88,13 @@ def test_every_activation_is_named_in_some_case():
     assert {name for _, name, _ in NAMED.values()} == set(ACTIVATIONS) - {"prelu", "rrelu"}
 
 
+def test_parameters_of_every_activation_are_fitted():
+    """By a case with values that are not the defaults. A slope that is learned or drawn is a leaky ReLU's."""
+    fitted = {name for _, name, params in NAMED.values() if params and params != dict(ACTIVATIONS[name].defaults)}
+    assert fitted == {name for name, each in ACTIVATIONS.items() if each.parameters} - {"prelu", "rrelu"}
+    assert fitted == {name for name, each in ACTIVATIONS.items() if each.fit is not None}
+
+
 @pytest.mark.parametrize("params", [{"negative_slope": slope} for slope in (-1.0, 1e-4, 0.2537812, 0.999, 3.0)])
 def test_fits_slopes(params):
     found = identify(ACTIVATIONS["leaky_relu"].bind(params))

@@ -12,7 +12,6 @@ from autoinit.checking.findings import Finding
 from autoinit.checking.rules._lookup import listed, pasted
 from autoinit.checking.rules.registry import rule
 from autoinit.ops import Role
-from autoinit.parameters import user_name
 from autoinit.resolving.resolver import layer_name
 from autoinit.tracing.dataflow import Dataflow
 
@@ -77,9 +76,8 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 def _idle(subject: Subject) -> Iterator[_Idle]:
     for name in subject.dataflow.uncalled:
-        param = user_name(name, subject.model)
-        if param in subject.parameters:
-            yield _Idle(param, UNCALLED)
+        if name in subject.parameters:
+            yield _Idle(name, UNCALLED)
     leading_on = _leading_on(subject.dataflow)
     for layer in subject.plan.layers:
         if layer.reason == "unused" or not any(use in leading_on for use in layer.uses):

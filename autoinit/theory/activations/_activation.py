@@ -34,7 +34,7 @@ class Fact(Flag):
     BOUNDED = auto()
     """phi stays between two numbers."""
     CLIPPING = auto()
-    """phi(x) = x between two bounds (one may be infinite), and the bound beyond."""
+    """phi(x) = x between bounds that its parameters set, and the bound beyond."""
     SHARE = auto()
     """phi stays in [0, 1]: a gate, which lets through this share of what it multiplies."""
 
