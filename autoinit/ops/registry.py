@@ -82,7 +82,7 @@ class OpSpec:
     which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
     attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
     is linear in; none named: all. each: whether each of its outputs belongs to the operand in the same place.
-    facts: what holds of the function of a nonlinearity.
+    facts: what holds of the function of a nonlinearity. unit: whether a norm's output has second moment 1.
     """
 
     name: str
@@ -100,6 +100,7 @@ class OpSpec:
     passes: tuple[str, ...] = ()
     each: bool = False
     facts: Fact = Fact.NONE
+    unit: bool = False
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in. Operands past the known ones are named `extra0`, `extra1`, ..."""
@@ -261,6 +262,7 @@ def register_op(
     passes: Iterable[str] = (),
     each: bool = False,
     facts: Fact = Fact.NONE,
+    unit: bool = False,
     replace: bool = False,
 ) -> OpSpec:
     """Add an operation to the table.
@@ -285,6 +287,7 @@ def register_op(
         passes: for a product, the operands that it is linear in, where it is not linear in all of them: beside what
             no weight made, these pass.
         each: True if it takes several tensors and returns as many, each of which belongs to the one in its place.
+        unit: True if a norm's output has second moment 1, but for its gain and bias.
         facts: what holds of a nonlinearity's function, whatever its constants: checks ask for it.
         replace: take over names and spellings that are registered already.
 
@@ -316,6 +319,7 @@ def register_op(
         passes=tuple(passes),
         each=each,
         facts=facts,
+        unit=unit,
     )
     return REGISTRY.add(
         spec,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autoinit.ops import Role, WeightSlot
+from autoinit.resolving._factors import factor_before
 from autoinit.resolving._merging import merge
 from autoinit.resolving._naming import unresolved
 from autoinit.resolving._slicing import parted
@@ -138,6 +139,7 @@ def _combined(name: str, uses: Sequence[_Use]) -> Resolution:
         source=first.op.source,
         transform=first.use.transform,
         factor=first.use.factor,
+        input_factor=1.0 if first.slot.gates else factor_before(first.op),
     )
 
 
