@@ -86,6 +86,7 @@ register_op(
     names=("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_put", "masked_scatter",
            "diagonal_scatter", "index_fill", "put", "index_reduce"),
     signature="input",
+    sums=True,
 )  # fmt: skip
 register_op("setitem", Role.TRANSPARENT, names=("setitem", "__setitem__"), signature="input, index, value")
 register_op("slice_scatter", Role.TRANSPARENT, names="slice_scatter",

@@ -83,6 +83,7 @@ class OpSpec:
     attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
     is linear in; none named: all. each: whether each of its outputs belongs to the operand in the same place.
     facts: what holds of the function of a nonlinearity. unit: whether a norm's output has second moment 1.
+    sums: whether it adds elements up, so that a number behind it may make up for that.
     """
 
     name: str
@@ -101,6 +102,7 @@ class OpSpec:
     each: bool = False
     facts: Fact = Fact.NONE
     unit: bool = False
+    sums: bool = False
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in. Operands past the known ones are named `extra0`, `extra1`, ..."""
@@ -263,6 +265,7 @@ def register_op(
     each: bool = False,
     facts: Fact = Fact.NONE,
     unit: bool = False,
+    sums: bool = False,
     replace: bool = False,
 ) -> OpSpec:
     """Add an operation to the table.
@@ -288,6 +291,7 @@ def register_op(
             no weight made, these pass.
         each: True if it takes several tensors and returns as many, each of which belongs to the one in its place.
         unit: True if a norm's output has second moment 1, but for its gain and bias.
+        sums: True if it adds elements up (sum, scatter), so that a number behind it may make up for that.
         facts: what holds of a nonlinearity's function, whatever its constants: checks ask for it.
         replace: take over names and spellings that are registered already.
 
@@ -320,6 +324,7 @@ def register_op(
         each=each,
         facts=facts,
         unit=unit,
+        sums=sums,
     )
     return REGISTRY.add(
         spec,

@@ -101,6 +101,7 @@ for _name, _spellings in _REARRANGING.items():
         names=_spellings.split(),
         signature=_SIGNATURES.get(_name, "input"),
         acts=Acts.REDUCING if _name == "fold" else Acts.REARRANGING,
+        sums=_name == "fold",
         attributes={"dim": "dim", "sizes": "unflattened_size"} if _name == "unflatten" else {},
     )
 

@@ -14,10 +14,14 @@ import torch
 
 from autoinit.ops import Role
 from autoinit.resolving._regions import Regions, evaluable, value_outside
+from autoinit.resolving.normalising import is_unit_norm
+from autoinit.theory.fans import fans
 from autoinit.tracing.dataflow import Op
 
 _BYTES = (127.5, 128.0, 255.0, 256.0)
 """What bytes are divided by: 1 over them brings an image to the unit range."""
+_EQUALISING = (1.0, math.sqrt(2))
+"""Gains that an equalised learning rate divides by sqrt(fan_in)."""
 _FARTHEST = 64
 """Operations that are looked at behind an activation."""
 
@@ -45,9 +49,9 @@ def _number(value: Any) -> float | None:
     except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
         return None
     magnitudes = torch.as_tensor(made).double().abs()
-    if not magnitudes.numel() or not torch.equal(magnitudes, magnitudes.flatten()[0].expand(magnitudes.shape)):
+    if not magnitudes.numel() or not bool((magnitudes == magnitudes.max()).all()):
         return None
-    return float(magnitudes.flatten()[0])
+    return float(magnitudes.max())
 
 
 def _sources(op: Op) -> Iterator[Op]:
@@ -65,49 +69,79 @@ def _is_uniform(op: Op) -> bool:
 
 
 def keeps_scale(op: Op) -> bool:
-    """Whether an operation passes each element's scale, so that a number behind it may as well stand before it."""
-    is_product = op.spec is not None and op.spec.role is Role.PRODUCT and sum(map(_carries, op.operands.values())) > 1
-    return op.acts in ("elementwise", "rearranging") and not is_product
-
-
-def _carries(op: Op) -> bool:
-    return op.signal
+    """Whether an operation keeps the signal's scale, so that a number behind it may as well stand before it."""
+    if op.spec is None or op.spec.sums:
+        return op.spec is None
+    signals = sum(each.signal for each in op.operands.values())
+    return op.spec.weights is None and (op.spec.role is not Role.PRODUCT or signals == 1)
 
 
 def factor_behind(regions: Regions, op: Op) -> float:
     """The numbers that multiply what an activation gives, on the nearest way to a weight; 1 if it comes to none first.
 
-    Before an addition, in attention or before an output they are the author's weighting; before a norm they are nothing.
+    Before an addition, in attention or before an output they are the author's weighting; before a norm, nothing. Those
+    that belong to the layer behind are its own.
     """
-    waiting = [(op, 1.0, True)]
-    for here, factor, counts in waiting:
+    waiting: list[tuple[Op, tuple[Op, ...], bool]] = [(op, (), True)]
+    for here, way, counts in waiting:
         for after in regions.consumers(here):
             if after.role is Role.WEIGHT:
-                return factor
+                return math.prod(factor_of(each) for each in way if not _is_equalising(each, after))
             if after.role in (Role.TRANSPARENT, Role.SPLIT) and after.signal and len(waiting) < _FARTHEST:
                 counting = counts and keeps_scale(after)
-                waiting.append((after, factor * factor_of(after) if counting else factor, counting))
+                waiting.append((after, (*way, after) if counting else way, counting))
     return 1.0
 
 
-def factor_before(op: Op) -> float:
+def factor_before(op: Op, regions: Regions) -> float:
     """The numbers that multiply the one signal that a weight operation takes, as they would multiply its weight.
 
-    They count where what they multiply has unit second moment: an input, a norm's output, another layer's. Behind a
-    nonlinearity or an addition they make up for it. An input that is also shifted, or divided as bytes are, is brought to
-    unit scale by that.
+    They count where what they multiply has second moment 1 (an input, a norm's output, another layer's), and where they
+    are an equalised learning rate. Otherwise they make up for what comes before: a nonlinearity, an addition. An input
+    that is also shifted, or divided as bytes are, is brought to unit scale by that.
     """
-    here, factor, shifted = _signal_of(op), 1.0, False
+    way, here = [], _signal_of(op)
     while here is not None and here.role is Role.TRANSPARENT and keeps_scale(here):
-        factor *= factor_of(here)
-        shifted = shifted or (here.spec is not None and here.spec.role is Role.ADD)
+        way.append(here)
         here = _signal_of(here)
+    factor = math.prod(map(factor_of, way))
     if here is None or factor == 1:
         return 1.0
     if here.op == "input":
+        shifted = any(each.spec is not None and each.spec.role is Role.ADD for each in way)
         return 1.0 if shifted or any(math.isclose(factor * whole, 1, rel_tol=1e-3) for whole in _BYTES) else factor
-    is_unit = here.role is Role.WEIGHT or (here.role is Role.NORM and here.spec is not None and here.spec.unit)
-    return factor if is_unit else 1.0
+    if here.role is Role.WEIGHT or is_unit_norm(here, regions):
+        return factor
+    return math.prod(factor_of(each) for each in way if _is_equalising(each, op))
+
+
+def factor_inside(op: Op) -> float:
+    """The number by which an operation multiplies its own product: `alpha` of addmm."""
+    alpha = op.constants.get("alpha", 1)
+    is_number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
+    return abs(float(alpha)) or 1.0 if is_number else 1.0
+
+
+def _is_equalising(multiplication: Op, weight: Op) -> bool:
+    """Whether a number is the weight's equalised learning rate (Karras et al. 2018).
+
+    It is, if the module that holds the layer multiplies by it what comes from outside, or if it is 1 or sqrt(2) over
+    the root of the layer's fan_in.
+    """
+    factor, before = factor_of(multiplication), _signal_of(multiplication)
+    if factor == 1 or before is None:
+        return False
+    if _scope(multiplication) == _scope(weight) != _scope(before):
+        return True
+    layouts = [(use.layout, use.shape) for use in weight.params if use.layout is not None]
+    roots = [math.sqrt(fans(layout, shape).fan_in) for layout, shape in layouts]
+    return any(math.isclose(factor * root, each, rel_tol=1e-3) for root in roots for each in _EQUALISING)
+
+
+def _scope(op: Op) -> str:
+    """The module whose forward calls an operation."""
+    is_module = op.call is not None and op.call.target is None
+    return op.module.rpartition(".")[0] if is_module else op.module
 
 
 def _signal_of(op: Op) -> Op | None:

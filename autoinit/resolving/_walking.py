@@ -6,11 +6,12 @@ cost is linear in the graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoinit.ops import Role
+from autoinit.ops import Fact, Role
 from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
 from autoinit.resolving._regions import KINKED, RANKINGS, Region, Regions, is_curved, is_recombination
@@ -151,7 +152,8 @@ class Walker:
         """A step to the region's end if it is an activation with a name, or over it if it is the identity."""
         ending = self._evaluated(region)
         if ending is None:
-            return None if factor_of(region.ops[0]) != 1 and is_curved(region) else _over(region)
+            factors = [factor_of(each) for each in region.ops]
+            return None if _looks_straight(region, factors) else _over(region, math.prod(factors))
         return self._at(ending, region.end) if ending.nonlinearity in NAMED else None
 
     def _at(self, ending: Ending, end: Op) -> Step:
@@ -276,9 +278,18 @@ class Walker:
         return Region(before, region.end, (op, *region.ops)) if before is not None else None
 
 
-def _over(region: Region) -> Step:
+def _over(region: Region, factor: float = 1.0) -> Step:
     """A step over operations that only move, add and scale."""
-    return Step(region.path, to=region.end, region=region, keeps=all(map(keeps_scale, region.ops)))
+    return Step(region.path, to=region.end, region=region, factor=factor, keeps=all(map(keeps_scale, region.ops)))
+
+
+def _looks_straight(region: Region, factors: list[float]) -> bool:
+    """Whether a function that is evaluated as straight is curved all the same: `sigmoid(0.01 * x)` at small x.
+
+    One that is bounded far away is straight, and so may be several that undo each other (`log(exp(x))`).
+    """
+    bent = [op for op in region.ops if op.role is Role.NONLINEARITY and Fact.CLIPPING not in op.facts]
+    return len(bent) == 1 or (bool(bent) and any(factor != 1 for factor in factors))
 
 
 RANKED = "only compared or ranked (argmax, a threshold)"

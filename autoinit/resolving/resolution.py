@@ -54,7 +54,8 @@ class Ending:
     @property
     def scale(self) -> float:
         """The gain over the numbers around the nonlinearity: times 1 / sqrt(fan), it gives its argument variance 1 and
-        its result second moment 1."""
+        its result second moment 1.
+        """
         return self.gain / (self.before * self.behind)
 
     def behind_step(self, via: tuple[str, ...], *, normalised: bool, factor: float, keeps: bool) -> Ending:

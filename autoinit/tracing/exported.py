@@ -48,6 +48,8 @@ def read_exported(program: ExportedProgram) -> tuple[torch.fx.Graph, nn.Module]:
         else:
             made[node] = graph.node_copy(node, lambda old: made[old])
         made[node].meta = _meta(node.meta)
+        if node.name in lifted:
+            made[node].meta["constant"] = program.constants.get(lifted[node.name])
     return graph, holder
 
 
