@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from autoinit.checking.checker import check
-from autoinit.checking.findings import SEVERITIES, CheckResult, Severity
+from autoinit.checking.findings import CheckResult, Severity
 from autoinit.errors import ArgumentError, InitializationError, PlanError
 from autoinit.models import Model, ModelView
 from autoinit.testing import CheckOptions, complaint
@@ -36,7 +36,7 @@ class InitializationCheck:
         self,
         example_inputs: Any = None,
         *,
-        fail_level: Severity = "error",
+        fail_level: str = "error",
         submodule: str = "",
         allow_empty: bool = False,
         **options: Unpack[CheckOptions],
@@ -54,11 +54,9 @@ class InitializationCheck:
             ArgumentError: there is no such severity.
             TypeError: `autoinit.check` has no such option.
         """
-        if fail_level not in SEVERITIES:
-            raise ArgumentError(f"fail_level={fail_level!r}: expected one of {', '.join(map(repr, SEVERITIES))}")
         inspect.signature(check).bind(None, **options)
         self.example_inputs = example_inputs
-        self.fail_level = fail_level
+        self.fail_level = Severity.of(fail_level)
         self.submodule = submodule
         self.allow_empty = allow_empty
         self.options = options

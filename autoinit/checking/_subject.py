@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
 from autoinit.checking._signals import Prediction, predict
-from autoinit.checking.scale._deviations import Deviation, deviations
 from autoinit.checking.scale._reach import surroundings
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from autoinit.provenance import Origin, Recording
     from autoinit.signal.report import SignalReport
 
-_ABOUT_GRADIENTS = "INI402"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,6 +115,7 @@ class Subject:
     portraits: by layer name, of the weight as the forward reads it; none for weights without values.
     provenance: what was recorded while the model was built. published: the recipe that it is held against.
     codes: of the rules that are asked; None for all. What only others need is left out.
+    gradients: whether a rule that is asked looks at gradients.
     """
 
     name: str
@@ -128,6 +128,7 @@ class Subject:
     published: Published | None = None
     tolerance: float = 0.10
     codes: frozenset[str] | None = None
+    gradients: bool = True
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -146,17 +147,23 @@ class Subject:
     @cached_property
     def prediction(self) -> Prediction:
         """The signal, or why there is none; gradients only for the rule about them. Costs a propagation, once."""
-        return predict(self.view, self.dataflow, backward=self.asks(_ABOUT_GRADIENTS))
+        return predict(self.view, self.dataflow, backward=self.gradients)
 
     @property
     def predicted(self) -> bool:
         """Whether anything has asked for the signal."""
         return "prediction" in vars(self)
 
+    def once(self, make: Callable[[Subject], T]) -> T:
+        """What a function makes of the subject: several rules ask for it, and it is made when the first one does."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: T = self._made[make]
+        return made
+
     @cached_property
-    def deviations(self) -> tuple[Deviation, ...]:
-        """Every scale that is not the one called for."""
-        return deviations(self)
+    def _made(self) -> dict[Callable[[Subject], Any], Any]:
+        return {}
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -263,6 +270,7 @@ def subject(
     provenance: Recording | None = None,
     tolerance: float = 0.10,
     codes: frozenset[str] | None = None,
+    gradients: bool = True,
 ) -> Subject:
     """Gathers what rules look at. Reads every weight once; changes nothing."""
     resolutions = resolve(dataflow)
@@ -277,6 +285,7 @@ def subject(
         provenance=provenance,
         tolerance=tolerance,
         codes=codes,
+        gradients=gradients,
     )
 
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
-from autoinit.checking.findings import SEVERITIES, CheckResult, Finding, Severity
+from autoinit.checking.findings import CheckResult, Finding, Severity
 from autoinit.checking.recipes import Published, declared, recognised
-from autoinit.checking.rules.registry import rules
+from autoinit.checking.rules.registry import About, rules
 from autoinit.checking.selecting import enabled_codes
 from autoinit.checking.selecting import select as selected
 from autoinit.errors import ArgumentError, TraceError
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from autoinit.provenance import Recording
     from autoinit.tracing.dataflow import Dataflow
 
-_NO_DRAW = ("INI001", "INI002", "INI004")
-_ABOUT_SCALE = "INI10"
-_ABOUT_DEPTH = "INI4"
-
 
 def check(
     model: Model,
@@ -38,7 +34,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     ignores: Sequence[Ignore] = (),
-    fail_level: Severity = "error",
+    fail_level: str = "error",
     recipe: str = "auto",
     tolerance: float = 0.10,
     provenance: Recording | None = None,
@@ -71,14 +67,13 @@ def check(
         ArgumentError: an argument has no meaning.
     """
     started = time.perf_counter()
-    if fail_level not in SEVERITIES:
-        raise ArgumentError(f"fail_level={fail_level!r}: expected one of {', '.join(map(repr, SEVERITIES))}")
+    level = Severity.of(fail_level)
     if not 0 < tolerance < 1:
         raise ArgumentError(f"tolerance={tolerance!r}: expected a fraction between 0 and 1, such as 0.1")
     given = declared(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
     view = ModelView.of(model)
-    shapes = any(prefix.upper().startswith(_ABOUT_DEPTH) for prefix in select)
+    shapes = any(_all_about_depth(prefix) for prefix in select)
     with collector_paused():
         looked_at = subject(
             view,
@@ -87,6 +82,7 @@ def check(
             provenance=provenance,
             tolerance=tolerance,
             codes=codes,
+            gradients=any(rules()[code].gradients for code in codes),
         )
         published = recognised(looked_at.parts) if recipe == "auto" else given
         if published is not None:
@@ -100,7 +96,7 @@ def check(
         findings=selection.kept,
         suppressed=selection.suppressed,
         unused_ignores=selection.unused_ignores,
-        fail_level=fail_level,
+        fail_level=level,
         layers=len(looked_at.portraits),
         recipe=_told(published, recipe),
         notes=(*_notes(looked_at, findings, published, recipe), *_notes_on_depth(looked_at, codes, asked=shapes)),
@@ -118,6 +114,12 @@ def _traced(view: ModelView, example_inputs: Any, *, shapes: bool) -> Dataflow:
     return trace_view(view, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
 
 
+def _all_about_depth(prefix: str) -> bool:
+    """Whether a prefix of codes selects rules about depth, and no others."""
+    topics = {rule.about for code, rule in rules().items() if code.startswith(prefix.upper())}
+    return topics == {About.DEPTH}
+
+
 def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> Iterator[Finding]:
     """What the rules find. Of weights that hold no draw at all nothing is said about scale.
 
@@ -125,12 +127,12 @@ def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> I
     """
     broken: set[str] = set()
     for code, rule in rules().items():
-        if codes is not None and code not in codes and code not in _NO_DRAW:
+        if codes is not None and code not in codes and not rule.undrawn:
             continue
         for finding in rule.look(looked_at):
-            if code in _NO_DRAW:
+            if rule.undrawn:
                 broken.add(finding.layer)
-            if not (code.startswith(_ABOUT_SCALE) and finding.layer in broken):
+            if not (rule.about is About.SCALE and finding.layer in broken):
                 yield finding
 
 
@@ -143,7 +145,7 @@ def _ordered(looked_at: Subject, findings: Iterator[Finding]) -> tuple[Finding, 
 
     def key(finding: Finding) -> tuple[int, int, str]:
         at = place.get(finding.layer, place.get(finding.param, last))
-        return at, SEVERITIES.index(finding.severity), finding.code
+        return at, finding.severity.rank, finding.code
 
     return tuple(sorted(findings, key=key))
 
@@ -156,7 +158,7 @@ def _told(published: Published | None, recipe: str) -> str:
 
 def _notes_on_depth(looked_at: Subject, codes: Collection[str], *, asked: bool) -> Iterator[str]:
     """What is said where rules about depth found nothing since they had nothing to look at."""
-    if not looked_at.predicted or not any(code.startswith(_ABOUT_DEPTH) for code in codes):
+    if not looked_at.predicted or not any(rules()[code].about is About.DEPTH for code in codes):
         return
     prediction = looked_at.prediction
     if prediction.report is None and (asked or prediction.failed):
@@ -173,7 +175,7 @@ def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published
     without = [layer.name for layer in looked_at.plan.layers if layer.name not in looked_at.portraits]
     if without:
         yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
-    off = any(finding.code.startswith(_ABOUT_SCALE) for finding in findings)
+    off = any(rules()[finding.code].about is About.SCALE for finding in findings)
     evidence = trained_evidence(looked_at.view, looked_at.plan, weights=off)
     if evidence.strong:
         yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"

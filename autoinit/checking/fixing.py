@@ -7,13 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from autoinit.checking.findings import CheckResult, Finding
+from autoinit.checking.rules.registry import About, rules
 from autoinit.models import Model, ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.tracing.tiers import trace_view
 
-_ABOUT_WEIGHTS = ("INI00", "INI10")
-"""Codes of faults that new values for the weight repair."""
+_MENDED = (About.VALUES, About.SCALE)
+"""Faults that new values for the weight mend."""
 
 
 def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: int | None = None) -> CheckResult:
@@ -55,4 +56,4 @@ def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: 
 
 
 def _repairable(finding: Finding) -> bool:
-    return finding.code.startswith(_ABOUT_WEIGHTS) and bool(finding.fix)
+    return rules()[finding.code].about in _MENDED and bool(finding.fix)

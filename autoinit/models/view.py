@@ -17,7 +17,8 @@ from autoinit.models.wrappers import inner_module, user_class, wrapped_as
 if TYPE_CHECKING:
     from torch.export import ExportedProgram  # importing it takes a second
 
-Model: TypeAlias = Union[nn.Module, "ExportedProgram"]
+Model: TypeAlias = Union[nn.Module, "ExportedProgram", "ExportedLike"]
+"""What is planned, checked and written: a module, a program of torch.export, or what was read of a program's file."""
 Held = TypeVar("Held", bound=torch.Tensor)
 
 

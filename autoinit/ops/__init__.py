@@ -5,7 +5,7 @@ its role names: `nonlinearities`, `norms`, `pooling`, `shapes`, `combining`, `we
 """
 
 from autoinit.ops import combining, nonlinearities, norms, pooling, shapes, sources, weights
-from autoinit.ops.registry import REGISTRY, Acts, OpSpec, WeightSlot, register_op
+from autoinit.ops.registry import REGISTRY, Acts, NamedOperator, OpSpec, WeightSlot, register_op
 from autoinit.ops.roles import Role
 from autoinit.theory.activations import Fact
 
@@ -13,6 +13,7 @@ __all__ = [
     "REGISTRY",
     "Acts",
     "Fact",
+    "NamedOperator",
     "OpSpec",
     "Role",
     "WeightSlot",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+
+import torch
 
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import SourceLine
@@ -39,6 +41,7 @@ class Ending:
     normalised: whether a norm lay on the way.
     note: what a reader should know about this ending.
     before, behind: numbers that multiply the nonlinearity's argument, and what it gives on the way to a weight.
+    function: the nonlinearity itself, of a one-dimensional tensor; None where there is none.
     """
 
     nonlinearity: str
@@ -50,6 +53,7 @@ class Ending:
     note: str = ""
     before: float = 1.0
     behind: float = 1.0
+    function: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, compare=False, repr=False)
 
     @property
     def scale(self) -> float:

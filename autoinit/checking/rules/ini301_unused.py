@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import listed, pasted
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role
 from autoinit.resolving.resolver import layer_name
 from autoinit.tracing.dataflow import Dataflow
@@ -28,7 +28,7 @@ class _Idle:
     source: str = ""
 
 
-@rule("INI301", "weight never used in forward", "warning")
+@rule("INI301", "weight never used in forward", Severity.WARNING, About.USE)
 def look(subject: Subject) -> Iterator[Finding]:
     """A trainable weight does not take part in what the model computes.
 
@@ -118,7 +118,7 @@ def _one(subject: Subject, idle: _Idle) -> Finding:
     fix = f"del {expression(name)}"
     return Finding(
         code="INI301",
-        severity="warning",
+        severity=Severity.WARNING,
         layer=name,
         param=idle.param,
         message=(
@@ -138,7 +138,7 @@ def _tree(subject: Subject, path: str, members: Sequence[_Idle]) -> Finding:
     fix = f"del {expression(path)}"
     return Finding(
         code="INI301",
-        severity="warning",
+        severity=Severity.WARNING,
         layer=path,
         param=members[0].param,
         message=(
