@@ -101,7 +101,7 @@ def factor_before(op: Op, regions: Regions) -> float:
     that is also shifted, or divided as bytes are, is brought to unit scale by that.
     """
     way, here = [], _signal_of(op)
-    while here is not None and here.role is Role.TRANSPARENT and keeps_scale(here):
+    while here is not None and _is_passed(here) and here not in regions.activations:
         way.append(here)
         here = _signal_of(here)
     factor = math.prod(map(factor_of, way))
@@ -113,6 +113,10 @@ def factor_before(op: Op, regions: Regions) -> float:
     if here.role is Role.WEIGHT or is_unit_norm(here, regions):
         return factor
     return math.prod(factor_of(each) for each in way if _is_equalising(each, op))
+
+
+def _is_passed(op: Op) -> bool:
+    return op.role is Role.TRANSPARENT and keeps_scale(op)
 
 
 def factor_inside(op: Op) -> float:

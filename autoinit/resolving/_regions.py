@@ -155,6 +155,8 @@ class Regions:
         self.order = {op: position for position, op in enumerate(dataflow.graph.nodes)}
         self.live = _live(dataflow)
         self.carried = _carried(dataflow)
+        self.activations: set[Op] = set()
+        """Operations that have been taken together as activations."""
 
     def consumers(self, op: Op) -> Iterator[Op]:
         """Operations that take the output as more than a size, and whose own output is used."""

@@ -154,12 +154,13 @@ class Walker:
         if ending is None:
             factors = [factor_of(each) for each in region.ops]
             return None if _looks_straight(region, factors) else _over(region, math.prod(factors))
-        return self._at(ending, region.end) if ending.nonlinearity in NAMED else None
+        return self._at(ending, region.ops) if ending.nonlinearity in NAMED else None
 
-    def _at(self, ending: Ending, end: Op) -> Step:
-        """A step to an ending, whose last operation is `end`."""
+    def _at(self, ending: Ending, ops: tuple[Op, ...]) -> Step:
+        """A step to an ending, which these operations are."""
+        self.regions.activations.update(ops)
         if ending.reason is Reason.ACTIVATION:
-            ending = replace(ending, behind=factor_behind(self.regions, end))
+            ending = replace(ending, behind=factor_behind(self.regions, ops[-1]))
         return Step(ending.path, ending=ending)
 
     def _meeting(self, start: Op) -> Step | None:
@@ -196,7 +197,7 @@ class Walker:
         if more is not None:
             region = Region(region.start, more.end, (*region.ops, *more.ops))
         ending = self._evaluated(region)
-        return _over(region) if ending is None else self._at(ending, region.end)
+        return _over(region) if ending is None else self._at(ending, region.ops)
 
     def _evaluated(self, region: Region) -> Ending | None:
         """The ending at a scalar function; each distinct one is evaluated once."""
@@ -254,7 +255,7 @@ class Walker:
                 return self._scalar(before)
         start = next((each for each in op.operands.values() if each.signal), op)
         ending = ending_of(op, Region(start, op, (op,)).function())
-        return Step((op.name,), to=op) if ending is None else self._at(ending, op)
+        return Step((op.name,), to=op) if ending is None else self._at(ending, (op,))
 
     def _continued(self, op: Op) -> Region | None:
         """What follows a nonlinearity and makes it another function: a power, a product with itself."""

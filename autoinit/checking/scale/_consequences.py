@@ -65,7 +65,7 @@ def _unnormed(part: Part, ratio: float) -> tuple[Severity, str]:
         return severity, f"The signal's power is {told} what it should be, on the way to a gate, which is bounded."
     if ratio > 1 and _is_wave(part.place.nonlinearity):
         return (
-            "warning",
+            Severity.WARNING,
             f"The power of the argument is {told} what it should be; {part.place.nonlinearity} is bounded and does not "
             f"level off, so that this only sets the frequencies.",
         )
