@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -16,7 +16,7 @@ from autoinit.models import Model, ModelView
 from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode
 from autoinit.tracing.building import build
-from autoinit.tracing.dataflow import Dataflow
+from autoinit.tracing.dataflow import TIERS, Dataflow, Tier
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.exported import ExportedModel, exported_model, is_exported
 from autoinit.tracing.guarding import undisturbed
@@ -26,10 +26,8 @@ from autoinit.tracing.rng import drawn, untouched_generators
 from autoinit.tracing.shadow import make_shadow
 from autoinit.tracing.symbolic import SymbolicTracer
 
-Tier = Literal["symbolic", "recorded", "exported"]
-_TIERS = ("symbolic", "recorded", "exported")
-
-
+_MODES = (True, False)
+"""Training mode, and evaluation mode where that fails."""
 _FEW_GUESSES = 4  # in a second mode, after all have failed in the first
 _NEEDS_VALUES = re.compile(r"\bmeta\b")
 """In what torch says where a tensor on meta has no value: its inputs came further than others."""
@@ -58,8 +56,8 @@ def trace(model: Model, example_inputs: Any = None, *, tier: Tier | None = None)
 
 def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
     """`trace` of a model that is seen already."""
-    if tier is not None and tier not in _TIERS:
-        raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(_TIERS)}, or None for the best that works")
+    if tier is not None and tier not in TIERS:
+        raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(TIERS)}, or None for the best that works")
     if is_exported(view.root):
         with tensors_on_cpu():
             return _of_program(exported_model(view.root), view.tensors)  # type: ignore[arg-type]
@@ -72,7 +70,7 @@ def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None
 def _trace_module(view: ModelView, example_inputs: Any, tier: Tier | None) -> Dataflow:
     failures: list[str] = []
     inputs = [given_inputs(example_inputs, view.module)] if example_inputs is not None else None
-    for attempt in _attempts(view, inputs, tier):
+    for attempt in (_ATTEMPTS[tier] if tier is not None else _best_first)(view, inputs):
         before = drawn()
         try:
             found = attempt()
@@ -83,7 +81,7 @@ def _trace_module(view: ModelView, example_inputs: Any, tier: Tier | None) -> Da
     raise TraceError(_explained(view, failures, guessed=inputs is None))
 
 
-def _steady(view: ModelView, inputs: list[Inputs] | None, tier: Tier | None, found: Dataflow) -> Dataflow:
+def _steady(view: ModelView, inputs: _GivenInputs, tier: Tier | None, found: Dataflow) -> Dataflow:
     """What was found where chance may have left weights out; or what evaluation mode finds, if that is more of them."""
     try:
         by_proxies = tier == "symbolic"
@@ -96,26 +94,48 @@ def _steady(view: ModelView, inputs: list[Inputs] | None, tier: Tier | None, fou
     return replace(steady, notes=(*steady.notes[:-1], why))
 
 
-def _attempts(view: ModelView, inputs: list[Inputs] | None, tier: Tier | None) -> Iterator[Callable[[], Dataflow]]:
-    """What to try, best first. Evaluation mode follows where training mode fails.
+_Attempts = Iterator[Callable[[], Dataflow]]
+_GivenInputs = list[Inputs] | None
+
+
+def _best_first(view: ModelView, inputs: _GivenInputs) -> _Attempts:
+    """What to try where no tier is asked for.
 
     A symbolic trace that leaves something open, since it knows no shapes, stands back until a recording has failed.
     """
-    if tier == "exported":
-        yield partial(_export, view, inputs)
-        return
-    symbolic, recorded = tier != "recorded" and (inputs is None or tier == "symbolic"), tier != "symbolic"
-    modes = (True, False)
-    failed: _Failures = []
-    for training in modes:
-        if symbolic and recorded:
+    recordings = _recordings(view, inputs)
+    if inputs is None:
+        for training in _MODES:
             yield partial(_symbolic, view, training, strict=True)
-        if recorded:
-            yield partial(_recorded, view, inputs, training, failed)
-    for training in modes if recorded else ():
-        yield partial(_recorded_really, view, inputs, training, failed)
-    for training in modes if symbolic else ():
+            yield next(recordings)
+    yield from recordings
+    if inputs is None:
+        yield from _proxies(view, inputs)
+
+
+def _proxies(view: ModelView, _inputs: _GivenInputs) -> _Attempts:
+    for training in _MODES:
         yield partial(_symbolic, view, training, strict=False)
+
+
+def _recordings(view: ModelView, inputs: _GivenInputs) -> _Attempts:
+    failed: _Failures = []
+    for training in _MODES:
+        yield partial(_recorded, view, inputs, training, failed)
+    for training in _MODES:
+        yield partial(_recorded_really, view, inputs, training, failed)
+
+
+def _exports(view: ModelView, inputs: _GivenInputs) -> _Attempts:
+    yield partial(_export, view, inputs)
+
+
+_ATTEMPTS: Mapping[Tier, Callable[[ModelView, _GivenInputs], _Attempts]] = {
+    "symbolic": _proxies,
+    "recorded": _recordings,
+    "exported": _exports,
+}
+"""What each tier tries, best first. To add a tier: a file with what reads, its attempts here, its facts in `TIERS`."""
 
 
 def _explained(view: ModelView, failures: list[str], guessed: bool) -> str:
@@ -148,14 +168,14 @@ def _symbolic(view: ModelView, training: bool, *, strict: bool) -> Dataflow:
     )
 
 
-def _recorded(view: ModelView, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
+def _recorded(view: ModelView, inputs: _GivenInputs, training: bool, failed: _Failures) -> Dataflow:
     """On meta: all guesses in the first mode, and a few in the second."""
     guesses = inputs if inputs is not None else guessed_inputs(view.module)
     some = itertools.islice(guesses, _FEW_GUESSES) if failed else guesses
     return _first(partial(record, view, training), some, "recorded", failed)
 
 
-def _recorded_really(view: ModelView, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
+def _recorded_really(view: ModelView, inputs: _GivenInputs, training: bool, failed: _Failures) -> Dataflow:
     """Once, since it is a whole forward: with the inputs that only wanted values on meta, or else the first."""
     tried = inputs if inputs is not None else [each for each, _ in failed] or guessed_inputs(view.module)
     wanting = [each for each, failure in failed if _NEEDS_VALUES.search(str(failure.error))]
@@ -180,7 +200,7 @@ def _first(run: Callable[[Inputs], Dataflow], guesses: Iterable[Inputs], tier: s
     raise failed[before][1] if failed[before:] else FailedError(tier, ValueError("no example input could be guessed"))
 
 
-def _export(view: ModelView, inputs: list[Inputs] | None) -> Dataflow:
+def _export(view: ModelView, inputs: _GivenInputs) -> Dataflow:
     guesses = inputs if inputs is not None else guessed_inputs(view.module)
     return _first(partial(_export_with, view), guesses, "exported", [])
 
