@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from autoinit.errors import ArgumentError
+from autoinit.ops import Trait
 from autoinit.parameters import holding, named_parameters, unwrap
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Alternative, LayerPlan, OtherParameter, Plan, SlicePlan, Status
@@ -245,7 +246,7 @@ def _kinds(dataflow: Dataflow) -> dict[str, str]:
                     kinds.setdefault(use.name, "other")
             elif op.role.value == "norm":
                 kinds[use.name] = "norm"
-            elif op.op == "embedding":
+            elif Trait.LOOKUP in op.traits:
                 kinds[use.name] = "embedding"
             elif use.slot.startswith("bias") or "_bias" in use.slot or use.slot.startswith("params."):
                 kinds[use.name] = "bias"
@@ -255,7 +256,7 @@ def _kinds(dataflow: Dataflow) -> dict[str, str]:
             for use in operand.params if operand.op == "parameter" else ():
                 if op.role.value == "norm":
                     kinds[use.name] = "norm"
-                elif op.op == "embedding" and slot == "weight":
+                elif Trait.LOOKUP in op.traits and slot == "weight":
                     kinds[use.name] = "embedding"
                 elif slot == "bias":
                     kinds[use.name] = "bias"

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.tensors.surroundings import tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.rerunning import execute
 
-_FACTORS = frozenset({"mul", "multiply"})
-_PER_FEATURE = frozenset({"batch_norm", "native_batch_norm", "instance_norm", "native_instance_norm"})
-_CARRYING = frozenset({"cat", "dropout", "max_pool2d", "avg_pool2d", "identity", "clone", "contiguous"})
+_FEATURES_APART = Trait.NEUTRAL | Trait.WINDOWED | Trait.JOINING
 _ATTENTION = "scaled_dot_product_attention"
 _SHIFTS = frozenset({"add", "sub", "rsub", "pad", "masked_fill", "where", "clamp"})
 _SHIFTING = ("other", "value", "min", "max")
@@ -70,7 +68,7 @@ def silent_tables(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[t
     values = zeros.values()
     found: dict[str, Op] = {}
     for op in dataflow.graph.nodes:
-        if op.op == "embedding" and op in values and op.signal:
+        if Trait.LOOKUP in op.traits and op in values and op.signal:
             hungry = next((each for each in _first_uses(dataflow, op) if _starves(each, values)), None)
             if hungry is not None:
                 found.update(dict.fromkeys(zeros.held(op), hungry))
@@ -109,7 +107,7 @@ class _Zeros:
             if use.name in self.params and op.op != "parameter" and (use.layout is not None or use.slot == "weight"):
                 yield use.name
         for slot, operand in op.operands.items():
-            factor = op.op in _FACTORS or slot == "weight"
+            factor = op.op == "mul" or slot == "weight"
             for use in operand.params if factor and operand.op == "parameter" else ():
                 if use.name in self.params:
                     yield use.name
@@ -132,7 +130,7 @@ class _Zeros:
         """Operations whose output a gradient reaches."""
         found: set[Op] = set()
         for op in reversed(self.ops):
-            if op.role is Role.SINK and (op.op == "output" or op.signal):
+            if op.ends:
                 found.add(op)
             if op in found:
                 found.update(each for each in self.graph.predecessors(op) if self._passes(op, each, values))
@@ -142,11 +140,11 @@ class _Zeros:
         operands = list(op.operands.values())
         if op.op == "parameter":
             return bool(op.params) and all(use.name in self.params for use in op.params)
-        if op.role in (Role.WEIGHT, Role.NORM) or op.op == "embedding":
+        if op.role in (Role.WEIGHT, Role.NORM) or Trait.LOOKUP in op.traits:
             return not self._biased(op, zero) and (self._blank(op) or any(each in zero for each in _factors(op)))
         if op.op == _ATTENTION:
             return op.operands.get("value") in zero
-        if op.role is Role.PRODUCT or op.op in _FACTORS:
+        if op.role is Role.PRODUCT or op.op == "mul":
             return any(each in zero for each in operands)
         if not operands or not all(each in zero for each in _valued(op)):
             return False
@@ -162,7 +160,7 @@ class _Zeros:
         others = [each for each in op.operands.values() if each is not operand]
         if op.op == _ATTENTION:
             return op.operands.get("value") is operand or not any(each in zero for each in others)
-        if op.role is Role.PRODUCT or op.op in _FACTORS:
+        if op.role is Role.PRODUCT or op.op == "mul":
             return not any(each in zero for each in others)
         if op.role in (Role.WEIGHT, Role.NORM):
             return not self._blank(op)
@@ -180,7 +178,9 @@ class _Zeros:
             seen.add(after)
             if after.role is Role.NONLINEARITY:
                 passes = self._zero_and_slope(after)[1]
-            elif after.op in _CARRYING or (after.op in _PER_FEATURE and not self._biased(after, zero)):
+            elif after.traits & _FEATURES_APART or (
+                Trait.CHANNELWISE in after.traits and not self._biased(after, zero)
+            ):
                 passes = self._piece_passes(after, zero, seen)
             else:
                 passes = True
@@ -213,7 +213,7 @@ def _data(op: Op) -> list[Op]:
 def _valued(op: Op) -> list[Op]:
     """Operands whose values go into the result: of casts and views the first; the others tell dtypes and sizes."""
     operands = list(op.operands.values())
-    alone = op.op == "cast" or (op.acts == "rearranging" and op.op not in ("cat", "stack"))
+    alone = op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits)
     return operands[:1] if alone else operands
 
 

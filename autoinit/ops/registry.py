@@ -20,7 +20,7 @@ import torch.nn.functional
 from torch import nn
 
 from autoinit.errors import RegistrationError
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
@@ -82,7 +82,8 @@ class OpSpec:
     which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
     attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
     is linear in; none named: all. each: whether each of its outputs belongs to the operand in the same place.
-    facts: what holds of the function of a nonlinearity.
+    facts: what holds of the function of a nonlinearity. traits: what holds of the operation.
+    steered_by: operands that say only which elements go where, or how much each counts (a mask, boxes, targets).
     """
 
     name: str
@@ -100,6 +101,8 @@ class OpSpec:
     passes: tuple[str, ...] = ()
     each: bool = False
     facts: Fact = Fact.NONE
+    traits: Trait = Trait.NONE
+    steered_by: tuple[str, ...] = ()
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in. Operands past the known ones are named `extra0`, `extra1`, ..."""
@@ -261,6 +264,8 @@ def register_op(
     passes: Iterable[str] = (),
     each: bool = False,
     facts: Fact = Fact.NONE,
+    traits: Trait = Trait.NONE,
+    steered_by: Iterable[str] = (),
     replace: bool = False,
 ) -> OpSpec:
     """Add an operation to the table.
@@ -286,6 +291,8 @@ def register_op(
             no weight made, these pass.
         each: True if it takes several tensors and returns as many, each of which belongs to the one in its place.
         facts: what holds of a nonlinearity's function, whatever its constants: checks ask for it.
+        traits: what holds of it beside its role.
+        steered_by: operands that say only which elements go where, or how much each counts: walks do not enter by them.
         replace: take over names and spellings that are registered already.
 
     Returns:
@@ -316,6 +323,8 @@ def register_op(
         passes=tuple(passes),
         each=each,
         facts=facts,
+        traits=traits,
+        steered_by=tuple(steered_by),
     )
     return REGISTRY.add(
         spec,

@@ -26,7 +26,7 @@ _EXACT = 1 << 24
 """Numbers up to which float32 tells all whole ones apart."""
 _LARGE = 1 << 14
 _OTHER = 0
-_CHOOSING = frozenset({"getitem", "gather", "take_along_dim"})
+_INDEXED = frozenset({"getitem", "gather", "take_along_dim"})
 
 
 class LostError(Exception):
@@ -255,7 +255,7 @@ def _rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
             operands[each] = known[each]
         elif only_steers(to, slot) and _is_constant(each):
             operands[each] = _value(each)
-        elif slot != "input" and to.op in _CHOOSING:
+        elif slot != "input" and to.op in _INDEXED:
             return _thinned(_chosen(to, known))
         else:
             operands[each] = _other(each)

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
+from autoinit.ops import Trait
 from autoinit.parameters import named_parameters, unwrap
 from autoinit.tracing.attempts import FailedError
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -198,7 +199,7 @@ def _lookups(dataflow: Dataflow) -> Iterator[tuple[int, Op]]:
         if op.op == "input":
             numbers[op] = len(numbers)
     for op in dataflow.graph.nodes:
-        source = _looked_up(op) if op.op == "embedding" else None
+        source = _looked_up(op) if Trait.LOOKUP in op.traits else None
         if source is not None:
             yield numbers[source], op
 

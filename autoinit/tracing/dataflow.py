@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
@@ -110,6 +110,16 @@ class Op:
     def facts(self) -> Fact:
         """What holds of a nonlinearity's function."""
         return self.spec.facts if self.spec is not None else Fact.NONE
+
+    @property
+    def traits(self) -> Trait:
+        """What holds of the operation beside its role."""
+        return self.spec.traits if self.spec is not None else Trait.NONE
+
+    @property
+    def ends(self) -> bool:
+        """Whether the signal ends here: at an output or a loss, not at a question such as a tensor's size."""
+        return self.role is Role.SINK and self.signal
 
     def __repr__(self) -> str:
         return f"Op({self.name}: {self.op}, {self.role})"

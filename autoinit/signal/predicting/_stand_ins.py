@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from autoinit.ops import Role, Trait
 from autoinit.parameters import Model, holding, named_parameters, unwrap
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
@@ -15,7 +16,6 @@ from autoinit.writing.reparametrised import effective_weight
 
 MOST_DRAWN = 1 << 24
 """Elements of the largest weight that is drawn as a whole, for an operation without a rule."""
-_FACTORS = frozenset({"mul", "div", "layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm"})
 
 
 class TooLargeError(Exception):
@@ -214,8 +214,9 @@ def _factors(dataflow: Dataflow) -> set[str]:
     """Names of parameters that multiply the signal, wherever they are used first."""
     found = set()
     for op in dataflow.graph.nodes:
+        multiplies = op.role is Role.NORM or Trait.SCALING in op.traits
         for slot, operand in op.operands.items():
-            if operand.op == "parameter" and op.op in _FACTORS and slot != "bias":
+            if operand.op == "parameter" and multiplies and slot != "bias":
                 found.add(str(operand.constants["name"]))
     return found
 
