@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from autoinit.methods.table import METHODS, complete
+from autoinit.models import Model, ModelView
 from autoinit.ops import REGISTRY
 from autoinit.plans.options import PlanArguments, takes_plan_options
 from autoinit.plans.plan import Plan
@@ -17,13 +18,10 @@ from autoinit.plans.report import Report
 from autoinit.tensors.surroundings import collector_paused
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
-from autoinit.tracing import trace
-from autoinit.tracing.tiers import Tier
+from autoinit.tracing.tiers import Tier, trace_view
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from autoinit.parameters import Model
 
 
 @takes_plan_options
@@ -46,9 +44,10 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
     started = time.perf_counter()
     chosen = complete(options)
     method = METHODS[chosen.method]
-    tier: Tier | None = "recorded" if method.needs_shapes and isinstance(model, torch.nn.Module) else None
+    view = ModelView.of(model)
+    tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
     with collector_paused():
-        made = method.plan(model, trace(model, example_inputs, tier=tier), chosen, example_inputs)
+        made = method.plan(view, trace_view(view, example_inputs, tier=tier), chosen, example_inputs)
     return replace(made, seconds=time.perf_counter() - started)
 
 
@@ -115,7 +114,7 @@ def report(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgum
 
     started = time.perf_counter()
     made = plan(model, example_inputs, **options)
-    return Report(made, measure(made, model), seconds=time.perf_counter() - started)
+    return Report(made, measure(made, ModelView.of(model)), seconds=time.perf_counter() - started)
 
 
 def gain(

@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from autoinit.checking.checker import check
-from autoinit.checking.findings import SEVERITIES, CheckResult, Severity
-from autoinit.errors import ArgumentError, InitializationError
-from autoinit.parameters import unwrap
+from autoinit.checking.findings import CheckResult, Severity
+from autoinit.errors import ArgumentError, InitializationError, PlanError
+from autoinit.models import Model, ModelView
 from autoinit.testing import CheckOptions, complaint
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from autoinit.parameters import Model
 
 _LIGHTNING = ("lightning.pytorch", "pytorch_lightning")
 
@@ -37,7 +36,7 @@ class InitializationCheck:
         self,
         example_inputs: Any = None,
         *,
-        fail_level: Severity = "error",
+        fail_level: str = "error",
         submodule: str = "",
         allow_empty: bool = False,
         **options: Unpack[CheckOptions],
@@ -55,11 +54,9 @@ class InitializationCheck:
             ArgumentError: there is no such severity.
             TypeError: `autoinit.check` has no such option.
         """
-        if fail_level not in SEVERITIES:
-            raise ArgumentError(f"fail_level={fail_level!r}: expected one of {', '.join(map(repr, SEVERITIES))}")
         inspect.signature(check).bind(None, **options)
         self.example_inputs = example_inputs
-        self.fail_level = fail_level
+        self.fail_level = Severity.of(fail_level)
         self.submodule = submodule
         self.allow_empty = allow_empty
         self.options = options
@@ -121,20 +118,20 @@ class InitializationCheck:
 
     def _name(self, model: Model) -> str:
         """What findings call the part: empty, for the class of the model, where it is the whole."""
-        return f"{type(unwrap(model)).__name__}.{self.submodule}" if self.submodule else ""
+        return f"{ModelView.of(model).class_name}.{self.submodule}" if self.submodule else ""
 
     def _part(self, model: Model) -> Model:
         if not self.submodule:
             return model
-        whole = unwrap(model)
-        if not isinstance(whole, nn.Module):
+        view = ModelView.of(model)
+        if not view.has_modules:
             raise ArgumentError(f"submodule={self.submodule!r}: an exported program has no modules; leave it out")
         try:
-            return whole.get_submodule(self.submodule)
-        except AttributeError as error:
-            has = ", ".join(name for name, _ in whole.named_children()) or "none"
+            return view.submodule(self.submodule)
+        except PlanError as error:
+            has = ", ".join(name for name, _ in view.module.named_children()) or "none"
             raise ArgumentError(
-                f"submodule={self.submodule!r}: {type(whole).__name__} has no such module; its children are {has}"
+                f"submodule={self.submodule!r}: {view.class_name} has no such module; its children are {has}"
             ) from error
 
 

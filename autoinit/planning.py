@@ -6,13 +6,12 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
 import torch
 
 from autoinit.errors import ArgumentError
+from autoinit.models import ModelView
 from autoinit.ops import Trait
-from autoinit.parameters import holding, named_parameters, unwrap
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Alternative, LayerPlan, OtherParameter, Plan, SlicePlan, Status
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
@@ -22,44 +21,39 @@ from autoinit.theory.fans import Mode, fans
 from autoinit.theory.gains import scheme, std
 from autoinit.tracing import Dataflow
 
-if TYPE_CHECKING:
-    from autoinit.parameters import Model
-
 
 def plan_dataflow(
-    dataflow: Dataflow, model: Model, options: PlanOptions, resolutions: Sequence[Resolution] | None = None
+    dataflow: Dataflow, view: ModelView, options: PlanOptions, resolutions: Sequence[Resolution] | None = None
 ) -> Plan:
     """Plan the weights of a traced model, each by what it feeds.
 
     Args:
         dataflow: traced from the model.
-        model: gives the parameters.
+        view: of the model: gives the parameters.
         options: what the caller chose. Its method is only noted: `signal` builds the others on this.
         resolutions: of the dataflow, where they are known already.
 
     Raises:
         ArgumentError: a glob matches no layer.
     """
-    inner = unwrap(model)
-    parameters = named_parameters(inner)
     resolutions = resolve(dataflow) if resolutions is None else resolutions
     counts = branch_counts(dataflow) if options.residual == "depth" else {}
     kinds = _kinds(dataflow)
     tables = {name for name, kind in kinds.items() if kind == "embedding"}
     layers = tuple(
-        _layer(inner, resolution, parameters, options, counts, tables)
+        _layer(view, resolution, options, counts, tables)
         for resolution in resolutions
-        if resolution.param in parameters
+        if resolution.param in view.parameters
     )
     _check_globs(options, [layer.name for layer in layers])
     return Plan(
         layers=layers,
-        model=type(inner).__name__,
-        parameters=sum(parameter.numel() for parameter in parameters.values()),
+        model=view.class_name,
+        parameters=sum(parameter.numel() for parameter in view.parameters.values()),
         tier=dataflow.tier,
         method=options.method,
         residual=options.residual,
-        others=tuple(_others(inner, kinds, _left(dataflow), layers, parameters)),
+        others=tuple(_others(view, kinds, _left(dataflow), layers)),
         unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
     )
@@ -74,23 +68,22 @@ def _check_globs(options: PlanOptions, names: Sequence[str]) -> None:
 
 
 def _layer(
-    model: Model,
+    view: ModelView,
     resolution: Resolution,
-    parameters: Mapping[str, torch.nn.Parameter],
     options: PlanOptions,
     counts: Mapping[str, int],
     tables: Collection[str],
 ) -> LayerPlan:
     """One weight's plan."""
-    held = holding(model, resolution.param)
+    stored = view.storage(resolution.param)
     branches = max((counts.get(f"{use}/{resolution.param}", 1) for use in resolution.uses), default=1)
     factor = 1 / math.sqrt(branches) / (resolution.factor or 1.0)
     parts = tuple(_slice(resolution, part, options, factor) for part in resolution.slices)
     whole = _slice(resolution, SliceResolution((), resolution.ending), options, factor)
     made = LayerPlan(
         name=resolution.name,
-        param=held.param,
-        shape=tuple(parameters[resolution.param].shape),
+        param=stored.param,
+        shape=tuple(view.parameters[resolution.param].shape),
         axes=resolution.layout.axes,
         op=resolution.op,
         nonlinearity=resolution.nonlinearity,
@@ -109,12 +102,12 @@ def _layer(
         biases=resolution.biases,
         uses=resolution.uses,
         alternatives=tuple(_alternative(ending) for ending in resolution.alternatives),
-        reparam=held.reparam,
+        reparam=stored.reparam,
         source=str(resolution.source or ""),
         groups=resolution.layout.groups,
         stride_area=resolution.layout.stride_area,
     )
-    written = [parameters[name] for name in held.written if name in parameters]
+    written = [view.parameters[name] for name in stored.written if name in view.parameters]
     status, note = _status(made, resolution, written, options)
     notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
     if branches > 1:
@@ -199,17 +192,13 @@ def _matches(name: str, globs: Sequence[str]) -> str:
 
 
 def _others(
-    model: Model,
-    kinds: Mapping[str, str],
-    left: Mapping[str, str],
-    layers: Sequence[LayerPlan],
-    parameters: Mapping[str, torch.nn.Parameter],
+    view: ModelView, kinds: Mapping[str, str], left: Mapping[str, str], layers: Sequence[LayerPlan]
 ) -> Iterator[OtherParameter]:
     """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
     planned = {layer.param for layer in layers}
-    kinds = {name: "magnitude" for layer in layers for name in holding(model, layer.param).written} | dict(kinds)
+    kinds = {name: "magnitude" for layer in layers for name in view.storage(layer.param).written} | dict(kinds)
     biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
-    for name, parameter in parameters.items():
+    for name, parameter in view.parameters.items():
         if name not in planned and name not in biases:
             kind = kinds.get(name, "uncalled")
             yield OtherParameter(name, tuple(parameter.shape), kind, left.get(name, _NOTES.get(kind, "")))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from autoinit.checking.findings import Severity
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from autoinit.checking.configuration import Configuration
-    from autoinit.checking.findings import CheckResult, Severity
-    from autoinit.parameters import Model
+    from autoinit.checking.findings import CheckResult
+    from autoinit.models import Model
     from autoinit.testing import CheckOptions
 
 _OPTION = "--autoinit-fail-level"
@@ -27,7 +29,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that overrides the configured fail level."""
     parser.getgroup("autoinit", "initialization of PyTorch models").addoption(
         _OPTION,
-        choices=("error", "warning", "info"),
+        choices=[level.value for level in Severity],
         help="mildest finding at which `assert_well_initialized` fails, where the test itself does not say; "
         "default: fail-level of [tool.autoinit], else error",
     )
@@ -49,7 +51,7 @@ def assert_well_initialized(pytestconfig: pytest.Config) -> Callable[..., CheckR
         model: Model | Callable[[], Model],
         example_inputs: Any = None,
         *,
-        fail_level: Severity = level,
+        fail_level: str = level,
         allow_empty: bool = False,
         baseline: str | Path | None = configuration.baseline,
         **options: Unpack[CheckOptions],

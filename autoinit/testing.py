@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from autoinit.checking.selecting import Ignore
-    from autoinit.parameters import Model
+    from autoinit.models import Model
     from autoinit.provenance import Recording
 
 
@@ -42,7 +42,7 @@ def assert_well_initialized(
     model: Model | Callable[[], Model],
     example_inputs: Any = None,
     *,
-    fail_level: Severity = "error",
+    fail_level: str = "error",
     allow_empty: bool = False,
     baseline: str | Path | None = None,
     **options: Unpack[CheckOptions],
@@ -104,7 +104,7 @@ def complaint(model: Model, result: CheckResult, *, allow_empty: bool = False) -
         return ""
     milder = len(result.findings) - len(result.failing)
     shown = replace(result, findings=result.failing, unused_ignores=())
-    text = CheckRun((shown,)).to_text(full=result.fail_level == "info")
+    text = CheckRun((shown,)).to_text(full=result.fail_level is Severity.INFO)
     said = f"{result.model} is not well initialized.\n{text}"
     return f"{said}\nMilder than {result.fail_level}, and not shown: {milder}" if milder else said
 

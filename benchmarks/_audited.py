@@ -16,8 +16,9 @@ from _steps import Record, TimeUpError, limited
 import autoinit
 from autoinit.checking._subject import Part, Subject, subject
 from autoinit.checking.checker import check
-from autoinit.checking.findings import SEVERITIES, CheckResult, Finding
+from autoinit.checking.findings import CheckResult, Finding
 from autoinit.errors import AutoinitError
+from autoinit.models import ModelView
 from autoinit.plans.plan import LayerPlan, SlicePlan
 from autoinit.tracing import trace
 
@@ -48,7 +49,7 @@ def audit(library: str, name: str, *, limit: float, most: int, batch: int, recor
                 model = shipped(library, name)
             record["plan_seconds"], _ = _timed(lambda: autoinit.plan(model))
             record["check_seconds"], result = _timed(lambda: check(model, recipe=recipe, provenance=log, name=name))
-            looked_at = subject(model, trace(model), name=name)
+            looked_at = subject(ModelView.of(model), trace(model), name=name)
     except TimeUpError:
         return {**record, "state": "failed", "kind": "timeout", "cause": f"took longer than {limit:g} s"}
     except NotConstructibleError as error:
@@ -115,7 +116,7 @@ def _layer(
 ) -> Record:
     """The gravest finding about its scale, and what it does."""
     found = [each for each in result.findings if each.layer == layer.name and about_scale(each.code)]
-    gravest = min(found, key=lambda each: SEVERITIES.index(each.severity), default=None)
+    gravest = min(found, key=lambda each: each.severity.rank, default=None)
     rows = set(gravest.rows) if gravest is not None else set()
     about = [part for part in parts if set(part.rows) & rows] or list(parts)
     clean = f"none, {layer.status}" if layer.status != "planned" else "none, by recipe" if result.recipe else "none"

@@ -34,7 +34,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from autoinit.checking.findings import SEVERITIES
+from autoinit.checking.findings import Severity
 from autoinit.checking.rules.registry import rules
 
 COLOURS = {"error": "red", "warning": "yellow", "info": "dim"}
@@ -63,7 +63,9 @@ def summary(library: str, records: Sequence[Record]) -> Record:
     checked = [each for each in records if each["state"] == "checked"]
     found = [(each["name"], finding) for each in checked for finding in each["findings"]]
     layers = [layer for each in checked for layer in each["layers"]]
-    worst = sorted({layer["worst"] for layer in layers}, key=lambda each: (each not in SEVERITIES, _rank(each), each))
+    worst = sorted(
+        {layer["worst"] for layer in layers}, key=lambda each: (each not in list(Severity), _rank(each), each)
+    )
     ratios = [each["check_seconds"] / each["plan_seconds"] for each in checked]
     return {
         "library": library,
@@ -73,7 +75,7 @@ def summary(library: str, records: Sequence[Record]) -> Record:
         "not_run": sum("not_run" in each for each in checked),
         "with": {
             str(level): sum(any(finding["severity"] == level for finding in each["findings"]) for each in checked)
-            for level in SEVERITIES
+            for level in Severity
         },
         "recipes": dict(Counter(each["recipe"] or "none" for each in checked).most_common()),
         "seconds": {
@@ -88,7 +90,7 @@ def summary(library: str, records: Sequence[Record]) -> Record:
 
 
 def _rank(worst: str) -> int:
-    return [*SEVERITIES, worst].index(worst)
+    return [*Severity, worst].index(worst)
 
 
 def _count(records: Sequence[Record], state: str) -> int:
@@ -97,7 +99,7 @@ def _count(records: Sequence[Record], state: str) -> int:
 
 def _by_severity(code: str, found: Sequence[tuple[str, Record]]) -> Record:
     mine = [(name, finding) for name, finding in found if finding["code"] == code]
-    counted: Record = {level: sum(finding["severity"] == level for _, finding in mine) for level in SEVERITIES}
+    counted: Record = {level: sum(finding["severity"] == level for _, finding in mine) for level in Severity}
     errors = [finding for _, finding in mine if finding["severity"] == "error"]
     return {**counted, "models": len({name for name, _ in mine}), "errors": _borne_out(errors)}
 
@@ -119,10 +121,10 @@ def tables(totals: Record, most: int) -> Iterator[Table]:
     """One library's totals for people."""
     yield _models(totals)
     by_rule = Table("rule", title=f"{totals['library']}: findings by rule, and what one forward makes of the errors")
-    for column in (*SEVERITIES, "models", "gain off", "signal off"):
+    for column in (*Severity, "models", "gain off", "signal off"):
         by_rule.add_column(column, justify="right")
     for code, counts in totals["rules"].items():
-        figures = (f"{counts[each]:,}" for each in (*SEVERITIES, "models"))
+        figures = (f"{counts[each]:,}" for each in (*Severity, "models"))
         by_rule.add_row(f"{code} {rules()[code].name}", *figures, *_off(counts["errors"]))
     yield by_rule
     layers = Table("gravest finding of scale", title=f"{totals['library']}: layers, and what one forward makes of them")

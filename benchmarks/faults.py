@@ -42,6 +42,7 @@ from rich.table import Table
 from autoinit import plan
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import Finding
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.options import PlanOptions
@@ -67,7 +68,7 @@ def fresh(case: Case, seed: int) -> Bench:
     torch.manual_seed(seed)
     model = constructed(case)
     plan(model).apply(model, seed)
-    return Bench(Ground(case.name, model, places(case, model)), subject(model, trace(model)))
+    return Bench(Ground(case.name, model, places(case, model)), subject(ModelView.of(model), trace(model)))
 
 
 def inject(bench: Bench, fault: Fault) -> tuple[Record, tuple[Finding, ...]]:
@@ -98,7 +99,7 @@ def _looked_at(fresh_subject: Subject, fault: Fault) -> Subject:
     seen = seen_anew(fresh_subject, written)
     if any(seen.is_zero(param) != fresh_subject.is_zero(param) for param in fault.params):
         resolutions = tuple(seen.resolutions.values())
-        return replace(seen, plan=plan_dataflow(seen.dataflow, seen.model, PlanOptions(), resolutions))
+        return replace(seen, plan=plan_dataflow(seen.dataflow, seen.view, PlanOptions(), resolutions))
     return seen
 
 
@@ -151,7 +152,7 @@ def false_alarms(case: Case, options: argparse.Namespace) -> Record:
             planned = plan(model, residual=residual, distribution=distribution)
             for seed in range(options.seed, options.seed + options.seeds):
                 planned.apply(model, seed)
-                looked_at = subject(model, dataflow) if looked_at is None else seen_anew(looked_at)
+                looked_at = subject(ModelView.of(model), dataflow) if looked_at is None else seen_anew(looked_at)
                 record["checks"] += 1
                 record["alarms"] += [
                     f"{residual}, {distribution}, seed {seed}: {finding}" for finding in findings(looked_at)

@@ -33,6 +33,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from autoinit import autoinit, check, plan
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.resolving import resolve
@@ -73,7 +74,7 @@ def stages(model: torch.nn.Module) -> dict[str, float]:
     at.append(time.perf_counter())
     resolve(dataflow)
     at.append(time.perf_counter())
-    made = plan_dataflow(dataflow, model, PlanOptions())
+    made = plan_dataflow(dataflow, ModelView.of(model), PlanOptions())
     at.append(time.perf_counter())
     made.apply(model)
     at.append(time.perf_counter())
@@ -158,7 +159,7 @@ def time_check(name: str, layers: int, repeats: int, advance: Callable[[], None]
     made = plan(model)
     contenders: dict[str, Callable[[], object]] = {
         "plan": lambda: plan(model),
-        "pass": lambda: measure(made, model),
+        "pass": lambda: measure(made, ModelView.of(model)),
         "check": lambda: check(model),
     }
     taken: dict[str, list[float]] = {contender: [] for contender in contenders}

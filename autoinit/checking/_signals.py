@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import nn
 
+from autoinit.models import ModelView
 from autoinit.ops import Role
 from autoinit.signal.predicting.propagating import InputSignal, Propagation
 from autoinit.tracing.inputs import given_inputs
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Part, Subject
-    from autoinit.parameters import Model
     from autoinit.signal.report import SignalReport
     from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -31,13 +31,13 @@ class Prediction(NamedTuple):
     failed: bool = False
 
 
-def predict(model: Model, dataflow: Dataflow, *, backward: bool) -> Prediction:
+def predict(view: ModelView, dataflow: Dataflow, *, backward: bool) -> Prediction:
     """Propagate the signal through a traced model whose weights have values."""
-    if dataflow.tier != "recorded" or not isinstance(model, nn.Module):
+    if dataflow.tier != "recorded" or not view.has_modules:
         return Prediction(None, f"the {dataflow.tier} tracing knows no shapes")
-    if any(each.is_meta for each in model.parameters()):
+    if any(each.is_meta for each in view.parameters.values()):
         return Prediction(None, "its weights have no values (meta device)")
-    propagation = Propagation(dataflow, model, None, InputSignal(), given=None, seed=0)
+    propagation = Propagation(dataflow, view, None, InputSignal(), given=None, seed=0)
     try:
         return Prediction(propagation.report(backward=backward, started=time.perf_counter()))
     except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError) as error:

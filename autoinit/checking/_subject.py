@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
 from autoinit.checking._signals import Prediction, predict
-from autoinit.checking.scale._deviations import Deviation, deviations
 from autoinit.checking.scale._reach import surroundings
-from autoinit.parameters import Model, holding, named_parameters, submodule, unwrap
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from autoinit.provenance import Origin, Recording
     from autoinit.signal.report import SignalReport
 
-_ABOUT_GRADIENTS = "INI402"
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,19 +115,25 @@ class Subject:
     portraits: by layer name, of the weight as the forward reads it; none for weights without values.
     provenance: what was recorded while the model was built. published: the recipe that it is held against.
     codes: of the rules that are asked; None for all. What only others need is left out.
+    gradients: whether a rule that is asked looks at gradients.
     """
 
     name: str
-    model: Model
+    view: ModelView
     dataflow: Dataflow
     resolutions: Mapping[str, Resolution]
     plan: Plan
     portraits: Mapping[str, Portrait]
-    parameters: Mapping[str, nn.Parameter]
     provenance: Recording | None = None
     published: Published | None = None
     tolerance: float = 0.10
     codes: frozenset[str] | None = None
+    gradients: bool = True
+
+    @property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """The model's parameters by name."""
+        return self.view.parameters
 
     def asks(self, code: str) -> bool:
         """Whether a rule is asked."""
@@ -142,17 +147,23 @@ class Subject:
     @cached_property
     def prediction(self) -> Prediction:
         """The signal, or why there is none; gradients only for the rule about them. Costs a propagation, once."""
-        return predict(self.model, self.dataflow, backward=self.asks(_ABOUT_GRADIENTS))
+        return predict(self.view, self.dataflow, backward=self.gradients)
 
     @property
     def predicted(self) -> bool:
         """Whether anything has asked for the signal."""
         return "prediction" in vars(self)
 
+    def once(self, make: Callable[[Subject], T]) -> T:
+        """What a function makes of the subject: several rules ask for it, and it is made when the first one does."""
+        if make not in self._made:
+            self._made[make] = make(self)
+        made: T = self._made[make]
+        return made
+
     @cached_property
-    def deviations(self) -> tuple[Deviation, ...]:
-        """Every scale that is not the one called for."""
-        return deviations(self)
+    def _made(self) -> dict[Callable[[Subject], Any], Any]:
+        return {}
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
@@ -243,47 +254,46 @@ class Subject:
         return SourceLine(file, int(line), "") if file and line.isdecimal() else None
 
     def _built_at(self, param: str) -> SourceLine | None:
-        if self.provenance is None or param not in self.parameters or not isinstance(self.model, nn.Module):
+        if self.provenance is None or param not in self.parameters or not self.view.has_modules:
             return None
         registered = self.provenance.registered_at(self.parameters[param])
         path = param.rpartition(".")[0].partition(".parametrizations")[0]
-        return registered or self.provenance.built_at(submodule(self.model, path))
+        return registered or self.provenance.built_at(self.view.submodule(path))
 
 
 def subject(
-    model: Model,
+    view: ModelView,
     dataflow: Dataflow,
     *,
     name: str = "",
     provenance: Recording | None = None,
     tolerance: float = 0.10,
     codes: frozenset[str] | None = None,
+    gradients: bool = True,
 ) -> Subject:
     """Gathers what rules look at. Reads every weight once; changes nothing."""
-    root = unwrap(model)
     resolutions = resolve(dataflow)
-    made = plan_dataflow(dataflow, root, PlanOptions(), resolutions)
-    parameters = named_parameters(root)
+    made = plan_dataflow(dataflow, view, PlanOptions(), resolutions)
     return Subject(
         name=name or made.model,
-        model=root,
+        view=view,
         dataflow=dataflow,
         resolutions={each.name: each for each in resolutions},
         plan=replace(made, model=name or made.model),
-        portraits=_portraits(root, made, parameters),
-        parameters=parameters,
+        portraits=_portraits(view, made),
         provenance=provenance,
         tolerance=tolerance,
         codes=codes,
+        gradients=gradients,
     )
 
 
-def _portraits(model: Model, plan: Plan, parameters: Mapping[str, nn.Parameter]) -> dict[str, Portrait]:
+def _portraits(view: ModelView, plan: Plan) -> dict[str, Portrait]:
     """What each weight looks like, by layer name, in the plan's order."""
     found: dict[str, Portrait] = {}
 
     def look(layer: LayerPlan) -> None:
-        weight = _effective(model, layer, parameters)
+        weight = _effective(view, layer)
         portrait = portray(weight, layer.axes) if weight is not None else None
         if portrait is not None:
             found[layer.name] = portrait
@@ -296,9 +306,10 @@ def _portraits(model: Model, plan: Plan, parameters: Mapping[str, nn.Parameter])
     return {layer.name: found[layer.name] for layer in plan.layers if layer.name in found}
 
 
-def _effective(model: Model, layer: LayerPlan, parameters: Mapping[str, nn.Parameter]) -> torch.Tensor | None:
+def _effective(view: ModelView, layer: LayerPlan) -> torch.Tensor | None:
     """The weight as forward reads it, in the layer's own shape; None where it has no values to look at."""
-    held = holding(model, layer.param)
-    if not all(parameters[name].numel() and parameters[name].is_floating_point() for name in held.written):
+    stored = view.storage(layer.param)
+    written = [view.parameters[name] for name in stored.written]
+    if not all(each.numel() and each.is_floating_point() for each in written):
         return None
-    return effective_weight(model, held, parameters)
+    return effective_weight(view, stored)

@@ -23,8 +23,8 @@ NARROW = 1.05
 
 
 def number(value: float) -> str:
-    """Three significant digits."""
-    return f"{value:.3g}"
+    """Three significant digits, and all of a number from 1000 to a million: `0.0313`, `2304`, `1.2e+07`."""
+    return f"{value:.0f}" if 999.5 <= abs(value) < 1e6 else f"{value:.3g}"
 
 
 def times(actual: float, expected: float) -> str:

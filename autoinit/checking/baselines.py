@@ -15,7 +15,7 @@ from typing import Annotated, NamedTuple
 
 import msgspec
 
-from autoinit.checking.findings import SEVERITIES, CheckResult, Finding, Severity, Suppressed, at_least
+from autoinit.checking.findings import CheckResult, Finding, Severity, Suppressed
 from autoinit.errors import ConfigurationError
 
 VERSION = 1
@@ -80,12 +80,12 @@ class Baseline:
                 left[entry] += entry.count
                 of_key.setdefault(entry.key, []).append(entry)
         known: set[int] = set()
-        for index in sorted(range(len(findings)), key=lambda each: SEVERITIES.index(findings[each].severity)):
+        for index in sorted(range(len(findings)), key=lambda each: Severity(findings[each].severity).rank):
             finding = findings[index]
             entries = of_key.get((model, finding.code, finding.layer, finding.param), ())
-            fitting = [each for each in entries if left[each] and at_least(each.severity, finding.severity)]
+            fitting = [each for each in entries if left[each] and each.severity.at_least(finding.severity)]
             if fitting:
-                left[max(fitting, key=lambda each: SEVERITIES.index(each.severity))] -= 1
+                left[max(fitting, key=lambda each: each.severity.rank)] -= 1
                 known.add(index)
         return Split(
             tuple(finding for index, finding in enumerate(findings) if index not in known),
@@ -129,7 +129,7 @@ def baseline_of(results: Iterable[CheckResult], others: Baseline | None = None) 
         )
     entries = [BaselineEntry(*found, count) for found, count in counts.items()]
     entries += [each for each in (others.entries if others is not None else ()) if each.model not in checked]
-    return Baseline(tuple(sorted(entries, key=lambda each: (*each.key, SEVERITIES.index(each.severity)))))
+    return Baseline(tuple(sorted(entries, key=lambda each: (*each.key, each.severity.rank))))
 
 
 def read_baseline(path: Path) -> Baseline:

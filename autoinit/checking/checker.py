@@ -8,29 +8,23 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
-from autoinit.checking.findings import SEVERITIES, CheckResult, Finding, Severity
+from autoinit.checking.findings import CheckResult, Finding, Severity
 from autoinit.checking.recipes import Published, declared, recognised
-from autoinit.checking.rules.registry import rules
+from autoinit.checking.rules.registry import About, rules
 from autoinit.checking.selecting import enabled_codes
 from autoinit.checking.selecting import select as selected
 from autoinit.errors import ArgumentError, TraceError
+from autoinit.models import Model, ModelView
 from autoinit.tensors.surroundings import collector_paused
-from autoinit.tracing import trace
+from autoinit.tracing.tiers import trace_view
 from autoinit.writing.trained import trained_evidence
 
 if TYPE_CHECKING:
     from autoinit.checking.selecting import Ignore
-    from autoinit.parameters import Model
     from autoinit.provenance import Recording
     from autoinit.tracing.dataflow import Dataflow
-
-_NO_DRAW = ("INI001", "INI002", "INI004")
-_ABOUT_SCALE = "INI10"
-_ABOUT_DEPTH = "INI4"
 
 
 def check(
@@ -40,7 +34,7 @@ def check(
     select: Sequence[str] = (),
     ignore: Sequence[str] = (),
     ignores: Sequence[Ignore] = (),
-    fail_level: Severity = "error",
+    fail_level: str = "error",
     recipe: str = "auto",
     tolerance: float = 0.10,
     provenance: Recording | None = None,
@@ -73,21 +67,22 @@ def check(
         ArgumentError: an argument has no meaning.
     """
     started = time.perf_counter()
-    if fail_level not in SEVERITIES:
-        raise ArgumentError(f"fail_level={fail_level!r}: expected one of {', '.join(map(repr, SEVERITIES))}")
+    level = Severity.of(fail_level)
     if not 0 < tolerance < 1:
         raise ArgumentError(f"tolerance={tolerance!r}: expected a fraction between 0 and 1, such as 0.1")
     given = declared(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
-    shapes = any(prefix.upper().startswith(_ABOUT_DEPTH) for prefix in select)
+    view = ModelView.of(model)
+    shapes = any(_all_about_depth(prefix) for prefix in select)
     with collector_paused():
         looked_at = subject(
-            model,
-            _traced(model, example_inputs, shapes=shapes),
+            view,
+            _traced(view, example_inputs, shapes=shapes),
             name=name,
             provenance=provenance,
             tolerance=tolerance,
             codes=codes,
+            gradients=any(rules()[code].gradients for code in codes),
         )
         published = recognised(looked_at.parts) if recipe == "auto" else given
         if published is not None:
@@ -101,7 +96,7 @@ def check(
         findings=selection.kept,
         suppressed=selection.suppressed,
         unused_ignores=selection.unused_ignores,
-        fail_level=fail_level,
+        fail_level=level,
         layers=len(looked_at.portraits),
         recipe=_told(published, recipe),
         notes=(*_notes(looked_at, findings, published, recipe), *_notes_on_depth(looked_at, codes, asked=shapes)),
@@ -109,14 +104,20 @@ def check(
     )
 
 
-def _traced(model: Model, example_inputs: Any, *, shapes: bool) -> Dataflow:
+def _traced(view: ModelView, example_inputs: Any, *, shapes: bool) -> Dataflow:
     """The dataflow; with shapes, if they are asked for and a forward can be recorded."""
-    few = few_samples(model, example_inputs) if isinstance(model, nn.Module) and example_inputs is not None else None
+    few = few_samples(view.module, example_inputs) if view.has_modules and example_inputs is not None else None
     if few is not None:
         with suppress(TraceError):  # it may take no other batch: then it is traced with the one that it is given
-            return trace(model, few, tier="recorded")
-    dataflow = trace(model, example_inputs)
-    return trace(model, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
+            return trace_view(view, few, tier="recorded")
+    dataflow = trace_view(view, example_inputs)
+    return trace_view(view, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
+
+
+def _all_about_depth(prefix: str) -> bool:
+    """Whether a prefix of codes selects rules about depth, and no others."""
+    topics = {rule.about for code, rule in rules().items() if code.startswith(prefix.upper())}
+    return topics == {About.DEPTH}
 
 
 def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> Iterator[Finding]:
@@ -126,12 +127,12 @@ def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> I
     """
     broken: set[str] = set()
     for code, rule in rules().items():
-        if codes is not None and code not in codes and code not in _NO_DRAW:
+        if codes is not None and code not in codes and not rule.undrawn:
             continue
         for finding in rule.look(looked_at):
-            if code in _NO_DRAW:
+            if rule.undrawn:
                 broken.add(finding.layer)
-            if not (code.startswith(_ABOUT_SCALE) and finding.layer in broken):
+            if not (rule.about is About.SCALE and finding.layer in broken):
                 yield finding
 
 
@@ -144,7 +145,7 @@ def _ordered(looked_at: Subject, findings: Iterator[Finding]) -> tuple[Finding, 
 
     def key(finding: Finding) -> tuple[int, int, str]:
         at = place.get(finding.layer, place.get(finding.param, last))
-        return at, SEVERITIES.index(finding.severity), finding.code
+        return at, finding.severity.rank, finding.code
 
     return tuple(sorted(findings, key=key))
 
@@ -157,7 +158,7 @@ def _told(published: Published | None, recipe: str) -> str:
 
 def _notes_on_depth(looked_at: Subject, codes: Collection[str], *, asked: bool) -> Iterator[str]:
     """What is said where rules about depth found nothing since they had nothing to look at."""
-    if not looked_at.predicted or not any(code.startswith(_ABOUT_DEPTH) for code in codes):
+    if not looked_at.predicted or not any(rules()[code].about is About.DEPTH for code in codes):
         return
     prediction = looked_at.prediction
     if prediction.report is None and (asked or prediction.failed):
@@ -174,7 +175,7 @@ def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published
     without = [layer.name for layer in looked_at.plan.layers if layer.name not in looked_at.portraits]
     if without:
         yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
-    off = any(finding.code.startswith(_ABOUT_SCALE) for finding in findings)
-    evidence = trained_evidence(looked_at.model, looked_at.plan, weights=off)
+    off = any(rules()[finding.code].about is About.SCALE for finding in findings)
+    evidence = trained_evidence(looked_at.view, looked_at.plan, weights=off)
     if evidence.strong:
         yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"

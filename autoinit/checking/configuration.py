@@ -9,19 +9,18 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any
 
-from autoinit.checking.findings import SEVERITIES, Severity
+from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.errors import ConfigurationError
+from autoinit.reporting import formats
 
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
 
-Format = Literal["text", "json", "github", "sarif", "junit", "markdown"]
-FORMATS: tuple[Format, ...] = get_args(Format)
 TOLERANCE = 0.10
 
 InputShape = tuple[tuple[int, ...], str]
@@ -32,12 +31,13 @@ _TABLE = "[tool.autoinit]"
 _KEYS = (
     "models", "select", "ignore", "ignores", "fail-level", "recipe", "baseline", "tolerance", "format", "output",
 )  # fmt: skip
-_MODEL_KEYS = ("spec", "name", "arguments", "weights", "input-shape", "recipe", "trust")
+_MODEL_KEYS = ("spec", "name", "arguments", "weights", "input-shape", "recipe", "trust", "max-size")
 _IGNORE_KEYS = ("layer", "codes", "reason", "model")
 _DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
     "complex128",
 )  # fmt: skip
+_LEVELS = tuple(level.value for level in Severity)
 _SHAPE = re.compile(r"\s*(\d+(?:\s*,\s*\d+)*)\s*(?::\s*(\w+)\s*)?", re.ASCII)
 _SHAPE_FORM = 'a shape such as "1,3,224,224", or with a dtype "1,128:int64"'
 _IN_TOLERANCE = "a number between 0 and 1, such as 0.1"
@@ -49,7 +49,8 @@ class ModelEntry:
     """A model to check.
 
     spec: what `autoinit check` loads; a file in it is found from any working directory. name: in reports and baselines;
-    the spec as written, unless one is given. recipe: empty where the configuration's holds.
+    the spec as written, unless one is given. recipe: empty where the configuration's holds. max_size: how many bytes
+    its files may unpack to.
     """
 
     spec: str
@@ -59,6 +60,7 @@ class ModelEntry:
     input_shape: tuple[InputShape, ...] = ()
     recipe: str = ""
     trust: bool = False
+    max_size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ class Configuration:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     ignores: tuple[Ignore, ...] = ()
-    fail_level: Severity = "error"
+    fail_level: Severity = Severity.ERROR
     recipe: str = "auto"
     baseline: Path | None = None
     tolerance: float = TOLERANCE
-    format: Format = "text"
+    format: str = "text"
     output: Path | None = None
 
     def recipe_of(self, model: ModelEntry) -> str:
@@ -110,10 +112,10 @@ class Configuration:
         Raises:
             ConfigurationError: a value is out of range.
         """
-        if fail_level is not None and fail_level not in SEVERITIES:
-            raise ConfigurationError(f"fail_level={fail_level!r}; expected {_any_of(SEVERITIES)}")
-        if format is not None and format not in FORMATS:
-            raise ConfigurationError(f"format={format!r}; expected {_any_of(FORMATS)}")
+        if fail_level is not None and fail_level not in _LEVELS:
+            raise ConfigurationError(f"fail_level={fail_level!r}; expected {_any_of(_LEVELS)}")
+        if format is not None and format not in formats.names("check"):
+            raise ConfigurationError(f"format={format!r}; expected {_any_of(formats.names('check'))}")
         if tolerance is not None and not 0 < tolerance < 1:
             raise ConfigurationError(f"tolerance={tolerance}; expected {_IN_TOLERANCE}")
         chosen = self._chosen(models) if models else self.models
@@ -123,7 +125,7 @@ class Configuration:
             select=tuple(select) or self.select,
             ignore=tuple(ignore) or self.ignore,
             ignores=(*self.ignores, *ignores),
-            fail_level=fail_level or self.fail_level,
+            fail_level=Severity(fail_level or self.fail_level),
             recipe=self.recipe if recipe is None else recipe,
             baseline=baseline or self.baseline,
             tolerance=self.tolerance if tolerance is None else tolerance,
@@ -233,6 +235,13 @@ class _Table:
             raise self.refusal(key, "true or false")
         return value
 
+    def count(self, key: str) -> int | None:
+        """A number from 1; None where there is none."""
+        value = self.values.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise self.refusal(key, "a number of bytes, such as 20_000_000_000")
+        return value
+
     def fraction(self, key: str, default: float) -> float:
         """A number between 0 and 1."""
         value = self.values.get(key, default)
@@ -306,11 +315,11 @@ def _configuration(values: object, file: Path) -> Configuration:
         select=table.codes("select", some="select" in table.values),
         ignore=table.codes("ignore"),
         ignores=tuple(_ignores(table)),
-        fail_level=cast("Severity", table.one_of("fail-level", SEVERITIES)),
+        fail_level=Severity(table.one_of("fail-level", _LEVELS)),
         recipe=table.text("recipe", "auto"),
         baseline=table.path("baseline", root),
         tolerance=table.fraction("tolerance", TOLERANCE),
-        format=cast("Format", table.one_of("format", FORMATS)),
+        format=table.one_of("format", formats.names("check")),
         output=table.path("output", root),
     )
 
@@ -347,6 +356,7 @@ def _model(value: object, file: Path, place: str, root: Path) -> ModelEntry:
         input_shape=table.shapes("input-shape"),
         recipe=table.text("recipe", ""),
         trust=table.flag("trust"),
+        max_size=table.count("max-size"),
     )
 
 

@@ -4,21 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Literal
+from enum import Enum
+from typing import IO, TYPE_CHECKING
+
+from autoinit.errors import ArgumentError
+from autoinit.reporting import formats
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from autoinit.tracing.dataflow import SourceLine
 
-Severity = Literal["error", "warning", "info"]
-SEVERITIES: tuple[Severity, ...] = ("error", "warning", "info")
-"""From the gravest on."""
 
+class Severity(str, Enum):
+    """How grave a finding is, from the gravest on. Each equals its own text, so that `finding.severity == "error"`."""
 
-def at_least(severity: Severity, level: Severity) -> bool:
-    """Whether a severity is as grave as a level."""
-    return SEVERITIES.index(severity) <= SEVERITIES.index(level)
+    ERROR = "error"
+    WARNING = "warning"
+    INFO = "info"
+
+    @classmethod
+    def of(cls, fail_level: str) -> Severity:
+        """The severity that a text names, such as `warning`.
+
+        Raises:
+            ArgumentError: it names none.
+        """
+        if fail_level not in list(cls):
+            raise ArgumentError(f"fail_level={fail_level!r}: expected one of {', '.join(map(repr, cls))}")
+        return cls(fail_level)
+
+    @property
+    def rank(self) -> int:
+        """0 for the gravest: a key to sort by."""
+        return tuple(Severity).index(self)
+
+    def at_least(self, level: str) -> bool:
+        """Whether it is as grave as a level, or graver."""
+        return self.rank <= Severity(level).rank
+
+    def __str__(self) -> str:
+        return self.value
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    def __hash__(self) -> int:
+        return hash(self.value)
 
 
 @dataclass(frozen=True)
@@ -80,7 +112,7 @@ class CheckResult:
     findings: tuple[Finding, ...]
     suppressed: tuple[Suppressed, ...] = ()
     unused_ignores: tuple[str, ...] = ()
-    fail_level: Severity = "error"
+    fail_level: Severity = Severity.ERROR
     layers: int = 0
     recipe: str = ""
     notes: tuple[str, ...] = ()
@@ -95,12 +127,12 @@ class CheckResult:
     @property
     def failing(self) -> tuple[Finding, ...]:
         """The findings at or above the fail level."""
-        return tuple(finding for finding in self.findings if at_least(finding.severity, self.fail_level))
+        return tuple(finding for finding in self.findings if Severity(finding.severity).at_least(self.fail_level))
 
     @property
-    def counts(self) -> dict[Severity, int]:
+    def counts(self) -> dict[str, int]:
         """How many findings there are of each severity."""
-        return {level: sum(finding.severity == level for finding in self.findings) for level in SEVERITIES}
+        return {level: sum(finding.severity == level for finding in self.findings) for level in Severity}
 
     def __str__(self) -> str:
         return CheckRun((self,)).to_text()
@@ -110,7 +142,11 @@ class CheckResult:
         CheckRun((self,)).print(file, console, full=full)
 
     def to(self, form: str) -> str:
-        """The result as `text`, `json`, `github`, `sarif`, `junit` or `markdown`."""
+        """The result in a format that `autoinit check --format` offers.
+
+        Raises:
+            ArgumentError: there is no such format.
+        """
         return CheckRun((self,)).to(form)
 
 
@@ -143,29 +179,22 @@ class CheckRun:
         return 0 if self.exit_zero or all(result.ok for result in self.results) else 1
 
     @property
-    def counts(self) -> Mapping[Severity, int]:
+    def counts(self) -> Mapping[str, int]:
         """How many findings of each severity all models have together."""
-        return {level: sum(result.counts[level] for result in self.results) for level in SEVERITIES}
+        return {level: sum(result.counts[level] for result in self.results) for level in Severity}
 
     def to(self, form: str) -> str:
-        """The run as `text`, `json`, `github`, `sarif`, `junit` or `markdown`.
+        """The run in a format that `autoinit check --format` offers.
 
         Raises:
             ArgumentError: there is no such format.
         """
-        from autoinit.checking.rules.registry import rules
-        from autoinit.reporting.findings import render
-
-        return render(self, form, rules)
+        return formats.text("check", self, form)
 
     def to_text(self, *, full: bool = False) -> str:
         """As plain text."""
-        from autoinit.reporting.findings.text import plain
-
-        return plain(self, full=full)
+        return formats.text("check", self, "text", full=full)
 
     def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
         """Print as text: coloured in a terminal, plain elsewhere. `full` shows infos and what is suppressed too."""
-        from autoinit.reporting.findings.text import show
-
-        show(self, file, console, full=full)
+        formats.show("check", self, "text", file, console, full=full)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import glob
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoinit.checking.findings import CheckResult, Finding
+from autoinit.checking.rules.registry import About, rules
+from autoinit.models import Model, ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
-from autoinit.tracing import trace
+from autoinit.tracing.tiers import trace_view
 
-if TYPE_CHECKING:
-    from autoinit.parameters import Model
-
-_ABOUT_WEIGHTS = ("INI00", "INI10")
-"""Codes of faults that new values for the weight repair."""
+_MENDED = (About.VALUES, About.SCALE)
+"""Faults that new values for the weight mend."""
 
 
 def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: int | None = None) -> CheckResult:
@@ -40,15 +39,16 @@ def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: 
     wanted = {finding.layer for finding in result.findings if _repairable(finding)}
     if not wanted:
         return result
-    dataflow = trace(model, example_inputs)
-    whole = plan_dataflow(dataflow, model, PlanOptions(zeros="reset"))
+    view = ModelView.of(model)
+    dataflow = trace_view(view, example_inputs)
+    whole = plan_dataflow(dataflow, view, PlanOptions(zeros="reset"))
     names = [layer.name for layer in whole.layers if layer.name in wanted and layer.status == "planned"]
     left = sorted(wanted - set(names))
     notes = result.notes + tuple(f"{name}: not written, for it is no layer of the plan that can be" for name in left)
     if not names:
         return replace(result, notes=notes)
     only = tuple(glob.escape(name) for name in names)
-    made = plan_dataflow(dataflow, model, PlanOptions(zeros="reset", only=only))
+    made = plan_dataflow(dataflow, view, PlanOptions(zeros="reset", only=only))
     faulty = {finding.param for finding in result.findings}
     layers = (replace(layer, biases=tuple(each for each in layer.biases if each in faulty)) for layer in made.layers)
     replace(made, layers=tuple(layers)).apply(model, seed)
@@ -56,4 +56,4 @@ def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: 
 
 
 def _repairable(finding: Finding) -> bool:
-    return finding.code.startswith(_ABOUT_WEIGHTS) and bool(finding.fix)
+    return rules()[finding.code].about in _MENDED and bool(finding.fix)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import sys
-import tempfile
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from autoinit.checking.selecting import check_prefixes, enabled_codes, join_unus
 from autoinit.errors import ArgumentError, AutoinitError, PlanError, TraceError, TrainedModelError
 from autoinit.loading import Loaded, load
 from autoinit.loading.examples import example_inputs
-from autoinit.parameters import named_parameters
+from autoinit.models import ModelView
 from autoinit.provenance import Origin, Recording, recording
 
 if TYPE_CHECKING:
@@ -123,24 +122,6 @@ def noted(run: CheckRun, earlier: Baseline, configured: Collection[str] = ()) ->
     return baseline, replace(run, results=tuple(baseline.taken_out(each)[0] for each in run.results))
 
 
-def require_writable(path: Path, reads: Iterable[Path] = ()) -> None:
-    """Refuses a file to write that cannot be written, or that the run reads.
-
-    Raises:
-        ArgumentError: says why.
-    """
-    if path.exists() and not path.is_file():
-        raise ArgumentError(f"{path} is {'a directory' if path.is_dir() else 'no regular file'}; name a file to write")
-    for read in reads:
-        if path.exists() and read.exists() and path.samefile(read):
-            raise ArgumentError(f"{path} is read by this run; name another file to write")
-    try:
-        with tempfile.TemporaryFile(dir=path.resolve().parent):
-            pass
-    except OSError as error:
-        raise ArgumentError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
 @dataclass(frozen=True)
 class _Look:
     """A result, and the entries of the baseline that no longer occur in it."""
@@ -173,7 +154,13 @@ class _Checks:
         """Load, check and, if asked for, repair a model."""
         with contextlib.redirect_stdout(sys.stderr), _importable(self.configuration.root):
             with self.watcher.stage(f"loading {entry.name}"), recording() as provenance:
-                loaded = load(entry.spec, weights_file=entry.weights, arguments=entry.arguments, trust=entry.trust)
+                loaded = load(
+                    entry.spec,
+                    weights_file=entry.weights,
+                    arguments=entry.arguments,
+                    trust=entry.trust,
+                    max_size=entry.max_size,
+                )
             subject = _Subject(entry, loaded, example_inputs(entry.input_shape), provenance)
             with self.watcher.stage(f"checking {entry.name}"):
                 look = self._look(subject)
@@ -205,7 +192,7 @@ class _Checks:
         target = fixing.target or _source(subject.loaded)
         if isinstance(target, str):
             return replace(look, result=_with_notes(found, target))
-        require_writable(target)
+        saving.require_outputs([target], [])
         try:
             fixed = fix(model, found, subject.inputs, seed=fixing.seed)
         except TrainedModelError as error:
@@ -218,7 +205,7 @@ class _Checks:
             return replace(look, result=_with_notes(found, *left, f"nothing to fix; {target} was not written"))
         saving.save(subject.loaded, target)
         written = {each.param for each in found.findings if each.layer in fixed.fixed}
-        tensors = [tensor for name, tensor in named_parameters(model).items() if name in written]
+        tensors = [tensor for name, tensor in ModelView.of(model).parameters.items() if name in written]
         again = self._look(replace(subject, provenance=_Since(subject.provenance, tensors)))
         result = _with_notes(again.result, *left, f"wrote the weights with the fixed layers to {target}")
         return replace(again, result=replace(result, fixed=fixed.fixed, seconds=found.seconds + result.seconds))

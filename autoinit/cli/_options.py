@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ SPEC is one of
   timm:NAME, torchvision:NAME, hf:DIRECTORY_OR_MODEL_TYPE
 """
 
+_BYTES = re.compile(r"([0-9]{1,18}) ?([kmgtKMGT]?)(i?)[bB]?", re.ASCII)
+_PREFIXES = ("", "k", "m", "g", "t")
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
@@ -43,6 +46,18 @@ def _key_values(context: click.Context, parameter: click.Parameter, values: Sequ
         except (ValueError, SyntaxError):
             arguments[key] = text
     return arguments
+
+
+def _bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+    """`20GB`, `512MiB` or a number of bytes."""
+    if value is None:
+        return None
+    found = _BYTES.fullmatch(value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value[:40]!r} is not a size such as 20GB or 512MiB", context, parameter)
+    number, prefix, binary = found.groups()
+    power = _PREFIXES.index(prefix.lower())
+    return int(number) * (1 << 10 * power if binary else int(10 ** (3 * power)))
 
 
 def _shapes(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[InputShape]:
@@ -78,6 +93,12 @@ loading_options = options(
         help="Argument of the factory; repeatable.",
     ),
     click.option("--trust", is_flag=True, help="Let model files run code. Only for files whose origin you know."),
+    click.option(
+        "--max-size",
+        callback=_bytes,
+        metavar="BYTES",
+        help="How much a model file may unpack to, such as 20GB; four times its own size unless said.",
+    ),
     click.option(
         "--input-shape",
         "shapes",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.configuration import FORMATS, InputShape
-from autoinit.checking.findings import SEVERITIES
+from autoinit.checking.configuration import InputShape
+from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.cli._group import wants_traceback
 from autoinit.cli._options import (
@@ -22,6 +22,7 @@ from autoinit.cli._options import (
     quiet_option,
     traceback_option,
 )
+from autoinit.cli._showing import format_option, show, write_form
 from autoinit.cli._talking import Talk
 from autoinit.errors import AutoinitError, ConfigurationError
 
@@ -71,7 +72,11 @@ _selecting_options = options(
         metavar="LAYER:CODES",
         help="Not these rules at layers of this name, as head.*:INI103; repeatable.",
     ),
-    click.option("--fail-level", type=click.Choice(SEVERITIES), help="What makes the check fail.  [default: error]"),
+    click.option(
+        "--fail-level",
+        type=click.Choice([level.value for level in Severity]),
+        help="What makes the check fail.  [default: error]",
+    ),
     click.option("--recipe", help="A published recipe that the models follow; auto, or none.  [default: auto]"),
     click.option("--tolerance", type=float, help="How far a std may be off, beyond noise.  [default: 0.1]"),
     click.option("--exit-zero", is_flag=True, help="Findings leave the exit status at 0."),
@@ -86,7 +91,7 @@ _fixing_options = options(
     click.option("--seed", type=int, help="Base of all random numbers of --fix."),
 )
 _showing_options = options(
-    click.option("--format", "form", type=click.Choice(FORMATS), help="How findings are shown.  [default: text]"),
+    format_option("check", "How findings are shown.  [default: text]"),
     click.option("--output", "-o", type=_path, metavar="FILE", help="Write the findings to a file; - writes none."),
     quiet_option,
     click.option("--verbose", "-v", is_flag=True, help="Show findings of level info, and how long each step took."),
@@ -106,6 +111,7 @@ def check(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
+    max_size: int | None,
     shapes: Sequence[InputShape],
     config: Path | None,
     no_config: bool,
@@ -130,7 +136,7 @@ def check(
     if seed is not None and not fix and fix_to is None:
         raise click.UsageError("--seed is for --fix and --fix-to; a check draws no random numbers")
     example_inputs(shapes)
-    entries = tuple(_with_options(entry, weights, arguments, trust, shapes) for entry in chosen.models)
+    entries = tuple(_with_options(entry, weights, arguments, trust, max_size, shapes) for entry in chosen.models)
     output = None if chosen.output == _STANDARD_OUTPUT else chosen.output
     order = _Order(
         replace(chosen, models=entries, output=output),
@@ -180,15 +186,11 @@ class _Order:
             ArgumentError: says why.
         """
         from autoinit import saving
-        from autoinit.cli import _check_runs as running
 
         outputs = [each for each in (self.configuration.output, self.write_baseline, self.fix_to) if each is not None]
-        for path in outputs:
-            running.require_writable(path, self._reads())
+        saving.require_outputs(outputs, self._reads())
         if self.fix_to is not None and self.fix_to.suffix not in saving.SUFFIXES:
             raise click.UsageError(f"--fix-to {self.fix_to}: weights are written to {', '.join(saving.SUFFIXES)}")
-        if len({path.resolve() for path in outputs}) < len(outputs):
-            raise click.UsageError(f"one file cannot hold two outputs: {', '.join(map(str, outputs))}")
 
     def carry_out(self, talk: _CheckTalk) -> CheckRun:
         """The run, its baseline and its repaired weights written."""
@@ -223,11 +225,10 @@ class _Order:
         """Files that no output may replace."""
         if self.configuration.file is not None:
             yield self.configuration.file
+        from autoinit.loading import files_read_for
+
         for entry in self.configuration.models:
-            source, colon, _ = entry.spec.rpartition(":")
-            yield Path(source if colon else entry.spec)
-            if entry.weights is not None:
-                yield entry.weights
+            yield from files_read_for(entry.spec, entry.weights)
         if self.configuration.baseline is not None and self.write_baseline is None:
             yield self.configuration.baseline
 
@@ -239,7 +240,12 @@ def _read_configuration(config: Path | None, no_config: bool) -> Configuration:
 
 
 def _with_options(
-    entry: ModelEntry, weights: str | None, arguments: dict[str, Any], trust: bool, shapes: Sequence[InputShape]
+    entry: ModelEntry,
+    weights: str | None,
+    arguments: dict[str, Any],
+    trust: bool,
+    max_size: int | None,
+    shapes: Sequence[InputShape],
 ) -> ModelEntry:
     """A model with what the command line says about loading it."""
     return replace(
@@ -247,6 +253,7 @@ def _with_options(
         weights=Path(weights) if weights is not None else entry.weights,
         arguments={**entry.arguments, **arguments},
         trust=trust or entry.trust,
+        max_size=max_size if max_size is not None else entry.max_size,
         input_shape=tuple(shapes) or entry.input_shape,
     )
 
@@ -267,18 +274,9 @@ def _earlier(path: Path, talk: Talk) -> Baseline:
 def _show(run: CheckRun, configuration: Configuration, talk: Talk) -> None:
     """Print the findings, or write them to the file that was asked for."""
     from autoinit.reporting.findings.summary import summary
-    from autoinit.saving import replacing
-
-    def text() -> str:
-        return run.to_text(full=talk.verbose) if configuration.format == "text" else run.to(configuration.format)
 
     if configuration.output is not None:
-        with replacing(configuration.output) as temporary:
-            temporary.write_text(text() + "\n", encoding="utf-8")
+        write_form(configuration.output, "check", run, configuration.format, full=talk.verbose)
         talk.note(f"wrote {configuration.output}: {summary(run)}")
-    elif talk.quiet:
-        return
-    elif configuration.format == "text":
-        run.print(full=talk.verbose)
-    else:
-        click.echo(text())
+    elif not talk.quiet:
+        show("check", run, configuration.format, full=talk.verbose)

@@ -18,6 +18,7 @@ from autoinit.cli._options import (
     planning_options,
     talking_options,
 )
+from autoinit.cli._showing import format_option, show, write_form
 from autoinit.cli._talking import Talk
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 @loading_options
 @planning_options
-@click.option("--format", "form", type=click.Choice(["table", "json", "markdown"]), default="table", show_default=True)
+@format_option("report", "How the reports are shown.", "table")
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the report to a file.")
 @talking_options
 def report(
@@ -37,6 +38,7 @@ def report(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
+    max_size: int | None,
     shapes: Sequence[InputShape],
     form: str,
     output: Path | None,
@@ -47,23 +49,23 @@ def report(
 ) -> None:
     """Report what each weight of a saved model feeds, how it should start, and how it does. Writes no weight."""
     talk = Talk(quiet, verbose)
+    if output is not None:
+        from autoinit.loading import files_read_for
+        from autoinit.saving import require_outputs
+
+        require_outputs([output], (path for spec in specs for path in files_read_for(spec, weights)))
     reports: list[Report] = []
     for spec in specs:
-        loaded = _load(spec, weights, arguments, trust, talk)
+        loaded = _load(spec, weights, arguments, trust, max_size, talk)
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"):
             result = api.report(loaded.model, inputs_for(planning["method"], shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
-        from autoinit.saving import replacing
-
-        with replacing(output) as temporary:
-            temporary.write_text(_formatted(reports, form, full), encoding="utf-8")
-    elif not quiet and form == "table":
-        _print_tables(reports, full)
+        write_form(output, "report", reports, form, full=full)
     elif not quiet:
-        click.echo(_formatted(reports, form, full), nl=False)
+        show("report", reports, form, full=full)
 
 
 @click.command(epilog=SPEC_HELP, short_help="Initialise a model and write its weights.")
@@ -85,6 +87,7 @@ def apply(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
+    max_size: int | None,
     shapes: Sequence[InputShape],
     full: bool,
     quiet: bool,
@@ -95,7 +98,7 @@ def apply(
     talk = Talk(quiet, verbose)
     if output is None and not in_place:
         raise click.UsageError("say where to write the weights: -o FILE.safetensors (or --in-place)")
-    loaded = _load(spec, weights, arguments, trust, talk)
+    loaded = _load(spec, weights, arguments, trust, max_size, talk)
     target = output if output is not None else _input_of(loaded, spec)
     from autoinit import api, saving
 
@@ -105,15 +108,17 @@ def apply(
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
     if not quiet:
-        _print_tables([_named(result, loaded)], full)
+        show("report", [_named(result, loaded)], "table", full=full)
         click.echo(f"wrote {target}", err=True)
 
 
-def _load(spec: str, weights: str | None, arguments: dict[str, Any], trust: bool, talk: Talk) -> Loaded:
+def _load(
+    spec: str, weights: str | None, arguments: dict[str, Any], trust: bool, max_size: int | None, talk: Talk
+) -> Loaded:
     with talk.stage(f"loading {spec}"):
         from autoinit.loading import load
 
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust)
+        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     for note in loaded.notes:
         talk.note(note)
     return loaded
@@ -128,26 +133,3 @@ def _input_of(loaded: Loaded, spec: str) -> Path:
 def _named(result: Report, loaded: Loaded) -> Report:
     """The report under the name that the user gave the model."""
     return replace(result, plan=replace(result.plan, model=f"{result.plan.model} ({loaded.name})"))
-
-
-def _print_tables(reports: Sequence[Report], full: bool) -> None:
-    for index, each in enumerate(reports):
-        if index:
-            click.echo()
-        each.print(full=full)
-
-
-def _formatted(reports: Sequence[Report], form: str, full: bool) -> str:
-    """One document for all: JSON is an object for one model and an array for several."""
-    if form == "markdown":
-        return "\n".join(each.to_markdown() for each in reports)
-    if form == "json":
-        documents = [each.to_json() for each in reports]
-        return (documents[0] if len(documents) == 1 else "[\n" + ",\n".join(documents) + "\n]") + "\n"
-    from io import StringIO
-
-    text = StringIO()
-    for index, each in enumerate(reports):
-        text.write("\n" if index else "")
-        each.print(file=text, full=full)
-    return text.getvalue()

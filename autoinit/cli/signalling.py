@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -25,6 +24,7 @@ from autoinit.cli._options import (
     talking_options,
     without_values,
 )
+from autoinit.cli._showing import format_option, show, write, write_form
 from autoinit.cli._talking import Talk
 from autoinit.plans.options import plan_options
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from autoinit.reporting.signals.states import State
     from autoinit.signal import SignalReport
 
-_VERSION = 1
 _PLANNING = plan_options()
 _REFINING = [name for name in _PLANNING if name not in ("method", "seed")]
 _path = click.Path(path_type=Path)
@@ -57,7 +56,7 @@ _showing_options = options(
     click.option(
         "--html", "page", type=_path, metavar="FILE", help="Write one page: plot, table, the plan's evidence."
     ),
-    click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True),
+    format_option("signal", "How the signal is shown.", "table"),
     click.option("--output", "-o", type=_path, metavar="FILE", help="Write the table or JSON to a file."),
 )
 
@@ -74,6 +73,7 @@ def signal(
     weights: str | None,
     arguments: dict[str, Any],
     trust: bool,
+    max_size: int | None,
     shapes: Sequence[InputShape],
     measure: bool,
     seeds: int,
@@ -101,22 +101,22 @@ def signal(
     with talk.stage(f"loading {spec}"):
         from autoinit.loading import load
 
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust)
+        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     for note in loaded.notes:
         talk.note(note)
     look = _Look(loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk)
     shown = look.states(method)
     if output is not None:
-        _write(output, _formatted(shown, form, full))
+        write_form(output, "signal", shown, form, full=full)
     elif not quiet:
-        _show(shown, form, full)
+        show("signal", shown, form, full=full)
     if plot is not None:
         with talk.stage(f"plotting {plot}"):
-            _write(plot, _plotted(shown, plot.suffix))
+            write(plot, _plotted(shown, plot.suffix))
     if page is not None:
         from autoinit.reporting.signals.page import render
 
-        _write(page, render(shown, look.plan))
+        write(page, render(shown, look.plan))
     if not quiet:
         for written in filter(None, (output, plot, page)):
             click.echo(f"wrote {written}", err=True)
@@ -190,14 +190,11 @@ def _require_use(context: click.Context, measure: bool, method: str | None) -> N
 
 
 def _require_writable(outputs: Sequence[Path], spec: str, weights: str | None) -> None:
-    from autoinit.cli import _check_runs as running
+    if outputs:
+        from autoinit.loading import files_read_for
+        from autoinit.saving import require_outputs
 
-    source, colon, _ = spec.rpartition(":")
-    reads = [Path(source if colon else spec), *([Path(weights)] if weights is not None else [])]
-    for path in outputs:
-        running.require_writable(path, reads)
-    if len({path.resolve() for path in outputs}) < len(outputs):
-        raise click.UsageError(f"one file cannot hold two outputs: {', '.join(map(str, outputs))}")
+        require_outputs(outputs, files_read_for(spec, weights))
 
 
 def _require_plottable(plot: Path | None) -> None:
@@ -213,43 +210,3 @@ def _plotted(shown: Sequence[State], suffix: str) -> bytes:
 
     pairs = [(report, state.label) for state in shown for report in state.reports]
     return encoded(figure(*(report for report, _ in pairs), labels=[label for _, label in pairs]), suffix)
-
-
-def _show(shown: Sequence[State], form: str, full: bool) -> None:
-    if form == "json":
-        click.echo(_formatted(shown, form, full), nl=False)
-        return
-    from autoinit.reporting.signals.table import show
-
-    show(shown, full=full)
-
-
-def _formatted(shown: Sequence[State], form: str, full: bool) -> str:
-    if form == "table":
-        from io import StringIO
-
-        from autoinit.reporting.signals.table import show
-
-        text = StringIO()
-        show(shown, file=text, full=full)
-        return text.getvalue()
-    document = {
-        "version": _VERSION,
-        "model": shown[0].report.model,
-        "states": [
-            {
-                "label": state.label,
-                "predicted": None if state.predicted is None else json.loads(state.predicted.to_json()),
-                "measured": None if state.measured is None else json.loads(state.measured.to_json()),
-            }
-            for state in shown
-        ],
-    }
-    return json.dumps(document, indent=2) + "\n"
-
-
-def _write(path: Path, content: str | bytes) -> None:
-    from autoinit.saving import replacing
-
-    with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

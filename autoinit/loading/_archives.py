@@ -1,45 +1,101 @@
-"""Records of the zip archives that torch writes, as every reader of them would see them."""
+"""Records of the zip archives that torch writes, of one open file and up to a stated size."""
 
 from __future__ import annotations
 
-import io
 import zipfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+import zlib
+from typing import BinaryIO, cast
 
-import torch
+from autoinit.errors import LoadError
 
-
-def names_in(path: Path) -> set[str]:
-    """Names of all records, in either reader's view."""
-    names: set[str] = set()
-
-    def note(name: str) -> bool:
-        names.add(name)
-        return False
-
-    for _ in records(path, note):
-        pass
-    return names
+_READABLE = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+SMALLEST_LIMIT = 1 << 28
+"""What any file may unpack to, in bytes."""
+_RATIO = 4
+"""How many times its own size a larger one may."""
 
 
-def records(source: Path | bytes, wanted: Callable[[str], bool]) -> Iterator[tuple[str, bytes]]:
-    """Names and contents of the wanted records.
+def limit_for(size: int, max_size: int | None) -> int:
+    """How many bytes a file of this size may unpack to: torch packs nothing, so four times its size is generous."""
+    return max_size if max_size is not None else max(SMALLEST_LIMIT, _RATIO * size)
 
-    An archive can be written so that two zip readers see different contents. torch reads some archives with its own
-    reader and some with zipfile, so this gives what both see, and every entry of a name that occurs twice.
+
+def check_size(total: int, limit: int, place: object) -> None:
+    """Refuse what would unpack to more than is allowed.
 
     Raises:
-        zipfile.BadZipFile: it is no zip archive.
+        LoadError: names both sizes, and how to allow it.
     """
-    with zipfile.ZipFile(source if isinstance(source, Path) else io.BytesIO(source)) as archive:
-        for entry in archive.infolist():
-            if not entry.is_dir() and wanted(entry.filename):
-                yield entry.filename, archive.read(entry)
-    try:
-        reader = torch._C.PyTorchFileReader(str(source) if isinstance(source, Path) else io.BytesIO(source))
-    except RuntimeError:
-        return  # torch's reader refuses it, so torch will not read it that way either
-    for name in reader.get_all_records():
-        if wanted(name):
-            yield name, reader.get_record(name)
+    if total > limit:
+        raise LoadError(
+            f"{place} unpacks to {total:,} bytes, expected up to {limit:,}; if that is right, say --max-size {total}"
+        )
+
+
+class DamagedError(Exception):
+    """The archive cannot be read as one. The message says why."""
+
+
+class Archive:
+    """The records of an archive, by their names without the folder that holds them all.
+
+    Raises:
+        DamagedError: it is no archive, or is one that two readers may see differently.
+        LoadError: its records are larger than `limit` bytes together.
+    """
+
+    def __init__(self, file: BinaryIO, limit: int, place: object) -> None:
+        try:
+            self._zip = zipfile.ZipFile(file)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise DamagedError(str(error)) from error
+        entries = [each for each in self._zip.infolist() if not each.is_dir()]
+        self._entries = {_inner(each.filename): each for each in entries}
+        if len(self._entries) < len(entries):
+            raise DamagedError("it holds a record twice")
+        if len({each.filename.partition("/")[0] for each in entries}) > 1:
+            raise DamagedError("its records are not in one folder")
+        check_size(sum(each.file_size for each in entries), limit, place)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the records in a folder, in the order of the archive."""
+        return [name for name in self._entries if name.startswith(f"{folder}/")]
+
+    def size(self, name: str) -> int:
+        """Bytes of a record, unpacked."""
+        return self._entry(name).file_size
+
+    def read(self, name: str) -> bytearray:
+        """A record's bytes, in memory that tensors may share and change.
+
+        Raises:
+            DamagedError: there is no such record, or it is not what its archive says.
+        """
+        entry = self._entry(name)
+        if entry.compress_type not in _READABLE or entry.flag_bits & 1:
+            raise DamagedError(f"{name} is packed in a way that torch does not write")
+        content = bytearray(entry.file_size)
+        try:
+            with cast("zipfile.ZipExtFile", self._zip.open(entry)) as record:
+                read = record.readinto(content)
+                while read < len(content) and (more := record.readinto(memoryview(content)[read:])):
+                    read += more
+                rest = record.read(1)  # at the end, the checksum is compared
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, RuntimeError, ValueError) as error:
+            raise DamagedError(f"{name}: {error}") from error
+        if read < len(content) or rest:
+            raise DamagedError(f"{name} has not the {len(content):,} bytes that it should have")
+        return content
+
+    def _entry(self, name: str) -> zipfile.ZipInfo:
+        if name not in self._entries:
+            raise DamagedError(f"it has no record {name}")
+        return self._entries[name]
+
+
+def _inner(name: str) -> str:
+    """A record's name without the folder that holds all of them."""
+    return name.partition("/")[2] or name

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import inspect
 import io
-import pickletools
 import sys
 import zipfile
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import nn
 
 from autoinit.errors import LoadError
-from autoinit.loading._archives import records
-from autoinit.loading._wording import one_line
+from autoinit.loading._archives import check_size
+from autoinit.loading._pickles import Pickled, look_at
+from autoinit.loading._wording import one_line, some
 from autoinit.theory.activations import NONLINEARITIES
 
 _NONLINEARITY_MODULES = ("torch", "torch.nn.functional", "torch._C._nn")
-_RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-"""Modules that pickles call by their names in Python 2."""
+_REBUILDING = ("torch._utils._rebuild_", "torch._tensor._rebuild_from_type")
+_CALLED = frozenset({
+    "_codecs.encode", "builtins.complex", "builtins.set", "collections.Counter", "collections.OrderedDict",
+    "torch.Size", "torch.device", "torch.nn.parameter.Parameter", "torch.serialization._get_layout",
+})  # fmt: skip
+"""What a pickle of tensors and modules calls. A class called with sizes of the file's choice could take all memory."""
 _HOOKS = (
     ("torch.nn.utils.weight_norm", "WeightNorm"),
     ("torch.nn.utils.spectral_norm", "SpectralNorm"),
@@ -32,33 +35,71 @@ _HOOKS = (
 )
 
 
-def read(path: Path, *, trust: bool) -> object:
+def read(file: BinaryIO, limit: int, place: object, *, trust: bool) -> object:
     """The object that torch.save wrote.
+
+    Args:
+        file: the file, open for reading: what is looked at is what torch loads.
+        limit: how many bytes it may unpack to.
+        place: the file as the user named it, for messages.
+        trust: build whatever the file names.
 
     Raises:
         LoadError: the file is damaged, or needs classes that a safe load does not build; the message lists them.
     """
+    if not trust:
+        _vet(file, limit, place)
+    file.seek(0)
     try:
-        # An open file: given a path, torch.load goes by its suffix and not by what the file holds.
-        with path.open("rb") as file, torch.serialization.safe_globals([] if trust else list(_safe())):
+        with torch.serialization.safe_globals([] if trust else list(_safe())):
             return torch.load(file, map_location="cpu", weights_only=not trust)
     except Exception as error:
-        foreign = [] if trust else _foreign(path)
-        if foreign:
-            raise LoadError(
-                f"{path} needs classes or functions that a safe load does not build: {', '.join(foreign)}; either "
-                "add --trust (runs code from the file: only for a file whose origin you know), or give "
-                "PACKAGE.MODULE:FACTORY with --weights STATE_DICT"
-            ) from error
         if "Only persistent_load of storage" in str(error):
             raise LoadError(
-                f"{path} holds a whole model in the file format of torch before 1.6, which a safe load does not "
+                f"{place} holds a whole model in the file format of torch before 1.6, which a safe load does not "
                 "read; add --trust (runs code from the file: only for a file whose origin you know), or save it "
                 "again with a current torch"
             ) from error
         if isinstance(error, AttributeError | ImportError):
-            raise LoadError(f"{path} needs a class that cannot be imported here ({one_line(error)})") from error
-        raise LoadError(f"{path} is damaged, or no file that torch.save wrote ({_cause(error)})") from error
+            raise LoadError(f"{place} needs a class that cannot be imported here ({one_line(error)})") from error
+        raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({_cause(error)})") from error
+
+
+def _vet(file: BinaryIO, limit: int, place: object) -> None:
+    """Refuse what a safe load would not build, what it would call with any arguments, and what is too large."""
+    try:
+        pickled = _pickled(file, limit, place)
+    except (ValueError, RuntimeError, OSError, zipfile.BadZipFile) as error:
+        raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({one_line(error)})") from error
+    builders = set(torch._weights_only_unpickler._get_allowed_globals())
+    foreign = sorted(pickled.named - {name for _, name in _safe()} - builders)
+    if foreign:
+        raise LoadError(
+            f"{place} needs classes or functions that a safe load does not build: {some(foreign)}; either "
+            "add --trust (runs code from the file: only for a file whose origin you know), or give "
+            "PACKAGE.MODULE:FACTORY with --weights STATE_DICT"
+        )
+    calls = sorted(name for name in pickled.called if not name.startswith(_REBUILDING) and name not in _CALLED)
+    if calls:
+        raise LoadError(
+            f"{place} is refused, for it calls {some(calls)}, which saving a model never asks for; add --trust only "
+            "for a file whose origin you know"
+        )
+
+
+def _pickled(file: BinaryIO, limit: int, place: object) -> Pickled:
+    """What the file's pickles name and call, as torch will find them."""
+    file.seek(0)
+    start = file.read(4)
+    file.seek(0)
+    if start != b"PK\x03\x04":
+        return look_at(file)
+    with zipfile.ZipFile(file) as archive:  # first, since torch's reader unpacks a record when it opens an archive
+        check_size(sum(each.file_size for each in archive.infolist()), limit, place)
+    file.seek(0)
+    reader = torch._C.PyTorchFileReader(file)
+    check_size(sum(reader.get_record_size(name) for name in reader.get_all_records()), limit, place)
+    return look_at(io.BytesIO(reader.get_record("data.pkl")))
 
 
 def _cause(error: Exception) -> str:
@@ -93,62 +134,3 @@ def _safe() -> tuple[tuple[Callable[..., Any], str], ...]:
         given: tuple[Any, ...] = (*spelling.modules, *spelling.functions)
         allowed.update({f"{each.__module__}.{each.__qualname__}": each for each in given})
     return tuple((value, name) for name, value in allowed.items())
-
-
-def _foreign(path: Path) -> list[str]:
-    """Names in the file's pickle that a safe load refuses."""
-    known = {name for _, name in _safe()}
-    try:
-        return sorted(_named_in(path) - known - _builders())
-    except (ValueError, IndexError, KeyError, OSError, zipfile.BadZipFile):
-        return []
-
-
-def foreign_in_archive(content: bytes) -> list[str]:
-    """What the pickles in an archive of torch.save would import beyond what builds tensors.
-
-    Raises:
-        zipfile.BadZipFile: it is no archive.
-        ValueError: a pickle in it is damaged.
-    """
-    if not content:
-        return []
-    names: set[str] = set()
-    for _, record in records(content, lambda name: name.endswith(".pkl")):
-        names |= _named_in_stream(io.BytesIO(record))
-    return sorted(names - _builders())
-
-
-def _builders() -> set[str]:
-    """What torch's own safe load imports to build tensors."""
-    return set(torch._weights_only_unpickler._get_allowed_globals())
-
-
-def _named_in(path: Path) -> set[str]:
-    """Dotted names of everything that the file's pickles would import. Read from opcodes: nothing is built."""
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            return _named_in_stream(file)
-    pickles = records(path, lambda name: name.endswith(".pkl"))
-    return {name for _, content in pickles for name in _named_in_stream(io.BytesIO(content))}
-
-
-def _named_in_stream(file: BinaryIO) -> set[str]:
-    """Names in the pickles that a stream begins with: one in a zip archive, several in torch's old format."""
-    names: set[str] = set()
-    while True:
-        strings: list[str] = []
-        for opcode, argument, _ in pickletools.genops(file):
-            if opcode.name in ("GLOBAL", "INST"):
-                module, _, name = str(argument).partition(" ")
-                names.add(f"{_RENAMED.get(module, module)}.{name}")
-            elif opcode.name == "STACK_GLOBAL":
-                names.add(".".join(strings[-2:]) + " (name made while unpickling)")
-            elif opcode.name in ("EXT1", "EXT2", "EXT4"):
-                names.add(f"copyreg extension {argument}")
-            elif isinstance(argument, str):
-                strings.append(argument)
-        start = file.read(1)
-        if start != b"\x80":
-            return names
-        file.seek(-1, io.SEEK_CUR)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from torch import nn
@@ -12,12 +12,16 @@ from torch import nn
 from autoinit.errors import LoadError
 from autoinit.loading import _unpickling as unpickling
 from autoinit.loading import files
+from autoinit.loading._archives import limit_for
+from autoinit.loading._opening import opened, size_of
 from autoinit.loading._wording import one_line, some
 
 _WRAPPERS = ("module.", "_orig_mod.")
 
 
-def load_into(model: nn.Module, path: Path, *, trust: bool) -> tuple[tuple[str, ...], files.ReadFile]:
+def load_into(
+    model: nn.Module, path: Path, *, trust: bool, max_size: int | None = None
+) -> tuple[tuple[str, ...], files.ReadFile]:
     """Load a state dict into a model: every key in both, every shape equal.
 
     Returns:
@@ -26,7 +30,8 @@ def load_into(model: nn.Module, path: Path, *, trust: bool) -> tuple[tuple[str, 
     Raises:
         LoadError: the file holds no weights, or not this model's.
     """
-    state, notes, holds = _state(path, trust)
+    with opened(path) as file:
+        state, notes, holds = _state(file, path, trust, max_size)
     own = model.state_dict()
     for wrapper in _WRAPPERS:
         if state and all(key.startswith(wrapper) for key in state) and not any(key.startswith(wrapper) for key in own):
@@ -50,13 +55,15 @@ def load_into(model: nn.Module, path: Path, *, trust: bool) -> tuple[tuple[str, 
     return notes, files.ReadFile(path, holds)
 
 
-def _state(path: Path, trust: bool) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
-    kind = files.kind_of(path)
+def _state(
+    file: BinaryIO, path: Path, trust: bool, max_size: int | None
+) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
+    kind = files.kind_of(file, path)
     if kind == "safetensors":
-        return _safetensors(path), (), "state dict"
+        return _safetensors(file, path), (), "state dict"
     if kind == "exported":
         raise LoadError(f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}")
-    value = unpickling.read(path, trust=trust)
+    value = unpickling.read(file, limit_for(size_of(file), max_size), path, trust=trust)
     notes: tuple[str, ...] = ()
     holds: files.Holding = "state dict"
     if isinstance(value, Mapping):
@@ -81,14 +88,14 @@ def _state(path: Path, trust: bool) -> tuple[Mapping[str, Any], tuple[str, ...],
     raise LoadError(f"--weights {path} holds a {type(value).__name__}, not a state dict")
 
 
-def _safetensors(path: Path) -> dict[str, torch.Tensor]:
+def _safetensors(file: BinaryIO, path: Path) -> dict[str, torch.Tensor]:
     try:
         from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors.torch import load
     except ImportError as error:
         raise LoadError(f"{path}: reading it needs safetensors: pip install 'torch-autoinit[safetensors]'") from error
     try:
-        tensors: dict[str, torch.Tensor] = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        tensors: dict[str, torch.Tensor] = load(file.read())
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise LoadError(f"{path} is damaged, or no safetensors file ({one_line(error)})") from error
     return tensors

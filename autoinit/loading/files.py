@@ -12,9 +12,12 @@ import torch
 from torch import nn
 
 from autoinit.errors import LoadError
-from autoinit.loading import _exported as exported
 from autoinit.loading import _unpickling as unpickling
-from autoinit.loading._wording import did_you_mean, some
+from autoinit.loading import exported
+from autoinit.loading._archives import limit_for
+from autoinit.loading._opening import opened, size_of
+from autoinit.loading._wording import some
+from autoinit.tracing import ExportedModel
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -34,60 +37,47 @@ class ReadFile:
     holds: Holding
 
 
+_ZIP = b"PK\x03\x04"
 _FACTORY_HINT = "give the code that builds the model: PACKAGE.MODULE:FACTORY --weights {path}"
 
 
-def read_model(path: Path, *, trust: bool) -> tuple[nn.Module | ExportedProgram, tuple[str, ...], ReadFile]:
+def read_model(
+    path: Path, *, trust: bool, max_size: int | None = None
+) -> tuple[nn.Module | ExportedModel | ExportedProgram, tuple[str, ...], ReadFile]:
     """The model in a file, notes about it, and what else the file is.
+
+    Args:
+        path: the file. It is opened once.
+        trust: let the file run code.
+        max_size: how many bytes it may unpack to; by default four times its own size, or 256 MiB if that is more.
 
     Raises:
         LoadError: there is no such file, it holds no model, or building the model would run code from it.
     """
-    kind = kind_of(path)
-    if kind == "exported":
-        return exported.read(path, trust=trust), (), ReadFile(path, "exported program")
-    if kind == "safetensors":
-        raise LoadError(f"{path} holds weights only; {_FACTORY_HINT.format(path=path)}")
-    return _model_in(unpickling.read(path, trust=trust), path)
+    with opened(path) as file:
+        kind = kind_of(file, path)
+        if kind == "safetensors":
+            raise LoadError(f"{path} holds weights only; {_FACTORY_HINT.format(path=path)}")
+        limit = limit_for(size_of(file), max_size)
+        if kind == "exported":
+            program = exported.run(file, path) if trust else exported.read(file, limit, path)
+            return program, (), ReadFile(path, "exported program")
+        return _model_in(unpickling.read(file, limit, path, trust=trust), path)
 
 
-def kind_of(path: Path) -> str:
+def kind_of(file: BinaryIO, path: Path) -> str:
     """`saved` (by torch.save), `exported` (by torch.export.save) or `safetensors`.
 
     Raises:
         LoadError: the file cannot be read, or is of no kind that autoinit reads.
     """
-    try:
-        with _opened(path) as file:
-            return _kind(file, path)
-    except OSError as error:
-        raise LoadError(f"{path} cannot be read: {error.strerror or error}") from error
-
-
-def _opened(path: Path) -> BinaryIO:
-    if path.is_dir():
-        config = f"; for a transformers model: hf:{path}" if (path / "config.json").exists() else ""
-        raise LoadError(f"{path} is a directory, not a file{config}")
-    if not path.exists():
-        near = did_you_mean(path.name, (each.name for each in _siblings(path)))
-        raise LoadError(f"{path}: no such file{near}")
-    return path.open("rb")
-
-
-def _siblings(path: Path) -> list[Path]:
-    return list(path.parent.iterdir()) if path.parent.is_dir() else []
-
-
-def _kind(file: BinaryIO, path: Path) -> str:
+    file.seek(0)
     start = file.read(64)
+    file.seek(0)
     if not start:
         raise LoadError(f"{path} is empty (0 bytes)")
-    if zipfile.is_zipfile(file):
+    if start.startswith(_ZIP):
         return _kind_of_zip(file, path)
-    if start.startswith(b"PK\x03\x04"):
-        raise LoadError(
-            f"{path} is cut short: it begins as an archive of torch.save or torch.export.save and has no end"
-        )
     if start[8:9] == b"{" and path.suffix == ".safetensors":
         return "safetensors"
     if start[:1] == b"\x80":
@@ -98,10 +88,14 @@ def _kind(file: BinaryIO, path: Path) -> str:
 
 
 def _kind_of_zip(file: BinaryIO, path: Path) -> str:
+    if not zipfile.is_zipfile(file):
+        raise LoadError(
+            f"{path} is cut short: it begins as an archive of torch.save or torch.export.save and has no end"
+        )
     try:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile as error:
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise LoadError(f"{path} is damaged: its archive cannot be read ({error})") from error
     tails = {name.partition("/")[2] or name for name in names} | set(names)
     if "constants.pkl" in tails or any(name.startswith("code/") for name in tails):

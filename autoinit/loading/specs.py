@@ -18,6 +18,8 @@ from autoinit.loading import files
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
+    from autoinit.tracing import ExportedModel
+
 _FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
 KINDS = (
     "FILE.pt, FILE.pth, FILE.pt2, PACKAGE.MODULE:FACTORY, FILE.py:FACTORY, timm:NAME, torchvision:NAME, hf:DIRECTORY"
@@ -28,11 +30,11 @@ KINDS = (
 class Loaded:
     """A model and where it came from.
 
-    model: a module, or an exported program from a `.pt2` file. name: for the report's header. notes: what a reader
+    model: a module, or the exported program of a `.pt2` file. name: for the report's header. notes: what a reader
     should know about the loading. files: every model and weights file that was read, and what it holds.
     """
 
-    model: nn.Module | ExportedProgram
+    model: nn.Module | ExportedModel | ExportedProgram
     name: str
     notes: tuple[str, ...] = ()
     files: tuple[files.ReadFile, ...] = ()
@@ -44,6 +46,7 @@ def load(
     weights_file: str | Path | None = None,
     arguments: Mapping[str, Any] | None = None,
     trust: bool = False,
+    max_size: int | None = None,
 ) -> Loaded:
     """The model that a spec names.
 
@@ -55,28 +58,43 @@ def load(
         weights_file: a state dict (`.safetensors`, or written by `torch.save`) to load into the model.
         arguments: keyword arguments of the factory.
         trust: let files run code: for files whose origin is beyond doubt.
+        max_size: how many bytes a file may unpack to; by default four times its own size, or 256 MiB if that is more.
 
     Raises:
         LoadError: the model cannot be had; the message is one line that names the reason and the next step.
     """
-    loaded = _model(spec, dict(arguments or {}), trust)
+    loaded = _model(spec, dict(arguments or {}), trust, max_size)
     if weights_file is None:
         return loaded
     path = Path(weights_file)
     if not isinstance(loaded.model, nn.Module):
         raise LoadError(f"--weights {path}: {spec} is an exported program, which holds its own weights; leave it out")
-    notes, read = weights.load_into(loaded.model, path, trust=trust)
+    notes, read = weights.load_into(loaded.model, path, trust=trust, max_size=max_size)
     return replace(loaded, notes=loaded.notes + notes, files=(*loaded.files, read))
 
 
-def _model(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
+def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Path]:
+    """The files that loading a spec may read, so far as its words tell: no command writes over them."""
+    source, colon, name = spec.rpartition(":")
+    found = [Path(source if colon else spec)]
+    if source == "hf":
+        found += [Path(name), Path(name) / "config.json"]
+    elif source and colon and not source.endswith(".py"):
+        module = Path(*source.split("."))
+        found += [module.with_suffix(".py"), module / "__init__.py"]
+    if weights_file is not None:
+        found.append(Path(weights_file))
+    return found
+
+
+def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None) -> Loaded:
     library, colon, name = spec.partition(":")
     if colon and library in libraries.BUILDERS:
         return Loaded(libraries.BUILDERS[library](name, arguments, trust), name)
     if _is_file(spec):
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
-        model, notes, read = files.read_model(Path(spec), trust=trust)
+        model, notes, read = files.read_model(Path(spec), trust=trust, max_size=max_size)
         return Loaded(model, Path(spec).name, notes, (read,))
     if colon:
         return Loaded(factories.build(spec, arguments), spec)

@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
 
 from autoinit.errors import PlanError
+from autoinit.models import ModelView
 from autoinit.ops import Role
-from autoinit.parameters import holding, named_parameters
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.signal.batches import Batch, stream
 from autoinit.signal.measuring.matched_forward import Follower, Projection
 from autoinit.signal.predicting.fields import second_moment
-from autoinit.tracing.attempts import FailedError, notes_on, record, values_of
+from autoinit.tracing.attempts import FailedError, notes_on, record
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.expanding import expand
@@ -60,12 +59,17 @@ class Found:
 class Calibration:
     """What is calibrated.
 
-    dataflow: traced on the inputs, where known. example: the caller's inputs. plan: gives the weights their first
-    values, with `seed`. replanned: the plan that follows from what has been found, which gives them those of the next
-    pass. targets: levels by parameter, where not 1.
+    Attributes:
+        view: of the model.
+        dataflow: traced on the inputs, where known.
+        example: the caller's inputs.
+        plan: gives the weights their first values, with `seed`.
+        replanned: the plan that follows from what has been found, which gives them those of the next pass.
+        targets: levels by parameter, where not 1.
+        seed: of the values, of made-up inputs and of dropout.
     """
 
-    model: nn.Module
+    view: ModelView
     dataflow: Dataflow | None
     example: Any
     plan: Plan
@@ -82,7 +86,7 @@ class Calibration:
         """
         dataflow = self.dataflow
         if dataflow is None and traced:
-            dataflow = record(self.model, values_of(self.model), training, inputs)
+            dataflow = record(self.view, training, inputs)
         batch = Batch.of(inputs, self.example, dataflow)
         try:
             return self._calibrated(batch, dataflow, training)
@@ -95,7 +99,7 @@ class Calibration:
         found, last = self._passes(batch, dataflow, training, retrace=True)
         if last.left:  # what really runs is not what was traced
             graph = expand(last.graph, last.module)
-            dataflow = build(graph, last.module, "recorded", values=values_of(self.model))
+            dataflow = build(graph, last.module, "recorded", values=self.view.tensors)
             found, last = self._passes(batch, dataflow, training)
         origin = () if batch.inputs.origin == "given" else (f"calibrated on an input {batch.inputs.origin}",)
         left = (f"not calibrated from {last.left} on: no two forwards go the same way",) if last.left else ()
@@ -111,15 +115,16 @@ class Calibration:
         """
         found = Found(apart=_several(dataflow))
         layers = {layer.param: layer for layer in self.plan.layers if layer.status == "planned"}
-        values, astray = values_of(self.model), {}
+        astray: dict[str, float] = {}
         for number in range(MOST_PASSES):
-            shadow = make_shadow(self.model, "cpu")
+            shadow = make_shadow(self.view.module, "cpu")
             for module in shadow.module.modules():
                 module.training = training
-            write(self.replanned(found) if number else self.plan, shadow.module, self.seed, measure=False, force=True)
+            copy = ModelView.of(shadow.module)
+            write(self.replanned(found) if number else self.plan, copy, self.seed, measure=False, force=True)
             before, found.uses = found.uses, {}
             tolerance = 0.0 if number == 0 else TOLERANCE if number < MOST_PASSES - 1 else math.inf
-            corrector = Corrector(shadow, values, dataflow, layers, self.targets, found, before, tolerance)
+            corrector = Corrector(shadow, self.view.tensors, dataflow, layers, self.targets, found, before, tolerance)
             corrector.forward(batch.drawn(stream(self.seed)), self.seed, batch.inputs.origin)
             if number == 1 and not _used_again(dataflow):
                 astray = corrector.off
@@ -186,7 +191,7 @@ class Corrector(Follower):
         self.layers, self.targets, self.found, self.before = layers, targets, found, before
         self.tolerance, self.corrected = tolerance, False
         self.off: dict[str, float] = {}
-        self._parameters = named_parameters(shadow.module)
+        self.view = ModelView.of(shadow.module)
 
     def met(self, op: Op, result: torch.Tensor) -> None:
         """Correct the output of a weight operation in place."""
@@ -283,8 +288,8 @@ class Corrector(Follower):
         return target / typical if abs(typical / target - 1) > self.tolerance else 1.0
 
     def _scale(self, layer: LayerPlan, rows: Rows, factor: float) -> None:
-        held = holding(self.module, layer.param)
-        weight = self._parameters[held.param].detach()
+        stored = self.view.storage(layer.param)
+        weight = self.view.parameters[stored.param].detach()
         if rows:
             scales = torch.ones(_rows(layer))
             for start, stop in rows:
@@ -293,8 +298,8 @@ class Corrector(Follower):
             weight.mul_(scales.reshape(sizes).to(weight.dtype))
         else:
             weight.mul_(factor)
-        if held.kind == "weight_norm":
-            reparametrised.refresh(self.module, held, dict(self._parameters))
+        if stored.kind == "weight_norm":
+            reparametrised.refresh(self.view, stored)
 
     def _addend(self, op: Op) -> torch.Tensor | None:
         """What the operation adds to the product, where that is not zero: `addmm`'s first operand, a bias."""

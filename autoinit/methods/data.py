@@ -20,12 +20,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from autoinit.errors import ArgumentError
 from autoinit.methods._calibrating import TOLERANCE, Calibration, Found, Rows, Use
 from autoinit.methods.signal import with_std
-from autoinit.parameters import unwrap
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.signal.batches import first_success, require_values
@@ -33,12 +32,11 @@ from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.rng import untouched_generators
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
     from autoinit.plans.options import PlanOptions
     from autoinit.tracing.dataflow import Dataflow
 
 
-def plan_by_data(model: Model, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
+def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
     """A plan for which every pre-activation has std 1 on a batch.
 
     The stds belong to the values that `Plan.apply(model, seed)` writes with the same seed: with these they are exact
@@ -48,7 +46,7 @@ def plan_by_data(model: Model, dataflow: Dataflow, options: PlanOptions, example
     whose scale does not matter or cannot be set, keep the std that their nonlinearity asks for, with a note.
 
     Args:
-        model: a module whose parameters have values.
+        view: of a module whose parameters have values.
         dataflow: traced from it, on the same inputs.
         options: `residual="depth"` makes the target 1 / sqrt(L) at the last weight of each branch; the seed is that of
             the weights' values, of made-up inputs and of dropout.
@@ -60,14 +58,13 @@ def plan_by_data(model: Model, dataflow: Dataflow, options: PlanOptions, example
         TraceError: the model could not be run on the batch.
         PlanError: an output is not finite.
     """
-    inner = unwrap(model)
-    if not isinstance(inner, nn.Module):
-        raise ArgumentError(f"model is a {type(inner).__name__}: method='data' runs a torch.nn.Module")
-    require_values(inner, "method='data' runs the model", "method='signal', which needs none")
-    base = plan_dataflow(dataflow, model, replace(options, residual="keep"))
+    if not view.has_modules:
+        raise ArgumentError(f"model is a {view.class_name}: method='data' runs a torch.nn.Module")
+    require_values(view, "method='data' runs the model", "method='signal', which needs none")
+    base = plan_dataflow(dataflow, view, replace(options, residual="keep"))
     targets: dict[str, float] = {}
     if options.residual == "depth":
-        deep = plan_dataflow(dataflow, model, options)
+        deep = plan_dataflow(dataflow, view, options)
         targets = {one.param: two.std / one.std for one, two in zip(base.layers, deep.layers, strict=True)}
     traced = dataflow if dataflow.tier == "recorded" and example_inputs is not None else None
 
@@ -75,9 +72,9 @@ def plan_by_data(model: Model, dataflow: Dataflow, options: PlanOptions, example
         layers = tuple(_replanned(layer, found, targets.get(layer.param, 1.0)) for layer in base.layers)
         return replace(base, layers=layers, notes=(*base.notes, *found.notes))
 
-    calibration = Calibration(inner, traced, example_inputs, base, replanned, targets, options.seed or 0)
+    calibration = Calibration(view, traced, example_inputs, base, replanned, targets, options.seed or 0)
     with tensors_on_cpu(), untouched_generators(), silenced(), torch.no_grad():
-        found = first_success(inner, example_inputs, calibration, "run")
+        found = first_success(view, example_inputs, calibration, "run")
     return replace(replanned(found), method="data", residual=options.residual)
 
 

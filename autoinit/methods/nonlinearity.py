@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 from autoinit.planning import plan_dataflow
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
+    from autoinit.models import ModelView
     from autoinit.plans.options import PlanOptions
     from autoinit.plans.plan import Plan
     from autoinit.tracing.dataflow import Dataflow
 
 
-def plan_by_nonlinearity(model: Model, dataflow: Dataflow, options: PlanOptions, _example_inputs: Any = None) -> Plan:
+def plan_by_nonlinearity(
+    view: ModelView, dataflow: Dataflow, options: PlanOptions, _example_inputs: Any = None
+) -> Plan:
     """A plan by the gain of what each weight feeds and by its fans; the inputs have served to trace it."""
-    return plan_dataflow(dataflow, model, options)
+    return plan_dataflow(dataflow, view, options)

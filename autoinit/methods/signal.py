@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from autoinit.models import ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
@@ -27,7 +28,6 @@ from autoinit.signal.predicting.meanfield import unit_moment
 from autoinit.signal.predicting.propagating import InputSignal, Propagation
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
     from autoinit.plans.options import PlanOptions
     from autoinit.signal.predicting.replaying import Runner
     from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
@@ -76,36 +76,36 @@ class _Solver:
         self.propagation.values.set_sigma(use.name, self.factors.get(use.name, torch.tensor(1.0)) * std)
 
 
-def plan_by_signal(model: Model, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
+def plan_by_signal(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
     """A plan for which the predicted second moment of every pre-activation is 1.
 
     Weights without a rule (LSTM and GRU, bilinear), whose input is zero, or whose scale is normalised away keep the
     std that their nonlinearity asks for, with a note.
 
     Args:
-        model: the model.
+        view: of the model.
         dataflow: traced from it, with shapes.
         options: `residual="depth"` multiplies the std of each branch's last weight by 1 / sqrt(L); the seed is that of
             the surrogates.
         example_inputs: as for `plan`; only shapes and integers matter.
     """
     seed = options.seed or 0
-    base = plan_dataflow(dataflow, model, replace(options, residual="keep"))
+    base = plan_dataflow(dataflow, view, replace(options, residual="keep"))
     layers = {layer.param: layer for layer in base.layers if layer.status == "planned"}
     ends = _branch_ends(dataflow, layers) if options.residual == "depth" else {}
-    solver, logits = _solved(model, dataflow, base, layers, {}, ends, example_inputs, seed)
+    solver, logits = _solved(view, dataflow, base, layers, {}, ends, example_inputs, seed)
     shared = {name: found.std for name, found in solver.wanted.items() if len(found.stds) > 1}
     corrected = _attention_factors(layers, logits)
     if shared or corrected:
         factors = {name: ends.get(name, 1.0) * corrected.get(name, torch.tensor(1.0)) for name in {**ends, **corrected}}
-        solver, _ = _solved(model, dataflow, base, layers, shared, factors, example_inputs, seed)
+        solver, _ = _solved(view, dataflow, base, layers, shared, factors, example_inputs, seed)
     made = tuple(_replanned(layer, solver, ends) for layer in base.layers)
     notes = (*base.notes, *solver.propagation.notes_on_inputs())
     return replace(base, layers=made, method="signal", residual=options.residual, notes=notes)
 
 
 def _solved(
-    model: Model,
+    view: ModelView,
     dataflow: Dataflow,
     base: Plan,
     layers: Mapping[str, LayerPlan],
@@ -115,7 +115,7 @@ def _solved(
     seed: int,
 ) -> tuple[_Solver, dict[Op, float]]:
     """One propagation, and the second moments of what softmaxes read, by the product that makes it."""
-    propagation = Propagation(dataflow, model, base, InputSignal(), given=example_inputs, seed=seed)
+    propagation = Propagation(dataflow, view, base, InputSignal(), given=example_inputs, seed=seed)
     solver = _Solver(propagation, layers)
     solver.fixed = dict(fixed)
     solver.factors = {name: torch.as_tensor(factor, dtype=torch.float32) for name, factor in factors.items()}

@@ -12,7 +12,7 @@ from autoinit.errors import ArgumentError
 from autoinit.plans.options import PlanArguments, PlanOptions, plan_options
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
+    from autoinit.models import ModelView
     from autoinit.plans.plan import Plan
     from autoinit.tracing.dataflow import Dataflow
 
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class Method:
     """A way to find the stds of a plan.
 
-    help: what it does, as a phrase that follows its name. function: `module:function`, called with the model, its
-    dataflow, the options and the example inputs; gives the plan.
+    help: what it does, as a phrase that follows its name. function: `module:function`, called with the view of
+    the model, its dataflow, the options and the example inputs; gives the plan.
     needs_shapes: whether the dataflow must know them; then values of example inputs may be made up from shapes.
     needs_seed: whether the stds hold for the values of one seed, so that plan and apply must share it.
     refuses: options that mean nothing to it, and why. defaults: of options whose default is another one here.
@@ -36,9 +36,9 @@ class Method:
     refuses: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, object] = field(default_factory=dict)
 
-    def plan(self, model: Model, dataflow: Dataflow, options: PlanOptions, example_inputs: Any) -> Plan:
+    def plan(self, view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any) -> Plan:
         """The plan that it makes."""
-        return cast("Plan", pkgutil.resolve_name(self.function)(model, dataflow, options, example_inputs))
+        return cast("Plan", pkgutil.resolve_name(self.function)(view, dataflow, options, example_inputs))
 
 
 METHODS: Mapping[str, Method] = {

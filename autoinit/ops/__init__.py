@@ -5,7 +5,7 @@ its role names: `nonlinearities`, `norms`, `pooling`, `shapes`, `combining`, `we
 """
 
 from autoinit.ops import combining, nonlinearities, norms, pooling, shapes, sources, weights
-from autoinit.ops.registry import REGISTRY, Acts, OpSpec, WeightSlot, register_op
+from autoinit.ops.registry import REGISTRY, Acts, NamedOperator, OpSpec, WeightSlot, register_op
 from autoinit.ops.roles import Role, Trait
 from autoinit.ops.weights import recurrent_gates
 from autoinit.theory.activations import Fact
@@ -14,6 +14,7 @@ __all__ = [
     "REGISTRY",
     "Acts",
     "Fact",
+    "NamedOperator",
     "OpSpec",
     "Role",
     "Trait",

@@ -137,6 +137,22 @@ _NAMESPACES: tuple[Any, ...] = (
 )
 
 
+class NamedOperator:
+    """An operator that a file names and that this process may not have: known by its name, and never called.
+
+    space, name, overload: as in `torch.ops.SPACE.NAME.OVERLOAD`.
+    """
+
+    def __init__(self, space: str, name: str, overload: str = "default") -> None:
+        self.space, self.name = space, name
+        self.__module__ = f"torch._ops.{space}"
+        self.__name__ = f"{name}.{overload}"
+
+    def __call__(self, *_args: Any, **_kwargs: Any) -> Any:
+        """Refuses: there is nothing to call."""
+        raise TypeError(f"torch.ops.{self.space}.{self.name} is known by its name alone")
+
+
 class Registry:
     """Operations by canonical name and by spelling."""
 
@@ -167,6 +183,8 @@ class Registry:
         self._modules.update(dict.fromkeys(modules, spec))
         self._functions.update(dict.fromkeys(functions, spec))
         self._names.update(dict.fromkeys(forms, spec))
+        operators = [each for each in functions if isinstance(each, torch._ops.OpOverloadPacket)]
+        self._names.update({str(each).replace(".", "::", 1): spec for each in operators})
         return spec
 
     def _refuse_duplicates(
@@ -199,6 +217,8 @@ class Registry:
 
     def of_function(self, function: Any) -> OpSpec | None:
         """The spec of a function object or ATen operator."""
+        if isinstance(function, NamedOperator):
+            return self.of_operator(function.space, function.name)
         function = _packet(function)
         try:
             found = self._functions.get(function)
@@ -206,9 +226,13 @@ class Registry:
             return None
         if found is None and isinstance(function, torch._ops.OpOverloadPacket):
             space, _, name = str(function).partition(".")
-            found = self._names.get(f"{space}::{name}")
-            return found if found is not None or space != "aten" else self._names.get(name)
+            return self.of_operator(space, name)
         return found
+
+    def of_operator(self, space: str, name: str) -> OpSpec | None:
+        """The spec of `torch.ops.SPACE.NAME`, by these words alone: nothing is looked up in torch."""
+        found = self._names.get(f"{space}::{name}")
+        return found if found is not None or space != "aten" else self._names.get(name)
 
     def of_name(self, name: str) -> OpSpec | None:
         """The spec of a tensor method or attribute."""

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from autoinit.errors import ArgumentError, PlanError
+from autoinit.models import Model, ModelView
 from autoinit.plans.distributions import Distribution
 from autoinit.plans.options import PlanOptions, Residual
 from autoinit.theory.fans import Mode
 from autoinit.theory.gains import Scheme
 
 if TYPE_CHECKING:
-    from autoinit.parameters import Model
     from autoinit.plans.report import Report
 
 Status = Literal["planned", "kept", "skipped", "unresolved"]
@@ -164,7 +164,7 @@ class Plan(Mapping[str, LayerPlan]):
         from autoinit.plans.report import Report
         from autoinit.writing.applying import write
 
-        written = write(self, model, seed, force=force)
+        written = write(self, ModelView.of(model), seed, force=force)
         noted = replace(self, notes=(*self.notes, *written.notes))
         return Report(noted, written.before, written.after, written.seed, self.seconds + written.seconds)
 

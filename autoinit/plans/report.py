@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import IO, TYPE_CHECKING
 
 from autoinit.plans.plan import Plan
+from autoinit.reporting import formats
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
     from autoinit.tensors.measuring import WeightStats
-
-_PLAIN_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,7 @@ class Report:
         return sum(prod(layer.shape) for layer in self.plan.layers if layer.status == "planned")
 
     def __str__(self) -> str:
-        from autoinit.reporting.table import render
-
-        return "\n".join(line.plain for line in render(self, _PLAIN_WIDTH))
+        return self.to("table")
 
     def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
         """Print the table: coloured in a terminal, plain in a file or a pipe.
@@ -56,31 +52,23 @@ class Report:
             console: a rich console to print on, in place of `file`.
             full: one row for each layer, also where a long model has many equal ones.
         """
-        from rich.console import Console
-
-        target = console if console is not None else Console(file=file, highlight=False)
-        if console is None and not target.is_terminal and "COLUMNS" not in os.environ:
-            target.width = _PLAIN_WIDTH
-        for line in self._lines(target.options, full=full):
-            target.print(line, soft_wrap=True)
+        formats.show("report", [self], "table", file, console, full=full)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        yield from self._lines(options)
+        return formats.lines("report", [self], "table", options)
+
+    def to(self, form: str) -> str:
+        """The whole report in a format that `autoinit report --format` offers.
+
+        Raises:
+            ArgumentError: there is no such format.
+        """
+        return formats.text("report", [self], form)
 
     def to_json(self) -> str:
         """The whole report as JSON; `autoinit.reporting.jsons` documents the fields."""
-        from autoinit.reporting.jsons import dumps
-
-        return dumps(self)
+        return self.to("json")
 
     def to_markdown(self) -> str:
         """The whole report as a Markdown document, one table row for each layer."""
-        from autoinit.reporting.markdown import render
-
-        return render(self)
-
-    def _lines(self, options: ConsoleOptions, *, full: bool = False) -> Iterator[Text]:
-        from autoinit.reporting.table import FANCY, PLAIN, render
-
-        fancy = options.is_terminal and not options.ascii_only
-        return render(self, options.max_width, full=full, glyphs=FANCY if fancy else PLAIN)
+        return self.to("markdown") + "\n"

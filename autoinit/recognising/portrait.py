@@ -44,32 +44,32 @@ class Portrait:
     @property
     def kurtosis(self) -> float:
         """E[x^4] / E[x^2]^2 about the mean, of a sample of at least 2^15 elements; NaN where that has no meaning."""
-        return self._look.kurtosis
+        return self._closer_look.kurtosis
 
     @property
     def at_bound(self) -> float:
         """The share of the elements of the sample that equal the minimum or the maximum of all."""
-        return self._look.at_bound
+        return self._closer_look.at_bound
 
     @property
     def fingerprint(self) -> bytes:
         """Equal for bit-identical weights of one shape and dtype."""
-        return self._look.fingerprint
+        return self._closer_look.fingerprint
 
     @property
     def drawn(self) -> Fit:
         """What the sample says of distributions, and why none fits if none does."""
-        return self._look.drawn
+        return self._closer_look.drawn
 
     @property
     def rows(self) -> RowSums:
         """Sums over the sampled features, divided by `scale`."""
-        return self._look.rows
+        return self._closer_look.rows
 
     @property
     def scale(self) -> float:
         """What `rows` were divided by."""
-        return self._look.scale
+        return self._closer_look.scale
 
     @cached_property
     def identity(self) -> bool:
@@ -115,8 +115,8 @@ class Portrait:
         return "orthogonal" if self.frames else None
 
     @cached_property
-    def _look(self) -> _Look:
-        return _look_at(self)
+    def _closer_look(self) -> _CloserLook:
+        return _look_closer(self)
 
     def rms(self, rows: Rows = ()) -> float:
         """The root mean square of these output features of all copies; of the whole without rows."""
@@ -165,7 +165,7 @@ _BEYOND_ROWS = ("its columns", "its rows point")
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class _CloserLook:
     """What the sample of a weight tells: see `Portrait`."""
 
     kurtosis: float
@@ -190,11 +190,11 @@ def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
     return Portrait(sums.stats, sums.power, width, weight.detach(), axes)
 
 
-def _look_at(portrait: Portrait) -> _Look:
+def _look_closer(portrait: Portrait) -> _CloserLook:
     taken = sample(portrait.weight, portrait.axes)
     level, scale = unit(taken.matrix)
     rows = row_sums(level, taken.features)
-    return _Look(
+    return _CloserLook(
         kurtosis=_kurtosis(level),
         at_bound=_at_bound(taken.matrix, portrait.stats),
         fingerprint=_fingerprint(portrait, taken.matrix),

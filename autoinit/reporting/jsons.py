@@ -1,6 +1,6 @@
-"""The report as JSON, version 1.
+"""Reports as JSON, version 1.
 
-The document is one object:
+The document is one object, or an array of such for several reports:
 
     version     1; a change that could break a reader raises it
     model, parameters, tier, method, residual, unsupported, notes   as in `Plan`
@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,9 +34,10 @@ if TYPE_CHECKING:
 VERSION = 1
 
 
-def dumps(report: Report) -> str:
-    """The report as an indented JSON document."""
-    return json.dumps(_document(report), indent=2, allow_nan=False)
+def dumps(reports: Sequence[Report]) -> str:
+    """The reports as an indented JSON document: an object for one, an array for several."""
+    documents = [json.dumps(_document(report), indent=2, allow_nan=False) for report in reports]
+    return documents[0] if len(documents) == 1 else "[\n" + ",\n".join(documents) + "\n]"
 
 
 def _document(report: Report) -> dict[str, Any]:

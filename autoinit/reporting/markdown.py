@@ -1,8 +1,8 @@
-"""The report as a Markdown document: for pull requests, model cards and notebooks."""
+"""Reports as a Markdown document: for pull requests, model cards and notebooks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from autoinit.reporting import _wording as wording
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from autoinit.plans.report import Report
 
 
-def render(report: Report) -> str:
+def render(reports: Sequence[Report]) -> str:
     """One table row for each layer and slice, however long the model; then what the table leaves out."""
-    return "\n".join(_lines(report)) + "\n"
+    return "\n\n".join("\n".join(_lines(report)) for report in reports)
 
 
 def _lines(report: Report) -> Iterator[str]:

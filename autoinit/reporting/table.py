@@ -16,6 +16,8 @@ from autoinit.reporting._grouping import group
 from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions
+
     from autoinit.plans.report import Report
 
 _COLLAPSE_ABOVE = 60
@@ -58,6 +60,15 @@ def render(report: Report, width: int, *, full: bool = False, glyphs: Glyphs = P
     yield Text()
     yield from _lists(report, width)
     yield from _footer(report, width)
+
+
+def console_lines(reports: Sequence[Report], options: ConsoleOptions, *, full: bool = False) -> Iterator[Text]:
+    """The tables of all reports on a console, an empty line between them."""
+    glyphs = FANCY if options.is_terminal and not options.ascii_only else PLAIN
+    for index, report in enumerate(reports):
+        if index:
+            yield Text()
+        yield from render(report, options.max_width, full=full, glyphs=glyphs)
 
 
 _JOINT = "\0"

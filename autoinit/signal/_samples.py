@@ -4,26 +4,25 @@ from __future__ import annotations
 
 from torch import nn
 
-from autoinit.parameters import Model, unwrap
+from autoinit.models import ModelView
 from autoinit.tracing.dataflow import Dataflow, Op
 
 _MOVING = frozenset({"transpose", "permute"})
 
 
-def sample_axis(dataflow: Dataflow, model: Model) -> int:
+def sample_axis(dataflow: Dataflow, view: ModelView) -> int:
     """0; or 1, where the first module to read sequences takes them steps first (`batch_first=False`).
 
     Between the first input and that module the first two axes must stay where they are.
     """
-    inner = unwrap(model)
     first = next((op for op in dataflow.graph.nodes if op.op == "input" and op.shape), None)
-    if first is None or first.shape is None or len(first.shape) not in (2, 3) or not isinstance(inner, nn.Module):
+    if first is None or first.shape is None or len(first.shape) not in (2, 3) or not view.has_modules:
         return 0
     kept = {first}
     for op in dataflow.graph.nodes:
         if not any(each in kept for each in dataflow.graph.predecessors(op)):
             continue
-        reads = _batch_first(op, inner)
+        reads = _batch_first(op, view.module)
         if reads is not None:
             return 0 if reads else 1
         if (

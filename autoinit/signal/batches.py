@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
+from autoinit.models import ModelView
 from autoinit.ops import Trait
-from autoinit.parameters import named_parameters, unwrap
 from autoinit.tracing.attempts import FailedError
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.guessing import guessed_inputs
@@ -30,7 +30,7 @@ def stream(seed: int) -> torch.Generator:
 _APART = 0x5157_0A1D_C0DE
 
 
-def first_success(model: nn.Module, example: Any, attempt: Attempt[Made], what: str) -> Made:
+def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: str) -> Made:
     """The first attempt that succeeds, on the caller's inputs or on the guesses that tracing would try.
 
     Training mode comes before evaluation mode, and what can be traced on meta before what cannot.
@@ -40,7 +40,7 @@ def first_success(model: nn.Module, example: Any, attempt: Attempt[Made], what: 
     """
     failures: list[str] = []
     for training, traced in ((True, True), (True, False), (False, True), (False, False)):
-        for guess in _candidates(model, example):
+        for guess in _candidates(view.module, example):
             following: Inputs | None = guess
             while following is not None:
                 try:
@@ -50,7 +50,7 @@ def first_success(model: nn.Module, example: Any, attempt: Attempt[Made], what: 
                     following = following.after(failure.error)
     shown = "".join(f"\n  {failure}" for failure in dict.fromkeys(failures))
     advice = "pass example_inputs=..." if example is None else "check that model(example_inputs) itself runs"
-    raise TraceError(f"{type(model).__name__} could not be {what}:{shown}\nNext: {advice}.")
+    raise TraceError(f"{view.class_name} could not be {what}:{shown}\nNext: {advice}.")
 
 
 def _candidates(model: nn.Module, example: Any) -> Iterator[Inputs]:
@@ -60,17 +60,17 @@ def _candidates(model: nn.Module, example: Any) -> Iterator[Inputs]:
         yield from guessed_inputs(model)
 
 
-def require_values(model: nn.Module, what: str, instead: str) -> None:
+def require_values(view: ModelView, what: str, instead: str) -> None:
     """Refuse a model whose parameters are on the meta device.
 
     Raises:
         ArgumentError: `what` needs their values; `instead` says what does not.
     """
-    missing = [name for name, each in named_parameters(model).items() if each.is_meta]
+    missing = [name for name, each in view.parameters.items() if each.is_meta]
     if missing:
         more = f" and {len(missing) - 1} more parameters" if len(missing) > 1 else ""
         raise ArgumentError(
-            f"{missing[0]}{more} of {type(unwrap(model)).__name__} have no values, being on the meta device, and "
+            f"{missing[0]}{more} of {view.class_name} have no values, being on the meta device, and "
             f"{what}. Give it some (model.to_empty(device='cpu'), then autoinit(model)), or use {instead}."
         )
 

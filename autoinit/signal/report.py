@@ -7,9 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
+
+from autoinit.reporting import formats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -19,7 +21,6 @@ if TYPE_CHECKING:
 
 COLLAPSED = 0.99
 """The correlation s / q from which on two inputs count as indistinguishable."""
-_PLAIN_WIDTH = 100
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,7 @@ class SignalReport(Mapping[str, SignalRow]):
         return math.log10(max(found)) - math.log10(min(found)) if found else None
 
     def __str__(self) -> str:
-        from autoinit.reporting.signals.states import states
-        from autoinit.reporting.signals.table import render
-
-        return "\n".join(line.plain for line in render(states([self]), _PLAIN_WIDTH))
+        return formats.text("signal", self._beside(), "table")
 
     def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
         """Print the table: coloured in a terminal, plain in a file or a pipe.
@@ -130,10 +128,7 @@ class SignalReport(Mapping[str, SignalRow]):
             console: a rich console to print on, in place of `file`.
             full: one row for each layer, also where a long model has many alike.
         """
-        from autoinit.reporting.signals.states import states
-        from autoinit.reporting.signals.table import show
-
-        show(states([self]), file, console, full=full)
+        formats.show("signal", self._beside(), "table", file, console, full=full)
 
     def plot(
         self, path: str | Path | None = None, *, beside: Sequence[SignalReport] = (), labels: Sequence[str] = ()
@@ -148,11 +143,9 @@ class SignalReport(Mapping[str, SignalRow]):
         Raises:
             ArgumentError: matplotlib is not installed, or the labels do not fit the reports.
         """
-        from autoinit.reporting.signals.plotting import figure, save
-
-        made = figure(self, *beside, labels=labels)
+        made: Figure = formats.tool("figure")(self, *beside, labels=labels)
         if path is not None:
-            save(made, path)
+            formats.tool("save figure")(made, path)
         return made
 
     def to_html(
@@ -168,12 +161,14 @@ class SignalReport(Mapping[str, SignalRow]):
         Raises:
             ArgumentError: the labels do not fit the reports.
         """
-        from autoinit.reporting.signals.page import render
-        from autoinit.reporting.signals.states import states
-
-        return render(states([self, *beside], labels), plan)
+        page: str = formats.tool("page")(self._beside(beside, labels), plan)
+        return page
 
     def to_json(self) -> str:
         """The report as JSON."""
         document = {"version": 1, **{each.name: getattr(self, each.name) for each in fields(self)}}
         return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+    def _beside(self, others: Sequence[SignalReport] = (), labels: Sequence[str] = ()) -> Any:
+        """The states of the weights that this report and others are of."""
+        return formats.tool("states")([self, *others], labels)

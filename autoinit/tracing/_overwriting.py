@@ -8,7 +8,7 @@ import torch
 import torch.fx
 from torch import nn
 
-from autoinit.ops import REGISTRY, Acts, Role
+from autoinit.ops import REGISTRY, Acts, NamedOperator, Role
 from autoinit.tracing.dataflow import Call, Op
 
 _INPLACE = frozenset(
@@ -25,6 +25,8 @@ def writes(node: torch.fx.Node, module: nn.Module) -> bool:
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
     if isinstance(node.target, torch._ops.OpOverload):
         name = node.target.overloadpacket.__name__
+    elif isinstance(node.target, NamedOperator):
+        name = node.target.name
     if name == "__setitem__" or (name.startswith("__i") and name not in ("__invert__", "__int__", "__index__")):
         return True
     if name.endswith("_") and not name.endswith("__"):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from autoinit.errors import LazyModuleError
-from autoinit.parameters import user_name
+from autoinit.models import ModelView
 from autoinit.tracing._known_values import MOST_DECISIONS
 from autoinit.tracing._run_limits import Effort
 from autoinit.tracing._sources import failing_line
@@ -30,8 +29,6 @@ _CHEAP_BYTES = 64 << 20
 _NEEDS_GRADIENTS = "require grad"
 """In what torch says of a tensor that it is to differentiate."""
 
-Values = dict[str, torch.Tensor]
-
 
 class FailedError(Exception):
     """One attempt's failure, for the TraceError that names them all.
@@ -48,7 +45,7 @@ class FailedError(Exception):
         self.undecided = undecided
 
 
-def record(model: nn.Module, values: Values, training: bool, inputs: Inputs) -> Dataflow:
+def record(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:
     """Record forward on meta.
 
     Where a condition depends on weights, the ways that it may go are tried, and that which calls most of the weights is
@@ -56,17 +53,17 @@ def record(model: nn.Module, values: Values, training: bool, inputs: Inputs) -> 
     the one way once, then the other, so that a loop is run and left.
     """
     try:
-        return _record(model, values, training, inputs, "meta")
+        return _record(view, training, inputs, "meta")
     except FailedError as failure:
         if not failure.undecided:
             raise
         first = failure
     found: list[Dataflow] = []
     ways = [("meta", MOST_DECISIONS), ("meta", 0), ("meta", 1)]
-    for device, turning in [("cpu", None), *ways] if _is_cheap(model) else ways:
+    for device, turning in [("cpu", None), *ways] if _is_cheap(view.module) else ways:
         given = inputs.single() if device == "cpu" else inputs
         try:
-            found.append(_record(model, values, training, given, device, turning))
+            found.append(_record(view, training, given, device, turning))
         except FailedError:
             continue
         if not found[-1].uncalled:
@@ -76,14 +73,14 @@ def record(model: nn.Module, values: Values, training: bool, inputs: Inputs) -> 
     return min(found, key=lambda each: len(each.uncalled))
 
 
-def record_really(model: nn.Module, values: Values, training: bool, inputs: Inputs) -> Dataflow:
+def record_really(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:
     """Record forward on copies of the weights, or weights made up if they have no values."""
-    return _record(model, values, training, inputs.single(), "cpu")
+    return _record(view, training, inputs.single(), "cpu")
 
 
-def _record(
-    model: nn.Module, values: Values, training: bool, inputs: Inputs, device: str, turning: int | None = None
-) -> Dataflow:
+def _record(view: ModelView, training: bool, inputs: Inputs, device: str, turning: int | None = None) -> Dataflow:
+    model = view.module
+    model = view.module
     what = f"recorded on {device}{in_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
     if device == "cpu" and _bytes(model) > _MOST_REAL_BYTES:
         size = f"{_bytes(model) / 2**30:.1f} GiB; real runs are made up to {_MOST_REAL_BYTES >> 30}"
@@ -94,7 +91,7 @@ def _record(
     except (RuntimeError, MemoryError) as error:  # no room for a copy
         raise FailedError(what, error) from error
     set_mode(shadow.module, training)
-    recorder = Recorder(shadow.module, values, turning, Effort() if device == "cpu" else None)
+    recorder = Recorder(shadow.module, view.tensors, turning, Effort() if device == "cpu" else None)
     try:
         with _default_device(device), _uncompiled(device), undisturbed(shadow):
             graph = recorder.run(args, kwargs, (inputs.args, inputs.kwargs))
@@ -103,11 +100,11 @@ def _record(
     except Exception as error:
         if _NEEDS_GRADIENTS in str(error) and not torch.is_grad_enabled():
             with torch.enable_grad():
-                return _record(model, values, training, inputs, device, turning)
+                return _record(view, training, inputs, device, turning)
         raise FailedError(what, error, recorder.failed, undecided=recorder.answers.undecided) from error
     origin = () if inputs.origin == "given" else (f"input {_shapes(inputs)} {inputs.origin}",)
     notes = notes_on((*shadow.notes, *origin, *recorder.answers.assumed.notes()), training)
-    return build(expand(graph, shadow.module), shadow.module, "recorded", notes, values=values)
+    return build(expand(graph, shadow.module), shadow.module, "recorded", notes, values=view.tensors)
 
 
 @contextmanager
@@ -139,12 +136,6 @@ def _is_cheap(model: nn.Module) -> bool:
 
 def _bytes(model: nn.Module) -> int:
     return sum(each.numel() * each.element_size() for each in model.parameters() if not is_lazy(each))
-
-
-def values_of(model: nn.Module) -> Values:
-    """Parameters and buffers by the user's names."""
-    named = itertools.chain(model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False))
-    return {user_name(name, model): tensor for name, tensor in named}
 
 
 def set_mode(shadow: nn.Module, training: bool) -> None:

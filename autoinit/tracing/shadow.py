@@ -1,7 +1,7 @@
 """A stand-in for the model that tracing may run and break: the original is only read.
 
 The shadow shares classes and code with the original but no tensors and no mutable state; its tensors live on the meta
-device, or are copies. Wrappers (DataParallel, torch.compile's OptimizedModule) are left out, so that names are the
+device, or are copies. Wrappers (see `models.wrappers`) are left out, so that names are the
 user's. User hooks are left out too, since they may write to the outside.
 """
 
@@ -19,8 +19,8 @@ from torch import nn
 from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from autoinit.errors import LazyModuleError, TraceError
+from autoinit.models import inner_module
 from autoinit.ops import REGISTRY, Role
-from autoinit.parameters import unwrap
 from autoinit.tracing._copying import Copier, is_installed
 
 _HOOKS = (
@@ -40,13 +40,6 @@ class Shadow:
     copies: Copier
 
 
-def unwrapped(module: nn.Module) -> nn.Module:
-    """The module that a wrapper wraps; any other module itself."""
-    found = unwrap(module)
-    assert isinstance(found, nn.Module)
-    return found
-
-
 def make_shadow(model: nn.Module, device: str) -> Shadow:
     """Copy the model's structure with its tensors on `device` ("meta": no storage; "cpu": copies).
 
@@ -56,7 +49,7 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
         LazyModuleError: the model has parameters without a shape.
         TraceError: the model holds TorchScript modules, which have no Python to trace.
     """
-    model = unwrapped(model)
+    model = inner_module(model)
     _refuse(list(model.named_modules()))
     shadowing = _Shadowing(_converter(device))
     with torch.no_grad():
@@ -120,11 +113,11 @@ class _Shadowing:
         """The copy of a module and of those in it. One that cannot be made anew stands for itself."""
         copier = self.copier
         fresh = [module for module in root.modules() if id(module) not in copier.memo]
-        plain = [module for module in fresh if unwrapped(module) is module]
+        plain = [module for module in fresh if inner_module(module) is module]
         for module in plain:
             copier.remember(module, object.__new__(type(module)))
         for module in fresh:
-            copier.remember(module, copier.memo[id(unwrapped(module))])
+            copier.remember(module, copier.memo[id(inner_module(module))])
         for module in plain:
             for tensor in itertools.chain(module._parameters.values(), module._buffers.values()):
                 if tensor is not None:

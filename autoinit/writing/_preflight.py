@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,7 @@ from torch.nn.parameter import UninitializedParameter
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from autoinit.errors import LazyModuleError, PlanError
-from autoinit.parameters import Holding, Model, aliases, holding, named_parameters
+from autoinit.models import ModelView, WeightStorage
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.tensors import elements as flat
@@ -32,18 +32,18 @@ class Write:
     """
 
     layer: LayerPlan
-    held: Holding
+    stored: WeightStorage
     tensor: torch.Tensor
     padding: tuple[int, ...] = ()
 
     def draw(self, seed: int) -> Draw:
         """What its values are to be. The name that seeds them is the weight's, however it is held."""
         layer = self.layer
-        return Draw(layer.distribution, layer.std, seed, self.held.weight, layer.shape, layer.axes, layer.slices)
+        return Draw(layer.distribution, layer.std, seed, self.stored.weight, layer.shape, layer.axes, layer.slices)
 
     def job(self, seed: int, measure: bool) -> Job:
         """Filling it, and measuring it on the way where nothing else changes it afterwards."""
-        simple = self.held.kind == "plain" and not self.padding and DISTRIBUTIONS[self.layer.distribution].by_element
+        simple = self.stored.kind == "plain" and not self.padding and DISTRIBUTIONS[self.layer.distribution].by_element
         return Job(self.layer.name, self.tensor, self.draw(seed), inline=measure and simple)
 
 
@@ -51,39 +51,37 @@ class Write:
 class Targets:
     """The plan's weights in the model at hand.
 
-    all: every layer of the plan; writes: the planned ones. parameters: by name. biases: what becomes zero.
+    all: every layer of the plan; writes: the planned ones. biases: what becomes zero.
     touched: every parameter that is written, biases included.
     """
 
     all: tuple[Write, ...]
     writes: tuple[Write, ...]
-    parameters: dict[str, torch.Tensor]
     biases: tuple[torch.Tensor, ...]
     touched: tuple[torch.Tensor, ...]
 
 
-def preflight(plan: Plan, model: Model, *, writing: bool = True) -> Targets:
+def preflight(plan: Plan, view: ModelView, *, writing: bool = True) -> Targets:
     """Finds the plan's weights in the model and, for writing, checks that each can be written.
 
     Raises:
         LazyModuleError: a parameter has no shape yet.
         PlanError: anything else that does not fit; the message names the layer.
     """
-    parameters: dict[str, torch.Tensor] = dict(named_parameters(model))
-    first = {alias: name for name, names in aliases(model).items() for alias in names}
-    padded = _padding(model)
+    parameters = view.parameters
+    padded = _padding(view)
     found = []
     for layer in plan.layers:
-        held = _held(layer, model, first)
-        tensor = parameters[held.param]
-        _check_shaped(layer.name, held.param, tensor)
-        found.append(Write(layer, held, tensor.detach(), padded.get(id(tensor), ())))
+        stored = _stored(layer, view)
+        tensor = parameters[stored.param]
+        _check_shaped(layer.name, stored.param, tensor)
+        found.append(Write(layer, stored, tensor.detach(), padded.get(id(tensor), ())))
     writes = tuple(each for each in found if each.layer.status == "planned") if writing else ()
     owners: dict[str, str] = {}
-    biases: dict[str, torch.Tensor] = {}
+    biases: dict[str, torch.nn.Parameter] = {}
     for each in writes:
-        _check_write(each, model, parameters)
-        for name in each.held.written:
+        _check_write(each, view)
+        for name in each.stored.written:
             if owners.setdefault(name, each.layer.name) != each.layer.name:
                 raise PlanError(
                     f"{each.layer.name}: its parameter {name} is already written as {owners[name]}. Tied weights are "
@@ -91,7 +89,7 @@ def preflight(plan: Plan, model: Model, *, writing: bool = True) -> Targets:
                 )
     for each in writes:
         for alias in each.layer.biases:
-            name = first.get(alias, "")
+            name = view.first_names.get(alias, "")
             if not name or name in owners:
                 why = "is not in the model" if not name else f"is the weight of {owners[name]} as well"
                 raise PlanError(f"{each.layer.name}: its bias {alias} {why}. Plan the model that is written.")
@@ -99,55 +97,48 @@ def preflight(plan: Plan, model: Model, *, writing: bool = True) -> Targets:
             biases[name] = parameters[name]
     _check_apart({**{name: parameters[name] for name in owners}, **biases})
     touched = (*(parameters[name].detach() for name in owners), *(bias.detach() for bias in biases.values()))
-    return Targets(tuple(found), writes, parameters, tuple(bias.detach() for bias in biases.values()), touched)
+    return Targets(tuple(found), writes, tuple(bias.detach() for bias in biases.values()), touched)
 
 
-def _held(layer: LayerPlan, model: Model, first: dict[str, str]) -> Holding:
+def _stored(layer: LayerPlan, view: ModelView) -> WeightStorage:
     try:
-        held = holding(model, first.get(layer.param, layer.param))
+        stored = view.storage(layer.param)
     except PlanError as error:
         raise PlanError(f"{layer.name}: {error}") from None
-    missing = [name for name in held.written if name not in first]
+    missing = [name for name in stored.written if name not in view.parameters]
     if missing:
         raise PlanError(f"{layer.name}: the model has no parameter {missing[0]}. Plan the model that is written.")
-    if held.reparam != layer.reparam:
-        was, now = layer.reparam or "plain", held.kind
-        raise PlanError(f"{layer.name}: planned as {was}, but {held.weight} is now {now}. Plan the model again.")
-    return Holding(
-        held.weight,
-        held.kind,
-        first[held.param],
-        first[held.magnitude] if held.magnitude else "",
-        tuple(first[name] for name in held.others),
-        held.hooked,
-    )
+    if stored.reparam != layer.reparam:
+        was, now = layer.reparam or "plain", stored.kind
+        raise PlanError(f"{layer.name}: planned as {was}, but {stored.weight} is now {now}. Plan the model again.")
+    return stored
 
 
-def _check_write(write: Write, model: Model, parameters: dict[str, torch.Tensor]) -> None:
-    layer, held = write.layer, write.held
-    for name in held.written:
-        _check_tensor(layer.name, name, parameters[name])
-    if held.kind == "parametrized":
-        reparametrised.check_invertible(model, held)
-        shape = reparametrised.effective_shape(model, held)
+def _check_write(write: Write, view: ModelView) -> None:
+    layer, stored = write.layer, write.stored
+    for name in stored.written:
+        _check_tensor(layer.name, name, view.parameters[name])
+    if stored.kind == "parametrized":
+        reparametrised.check_invertible(view, stored)
+        shape = reparametrised.effective_shape(view, stored)
     else:
         shape = tuple(write.tensor.shape)
     if shape != layer.shape:
         raise PlanError(
-            f"{layer.name}: planned for shape {layer.shape}, but {held.param} has {shape}. Plan the model that is "
+            f"{layer.name}: planned for shape {layer.shape}, but {stored.param} has {shape}. Plan the model that is "
             f"written."
         )
     if len(layer.axes) != len(shape):
-        raise PlanError(f"{layer.name}: axes {layer.axes!r} do not fit the {len(shape)} axes of {held.param}.")
+        raise PlanError(f"{layer.name}: axes {layer.axes!r} do not fit the {len(shape)} axes of {stored.param}.")
     rows = math.prod(size for size, axis in zip(shape, layer.axes, strict=True) if axis == "o")
     for start, stop in (run for part in layer.slices for run in part.rows):
         if not 0 <= start < stop <= rows:
-            raise PlanError(f"{layer.name}: a slice has rows {start}:{stop}, but {held.param} has {rows} outputs.")
+            raise PlanError(f"{layer.name}: a slice has rows {start}:{stop}, but {stored.param} has {rows} outputs.")
     limits = torch.finfo(write.tensor.dtype)
     for std in (layer.std, *(part.std for part in layer.slices)):
         if not (math.isfinite(std) and limits.tiny <= std <= limits.max / 16):
             raise PlanError(
-                f"{layer.name}: the planned std is {std}. Expected a positive number that {held.param}, which is "
+                f"{layer.name}: the planned std is {std}. Expected a positive number that {stored.param}, which is "
                 f"{write.tensor.dtype}, can hold ({limits.tiny:.3g} to {limits.max / 16:.3g})."
             )
 
@@ -181,7 +172,7 @@ def _is_wrapper(tensor: object) -> bool:
     return is_traceable_wrapper_subclass(tensor)
 
 
-def _check_apart(tensors: dict[str, torch.Tensor]) -> None:
+def _check_apart(tensors: Mapping[str, torch.Tensor]) -> None:
     """Raises where two parameters that are written overlap in memory (those with gaps inside are not compared)."""
     spans = []
     for name, tensor in tensors.items():
@@ -197,11 +188,10 @@ def _check_apart(tensors: dict[str, torch.Tensor]) -> None:
             )
 
 
-def _padding(model: Model) -> dict[int, tuple[int, ...]]:
+def _padding(view: ModelView) -> dict[int, tuple[int, ...]]:
     """Rows that embeddings keep for padding, by the identity of their weight."""
     rows: dict[int, tuple[int, ...]] = {}
-    modules: Iterable[nn.Module] = model.modules() if isinstance(model, nn.Module) else ()
-    for module in modules:
+    for module in view.module.modules() if view.has_modules else ():
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
             key = id(module.weight)
             rows[key] = tuple(sorted({*rows.get(key, ()), module.padding_idx}))

@@ -24,7 +24,7 @@ import torch
 
 from autoinit import provenance
 from autoinit.errors import ApplyError, ArgumentError, TrainedModelError
-from autoinit.parameters import Model, unwrap
+from autoinit.models import ModelView
 from autoinit.plans.plan import Plan
 from autoinit.tensors.measuring import WeightStats
 from autoinit.writing import _filling as filling
@@ -52,12 +52,14 @@ class Written:
     seconds: float = 0.0
 
 
-def write(plan: Plan, model: Model, seed: int | None = None, *, measure: bool = True, force: bool = False) -> Written:
+def write(
+    plan: Plan, view: ModelView, seed: int | None = None, *, measure: bool = True, force: bool = False
+) -> Written:
     """Gives every planned weight its values and sets the biases of planned layers to zero.
 
     Args:
         plan: layers with another status than `planned` are not touched.
-        model: the model that was planned, or another with the same weights; wrapped or not.
+        view: of the model that was planned, or of another with the same weights.
         seed: of the values, any integer. None takes one number from torch's default generator, and that is all that
             happens to torch's random state.
         measure: whether to tell the statistics before and after.
@@ -71,23 +73,21 @@ def write(plan: Plan, model: Model, seed: int | None = None, *, measure: bool = 
     """
     started = time.perf_counter()
     chosen = _integer(seed)
-    root = unwrap(model)
-    targets = preflight(plan, root)
-    evidence = trained_evidence(root, plan)
+    targets = preflight(plan, view)
+    evidence = trained_evidence(view, plan)
     if evidence.strong and targets.writes and not force:
         raise TrainedModelError(
             f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(evidence.strong)}. "
             f"Nothing was written. Pass force=True to write all the same."
         )
     base = int(torch.randint(2**63 - 1, (), dtype=torch.int64)) if chosen is None else chosen
-    before, after = _Writing(root, targets, base, measure).run()
+    before, after = _Writing(view, targets, base, measure).run()
     return Written(before, after, base, evidence.weak, time.perf_counter() - started)
 
 
-def measure(plan: Plan, model: Model) -> dict[str, WeightStats]:
+def measure(plan: Plan, view: ModelView) -> dict[str, WeightStats]:
     """Statistics by layer name of every layer in the plan whose weight has values. Changes nothing."""
-    targets = preflight(plan, unwrap(model), writing=False)
-    return _measure(unwrap(model), targets, targets.all)
+    return _measure(view, preflight(plan, view, writing=False).all)
 
 
 def _integer(seed: int | None) -> int | None:
@@ -97,12 +97,12 @@ def _integer(seed: int | None) -> int | None:
         raise ArgumentError(f"seed is {seed!r}, a {type(seed).__name__}. Expected an integer or None.") from None
 
 
-def _measure(root: Model, targets: Targets, writes: tuple[Write, ...]) -> dict[str, WeightStats]:
-    plain = {each.layer.name: each.tensor for each in writes if each.held.kind == "plain"}
+def _measure(view: ModelView, writes: tuple[Write, ...]) -> dict[str, WeightStats]:
+    plain = {each.layer.name: each.tensor for each in writes if each.stored.kind == "plain"}
     found = filling.measure_all(plain)
     for each in writes:
-        if each.held.kind != "plain":
-            stats = reparametrised.effective_stats(root, each.held, targets.parameters)
+        if each.stored.kind != "plain":
+            stats = reparametrised.effective_stats(view, each.stored)
             if stats is not None:
                 found[each.layer.name] = stats
     return found
@@ -112,7 +112,7 @@ def _measure(root: Model, targets: Targets, writes: tuple[Write, ...]) -> dict[s
 class _Writing:
     """One run of `write` after its checks."""
 
-    root: Model
+    view: ModelView
     targets: Targets
     seed: int
     measure: bool
@@ -157,23 +157,23 @@ class _Writing:
     @property
     def _inverted(self) -> set[str]:
         """The layers whose parametrization is inverted."""
-        return {each.layer.name for each in self.targets.writes if each.held.kind == "parametrized"}
+        return {each.layer.name for each in self.targets.writes if each.stored.kind == "parametrized"}
 
     def _back_up(self) -> None:
         for tensor in self.targets.touched:
             self.undo.tensor(tensor)
         for each in self.targets.writes:
-            for module, name in reparametrised.buffers(self.root, each.held):
+            for module, name in reparametrised.buffers(self.view, each.stored):
                 self.undo.buffer(module, name)
-            if each.held.hooked:
-                self.undo.attribute(*reparametrised.owner(self.root, each.held))
+            if each.stored.hooked:
+                self.undo.attribute(*reparametrised.owner(self.view, each.stored))
 
     def _write(
         self, jobs: list[filling.Job], progress: filling.Progress, stop: threading.Event
     ) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
         inline = {job.name for job in jobs if job.inline}
         apart = tuple(each for each in self.targets.all if each.layer.name not in inline) if self.measure else ()
-        before = _measure(self.root, self.targets, apart)
+        before = _measure(self.view, apart)
         self._invert()
         padded = [each.tensor[row] for each in self.targets.writes for row in each.padding]
         padding = [(row, row.clone()) for row in padded]
@@ -181,8 +181,8 @@ class _Writing:
         for row, kept in padding:
             row.copy_(kept)
         for each in self.targets.writes:
-            if each.held.kind in ("weight_norm", "spectral_norm"):
-                reparametrised.refresh(self.root, each.held, self.targets.parameters)
+            if each.stored.kind in ("weight_norm", "spectral_norm"):
+                reparametrised.refresh(self.view, each.stored)
         for bias in self.targets.biases:
             bias.zero_()
         for tensor in self.targets.touched:
@@ -191,16 +191,16 @@ class _Writing:
             plan = each.layer
             provenance.written(each.tensor, "autoinit", {"distribution": plan.distribution, "std": plan.std})
         written = {each.layer.name for each in self.targets.writes}
-        again = _measure(self.root, self.targets, tuple(each for each in apart if each.layer.name in written))
+        again = _measure(self.view, tuple(each for each in apart if each.layer.name in written))
         return self._ordered(before | first), self._ordered(before | first | then | again)
 
     def _invert(self) -> None:
         """Writes the weights whose parametrization must be inverted. First, for they are the ones that can refuse."""
         for each in self.targets.writes:
-            if each.held.kind != "parametrized":
+            if each.stored.kind != "parametrized":
                 continue
-            originals = [self.targets.parameters[name].detach() for name in each.held.written]
-            values = reparametrised.inverse(self.root, each.held, each.draw(self.seed), originals[0])
+            originals = [self.view.parameters[name].detach() for name in each.stored.written]
+            values = reparametrised.inverse(self.view, each.stored, each.draw(self.seed), originals[0])
             for original, value in zip(originals, values, strict=True):
                 original.copy_(value)
 

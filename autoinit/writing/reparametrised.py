@@ -13,7 +13,7 @@ parametrised:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -22,7 +22,8 @@ from torch.nn import functional
 from torch.nn.utils.weight_norm import WeightNorm
 
 from autoinit.errors import PlanError
-from autoinit.parameters import Holding, Model, hook_of, parametrizations_of, submodule
+from autoinit.models import ModelView, WeightStorage
+from autoinit.models.storage import hook_of, parametrizations_of
 from autoinit.tensors import measuring
 from autoinit.tensors.measuring import WeightStats
 from autoinit.tracing.rng import untouched_generators
@@ -33,46 +34,48 @@ POWER_ITERATIONS = 15
 """As in the constructor of torch.nn.utils.parametrizations.spectral_norm."""
 
 
-def effective_weight(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+def effective_weight(view: ModelView, stored: WeightStorage) -> torch.Tensor | None:
     """The weight as forward reads it; None on the meta device. Runs no hidden random number and moves no buffer."""
-    source = parameters[held.param].detach()
+    source = view.parameters[stored.param].detach()
     if source.is_meta:
         return None
-    if held.kind == "weight_norm":
-        return source * (parameters[held.magnitude].detach() / _norms(held, parameters))
-    if held.kind == "spectral_norm":
-        matrix, u, v = _spectral_parts(model, held, source)
+    if stored.kind == "weight_norm":
+        return source * (view.parameters[stored.magnitude].detach() / _norms(view, stored))
+    if stored.kind == "spectral_norm":
+        matrix, u, v = _spectral_parts(view, stored, source)
         sigma = float(source.norm() if u is None or v is None else _largest(matrix, u, v))
         return source / sigma if sigma else source
-    if held.kind == "parametrized":
-        return _effective(model, held)
+    if stored.kind == "parametrized":
+        return _effective(view, stored)
     return source
 
 
-def effective_stats(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> WeightStats | None:
+def effective_stats(view: ModelView, stored: WeightStorage) -> WeightStats | None:
     """Statistics of the weight as forward reads it; None on the meta device."""
-    weight = effective_weight(model, held, parameters)
+    weight = effective_weight(view, stored)
     return measuring.weight_stats(weight) if weight is not None else None
 
 
-def effective_shape(model: Model, held: Holding) -> tuple[int, ...]:
+def effective_shape(view: ModelView, stored: WeightStorage) -> tuple[int, ...]:
     """Shape of the weight as forward reads it."""
-    return tuple(_effective(model, held).shape)
+    return tuple(_effective(view, stored).shape)
 
 
-def inverse(model: Model, held: Holding, draw: sampling.Draw, like: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def inverse(
+    view: ModelView, stored: WeightStorage, draw: sampling.Draw, like: torch.Tensor
+) -> tuple[torch.Tensor, ...]:
     """What the originals of a parametrization must be for the effective weight to be as drawn.
 
     Args:
-        model: where the weight is.
-        held: how it is held.
+        view: of the model where the weight is.
+        stored: how it is stored.
         draw: its values.
         like: one of its originals, for dtype and device.
 
     Raises:
         PlanError: the parametrization has no inverse, or refuses.
     """
-    parametrizations, label = _parametrizations(model, held)
+    parametrizations, label = _parametrizations(view, stored)
     values: torch.Tensor | Sequence[torch.Tensor]
     values = torch.empty(draw.shape, dtype=like.dtype, device=like.device)
     for piece in draw.pieces:
@@ -83,50 +86,50 @@ def inverse(model: Model, held: Holding, draw: sampling.Draw, like: torch.Tensor
                 values = each.right_inverse(values)  # type: ignore[operator]
         except (RuntimeError, ValueError, NotImplementedError) as error:
             raise PlanError(
-                f"{held.weight}: {label} cannot take the weight that is planned ({error}). Leave the layer out "
+                f"{stored.weight}: {label} cannot take the weight that is planned ({error}). Leave the layer out "
                 f"(skip=), or write it before it is parametrised."
             ) from error
     return (values,) if isinstance(values, torch.Tensor) else tuple(values)
 
 
-def check_invertible(model: Model, held: Holding) -> None:
+def check_invertible(view: ModelView, stored: WeightStorage) -> None:
     """Raises PlanError where a parametrization has no `right_inverse`."""
-    if not isinstance(model, nn.Module):
+    if not view.has_modules:
         raise PlanError(
-            f"{held.weight}: an exported program has no modules, so its parametrization cannot be inverted. Write "
+            f"{stored.weight}: an exported program has no modules, so its parametrization cannot be inverted. Write "
             f"the model before it is exported, or leave the layer out (skip=)."
         )
-    parametrizations, label = _parametrizations(model, held)
+    parametrizations, label = _parametrizations(view, stored)
     if not all(hasattr(each, "right_inverse") for each in parametrizations):
         raise PlanError(
-            f"{held.weight}: its parametrization {label} has no right_inverse, so no weight can be assigned to it. "
+            f"{stored.weight}: its parametrization {label} has no right_inverse, so no weight can be assigned to it. "
             f"Define right_inverse, leave the layer out (skip=), or write it before it is parametrised."
         )
 
 
-def refresh(model: Model, held: Holding, parameters: Mapping[str, torch.Tensor]) -> None:
+def refresh(view: ModelView, stored: WeightStorage) -> None:
     """Brings what depends on the parameter just written up to date: g, the vectors u and v, a hook's attribute."""
-    if held.kind == "weight_norm":
-        parameters[held.magnitude].detach().copy_(_norms(held, parameters))
-    elif held.kind == "spectral_norm":
-        matrix, u, v = _spectral_parts(model, held, parameters[held.param].detach())
+    if stored.kind == "weight_norm":
+        view.parameters[stored.magnitude].detach().copy_(_norms(view, stored))
+    elif stored.kind == "spectral_norm":
+        matrix, u, v = _spectral_parts(view, stored, view.parameters[stored.param].detach())
         if u is not None and v is not None:
             _iterate(matrix, u, v)
-    if held.hooked:
-        module, leaf = owner(model, held)
+    if stored.hooked:
+        module, leaf = owner(view, stored)
         hook = hook_of(module, leaf)
         with torch.enable_grad():
             fresh = hook.compute_weight(module) if isinstance(hook, WeightNorm) else hook.compute_weight(module, False)
         setattr(module, leaf, fresh)
 
 
-def buffers(model: Model, held: Holding) -> list[tuple[nn.Module, str]]:
+def buffers(view: ModelView, stored: WeightStorage) -> list[tuple[nn.Module, str]]:
     """The buffers that writing the weight can move."""
-    if held.kind == "spectral_norm" and held.hooked:
-        module, leaf = owner(model, held)
+    if stored.kind == "spectral_norm" and stored.hooked:
+        module, leaf = owner(view, stored)
         return [(module, f"{leaf}_u"), (module, f"{leaf}_v")]
-    if held.kind in ("spectral_norm", "parametrized"):
-        parametrizations, _ = _parametrizations(model, held)
+    if stored.kind in ("spectral_norm", "parametrized"):
+        parametrizations, _ = _parametrizations(view, stored)
         return [(module, name) for module in parametrizations.modules() for name in module._buffers]
     return []
 
@@ -145,32 +148,32 @@ def _largest(matrix: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Te
     return u @ (matrix @ v)
 
 
-def owner(model: Model, held: Holding) -> tuple[nn.Module, str]:
+def owner(view: ModelView, stored: WeightStorage) -> tuple[nn.Module, str]:
     """The module that holds the weight, and the weight's attribute there."""
-    path, _, leaf = held.weight.rpartition(".")
-    return submodule(model, path), leaf
+    path, _, leaf = stored.weight.rpartition(".")
+    return view.submodule(path), leaf
 
 
-def _parametrizations(model: Model, held: Holding) -> tuple[nn.utils.parametrize.ParametrizationList, str]:
-    module, leaf = owner(model, held)
+def _parametrizations(view: ModelView, stored: WeightStorage) -> tuple[nn.utils.parametrize.ParametrizationList, str]:
+    module, leaf = owner(view, stored)
     found = parametrizations_of(module, leaf)
     return found, " after ".join(type(each).__name__ for each in reversed(list(found)))
 
 
-def _norms(held: Holding, parameters: Mapping[str, torch.Tensor]) -> torch.Tensor:
+def _norms(view: ModelView, stored: WeightStorage) -> torch.Tensor:
     """The norms of v over the axes on which g has one entry."""
-    v, g = parameters[held.param].detach(), parameters[held.magnitude].detach()
+    v, g = view.parameters[stored.param].detach(), view.parameters[stored.magnitude].detach()
     axes = [axis for axis in range(v.dim()) if g.dim() == 0 or g.shape[axis] == 1]
     norms = torch.linalg.vector_norm(v, dim=axes, keepdim=True) if axes else v.abs()
     return norms.reshape(g.shape)
 
 
 def _spectral_parts(
-    model: Model, held: Holding, source: torch.Tensor
+    view: ModelView, stored: WeightStorage, source: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """(the weight as the matrix whose norm is taken, u, v); no vectors for a weight of one axis."""
-    module, leaf = owner(model, held)
-    if held.hooked:
+    module, leaf = owner(view, stored)
+    if stored.hooked:
         axis = int(hook_of(module, leaf).dim)
         u, v = getattr(module, f"{leaf}_u"), getattr(module, f"{leaf}_v")
     else:
@@ -181,8 +184,8 @@ def _spectral_parts(
     return source.movedim(axis, 0).flatten(1), u, v
 
 
-def _effective(model: Model, held: Holding) -> torch.Tensor:
-    parametrizations, _ = _parametrizations(model, held)
+def _effective(view: ModelView, stored: WeightStorage) -> torch.Tensor:
+    parametrizations, _ = _parametrizations(view, stored)
     with torch.no_grad(), _unmoved(parametrizations), untouched_generators():
         weight = parametrizations()
     assert isinstance(weight, torch.Tensor)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from autoinit.parameters import Model, named_parameters, unwrap
+from autoinit.models import ModelView
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.recognising.families import (
     ERRORS,
@@ -45,20 +45,19 @@ class Evidence:
     weak: tuple[str, ...] = ()
 
 
-def trained_evidence(model: Model, plan: Plan, *, weights: bool = True) -> Evidence:
+def trained_evidence(view: ModelView, plan: Plan, *, weights: bool = True) -> Evidence:
     """Looks for signs of training. Reads batch-norm counters, norm gains and a sample of the plan's weights.
 
     Weights on the meta device say nothing. The plan tells each weight's axes and slices.
 
     Args:
-        model: to look at.
+        view: of the model to look at.
         plan: of the model.
         weights: whether to look at weights, too, and not at norms alone.
     """
-    root = unwrap(model)
-    strong, weak = _running_evidence(root)
-    strong += _gain_evidence(root)
-    verdicts = dict(_misfits(root, plan)) if weights else {}
+    strong, weak = _running_evidence(view)
+    strong += _gain_evidence(view)
+    verdicts = dict(_misfits(view, plan)) if weights else {}
     found = {name: misfit for name, misfit in verdicts.items() if misfit}
     if found:
         name, misfit = next(iter(found.items()))
@@ -90,8 +89,8 @@ def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
     return _first_misfit(level, max(weight.shape[0], weight.numel() // max(weight.shape[0], 1)))
 
 
-def _running_evidence(model: Model) -> tuple[list[str], list[str]]:
-    buffers = {name: buffer for name, buffer in model.named_buffers() if buffer is not None and not buffer.is_meta}
+def _running_evidence(view: ModelView) -> tuple[list[str], list[str]]:
+    buffers = {name: buffer for name, buffer in view.buffers.items() if not buffer.is_meta}
     counted = {n: int(b) for n, b in buffers.items() if n.endswith("num_batches_tracked") and b.numel() == 1}
     trained = {name.rpartition(".")[0]: count for name, count in counted.items() if count > 0}
     if trained:
@@ -106,9 +105,9 @@ def _running_evidence(model: Model) -> tuple[list[str], list[str]]:
     return [], []
 
 
-def _gain_evidence(model: Model) -> list[str]:
+def _gain_evidence(view: ModelView) -> list[str]:
     moved = {}
-    for name, gain in _gains(model):
+    for name, gain in _gains(view):
         values = gain.detach().to("cpu", torch.float64)
         if values.numel() and bool((values != values[0]).any()):
             moved[name] = values
@@ -127,10 +126,8 @@ def _drawn_as_in_dcgan(gains: torch.Tensor) -> bool:
     return right_mean and abs(float(gains.std()) - std) < ERRORS * std / math.sqrt(2 * size)
 
 
-def _gains(model: Model) -> Iterator[tuple[str, torch.Tensor]]:
-    if not isinstance(model, nn.Module):
-        return
-    for name, module in model.named_modules():
+def _gains(view: ModelView) -> Iterator[tuple[str, torch.Tensor]]:
+    for name, module in view.module.named_modules() if view.has_modules else ():
         gain = module._parameters.get("weight")
         if "norm" not in type(module).__name__.lower() or gain is None or gain.dim() != 1 or gain.is_meta:
             continue
@@ -146,8 +143,8 @@ def _has_seen_nothing(norm: nn.Module) -> bool:
     return int(count) == 0 and not bool(mean.any()) and bool((var == 1).all())
 
 
-def _misfits(model: Model, plan: Plan) -> Iterator[tuple[str, str]]:
-    parameters = named_parameters(model)
+def _misfits(view: ModelView, plan: Plan) -> Iterator[tuple[str, str]]:
+    parameters = view.parameters
     known = [layer for layer in plan.layers if layer.param in parameters and layer.reparam != "parametrized"]
     known = [layer for layer in known if math.prod(layer.shape) >= MIN_SAMPLE and len(layer.shape) > 1]
     for at in np.linspace(0, len(known) - 1, min(MAX_WEIGHTS, len(known))).round().astype(int):

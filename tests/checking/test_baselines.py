@@ -14,12 +14,12 @@ from autoinit.checking.baselines import (
     read_baseline,
     stale_note,
 )
-from autoinit.checking.findings import CheckResult, Finding, Suppressed
+from autoinit.checking.findings import CheckResult, Finding, Severity, Suppressed
 from autoinit.errors import ConfigurationError
 
 
-def finding(code="INI103", layer="conv1", severity="warning", std=0.1, rows=()) -> Finding:
-    return Finding(code, severity, layer, f"{layer}.weight", f"{layer}: std {std}", 0.2, std, rows)
+def finding(code="INI103", layer="conv1", severity=Severity.WARNING, std=0.1, rows=()) -> Finding:
+    return Finding(code, Severity(severity), layer, f"{layer}.weight", f"{layer}: std {std}", 0.2, std, rows)
 
 
 def check(*findings: Finding, model="net", suppressed=()) -> CheckResult:
@@ -52,7 +52,7 @@ class TestFile:
         assert read_baseline(tmp_path / "b.json") == Baseline()
 
     def test_reads_what_it_writes(self, tmp_path):
-        baseline = baseline_of([check(finding(), finding(), finding(layer="größe", severity="info"))])
+        baseline = baseline_of([check(finding(), finding(), finding(layer="größe", severity=Severity.INFO))])
         (tmp_path / "b.json").write_text(baseline.to_json(), encoding="utf-8")
         assert read_baseline(tmp_path / "b.json") == baseline
 
@@ -122,19 +122,21 @@ class TestSplit:
 
     def test_each_finding_takes_the_entry_that_serves_it(self):
         """An error and an info were known: the mild one, though first, must not take the place of the grave one."""
-        baseline = baseline_of([check(finding(severity="error"), finding(severity="info"))])
-        info, error = finding(severity="info"), finding(severity="error")
+        baseline = baseline_of([check(finding(severity=Severity.ERROR), finding(severity=Severity.INFO))])
+        info, error = finding(severity=Severity.INFO), finding(severity=Severity.ERROR)
         assert baseline.split("net", [info, error]) == (
             (),
             (Suppressed(info, BASELINE), Suppressed(error, BASELINE)),
             (),
         )
-        assert baseline.split("net", [finding(severity="warning"), info]).kept == ()
-        assert baseline.split("net", [finding(severity="warning"), error]).kept == (finding(severity="warning"),)
+        assert baseline.split("net", [finding(severity=Severity.WARNING), info]).kept == ()
+        assert baseline.split("net", [finding(severity=Severity.WARNING), error]).kept == (
+            finding(severity=Severity.WARNING),
+        )
 
     def test_a_finding_takes_the_mildest_entry_that_serves_it(self):
-        baseline = baseline_of([check(finding(severity="error"), finding(severity="info"))])
-        assert [each.severity for each in baseline.split("net", [finding(severity="info")]).stale] == ["error"]
+        baseline = baseline_of([check(finding(severity=Severity.ERROR), finding(severity=Severity.INFO))])
+        assert [each.severity for each in baseline.split("net", [finding(severity=Severity.INFO)]).stale] == ["error"]
 
     def test_stale_entries(self):
         baseline = baseline_of([check(finding(), finding(), finding("INI001", "conv2", "error"))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +15,15 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autoinit.checking._subject import Part, subject
-from autoinit.checking.recipes import declared, names
+from autoinit.checking.recipes import declared, example, names
 from autoinit.errors import ArgumentError
+from autoinit.models import ModelView
 from autoinit.tracing import trace
+from tests.shared.published_cases import CASES
 
 
 def parts_of(model: nn.Module, inputs: Any) -> tuple[Part, ...]:
-    return subject(model, trace(model, inputs)).parts
+    return subject(ModelView.of(model), trace(model, inputs)).parts
 
 
 def stds_of(recipe: str, module: nn.Module, inputs: Any) -> Sequence[float]:
@@ -45,29 +48,36 @@ def test_framework_defaults_fit(module):
     assert all(declared("torch").fits(part, 0.01) for part in parts_of(module, inputs))
 
 
-@pytest.mark.parametrize(
-    ("recipe", "std"),
-    [
-        ("normal(0.02)", 0.02),
-        ("uniform(0.3)", 0.3 / math.sqrt(3)),
-        ("xavier", math.sqrt(2 / (16 * 9 + 32 * 9))),
-        ("lecun", 1 / 12),
-        ("kaiming", math.sqrt(2) / 12),
-        ("kaiming(fan_out)", math.sqrt(2 / (32 * 9))),
-        ("kaiming(fan_out, linear)", math.sqrt(1 / (32 * 9))),
-        ("kaiming(fan_in, leaky_relu, 0.2)", math.sqrt(2 / 1.04) / 12),
-        ("Kaiming( fan_avg , relu )", math.sqrt(4 / (16 * 9 + 32 * 9))),
-    ],
-)
-def test_stds_of_initialisers(recipe, std):
+STDS = {
+    "normal(0.02)": (0.02,),
+    "trunc_normal(0.02)": (0.02, 0.02 * math.sqrt(0.773741)),
+    "uniform(0.3)": (0.3 / math.sqrt(3),),
+    "torch": (1 / math.sqrt(3) / 12,),
+    "xavier": (math.sqrt(2 / (16 * 9 + 32 * 9)),),
+    "lecun": (1 / 12,),
+    "mup(0.02, 4)": (0.02, 0.005),
+    "kaiming": (math.sqrt(2) / 12,),
+    "kaiming(fan_out)": (math.sqrt(2 / (32 * 9)),),
+    "kaiming(fan_out, linear)": (math.sqrt(1 / (32 * 9)),),
+    "kaiming(fan_in, leaky_relu, 0.2)": (math.sqrt(2 / 1.04) / 12,),
+    "Kaiming( fan_avg , relu )": (math.sqrt(4 / (16 * 9 + 32 * 9)),),
+}
+"""By recipe the stds of a convolution of 16 to 32 channels, 3 x 3, that is the whole model: fan_in 144 = 12 x 12.
+
+The variance of N(0, 1) cut at 2, for truncated normals: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.7737.
+"""
+
+
+@pytest.mark.parametrize("recipe", STDS)
+def test_stds_of_initialisers(recipe):
     (part,) = parts_of(nn.Conv2d(16, 32, 3), torch.ones(1, 16, 8, 8))
-    assert declared(recipe).stds(part) == (pytest.approx(std),)
+    assert declared(recipe).stds(part) == pytest.approx(STDS[recipe], rel=1e-5)
 
 
-def test_truncated_normals_may_be_cut_at_two_sigma():
-    """The variance of N(0, 1) cut at 2: 1 - 4 phi(2) / (2 Phi(2) - 1) = 0.7737."""
-    (part,) = parts_of(nn.Linear(64, 64), torch.ones(1, 64))
-    assert declared("trunc_normal(0.02)").stds(part) == (0.02, pytest.approx(0.02 * math.sqrt(0.773741), rel=1e-5))
+def test_every_recipe_has_a_case():
+    """An initialiser in the table above, a model family in the table of published cases."""
+    tried = {re.match(r"\w+", recipe.lower())[0] for recipe in STDS} | {case.recipe for case in CASES.values()}
+    assert not set(names()) - tried
 
 
 def test_stride_may_count_in_fan_out_but_groups_must():
@@ -82,10 +92,8 @@ def test_stride_may_count_in_fan_out_but_groups_must():
 
 @pytest.mark.parametrize("name", names())
 def test_every_recipe_has_a_reference(name):
-    arguments = {"normal": "(0.02)", "trunc_normal": "(0.02)", "uniform": "(0.1)", "mup": "(0.02, 4)"}
-    text = name + arguments.get(name, "")
-    assert declared(text).name.startswith(name)
-    assert len(declared(text).reference) > 10
+    assert declared(example(name)).name.startswith(name)
+    assert len(declared(example(name)).reference) > 10
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import tests.shared.torchvision_ops  # noqa: F401
 from autoinit import autoinit, plan
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.checker import check
+from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.tracing import trace
 from tests.shared.fresh import constructed, findings, seen_anew
@@ -33,7 +34,7 @@ def alarms(case: Case, seeds: int, seeds_by_depth: int) -> list[str]:
             planned = plan(model, residual=residual, distribution=distribution)
             for seed in range(count):
                 planned.apply(model, seed)
-                base = subject(model, dataflow) if base is None else seen_anew(base)
+                base = subject(ModelView.of(model), dataflow) if base is None else seen_anew(base)
                 told = (f"{residual} {distribution} {seed}: {finding}" for finding in findings(base))
                 found.extend(told)
     return found
@@ -53,7 +54,7 @@ def test_no_torchvision_model_has_a_finding(name: str):
 def test_check_finds_what_these_tests_look_for(name: str):
     """Before and after autoinit, the findings of `check` are those of the shortcut that the tests above take."""
     model = constructed(BY_NAME[name])
-    fresh = subject(model, trace(model))
+    fresh = subject(ModelView.of(model), trace(model))
     before = findings(fresh)
     assert len(before) > 3
     assert sorted(map(str, before)) == sorted(map(str, check(model).findings))

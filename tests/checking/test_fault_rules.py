@@ -80,7 +80,7 @@ def test_ini001_passes_finite_models_masks_and_the_meta_device():
     [
         ([3.5e12, 0.1, -2.0, 0.0], "magnitudes up to 3.5e+12"),
         ([4.2e-41, 0.0, 0.0, 1.4e-45], "no magnitude above 4.2e-41"),
-        ([5.2e4, 1e-3, 2e-3, 0.0, 1e-4], "magnitudes up to 5.2e+04 where the median is"),
+        ([5.2e4, 1e-3, 2e-3, 0.0, 1e-4], "magnitudes up to 52000 where the median is"),
     ],
 )
 def test_ini002_names_values_that_no_initialisation_gives(values, said):

@@ -15,6 +15,7 @@ import autoinit
 from autoinit.checking._subject import Part, subject
 from autoinit.checking.checker import check
 from autoinit.checking.recipes import declared, recognised
+from autoinit.models import ModelView
 from autoinit.tracing import trace
 from tests.shared.models.gpt2 import GPT2, FlashAttention, NewGELU
 from tests.shared.models.published import PVT, ConvNeXt, ViT
@@ -27,7 +28,7 @@ def seeded() -> None:
 
 
 def parts_of(model: nn.Module, inputs: Any) -> tuple[Part, ...]:
-    return subject(model, trace(model, inputs)).parts
+    return subject(ModelView.of(model), trace(model, inputs)).parts
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)

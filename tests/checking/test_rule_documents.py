@@ -4,16 +4,20 @@ Tests of a rule are named by it: `test_ini004_names_...` where it finds somethin
 must not.
 """
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
-from autoinit.checking.rules.registry import explain, rules
-from autoinit.errors import ArgumentError
+import autoinit
+from autoinit.checking.findings import Severity
+from autoinit.checking.rules.registry import BY_CONSEQUENCE, explain, rules
+from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.errors import ArgumentError, RegistrationError
 
 SECTIONS = ["What it is", "Why it matters", "Example", "What to do", "References"]
-SEVERITIES = {"error", "warning", "info", "by consequence"}
+SEVERITIES = {*Severity, BY_CONSEQUENCE}
 TESTS = Path(__file__).parents[1]
 
 
@@ -69,3 +73,34 @@ def test_explain_takes_any_case_and_lists_the_codes_for_an_unknown_one():
     assert explain("ini004").code == "INI004"
     with pytest.raises(ArgumentError, match=r"no rule 'XYZ'; there are INI001, INI002"):
         explain("XYZ")
+
+
+def test_no_file_but_its_own_names_a_code():
+    """What other files ask about rules, the rules declare, so that a new one is asked like the others."""
+    package = Path(autoinit.__file__).parent
+    named = {
+        f"{path.name}:{node.lineno} {node.value}"
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and re.fullmatch(r"INI\d+", str(node.value))
+        if not path.name.startswith(f"{node.value.lower()}_")
+    }
+    assert not named
+
+
+def test_a_rule_of_scale_that_never_speaks_is_refused():
+    with pytest.raises(RegistrationError, match=r"rule INI999 \(mute\) never speaks: expected a verdict, strays or"):
+        rule_of_scale("INI999", "mute", precedence=999)
+    assert "INI999" not in rules()
+
+
+def test_severities_are_ordered_and_equal_their_texts():
+    assert [each.rank for each in Severity] == [0, 1, 2]
+    assert list(Severity) == ["error", "warning", "info"]
+    assert {"error": 1}[Severity.ERROR] == 1
+    assert f"{Severity.ERROR} {Severity.INFO!r}" == "error 'info'"
+    assert Severity.ERROR.at_least("warning")
+    assert Severity.INFO.at_least("info")
+    assert not Severity.INFO.at_least("warning")
+    with pytest.raises(ArgumentError, match="fail_level='fatal': expected one of 'error', 'warning', 'info'"):
+        Severity.of("fatal")

@@ -14,10 +14,10 @@ from click.testing import CliRunner
 from safetensors.torch import load_file
 from torch import nn
 
-from autoinit.checking.configuration import FORMATS
 from autoinit.checking.rules.registry import rules
 from autoinit.cli import _check_runs as running
 from autoinit.cli import main
+from autoinit.reporting.formats import FORMATS
 
 NETS = """\
 import torch
@@ -175,7 +175,7 @@ def test_what_models_print_goes_to_standard_error():
     assert "a factory that talks\na model that talks\n" in result.stderr
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FORMATS["check"])
 def test_every_format_to_standard_output_and_to_a_file(form):
     shown = check("nets.py:wide", "--format", form, code=1).stdout
     to_file = check("nets.py:wide", "--format", form, "-o", "out", code=1)
@@ -482,7 +482,7 @@ def test_a_factory_that_raises_is_told_with_its_line():
     assert line.endswith(f"nets.py:{RAISES_LINE}: RuntimeError: the data is not there")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", FORMATS["check"])
 def test_a_model_that_fails_hides_no_findings_and_is_in_the_document(form):
     result = check("nets.py:raises", "nets.py:wide", "nets.py:Opaque", "--format", form, code=2)
     assert len(errors_said(result)) == 2

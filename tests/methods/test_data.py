@@ -12,13 +12,14 @@ from torch.nn.utils import parametrizations
 
 from autoinit.errors import ArgumentError, PlanError, TraceError
 from autoinit.methods.data import plan_by_data
+from autoinit.models import ModelView
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.tracing import trace
 
 
 def planned(model, x, seed=0, **settings):
-    return plan_by_data(model, trace(model, x), PlanOptions(**settings, seed=seed), x)
+    return plan_by_data(ModelView.of(model), trace(model, x), PlanOptions(**settings, seed=seed), x)
 
 
 def applied(model, x, seed=0, **settings):

@@ -96,9 +96,9 @@ def test_a_method_by_hand(method: str):
     assert autoinit.Plan.from_json(made.to_json()).method == method
 
 
-def halved(model: Any, dataflow: Any, options: PlanOptions, _example_inputs: Any) -> autoinit.Plan:
+def halved(view: Any, dataflow: Any, options: PlanOptions, _example_inputs: Any) -> autoinit.Plan:
     """The method of the tests below."""
-    return plan_dataflow(dataflow, model, options)
+    return plan_dataflow(dataflow, view, options)
 
 
 @pytest.fixture

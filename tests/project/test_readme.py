@@ -28,6 +28,7 @@ from autoinit.checking.recipes import names
 from autoinit.checking.recipes.models import MODELS
 from autoinit.checking.rules.registry import rules
 from autoinit.ops import REGISTRY, Role
+from autoinit.reporting.formats import FORMATS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -235,8 +236,8 @@ def test_recipe_table_names_every_recipe():
     assert {name for name, known in rows.items() if known} == {each.name for each in MODELS if each.trait is not None}
 
 
-def test_format_table_names_every_format():
-    assert tuple(row[0].strip("`") for row in table("format")) == configuration.FORMATS
+def test_format_table_is_the_table_of_formats():
+    assert table("format") == [[f"`{name}`", form.help] for name, form in FORMATS["check"].items()]
 
 
 OPTIONS = {option for parameter in cli.main.commands["check"].params for option in parameter.opts}

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoinit import plan
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan
@@ -559,7 +560,7 @@ def test_features_that_data_chooses_are_listed_whole():
 def test_positions_of_a_shape_that_is_not_known_are_no_features():
     """Traced with proxies alone, `y[:, 0]` may be a feature or a position: no slices are guessed."""
     model = Net(lambda m, x: (torch.relu(m.fused(x)[:, 0]), torch.tanh(m.fused(x)[:, 1:])), fused=nn.Linear(8, 6))
-    layer = plan_dataflow(trace(model, tier="symbolic"), model, PlanOptions())["fused"]
+    layer = plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), PlanOptions())["fused"]
     assert (layer.nonlinearity, layer.reason, layer.slices) == ("relu", "mixed", ())
 
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from autoinit import Plan, plan
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.tracing import trace
@@ -128,7 +129,7 @@ def planned(model: nn.Module, shape: tuple[int, ...], tier: str) -> Plan:
         return plan(model, numbers(*shape))
     if tier == "exported":
         return plan(torch.export.export(model, (numbers(*shape),)))
-    return plan_dataflow(trace(model, tier="symbolic"), model, PlanOptions())
+    return plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), PlanOptions())
 
 
 def geometry(made: Plan, name: str) -> Geometry:

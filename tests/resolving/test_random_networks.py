@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from autoinit import plan, report
-from autoinit.parameters import named_parameters
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
@@ -110,13 +110,13 @@ def assert_accounted(made: Plan, model: nn.Module, uncalled: Iterable[str] = ())
     weights = [layer.param for layer in made.layers]
     biases = {bias for layer in made.layers for bias in layer.biases}
     others = [each.name for each in made.others]
-    assert sorted([*weights, *biases, *others]) == sorted(named_parameters(model))
+    assert sorted([*weights, *biases, *others]) == sorted(ModelView.of(model).parameters)
     assert {each.name.partition(".")[0] for each in made.others if each.kind == "uncalled"} == set(uncalled)
 
 
 def planned(model: nn.Module, tier: Any, description: Description, batch: int = 3) -> Plan:
     given_inputs = None if tier == "symbolic" else inputs(description.form, batch)
-    return plan_dataflow(trace(model, given_inputs, tier=tier), model, PlanOptions())
+    return plan_dataflow(trace(model, given_inputs, tier=tier), ModelView.of(model), PlanOptions())
 
 
 def answers(made: Plan, names: Callable[[str], str] = str) -> dict[str, Any]:

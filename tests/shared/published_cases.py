@@ -104,6 +104,23 @@ def vit_with_zero_head() -> nn.Module:
     return model
 
 
+def vit_jax() -> nn.Module:
+    """Dosovitskiy et al. 2021 in Flax: LeCun for the patches, Xavier for each matrix, zeros for the head."""
+    model = ViT()
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    nn.init.normal_(model.patches.weight, std=(3 * 8 * 8) ** -0.5)
+    nn.init.zeros_(model.head.weight)
+    return model
+
+
+def bert() -> nn.Module:
+    """Devlin et al. 2019: every weight from a normal distribution of std 0.02, cut at two sigma or not."""
+    return every_weight(GPT2(FlashAttention, NewGELU, width=256), normal(0.02))
+
+
 def beit(cut: bool = False) -> nn.Module:
     """microsoft/unilm, beit/modeling_finetune.py: branch ends of block l / sqrt(2 l), the head / 1000."""
     model = vit(cut)
@@ -253,6 +270,8 @@ CASES = {
     "vit": Case(vit, "vit", IMAGES, "vit"),
     "vit_zero_head": Case(vit_with_zero_head, "vit", IMAGES, "vit"),
     "vit_cut": Case(lambda: vit(cut=True), "vit", PATCHES, "bert"),
+    "vit_jax": Case(vit_jax, "vit_jax", IMAGES),
+    "bert": Case(bert, "bert", WORDS, "bert"),
     "pvt": Case(pvt, "pvt", IMAGES, "pvt"),
     "beit": Case(beit, "beit", IMAGES, "beit"),
     "beit_cut": Case(lambda: beit(cut=True), "beit", PATCHES, "beit"),

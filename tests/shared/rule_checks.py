@@ -12,13 +12,14 @@ from torch import nn
 from autoinit.checking._subject import subject
 from autoinit.checking.findings import Finding
 from autoinit.checking.rules.registry import rules
+from autoinit.models import ModelView
 from autoinit.provenance import Origin
 from autoinit.tracing import trace
 
 
 def findings(code: str, model: nn.Module, inputs: Any = None, provenance: Any = None) -> list[Finding]:
     """What a rule finds."""
-    looked_at = subject(model, trace(model, inputs), name="model", provenance=provenance)
+    looked_at = subject(ModelView.of(model), trace(model, inputs), name="model", provenance=provenance)
     return list(rules()[code].look(looked_at))
 
 

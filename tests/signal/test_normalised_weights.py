@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 
 from autoinit import autoinit
 from autoinit.checking.checker import check
-from autoinit.parameters import holding
+from autoinit.models import ModelView
 from autoinit.signal import measure, propagate
 from autoinit.writing.reparametrised import effective_weight
 
@@ -194,7 +194,7 @@ def test_the_hook_of_spectral_norm_is_read_as_it_settles() -> None:
     """Its vectors are random until the first forward; then the weight is divided by its largest singular value."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.utils.spectral_norm(nn.Linear(96, 64)))
-    parameters = dict(model.named_parameters())
-    read = effective_weight(model, holding(model, "0.weight_orig"), parameters)
+    view = ModelView.of(model)
+    read = effective_weight(view, view.storage("0.weight_orig"))
     assert read is not None
     assert float(torch.linalg.svdvals(read)[0]) == pytest.approx(1, rel=0.05)

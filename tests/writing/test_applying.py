@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_norm
 
 from autoinit.errors import ApplyError, ArgumentError, LazyModuleError, PlanError
-from autoinit.parameters import aliases, holding, named_parameters, unwrap, user_name
+from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.writing import _preflight as preflight
 from autoinit.writing import applying, sampling
@@ -49,7 +49,7 @@ def test_planned_weights_and_their_biases_are_written_and_nothing_else():
     model[2].weight.data.fill_(1.5)
     before = state(model)
     plan = plan_all(model, {"3.weight": {"status": "kept"}}, std=0.3)
-    written = write(plan, model, seed=1)
+    written = write(plan, ModelView.of(model), seed=1)
     assert misses(model[0].weight, 0.3) < 4
     assert not model[0].bias.any()
     rest = {name: value for name, value in state(model).items() if not name.startswith("0.")}
@@ -64,7 +64,7 @@ def test_planned_weights_and_their_biases_are_written_and_nothing_else():
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_values_are_the_samplers(distribution):
     model = mlp()
-    write(plan_all(model, distribution=distribution), model, seed=5)
+    write(plan_all(model, distribution=distribution), ModelView.of(model), seed=5)
     expected = torch.empty(60, 40)
     sampling.fill(expected, distribution=distribution, std=0.1, seed=5, name="0.weight")
     assert torch.equal(model[0].weight, expected)
@@ -72,14 +72,14 @@ def test_values_are_the_samplers(distribution):
 
 def test_without_measuring():
     model = mlp()
-    written = write(plan_all(model), model, seed=1, measure=False)
+    written = write(plan_all(model), ModelView.of(model), seed=1, measure=False)
     assert (dict(written.before), dict(written.after)) == ({}, {})
 
 
 def test_measure_changes_nothing():
     model = mlp()
     before, rng = state(model), torch.get_rng_state()
-    stats = measure(plan_all(model), model)
+    stats = measure(plan_all(model), ModelView.of(model))
     assert stats["0"].numel == 2400
     assert same(before, state(model))
     assert torch.equal(rng, torch.get_rng_state())
@@ -90,7 +90,7 @@ def test_seed_none_follows_torch_and_takes_one_number():
     for _ in range(2):
         model = mlp()
         torch.manual_seed(11)
-        written = write(plan_all(model), model)
+        written = write(plan_all(model), ModelView.of(model))
         runs.append((written.seed, state(model), torch.get_rng_state()))
     assert runs[0][0] == runs[1][0]
     assert same(runs[0][1], runs[1][1])
@@ -99,26 +99,26 @@ def test_seed_none_follows_torch_and_takes_one_number():
     assert torch.equal(runs[0][2], torch.get_rng_state())
     model = mlp()
     torch.manual_seed(12)
-    assert write(plan_all(model), model).seed != runs[0][0]
+    assert write(plan_all(model), ModelView.of(model)).seed != runs[0][0]
 
 
 def test_a_seed_leaves_torch_alone():
     model = mlp()
     rng = torch.get_rng_state()
-    write(plan_all(model), model, seed=3)
+    write(plan_all(model), ModelView.of(model), seed=3)
     assert torch.equal(rng, torch.get_rng_state())
 
 
 def test_seed_must_be_an_integer():
     with pytest.raises(ArgumentError, match=r"seed is 1\.5, a float\. Expected an integer or None"):
-        write(plan_all(mlp()), mlp(), seed=1.5)
+        write(plan_all(mlp()), ModelView.of(mlp()), seed=1.5)
 
 
 def test_order_and_other_layers_change_nothing():
     model, longer = mlp(), nn.Sequential(*mlp(), nn.Linear(50, 8))
     plan = plan_all(model)
-    write(plan, model, seed=1)
-    write(plan_of(*reversed(plan_all(longer).layers)), longer, seed=1)
+    write(plan, ModelView.of(model), seed=1)
+    write(plan_of(*reversed(plan_all(longer).layers)), ModelView.of(longer), seed=1)
     assert torch.equal(model[0].weight, longer[0].weight)
     assert torch.equal(model[3].weight, longer[3].weight)
 
@@ -126,12 +126,13 @@ def test_order_and_other_layers_change_nothing():
 PROGRAM = """
 import hashlib, torch
 torch.set_num_threads({threads})
+from autoinit.models import ModelView
 from autoinit.writing.applying import write
 from tests.shared.plan_builders import plan_all
 model = torch.nn.Sequential(torch.nn.Linear(900, 1500), torch.nn.Linear(1500, 300))
 digest = hashlib.sha256()
 for distribution in ("normal", "truncated_normal", "orthogonal"):
-    write(plan_all(model, distribution=distribution), model, seed=7)
+    write(plan_all(model, distribution=distribution), ModelView.of(model), seed=7)
     assert torch.get_num_threads() == {threads}
     for value in model.state_dict().values():
         digest.update(value.numpy().tobytes())
@@ -150,7 +151,7 @@ def test_other_processes_and_thread_counts_give_the_same_bits():
 def test_channels_last_gives_equal_values_and_stays():
     plain, last = nn.Conv2d(16, 32, 3), nn.Conv2d(16, 32, 3).to(memory_format=torch.channels_last)
     for model in (plain, last):
-        write(plan_all(model), model, seed=1)
+        write(plan_all(model), ModelView.of(model), seed=1)
     assert torch.equal(plain.weight, last.weight)
     assert last.weight.is_contiguous(memory_format=torch.channels_last)
 
@@ -158,7 +159,7 @@ def test_channels_last_gives_equal_values_and_stays():
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_dtypes(dtype):
     model = mlp().to(dtype)
-    written = write(plan_all(model, distribution="truncated_normal"), model, seed=1)
+    written = write(plan_all(model, distribution="truncated_normal"), ModelView.of(model), seed=1)
     assert model[0].weight.dtype == dtype
     assert misses(model[0].weight, 0.1) < 4
     assert written.after["0"].std == pytest.approx(0.1, rel=0.1)
@@ -167,7 +168,7 @@ def test_other_dtypes(dtype):
 def test_slices_reach_the_sampler():
     model = nn.Linear(200, 300, bias=False)
     slices = (slice_plan(((0, 100),), 0.2), slice_plan(((100, 300),), 0.05))
-    write(plan_all(model, slices=slices), model, seed=1)
+    write(plan_all(model, slices=slices), ModelView.of(model), seed=1)
     assert misses(model.weight[:100], 0.2) < 4
     assert misses(model.weight[100:], 0.05) < 4
 
@@ -176,7 +177,7 @@ def test_frozen_stays_frozen_and_gradients_stay():
     model = mlp()
     model[0].weight.requires_grad_(False)
     model[3].weight.grad = torch.ones(50, 60)
-    write(plan_all(model), model, seed=1)
+    write(plan_all(model), ModelView.of(model), seed=1)
     assert not model[0].weight.requires_grad
     assert model[3].weight.requires_grad
     assert bool((model[3].weight.grad == 1).all())
@@ -186,7 +187,7 @@ def test_frozen_stays_frozen_and_gradients_stay():
 def test_autograd_notices_that_a_saved_weight_was_written():
     model = mlp()
     loss = model(torch.ones(2, 40)).square().sum()
-    write(plan_all(model), model, seed=1)
+    write(plan_all(model), ModelView.of(model), seed=1)
     with pytest.raises(RuntimeError, match=r"modified by an inplace operation"):
         loss.backward()
 
@@ -205,19 +206,19 @@ def test_padding_row_of_a_tied_head_stays(padding_idx, dtype):
     model = Tied(padding_idx).to(dtype)
     with torch.no_grad():
         model.embedding.weight[padding_idx] = math.pi
-    write(plan_of(layer_plan("head.weight", (30, 16))), model, seed=1)
+    write(plan_of(layer_plan("head.weight", (30, 16))), ModelView.of(model), seed=1)
     assert bool((model.head.weight[padding_idx] == torch.tensor(math.pi, dtype=dtype)).all())
     assert (model.head.weight == torch.tensor(math.pi, dtype=dtype)).sum() == 16
 
 
 def test_tied_weights_are_written_once_under_their_first_name():
     by_first, by_alias = Tied(), Tied()
-    write(plan_of(layer_plan("embedding.weight", (30, 16))), by_first, seed=1)
-    write(plan_of(layer_plan("head.weight", (30, 16))), by_alias, seed=1)
+    write(plan_of(layer_plan("embedding.weight", (30, 16))), ModelView.of(by_first), seed=1)
+    write(plan_of(layer_plan("head.weight", (30, 16))), ModelView.of(by_alias), seed=1)
     assert torch.equal(by_first.head.weight, by_alias.head.weight)
     twice = plan_of(layer_plan("embedding.weight", (30, 16)), layer_plan("head.weight", (30, 16)))
     with pytest.raises(PlanError, match=r"head: its parameter embedding.weight is already written as embedding"):
-        write(twice, Tied(), seed=1)
+        write(twice, ModelView.of(Tied()), seed=1)
 
 
 def old_weight_norm(module, dim):
@@ -233,12 +234,12 @@ def new_weight_norm(module, dim):
 @pytest.mark.parametrize("distribution", ["normal", "orthogonal"])
 def test_weight_norm_has_the_planned_effective_weight(wrap, dim, distribution):
     plain = nn.Conv2d(8, 12, 3)
-    write(plan_all(plain, distribution=distribution), plain, seed=1)
+    write(plan_all(plain, distribution=distribution), ModelView.of(plain), seed=1)
     model = wrap(nn.Conv2d(8, 12, 3), dim)
-    held = holding(model, "weight")
+    held = ModelView.of(model).storage("weight")
     layer = layer_plan(held.param, (12, 8, 3, 3), name="", reparam=held.reparam, distribution=distribution)
     names = set(dict(model.named_parameters()))
-    written = write(plan_of(layer), model, seed=1)
+    written = write(plan_of(layer), ModelView.of(model), seed=1)
     torch.testing.assert_close(model.weight.detach(), plain.weight.detach(), atol=1e-6, rtol=1e-5)
     image = torch.randn(1, 8, 5, 5, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -260,13 +261,13 @@ def new_spectral_norm(module):
 @pytest.mark.parametrize("module", [nn.Linear(30, 40), nn.ConvTranspose2d(6, 8, 3)])
 def test_spectral_norm_keeps_torch_s_invariants(wrap, module):
     model = wrap(type(module)(30, 40) if isinstance(module, nn.Linear) else nn.ConvTranspose2d(6, 8, 3))
-    held = holding(model, "weight")
+    held = ModelView.of(model).storage("weight")
     original = dict(model.named_parameters())[held.param]
     shape = tuple(original.shape)
     axes = "oi" if len(shape) == 2 else "iokk"
     rng = torch.get_rng_state()
     layer = layer_plan(held.param, shape, name="", axes=axes, reparam=held.reparam)
-    written = write(plan_of(layer), model, seed=1)
+    written = write(plan_of(layer), ModelView.of(model), seed=1)
     assert torch.equal(rng, torch.get_rng_state())
     assert misses(original, 0.1) < 4
     vectors = [
@@ -300,10 +301,10 @@ class OneWay(nn.Module):
 def test_other_parametrizations_are_inverted():
     model = nn.Linear(50, 60)
     parametrize.register_parametrization(model, "weight", Doubled())
-    held = holding(model, "weight")
+    held = ModelView.of(model).storage("weight")
     assert (held.kind, held.param) == ("parametrized", "parametrizations.weight.original")
     original = model.parametrizations.weight.original
-    write(plan_of(layer_plan(held.param, (60, 50), name="", reparam="parametrized")), model, seed=1)
+    write(plan_of(layer_plan(held.param, (60, 50), name="", reparam="parametrized")), ModelView.of(model), seed=1)
     assert model.parametrizations.weight.original is original
     assert misses(model.weight, 0.1) < 4
     assert misses(original, 0.05) < 4
@@ -331,14 +332,14 @@ def test_parametrizations_that_cannot_take_a_weight(make, message):
         layer_plan("1.parametrizations.weight.original", (20, 20), name="1", reparam="parametrized"),
     )
     with pytest.raises((PlanError, ApplyError), match=message):
-        write(plan, model, seed=1)
+        write(plan, ModelView.of(model), seed=1)
     assert same(before, state(model))
 
 
 def test_plan_and_model_must_hold_the_weight_alike():
     model = weight_norm(nn.Linear(4, 5))
     with pytest.raises(PlanError, match=r"conv: planned as plain, but weight is now weight_norm"):
-        write(plan_of(layer_plan("weight_v", (5, 4), name="conv")), model, seed=1)
+        write(plan_of(layer_plan("weight_v", (5, 4), name="conv")), ModelView.of(model), seed=1)
 
 
 class Sharing(nn.Module):
@@ -392,7 +393,7 @@ def test_preflight_refuses_before_anything_is_written(spoil, fields, error, mess
     spoil(model)
     before = model.state_dict() if model[0].weight.is_meta else state(model)
     with pytest.raises(error, match=message):
-        write(plan, model, seed=1)
+        write(plan, ModelView.of(model), seed=1)
     if not model[0].weight.is_meta:
         assert same(before, state(model))
 
@@ -400,17 +401,17 @@ def test_preflight_refuses_before_anything_is_written(spoil, fields, error, mess
 def test_lazy_layers_are_refused():
     model = nn.Sequential(nn.LazyLinear(5))
     with pytest.raises(LazyModuleError, match=r"0: 0.weight is lazy and has no shape yet. Run one forward pass first"):
-        write(plan_of(layer_plan("0.weight", (5, 4))), model, seed=1)
+        write(plan_of(layer_plan("0.weight", (5, 4))), ModelView.of(model), seed=1)
 
 
 def test_overlapping_and_expanded_memory_is_refused():
     plan = plan_of(layer_plan("first", (8, 5)), layer_plan("second", (8, 5)))
     with pytest.raises(PlanError, match="second: shares memory with first"):
-        write(plan, Sharing(), seed=1)
+        write(plan, ModelView.of(Sharing()), seed=1)
     model = nn.Linear(4, 4, bias=False)
     model.weight = nn.Parameter(torch.zeros(4).expand(4, 4))
     with pytest.raises(PlanError, match="weight is expanded"):
-        write(plan_all(model), model, seed=1)
+        write(plan_all(model), ModelView.of(model), seed=1)
 
 
 def failing_after(count, error):
@@ -444,7 +445,7 @@ def everything():
     layers = []
     for name, module in model.items():
         weight = "tied.embedding.weight" if name == "tied" else f"{name}.weight"
-        held = holding(model, weight)
+        held = ModelView.of(model).storage(weight)
         shape = (30, 16) if name == "tied" else tuple(module.weight.shape)
         biases = () if name == "tied" else (f"{name}.bias",)
         layers.append(layer_plan(held.param, shape, name=name, reparam=held.reparam, biases=biases))
@@ -454,7 +455,7 @@ def everything():
 def test_everything_is_written():
     model, plan = everything()
     before = state(model)
-    written = write(plan, model, seed=1)
+    written = write(plan, ModelView.of(model), seed=1)
     after = state(model)
     unchanged = [name for name in before if torch.equal(before[name], after[name])]
     assert unchanged == []
@@ -472,7 +473,7 @@ def test_a_failure_midway_puts_every_byte_back(monkeypatch, count, error):
     with pytest.raises(
         raised, match=r"^$" if raised is KeyboardInterrupt else "RuntimeError: lost.* Every weight is as it was"
     ):
-        write(plan, model, seed=1)
+        write(plan, ModelView.of(model), seed=1)
     assert same(before, state(model))
     assert model["old"].weight is old
     assert torch.equal(rng, torch.get_rng_state())
@@ -483,7 +484,7 @@ def test_a_failure_without_a_copy_is_accounted_for(monkeypatch):
     monkeypatch.setattr(applying, "BACKUP_BYTES", 0)
     monkeypatch.setattr(sampling, "fill_piece", failing_after(1, RuntimeError("lost")))
     with pytest.raises(ApplyError, match=r"no copy to put back. Written: 3. Begun: 0. .* Not reached: none"):
-        write(plan_all(model), model, seed=1)
+        write(plan_all(model), ModelView.of(model), seed=1)
 
 
 def interrupting(real, calls):
@@ -510,7 +511,7 @@ def test_ctrl_c_puts_a_small_model_back(monkeypatch):
     before, handler = state(model), signal.getsignal(signal.SIGINT)
     monkeypatch.setattr(sampling, "fill_piece", interrupting(sampling.fill_piece, []))
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        write(plan_all(model), model, seed=1)
+        write(plan_all(model), ModelView.of(model), seed=1)
     assert same(before, state(model))
     assert signal.getsignal(signal.SIGINT) is handler
 
@@ -518,11 +519,11 @@ def test_ctrl_c_puts_a_small_model_back(monkeypatch):
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_waits_until_a_large_model_is_written(monkeypatch):
     model, other, calls = mlp(), mlp(), []
-    write(plan_all(other), other, seed=1)
+    write(plan_all(other), ModelView.of(other), seed=1)
     monkeypatch.setattr(applying, "BACKUP_BYTES", 0)
     monkeypatch.setattr(sampling, "fill_piece", interrupting(sampling.fill_piece, calls))
     with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        write(plan_all(model), model, seed=1)
+        write(plan_all(model), ModelView.of(model), seed=1)
     assert same(state(other), state(model))
 
 
@@ -533,7 +534,7 @@ def test_failure_in_a_thread_is_raised_here(monkeypatch):
     torch.set_num_threads(2)
     try:
         with pytest.raises(ApplyError, match="lost"):
-            write(plan_all(model), model, seed=1)
+            write(plan_all(model), ModelView.of(model), seed=1)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -544,62 +545,20 @@ def test_wrappers_are_seen_through():
     plain, inner = mlp(), mlp()
     plan = plan_all(plain)
     wrapped = nn.DataParallel(torch.compile(inner, backend="eager"))
-    assert unwrap(wrapped) is inner
-    assert list(named_parameters(wrapped)) == list(dict(inner.named_parameters()))
-    write(plan, plain, seed=1)
-    write(plan, wrapped, seed=1)
+    assert ModelView.of(wrapped).root is inner
+    assert list(ModelView.of(wrapped).parameters) == list(dict(inner.named_parameters()))
+    write(plan, ModelView.of(plain), seed=1)
+    write(plan, ModelView.of(wrapped), seed=1)
     assert same(state(plain), state(inner))
-
-
-class Nested(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.module = nn.Linear(3, 4)
-        self.body = nn.DataParallel(torch.compile(nn.Linear(3, 4), backend="eager"))
-        self.again = self.module
-
-
-def test_names_are_the_users():
-    model = Nested()
-    expected = ["module.weight", "module.bias", "body.weight", "body.bias"]
-    assert list(named_parameters(model)) == expected
-    assert [user_name(name, model) for name, _ in model.named_parameters()] == expected
-    assert user_name("body._orig_mod.weight") == "body.weight"
-    assert aliases(model)["module.weight"] == ("module.weight", "again.weight")
-    assert holding(model, "body.weight").kind == "plain"
-
-
-@pytest.mark.parametrize(
-    ("wrap", "kind", "param", "others"),
-    [
-        (weight_norm, "weight_norm", "0.weight_v", ("0.weight_g",)),
-        (
-            parametrizations.weight_norm,
-            "weight_norm",
-            "0.parametrizations.weight.original1",
-            ("0.parametrizations.weight.original0",),
-        ),
-        (spectral_norm, "spectral_norm", "0.weight_orig", ()),
-        (parametrizations.spectral_norm, "spectral_norm", "0.parametrizations.weight.original", ()),
-        (parametrizations.orthogonal, "parametrized", "0.parametrizations.weight.original", ()),
-    ],
-)
-def test_how_a_weight_is_held(wrap, kind, param, others):
-    model = nn.Sequential(wrap(nn.Linear(4, 4)))
-    held = holding(model, "0.weight")
-    assert (held.weight, held.kind, held.written) == ("0.weight", kind, (param, *others))
-    for name in held.written:
-        assert holding(model, name) == held
-    assert holding(model, "0.bias").kind == "plain"
 
 
 def test_exported_programs_are_written():
     model, plain = mlp().eval(), mlp()
     program = torch.export.export(model, (torch.zeros(2, 40),))
     plan = plan_all(plain)
-    assert list(named_parameters(program)) == list(named_parameters(plain))
-    write(plan, plain, seed=1)
-    write(plan, program, seed=1)
+    assert list(ModelView.of(program).parameters) == list(ModelView.of(plain).parameters)
+    write(plan, ModelView.of(plain), seed=1)
+    write(plan, ModelView.of(program), seed=1)
     assert torch.equal(program.state_dict["0.weight"], plain[0].weight)
 
 
@@ -608,7 +567,7 @@ def test_large_and_small_layers_share_threads_without_a_difference():
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        written = write(plan_all(model), model, seed=1)
+        written = write(plan_all(model), ModelView.of(model), seed=1)
     finally:
         torch.set_num_threads(threads)
     for index, layer in enumerate((model[0], model[1], model[2])):
@@ -621,9 +580,9 @@ def test_large_and_small_layers_share_threads_without_a_difference():
 def test_nothing_planned_writes_nothing():
     model = mlp()
     before = state(model)
-    write(plan_all(model, status="skipped"), model, seed=1)
+    write(plan_all(model, status="skipped"), ModelView.of(model), seed=1)
     assert same(before, state(model))
-    assert preflight.preflight(plan_all(model, status="skipped"), model).writes == ()
+    assert preflight.preflight(plan_all(model, status="skipped"), ModelView.of(model)).writes == ()
 
 
 class Alarm(Exception):
@@ -655,7 +614,7 @@ def test_a_handler_that_raises_anywhere_leaves_handler_and_gradients_as_they_wer
     """At each line of the writer: SIGINT has its own handler again, gradients are on, and no weight is half written."""
     model, written = mlp(), mlp()
     plan = plan_all(model)
-    write(plan, written, seed=1, measure=False)
+    write(plan, ModelView.of(written), seed=1, measure=False)
     before, after, handler = state(model), state(written), signal.getsignal(signal.SIGINT)
     number, reached = 0, 0
     while reached == number:
@@ -663,7 +622,7 @@ def test_a_handler_that_raises_anywhere_leaves_handler_and_gradients_as_they_wer
         trace, outer = raising_at(number), sys.gettrace()
         sys.settrace(trace)
         try:
-            write(plan, model, seed=1, measure=False)
+            write(plan, ModelView.of(model), seed=1, measure=False)
         except (Alarm, ApplyError):
             pass
         finally:

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional
 
 from autoinit.errors import TrainedModelError
+from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.writing.applying import write
 from autoinit.writing.trained import Evidence, misfit, trained_evidence
@@ -76,7 +77,7 @@ def test_fresh_models_are_not_accused(init, dtype, seed):
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 INITS[init](parameter)
-        assert trained_evidence(model.to(dtype), plan_all(model)) == FRESH
+        assert trained_evidence(ModelView.of(model.to(dtype)), plan_all(model)) == FRESH
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
@@ -86,8 +87,8 @@ def test_models_that_were_just_written_are_not_accused(distribution):
     slices = tuple(slice_plan(((at, at + 128),), std) for at, std in ((0, 0.1), (128, 0.01), (256, 1.0)))
     plan = plan_all(model, {"1.weight": {"slices": slices}}, distribution=distribution)
     for _ in range(2):
-        write(plan, model, seed=1)
-        assert trained_evidence(model, plan) == FRESH
+        write(plan, ModelView.of(model), seed=1)
+        assert trained_evidence(ModelView.of(model), plan) == FRESH
 
 
 def test_fused_and_recurrent_weights():
@@ -95,18 +96,18 @@ def test_fused_and_recurrent_weights():
     modules = (nn.MultiheadAttention(64, 4), nn.LSTM(32, 64), nn.GRU(64, 48))
     for module in modules:
         layers = [layer_plan(n, tuple(p.shape)) for n, p in module.named_parameters() if p.dim() == 2]
-        assert trained_evidence(module, plan_of(*layers)) == FRESH
+        assert trained_evidence(ModelView.of(module), plan_of(*layers)) == FRESH
 
 
 def test_tiny_and_meta_models_say_nothing():
     tiny = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     train_like = torch.tensor([5.0, 0.0, 1.0])
     tiny[0].weight.data += train_like
-    assert trained_evidence(tiny, plan_all(tiny)) == FRESH
+    assert trained_evidence(ModelView.of(tiny), plan_all(tiny)) == FRESH
     assert misfit(tiny[0].weight) is None
     with torch.device("meta"):
         meta = nn.Sequential(cnn(), nn.BatchNorm1d(3))
-    assert trained_evidence(meta, plan_all(meta)) == FRESH
+    assert trained_evidence(ModelView.of(meta), plan_all(meta)) == FRESH
 
 
 @pytest.mark.parametrize("init", ["torch's default", "orthogonal", "xavier_uniform"])
@@ -120,7 +121,7 @@ def test_trained_models_are_accused(init, image):
         elif image:
             parameter.requires_grad_(False)
     train(model, image)
-    evidence = trained_evidence(model, plan_all(model))
+    evidence = trained_evidence(ModelView.of(model), plan_all(model))
     assert len(evidence.strong) == 1
     assert "none of the 3 weights sampled fits a known initialisation" in evidence.strong[0]
 
@@ -129,7 +130,7 @@ def test_norm_gains_betray_training():
     torch.manual_seed(0)
     model = cnn()
     train(model, image=True, steps=3)
-    evidence = trained_evidence(model, plan_all(model))
+    evidence = trained_evidence(ModelView.of(model), plan_all(model))
     assert any("the gains of 2 norms are no longer constant (1.weight from" in each for each in evidence.strong)
 
 
@@ -139,10 +140,10 @@ def test_gains_before_the_first_batch_were_drawn():
     model = nn.Sequential(nn.Conv2d(3, 128, 3), nn.BatchNorm2d(128), nn.Conv2d(128, 64, 3), nn.BatchNorm2d(64))
     for norm in (model[1], model[3]):
         nn.init.normal_(norm.weight, 0.1, 0.1)
-    assert trained_evidence(model, plan_all(model)) == FRESH
+    assert trained_evidence(ModelView.of(model), plan_all(model)) == FRESH
     with torch.no_grad():
         model(torch.randn(4, 3, 16, 16))
-    told = trained_evidence(model, plan_all(model)).strong
+    told = trained_evidence(ModelView.of(model), plan_all(model)).strong
     assert "the gains of 2 norms are no longer constant" in told[-1]
 
 
@@ -152,18 +153,21 @@ def test_gains_drawn_as_in_dcgan_are_an_initialisation():
     model = nn.Sequential(nn.Conv2d(3, 128, 3), norms[0], nn.Conv2d(128, 64, 3), norms[1])
     for norm in (model[1], model[3]):
         nn.init.normal_(norm.weight, 1.0, 0.02)
-    assert trained_evidence(model, plan_all(model)) == FRESH
+    assert trained_evidence(ModelView.of(model), plan_all(model)) == FRESH
     nn.init.normal_(model[3].weight, 1.0, 0.2)
-    assert "the gains of 2 norms are no longer constant" in trained_evidence(model, plan_all(model)).strong[0]
+    assert (
+        "the gains of 2 norms are no longer constant"
+        in trained_evidence(ModelView.of(model), plan_all(model)).strong[0]
+    )
 
 
 def test_counters_betray_training_and_statistics_alone_are_weak():
     model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
     model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
-    evidence = trained_evidence(model, plan_all(model))
+    evidence = trained_evidence(ModelView.of(model), plan_all(model))
     assert evidence.strong == ("1 batch norms have seen training batches (1: 1)",)
     model[1].num_batches_tracked.zero_()
-    evidence = trained_evidence(model, plan_all(model))
+    evidence = trained_evidence(ModelView.of(model), plan_all(model))
     assert evidence.strong == ()
     assert evidence.weak == ("2 running statistics of norms are not as constructed (1.running_mean)",)
 
@@ -172,7 +176,7 @@ def test_one_odd_weight_among_fresh_ones_is_weak_evidence():
     torch.manual_seed(0)
     model = mlp()
     model[2].weight.data *= torch.linspace(0.1, 3, 128)[:, None]
-    evidence = trained_evidence(model, plan_all(model))
+    evidence = trained_evidence(ModelView.of(model), plan_all(model))
     assert evidence.strong == ()
     assert evidence.weak[0].startswith("1 of 3 weights sampled fit no known initialisation (2: its")
 
@@ -202,8 +206,8 @@ def test_writing_a_trained_model_needs_force():
     model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
     plan, before, rng = plan_all(model), model[0].weight.detach().clone(), torch.get_rng_state()
     with pytest.raises(TrainedModelError, match=r"looks trained.* batch norms have seen .* force=True"):
-        write(plan, model)
+        write(plan, ModelView.of(model))
     assert torch.equal(model[0].weight, before)
     assert torch.equal(torch.get_rng_state(), rng)
-    write(plan, model, seed=1, force=True)
+    write(plan, ModelView.of(model), seed=1, force=True)
     assert not torch.equal(model[0].weight, before)

@@ -1,7 +1,7 @@
 """Published recipes: what weights may follow in place of the plan, declared by a team or followed by a whole model."""
 
-from autoinit.checking.recipes._declaring import declared, names
+from autoinit.checking.recipes._declaring import declared, example, names
 from autoinit.checking.recipes._published import Published
 from autoinit.checking.recipes._whole_model import recognised
 
-__all__ = ["Published", "declared", "names", "recognised"]
+__all__ = ["Published", "declared", "example", "names", "recognised"]

@@ -4,36 +4,23 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Mapping, Sequence
 
-from autoinit.checking.recipes import initialisers
 from autoinit.checking.recipes._published import Published
+from autoinit.checking.recipes.initialisers import INITIALISERS
 from autoinit.checking.recipes.models import MODELS
 from autoinit.errors import ArgumentError
 
-_INITIALISERS: Mapping[str, Callable[[Sequence[str]], Published]] = {
-    "torch": initialisers.torch,
-    "kaiming": initialisers.kaiming,
-    "xavier": initialisers.xavier,
-    "lecun": initialisers.lecun,
-    "normal": initialisers.normal,
-    "trunc_normal": initialisers.trunc_normal,
-    "uniform": initialisers.uniform,
-    "mup": initialisers.mup,
-}
-_EXAMPLES = {
-    "kaiming": "kaiming(fan_out, relu)",
-    "normal": "normal(0.02)",
-    "trunc_normal": "trunc_normal(0.02)",
-    "uniform": "uniform(0.05)",
-    "mup": "mup(0.02, 4)",
-}
 _FORM = re.compile(r"\s*([A-Za-z]\w*)\s*(?:\((.*)\))?\s*")
 
 
 def names() -> tuple[str, ...]:
     """Every name that can be declared, without arguments."""
-    return (*_INITIALISERS, *(each.name for each in MODELS))
+    return (*INITIALISERS, *(each.name for each in MODELS))
+
+
+def example(name: str) -> str:
+    """How a recipe is declared: its name, with arguments where it takes some."""
+    return INITIALISERS[name].example if name in INITIALISERS else name
 
 
 def declared(text: str) -> Published:
@@ -45,8 +32,8 @@ def declared(text: str) -> Published:
     form = _FORM.fullmatch(text)
     name = form[1].lower() if form else text.strip()
     arguments = tuple(each.strip() for each in form[2].split(",")) if form and form[2] and form[2].strip() else ()
-    if form and name in _INITIALISERS:
-        return _INITIALISERS[name](arguments)
+    if form and name in INITIALISERS:
+        return INITIALISERS[name].make(arguments)
     for each in MODELS:
         if form and each.name == name:
             if arguments:
@@ -57,5 +44,5 @@ def declared(text: str) -> Published:
 
 def _unknown(text: str, name: str) -> str:
     close = difflib.get_close_matches(name.partition("(")[0].lower(), names(), n=2)
-    hint = f"did you mean {' or '.join(_EXAMPLES.get(each, each) for each in close)}? " if close else ""
-    return f"no recipe {text!r}; {hint}Known are {', '.join(_EXAMPLES.get(each, each) for each in names())}."
+    hint = f"did you mean {' or '.join(map(example, close))}? " if close else ""
+    return f"no recipe {text!r}; {hint}Known are {', '.join(map(example, names()))}."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, size
 from autoinit.checking.recipes._published import Published
@@ -145,3 +145,27 @@ def _number(recipe: str, text: str, what: str) -> float:
 def _none(recipe: str, arguments: Sequence[str]) -> None:
     if arguments:
         raise ArgumentError(f"recipe {recipe}({', '.join(arguments)}): {recipe} takes no arguments")
+
+
+class Initialiser(NamedTuple):
+    """A recipe that is one initialiser for every weight.
+
+    make: the recipe from the arguments that it is declared with.
+    example: how it is declared.
+    """
+
+    make: Callable[[Sequence[str]], Published]
+    example: str
+
+
+INITIALISERS: Mapping[str, Initialiser] = {
+    "torch": Initialiser(torch, "torch"),
+    "kaiming": Initialiser(kaiming, "kaiming(fan_out, relu)"),
+    "xavier": Initialiser(xavier, "xavier"),
+    "lecun": Initialiser(lecun, "lecun"),
+    "normal": Initialiser(normal, "normal(0.02)"),
+    "trunc_normal": Initialiser(trunc_normal, "trunc_normal(0.02)"),
+    "uniform": Initialiser(uniform, "uniform(0.05)"),
+    "mup": Initialiser(mup, "mup(0.02, 4)"),
+}
+"""By the name under which it is declared."""

@@ -91,8 +91,8 @@ def all_stats(subject: Subject) -> Iterator[tuple[str, WeightStats]]:
 
 def buffers(subject: Subject, *leaves: str) -> Iterator[tuple[str, torch.Tensor]]:
     """Floating-point buffers with values whose last name is one of these."""
-    for name, buffer in subject.model.named_buffers():
-        if buffer is not None and name.rpartition(".")[2] in leaves and not buffer.is_meta:
+    for name, buffer in subject.view.buffers.items():
+        if name.rpartition(".")[2] in leaves and not buffer.is_meta:
             yield name, buffer
 
 

@@ -8,14 +8,14 @@ import torch
 
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import all_stats, anew, buffers, owner, pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.tensors.measuring import WeightStats, weight_stats
 
 
-@rule("INI001", "non-finite weight", "error")
+@rule("INI001", "non-finite weight", Severity.ERROR, About.VALUES, undrawn=True)
 def look(subject: Subject) -> Iterator[Finding]:
     """A parameter, or a norm's running statistic, holds NaN or infinity.
 
@@ -63,7 +63,7 @@ def _finding(subject: Subject, param: str, stats: WeightStats, fix: str, layer: 
         remark = f" The finite rest looks like uninitialised memory: {why}."
     return Finding(
         code="INI001",
-        severity="error",
+        severity=Severity.ERROR,
         layer=layer,
         param=param,
         message=(

@@ -8,9 +8,9 @@ import torch
 
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import ALLOCATING, all_stats, anew, owner, pasted, written_by
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.tensors.measuring import WeightStats
 
 HUGE = 1e6
@@ -22,7 +22,7 @@ TINY = 1e-30
 """No initialisation draws values that are all smaller than this and not zero."""
 
 
-@rule("INI002", "uninitialised memory", "error")
+@rule("INI002", "uninitialised memory", Severity.ERROR, About.VALUES, undrawn=True)
 def look(subject: Subject) -> Iterator[Finding]:
     """A parameter holds what its memory held before: it was allocated and never written.
 
@@ -92,7 +92,7 @@ def _finding(subject: Subject, param: str, why: str, stats: WeightStats) -> Find
     layer, fix = owner(subject, param), anew(subject, param)
     return Finding(
         code="INI002",
-        severity="error",
+        severity=Severity.ERROR,
         layer=layer,
         param=param,
         message=(

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from autoinit.checking._dead import stuck_zeros
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression, number
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.findings import Finding, Severity
+from autoinit.checking.rules.registry import About, rule
 
 
-@rule("INI003", "zero weight that no gradient can leave", "error")
+@rule("INI003", "zero weight that no gradient can leave", Severity.ERROR, About.VALUES)
 def stuck_zero(subject: Subject) -> Iterator[Finding]:
     """A zero weight stays zero for ever: no gradient can move it.
 
@@ -64,7 +64,7 @@ def stuck_zero(subject: Subject) -> Iterator[Finding]:
         )
         yield Finding(
             code="INI003",
-            severity="error",
+            severity=Severity.ERROR,
             layer=name,
             param=each.param,
             message=f"{name}: all zero, and stays so: {why}.{beside} The branch never learns: {advice}.",

@@ -9,15 +9,15 @@ import torch
 
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence
 from autoinit.checking.rules._lookup import listed, pasted, recipe, redraw, trainable
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Trait
 from autoinit.plans.plan import LayerPlan
 
 
-@rule("INI004", "unbroken symmetry", "error")
+@rule("INI004", "unbroken symmetry", Severity.ERROR, About.VALUES, undrawn=True)
 def look(subject: Subject) -> Iterator[Finding]:
     """Several outputs of one layer start with the same weights on the same inputs.
 
@@ -120,7 +120,7 @@ def _constant(subject: Subject, layer: LayerPlan, alike: int) -> Finding:
     stats, fix = subject.portraits[layer.name].stats, redraw(subject, layer)
     return Finding(
         code="INI004",
-        severity="error",
+        severity=Severity.ERROR,
         layer=layer.name,
         param=layer.param,
         message=(
@@ -141,7 +141,7 @@ def _identical(subject: Subject, layer: LayerPlan, pairs: tuple[tuple[int, int],
     told = listed([f"{one} and {other}" for one, other in pairs])
     return Finding(
         code="INI004",
-        severity="error",
+        severity=Severity.ERROR,
         layer=layer.name,
         param=layer.param,
         message=(

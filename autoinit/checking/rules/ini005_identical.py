@@ -9,10 +9,10 @@ import torch
 
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence, grain, repetition
 from autoinit.checking.rules._lookup import COPYING, listed, pasted, recipe, trainable, written_by
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.plans.plan import LayerPlan
 
 SAMPLE = 4096
@@ -21,7 +21,7 @@ FEWEST = 8
 """A weight with fewer elements that are not zero is not told from a pattern."""
 
 
-@rule("INI005", "layers bit-identical", "error")
+@rule("INI005", "layers bit-identical", Severity.ERROR, About.VALUES)
 def look(subject: Subject) -> Iterator[Finding]:
     """Two layers that should have been drawn apart start with the same values, bit for bit.
 
@@ -147,7 +147,7 @@ def _layers(subject: Subject, group: Sequence[LayerPlan]) -> Finding:
     )
     return Finding(
         code="INI005",
-        severity="info" if copied else "error",
+        severity=Severity.INFO if copied else Severity.ERROR,
         layer=second.name,
         param=second.param,
         message=(
@@ -171,7 +171,7 @@ def _copies(subject: Subject, layer: LayerPlan, same: Sequence[int]) -> Finding:
     total = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "b")
     return Finding(
         code="INI005",
-        severity="error",
+        severity=Severity.ERROR,
         layer=layer.name,
         param=layer.param,
         message=(

@@ -7,13 +7,43 @@ from collections.abc import Iterator
 from autoinit.checking._dead import silent_tables
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression, feeds, number
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+from autoinit.checking.findings import Finding, Severity
+from autoinit.checking.scale._case import Misfit
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
 
 
-@rule("INI101", "std too small for what the layer feeds", "by consequence")
-def too_small(subject: Subject) -> Iterator[Finding]:
+def _is_too_small(misfit: Misfit) -> bool:
+    return misfit.ratio < 1
+
+
+def _silent_tables(subject: Subject) -> Iterator[Finding]:
+    """Embedding tables that are zero, and the only signal that something behind them gets."""
+    for param, hungry in silent_tables(subject.dataflow, subject.is_zero):
+        dim = subject.parameters[param].shape[-1]
+        name = param.removesuffix(".weight")
+        yield Finding(
+            code="INI101",
+            severity=Severity.ERROR,
+            layer=name,
+            param=param,
+            message=(
+                f"{name}: the embedding is zero everywhere, expected std {number(dim**-0.5)}, 1 / sqrt({dim}). It is "
+                f"the only signal that {hungry.name} gets, so that the output does not depend on the input. "
+                f"Initialise it, and zero the padding row alone."
+            ),
+            expected_std=dim**-0.5,
+            actual_std=0.0,
+            recipe="zeros",
+            fix=f"nn.init.normal_({expression(param)}, std={dim**-0.5:.4g})",
+            location=subject.location(param, str(hungry.source or "")),
+        )
+
+
+@rule_of_scale(
+    "INI101", "std too small for what the layer feeds", precedence=70, otherwise=_is_too_small, also=_silent_tables
+)
+def too_small(deviation: Deviation) -> str:
     """The weight is drawn too narrow for what the layer feeds, and no more special rule explains why.
 
     ## What it is
@@ -40,25 +70,4 @@ def too_small(subject: Subject) -> Iterator[Finding]:
 
     Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10.
     """
-    for deviation in explained_by(subject, "INI101"):
-        part = deviation.part
-        yield scale_finding(subject, deviation, f"The layer feeds {feeds(part)}; the weight is {deviation.produced}.")
-    for param, hungry in silent_tables(subject.dataflow, subject.is_zero):
-        dim = subject.parameters[param].shape[-1]
-        name = param.removesuffix(".weight")
-        yield Finding(
-            code="INI101",
-            severity="error",
-            layer=name,
-            param=param,
-            message=(
-                f"{name}: the embedding is zero everywhere, expected std {number(dim**-0.5)}, 1 / sqrt({dim}). It is "
-                f"the only signal that {hungry.name} gets, so that the output does not depend on the input. "
-                f"Initialise it, and zero the padding row alone."
-            ),
-            expected_std=dim**-0.5,
-            actual_std=0.0,
-            recipe="zeros",
-            fix=f"nn.init.normal_({expression(param)}, std={dim**-0.5:.4g})",
-            location=subject.location(param, str(hungry.source or "")),
-        )
+    return f"The layer feeds {feeds(deviation.part)}; the weight is {deviation.produced}."

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from autoinit.checking._subject import Subject
 from autoinit.checking._wording import feeds, number
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+from autoinit.checking.scale._case import Misfit
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
 
 SPIKE, FEW = 1e-4, 16
 """A larger share of elements at the very bound, and more of them, are no accident of sampling."""
 
 
-@rule("INI102", "std too large for what the layer feeds", "by consequence")
-def too_large(subject: Subject) -> Iterator[Finding]:
+def _is_too_large(misfit: Misfit) -> bool:
+    return misfit.ratio > 1
+
+
+@rule_of_scale("INI102", "std too large for what the layer feeds", precedence=80, otherwise=_is_too_large)
+def too_large(deviation: Deviation) -> str:
     """The weight is drawn too wide for what the layer feeds, and no more special rule explains why.
 
     ## What it is
@@ -42,13 +43,12 @@ def too_large(subject: Subject) -> Iterator[Finding]:
 
     Glorot & Bengio 2010, eq. 12; He et al. 2015, eq. 10; pytorch#145498 (truncation in bfloat16).
     """
-    for deviation in explained_by(subject, "INI102"):
-        part = deviation.part
-        fault = f"The layer feeds {feeds(part)}; the weight is {deviation.produced}."
-        if part.portrait.at_bound > max(SPIKE, FEW / part.portrait.stats.numel):
-            peak = max(abs(part.portrait.stats.minimum), abs(part.portrait.stats.maximum))
-            fault += (
-                f" {part.portrait.at_bound:.1%} of the elements sit exactly at the bound {number(peak)}, as "
-                f"truncation in low precision leaves them: draw in float32, then cast."
-            )
-        yield scale_finding(subject, deviation, fault)
+    portrait = deviation.part.portrait
+    fault = f"The layer feeds {feeds(deviation.part)}; the weight is {deviation.produced}."
+    if portrait.at_bound > max(SPIKE, FEW / portrait.stats.numel):
+        peak = max(abs(portrait.stats.minimum), abs(portrait.stats.maximum))
+        fault += (
+            f" {portrait.at_bound:.1%} of the elements sit exactly at the bound {number(peak)}, as truncation in low "
+            f"precision leaves them: draw in float32, then cast."
+        )
+    return fault

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from autoinit.checking._subject import Subject
 from autoinit.checking._wording import feeds
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+from autoinit.checking.scale._case import Case
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
 
 
-@rule("INI103", "framework default left in place", "by consequence")
-def default(subject: Subject) -> Iterator[Finding]:
+def _is_default(case: Case) -> int | None:
+    return 0 if case.recipe.kind == "default" else None
+
+
+def _is_true_default(case: Case) -> int | None:
+    return _is_default(case) if case.recipe.fans in ("", "true") else None
+
+
+@rule_of_scale("INI103", "framework default left in place", precedence=20, verdict=_is_default, strays=_is_true_default)
+def default(deviation: Deviation) -> str:
     """The weight is as torch's constructor left it, and its place calls for something else.
 
     ## What it is
@@ -42,6 +47,4 @@ def default(subject: Subject) -> Iterator[Finding]:
 
     He et al. 2015, eq. 10; pytorch#15314, #18182, #129302.
     """
-    for deviation in explained_by(subject, "INI103"):
-        fault = f"The layer feeds {feeds(deviation.part)}; the weight is {deviation.produced}, left in place."
-        yield scale_finding(subject, deviation, fault)
+    return f"The layer feeds {feeds(deviation.part)}; the weight is {deviation.produced}, left in place."

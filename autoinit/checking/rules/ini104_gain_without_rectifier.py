@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from autoinit.checking._subject import Subject
 from autoinit.checking._wording import feeds, number
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+from autoinit.checking.scale._case import Case
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
+
+LARGEST_GAIN = 2.0
+"""No nonlinearity in use calls for a larger gain."""
 
 
-@rule("INI104", "rectifier gain where no rectifier follows", "by consequence")
-def gain_without_rectifier(subject: Subject) -> Iterator[Finding]:
+def _has_gain_for_nothing(case: Case) -> int | None:
+    needs_none = case.part.place.scheme != "he" and 1 < case.gain_over_expected <= LARGEST_GAIN
+    return case.faults if needs_none and case.blames_gain else None
+
+
+@rule_of_scale("INI104", "rectifier gain where no rectifier follows", precedence=50, verdict=_has_gain_for_nothing)
+def gain_without_rectifier(deviation: Deviation) -> str:
     """The weight has a rectifier's gain, but what follows is an addition, attention, a gate or a head.
 
     ## What it is
@@ -41,10 +46,8 @@ def gain_without_rectifier(subject: Subject) -> Iterator[Finding]:
 
     He et al. 2015, section 2.2; Glorot & Bengio 2010, eq. 12; nfnets-pytorch#30, ml-agents#4649.
     """
-    for deviation in explained_by(subject, "INI104"):
-        gain = deviation.cause.gain if deviation.cause is not None else float("nan")
-        fault = (
-            f"The layer feeds {feeds(deviation.part)}, and the weight is {deviation.produced}: there is nothing that "
-            f"its gain of {number(gain)} makes up for."
-        )
-        yield scale_finding(subject, deviation, fault)
+    assert deviation.cause is not None
+    return (
+        f"The layer feeds {feeds(deviation.part)}, and the weight is {deviation.produced}: there is nothing that its "
+        f"gain of {number(deviation.cause.gain)} makes up for."
+    )

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 
-from autoinit.checking._subject import Subject
 from autoinit.checking._wording import feeds, number
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+from autoinit.checking.scale._case import SAME, Case, Misfit
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
 
 
-@rule("INI105", "rectifier gain or slope missing or wrong where one follows", "by consequence")
-def wrong_gain(subject: Subject) -> Iterator[Finding]:
+def _has_another_gain(case: Case) -> int | None:
+    return case.faults if case.part.place.scheme == "he" and case.blames_gain else None
+
+
+def _is_between_slopes(misfit: Misfit) -> bool:
+    """Whether the std is that of a rectifier with some slope between 0 and 1."""
+    place = misfit.part.place
+    slope_one, slope_zero = (gain / math.sqrt(place.fan_in) for gain in (1.0, math.sqrt(2)))
+    inside = slope_one / (1 + SAME) < misfit.part.actual < slope_zero * (1 + SAME)
+    return place.scheme == "he" and place.mode == "fan_in" and inside and not misfit.strays
+
+
+@rule_of_scale(
+    "INI105",
+    "rectifier gain or slope missing or wrong where one follows",
+    precedence=40,
+    verdict=_has_another_gain,
+    otherwise=_is_between_slopes,
+)
+def wrong_gain(deviation: Deviation) -> str:
     """A nonlinearity follows, and the weight has the gain of another one, or none.
 
     ## What it is
@@ -38,10 +55,9 @@ def wrong_gain(subject: Subject) -> Iterator[Finding]:
 
     He et al. 2015, eq. 10, 14 and 15; progressive_growing_of_gans#29; pytorch#24991, #53694.
     """
-    for deviation in explained_by(subject, "INI105"):
-        gain = deviation.cause.gain if deviation.cause is not None else float("nan")
-        fault = (
-            f"The layer feeds {feeds(deviation.part)}, which calls for a gain of {number(deviation.part.place.gain)}; "
-            f"the weight is {deviation.produced}, with a gain of {number(gain)}."
-        )
-        yield scale_finding(subject, deviation, fault)
+    place, cause = deviation.part.place, deviation.cause
+    gain = cause.gain if cause is not None and cause.mode else deviation.actual * math.sqrt(place.fan_in)
+    return (
+        f"The layer feeds {feeds(deviation.part)}, which calls for a gain of {number(place.gain)}; "
+        f"the weight is {deviation.produced}, with a gain of {number(gain)}."
+    )

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 
-from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+from autoinit.checking.scale._case import Case, same
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
 
 
-@rule("INI106", "wrong fan", "by consequence")
-def wrong_fan(subject: Subject) -> Iterator[Finding]:
+def _counts_wrongly(case: Case) -> int | None:
+    return case.faults if case.blames_fan else None
+
+
+def _counts_wrongly_for_recipe(case: Case) -> int | None:
+    """Whether the recipe's gain over the root of the true fan_in is what the published one asks for."""
+    gain, fan_in = case.recipe.gain, case.part.place.fan_in
+    return 1 if case.recipe.mode and same(gain / math.sqrt(fan_in), case.misfit.expected) else None
+
+
+@rule_of_scale("INI106", "wrong fan", precedence=30, verdict=_counts_wrongly, strays=_counts_wrongly_for_recipe)
+def wrong_fan(deviation: Deviation) -> str:
     """The gain is right, but the fan that it is divided by counts the wrong connections.
 
     ## What it is
@@ -40,13 +49,11 @@ def wrong_fan(subject: Subject) -> Iterator[Finding]:
 
     He et al. 2015, section 2.2; pytorch#23854 (groups), #30079 (transposed convolutions); pytorch-image-models#84.
     """
-    for deviation in explained_by(subject, "INI106"):
-        place, cause = deviation.part.place, deviation.cause
-        assert cause is not None
-        used = (cause.gain / cause.std) ** 2
-        right = (place.gain / place.std) ** 2
-        fault = (
-            f"The weight is {deviation.produced}: its fan counts as {number(used)}, and is {number(right)} "
-            f"(fan_in {number(place.fan_in)}, fan_out {number(place.fan_out)})."
-        )
-        yield scale_finding(subject, deviation, fault)
+    place, cause = deviation.part.place, deviation.cause
+    assert cause is not None
+    used = (cause.gain / cause.std) ** 2
+    right = (place.gain / place.std) ** 2
+    return (
+        f"The weight is {deviation.produced}: its fan counts as {number(used)}, and is {number(right)} "
+        f"(fan_in {number(place.fan_in)}, fan_out {number(place.fan_out)})."
+    )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from autoinit.checking._subject import Subject
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+from autoinit.checking.scale._case import Case, same
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
 
 
-@rule("INI107", "fused projection scaled as one matrix", "by consequence")
-def fused(subject: Subject) -> Iterator[Finding]:
+def _is_of_all_rows(case: Case) -> int | None:
+    """Whether the gain is right, and the fan that of the whole matrix."""
+    recipe = case.recipe
+    gain = case.part.place.gain if recipe.kind == "kaiming" else 1.0
+    return 0 if recipe.fans == "packed" and recipe.factor == 1 and same(recipe.gain, gain) else None
+
+
+@rule_of_scale("INI107", "fused projection scaled as one matrix", precedence=10, verdict=_is_of_all_rows)
+def fused(deviation: Deviation) -> str:
     """Several projections share one weight, and their std was computed as if they were one matrix.
 
     ## What it is
@@ -39,10 +43,8 @@ def fused(subject: Subject) -> Iterator[Finding]:
 
     Glorot & Bengio 2010, eq. 12; pytorch#166378, NVIDIA/apex#910, xformers#303.
     """
-    for deviation in explained_by(subject, "INI107"):
-        count = len(deviation.part.layer.slices)
-        fault = (
-            f"The weight holds {count} projections, and is {deviation.produced}: its std was computed for all "
-            f"{deviation.part.portrait.power.shape[1]} rows together. Each projection has fans of its own."
-        )
-        yield scale_finding(subject, deviation, fault)
+    part = deviation.part
+    return (
+        f"The weight holds {len(part.layer.slices)} projections, and is {deviation.produced}: its std was computed for "
+        f"all {part.portrait.power.shape[1]} rows together. Each projection has fans of its own."
+    )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from autoinit.checking.findings import Severity
+from autoinit.checking.scale._case import Case, same
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.theory.truncation import TRUNCATED_STD
 
-from autoinit.checking._subject import Subject
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+
+def _lost_its_tails(case: Case) -> int | None:
+    recipe = case.recipe
+    return 0 if not recipe.corrected and same(recipe.std, TRUNCATED_STD * case.part.place.std) else None
 
 
-@rule("INI108", "truncation shrank the std", "info")
-def truncation(subject: Subject) -> Iterator[Finding]:
+@rule_of_scale("INI108", "truncation shrank the std", precedence=60, verdict=_lost_its_tails, severity=Severity.INFO)
+def truncation(deviation: Deviation) -> str:
     """The weight was drawn for the right std, and cutting the tails then made it narrower.
 
     ## What it is
@@ -38,6 +42,4 @@ def truncation(subject: Subject) -> Iterator[Finding]:
     The variance of a truncated normal: 1 - 2 c phi(c) / (2 Phi(c) - 1) with c = 2; pytorch-image-models#1286 (bounds
     are absolute, not in sigma).
     """
-    for deviation in explained_by(subject, "INI108"):
-        fault = f"The weight is {deviation.produced}: cut at two sigma, a normal keeps 0.88 of its nominal std."
-        yield scale_finding(subject, deviation, fault, severity="info")
+    return f"The weight is {deviation.produced}: cut at two sigma, a normal keeps 0.88 of its nominal std."

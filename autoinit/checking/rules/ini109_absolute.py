@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from autoinit.checking._subject import Subject
 from autoinit.checking._wording import feeds, number
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
-from autoinit.checking.scale._finding import explained_by, scale_finding
+from autoinit.checking.scale._case import Case
+from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.declaring import rule_of_scale
 
 
-@rule("INI109", "absolute std that ignores the fan", "by consequence")
-def absolute(subject: Subject) -> Iterator[Finding]:
+def _is_a_number(case: Case) -> int | None:
+    return case.faults if case.is_absolute else None
+
+
+@rule_of_scale("INI109", "absolute std that ignores the fan", precedence=90, verdict=_is_a_number)
+def absolute(deviation: Deviation) -> str:
     """The weight has a std that was chosen as a number, and its fan calls for another.
 
     ## What it is
@@ -41,10 +42,8 @@ def absolute(subject: Subject) -> Iterator[Finding]:
 
     Glorot & Bengio 2010, eq. 12; Radford et al. 2016 and 2019, for which 0.02 was tuned.
     """
-    for deviation in explained_by(subject, "INI109"):
-        place = deviation.part.place
-        fault = (
-            f"The layer feeds {feeds(deviation.part)}, and has fan_in {number(place.fan_in)} and fan_out "
-            f"{number(place.fan_out)}; the weight is {deviation.produced}, a std that depends on neither."
-        )
-        yield scale_finding(subject, deviation, fault)
+    place = deviation.part.place
+    return (
+        f"The layer feeds {feeds(deviation.part)}, and has fan_in {number(place.fan_in)} and fan_out "
+        f"{number(place.fan_out)}; the weight is {deviation.produced}, a std that depends on neither."
+    )

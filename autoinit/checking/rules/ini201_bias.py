@@ -13,7 +13,7 @@ from autoinit.checking._wording import expression, number
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role, recurrent_gates
 from autoinit.plans.plan import LayerPlan
 
@@ -55,7 +55,7 @@ class _Bias:
         return value if bool((self.rest == self.rest[0]).all()) else None
 
 
-@rule("INI201", "bias not zero", "info")
+@rule("INI201", "bias not zero", Severity.INFO, About.START)
 def look(subject: Subject) -> Iterator[Finding]:
     """A bias of a layer whose weight is drawn starts elsewhere than at zero.
 
@@ -163,35 +163,37 @@ def _verdict(subject: Subject, bias: _Bias) -> _Verdict:
     bound = _default_bound(bias.layer)
     if _is_default(bias, bound):
         why = f"torch's default, within +-{number(bound)}. Small, but no formula counts it. Write zeros"
-        return _Verdict("info", why, "uniform(+-1/sqrt(fan_in)), torch's default")
+        return _Verdict(Severity.INFO, why, "uniform(+-1/sqrt(fan_in)), torch's default")
     if bias.layer.reason in ("output", "softmax") or _gives_output(subject, bias.layer):
         return _verdict_on_head(subject, bias)
     if bias.layer.normalised:
-        return _Verdict("info", "the norm that follows takes out what it can of it. Write zeros")
+        return _Verdict(Severity.INFO, "the norm that follows takes out what it can of it. Write zeros")
     if bias.moving > ONE_STD:
         why = (
             f"it moves the pre-activation, whose planned std is about 1, by up to {number(bias.moving)}, so that units "
             f"start always on, always off or saturated. Write zeros"
         )
-        return _Verdict("warning", why)
+        return _Verdict(Severity.WARNING, why)
     if bias.peak > ONE_STD:
-        return _Verdict("info", "right if it is to set how far gates open or how fast states decay, else write zeros")
-    return _Verdict("info", "less than one std of the pre-activation, but no formula counts it. Write zeros")
+        why = "right if it is to set how far gates open or how fast states decay, else write zeros"
+        return _Verdict(Severity.INFO, why)
+    return _Verdict(Severity.INFO, "less than one std of the pre-activation, but no formula counts it. Write zeros")
 
 
 def _verdict_on_head(subject: Subject, bias: _Bias) -> _Verdict:
     constant = bias.constant
     if constant is None or constant >= 0:
-        return _Verdict("info", "right if it is a prior taken from the data, else an offset to remove")
+        return _Verdict(Severity.INFO, "right if it is a prior taken from the data, else an offset to remove")
     prior = number(1 / (1 + math.exp(-constant)))
     head = _unprimed_head(subject, bias.layer) if constant < -ONE_STD else None
     if head is None:
-        return _Verdict("info", f"right for the logits of classes of probability {prior}, else an offset to remove")
+        why = f"right for the logits of classes of probability {prior}, else an offset to remove"
+        return _Verdict(Severity.INFO, why)
     why = (
         f"a prior for sigmoid (probability {prior}) belongs on {head.name}, which feeds one and whose bias is 0; this "
         f"output feeds none and starts off by {number(-constant)}. Swap them"
     )
-    return _Verdict("warning", why, fix=f"\nnn.init.constant_({expression(head.biases[0])}, {constant:.4g})")
+    return _Verdict(Severity.WARNING, why, fix=f"\nnn.init.constant_({expression(head.biases[0])}, {constant:.4g})")
 
 
 def _default_bound(layer: LayerPlan) -> float:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression, number
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import buffers, pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role, Trait
 from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.tracing.dataflow import Op
@@ -30,7 +30,7 @@ class _Off:
     recipe: str = ""
 
 
-@rule("INI202", "norm layer not at identity", "info")
+@rule("INI202", "norm layer not at identity", Severity.INFO, About.START)
 def look(subject: Subject) -> Iterator[Finding]:
     """A norm's gain is not 1, its bias not 0, or its running statistics are not those of a new module.
 
@@ -142,7 +142,7 @@ def _finding(subject: Subject, layer: str, offs: list[_Off]) -> Finding:
     origin = subject.origin(offs[0].param)
     return Finding(
         code="INI202",
-        severity="info",
+        severity=Severity.INFO,
         layer=layer,
         param=offs[0].param,
         message=(

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import listed, pasted
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role
-from autoinit.parameters import user_name
 from autoinit.resolving.resolver import layer_name
 from autoinit.tracing.dataflow import Dataflow
 
@@ -29,7 +28,7 @@ class _Idle:
     source: str = ""
 
 
-@rule("INI301", "weight never used in forward", "warning")
+@rule("INI301", "weight never used in forward", Severity.WARNING, About.USE)
 def look(subject: Subject) -> Iterator[Finding]:
     """A trainable weight does not take part in what the model computes.
 
@@ -77,9 +76,8 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 def _idle(subject: Subject) -> Iterator[_Idle]:
     for name in subject.dataflow.uncalled:
-        param = user_name(name, subject.model)
-        if param in subject.parameters:
-            yield _Idle(param, UNCALLED)
+        if name in subject.parameters:
+            yield _Idle(name, UNCALLED)
     leading_on = _leading_on(subject.dataflow)
     for layer in subject.plan.layers:
         if layer.reason == "unused" or not any(use in leading_on for use in layer.uses):
@@ -120,7 +118,7 @@ def _one(subject: Subject, idle: _Idle) -> Finding:
     fix = f"del {expression(name)}"
     return Finding(
         code="INI301",
-        severity="warning",
+        severity=Severity.WARNING,
         layer=name,
         param=idle.param,
         message=(
@@ -140,7 +138,7 @@ def _tree(subject: Subject, path: str, members: Sequence[_Idle]) -> Finding:
     fix = f"del {expression(path)}"
     return Finding(
         code="INI301",
-        severity="warning",
+        severity=Severity.WARNING,
         layer=path,
         param=members[0].param,
         message=(

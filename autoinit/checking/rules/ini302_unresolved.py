@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autoinit.checking._subject import Subject
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import pasted
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.plans.plan import LayerPlan
 from autoinit.tracing.dataflow import Unsupported
 
 
-@rule("INI302", "nonlinearity could not be resolved", "warning")
+@rule("INI302", "nonlinearity could not be resolved", Severity.WARNING, About.USE)
 def look(subject: Subject) -> Iterator[Finding]:
     """What a weight feeds is not known, so its scale could not be checked.
 
@@ -71,7 +71,7 @@ def _layer(subject: Subject, layer: LayerPlan, stop: Unsupported | None) -> Find
         )
     return Finding(
         code="INI302",
-        severity="warning",
+        severity=Severity.WARNING,
         layer=layer.name,
         param=layer.param,
         message=f"{layer.name}: what it feeds is not known: {why}",
@@ -85,7 +85,7 @@ def _operation(places: list[Unsupported]) -> Finding:
     more = f" and {len(places) - 1} more place{'s' * (len(places) > 2)}" if len(places) > 1 else ""
     return Finding(
         code="INI302",
-        severity="warning",
+        severity=Severity.WARNING,
         layer=first.name,
         param="",
         message=(

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator, Mapping
 
 from autoinit.checking._subject import Subject
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role
 from autoinit.signal.report import SignalReport, SignalRow
 from autoinit.tracing.dataflow import Op
@@ -19,7 +19,7 @@ OVERFLOWING = 1e30
 """A second moment from which on the next sum of squares may exceed what a float holds."""
 
 
-@rule("INI401", "forward signal vanishes or explodes", "error")
+@rule("INI401", "forward signal vanishes or explodes", Severity.ERROR, About.DEPTH)
 def look(subject: Subject) -> Iterator[Finding]:
     """The forward signal vanishes or explodes with depth, on the way to an output.
 
@@ -124,7 +124,7 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, *, vanishe
     words, fix = advice(way)
     yield Finding(
         code="INI401",
-        severity="error",
+        severity=Severity.ERROR,
         layer=layer.name,
         param="",
         message=(

@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterator
 
 from autoinit.checking._subject import Subject
-from autoinit.checking.findings import Finding
+from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Trait
 from autoinit.signal.report import SignalReport
 from autoinit.tracing.dataflow import Op
@@ -19,7 +19,7 @@ FEW = 16
 values it keeps a share of 1 - 2 / n."""
 
 
-@rule("INI402", "gradient vanishes or explodes", "error")
+@rule("INI402", "gradient vanishes or explodes", Severity.ERROR, About.DEPTH, gradients=True)
 def look(subject: Subject) -> Iterator[Finding]:
     """The gradient vanishes or explodes with depth, on the way back to a layer.
 
@@ -117,7 +117,7 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, verb: str)
     words, fix = advice(way)
     yield Finding(
         code="INI402",
-        severity="error",
+        severity=Severity.ERROR,
         layer=layer.name,
         param="",
         message=(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from autoinit.checking._subject import Subject
-from autoinit.checking.findings import Finding
-from autoinit.checking.rules.registry import rule
+from autoinit.checking.findings import Finding, Severity
+from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role
 from autoinit.resolving.residual import Stream, streams
 from autoinit.tracing.dataflow import Op
@@ -15,7 +15,7 @@ BRANCHES = 4
 GROWTH = 10.0
 
 
-@rule("INI403", "residual stream grows with depth without normalisation", "warning")
+@rule("INI403", "residual stream grows with depth without normalisation", Severity.WARNING, About.DEPTH)
 def look(subject: Subject) -> Iterator[Finding]:
     """A residual stream grows with every branch, and no norm reads it at its end.
 
@@ -66,7 +66,7 @@ def _judged(subject: Subject, stream: Stream) -> Iterator[Finding]:
     fix = 'autoinit(model, residual="depth")'
     yield Finding(
         code="INI403",
-        severity="warning",
+        severity=Severity.WARNING,
         layer=layer.name,
         param="",
         message=(

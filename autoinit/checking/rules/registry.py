@@ -8,6 +8,7 @@ import inspect
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -15,36 +16,72 @@ from autoinit.errors import ArgumentError, RegistrationError
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Subject
-    from autoinit.checking.findings import Finding
+    from autoinit.checking.findings import Finding, Severity
+    from autoinit.checking.scale._explanation import Explanation
 
 Look = Callable[["Subject"], Iterator["Finding"]]
 
 BY_CONSEQUENCE = "by consequence"
 
 
+class About(Enum):
+    """What rules speak of."""
+
+    VALUES = "values"
+    """What a weight holds: new values mend it."""
+    SCALE = "scale"
+    """How large they are: new values mend it; nothing is said of a weight that holds no draw at all."""
+    START = "start"
+    """Where biases and norms start."""
+    USE = "use"
+    """What the forward does with a weight."""
+    DEPTH = "depth"
+    """What becomes of the signal over depth: it is predicted, for which shapes must be known."""
+
+
 @dataclass(frozen=True)
 class Rule:
     """A named fault, how it is found, and all that is said about it.
 
-    code: permanent. name: a few words. severity: `error`, `warning`, `info` or `by consequence`.
+    code: permanent.
+    name: a few words.
+    severity: of its findings, or `by consequence`.
+    about: what it speaks of.
+    look: yields its findings.
     document: what it is, why it matters, example, what to do, references; Markdown.
+    undrawn: whether its findings say that a weight holds no draw at all. Such rules are always asked.
+    gradients: whether it looks at gradients, which cost a propagation of their own.
+    explanation: of a rule of scale, when it is the one that speaks.
     """
 
     code: str
     name: str
-    severity: str
+    severity: Severity | str
+    about: About
     look: Look
     document: str
+    undrawn: bool = False
+    gradients: bool = False
+    explanation: Explanation | None = None
 
 
 _found: dict[str, Rule] = {}
 
 
-def rule(code: str, name: str, severity: str) -> Callable[[Look], Look]:
-    """Makes a function a rule. Its docstring is the rule's document.
+def rule(
+    code: str,
+    name: str,
+    severity: Severity | str,
+    about: About,
+    *,
+    undrawn: bool = False,
+    gradients: bool = False,
+    explanation: Explanation | None = None,
+) -> Callable[[Look], Look]:
+    """Makes a function a rule. Its docstring is the rule's document. For the arguments see `Rule`.
 
     Raises:
-        RegistrationError: the code is taken, or the function has no docstring.
+        RegistrationError: the code or the precedence is taken, or the function has no docstring.
     """
 
     def register(look: Look) -> Look:
@@ -53,10 +90,21 @@ def rule(code: str, name: str, severity: str) -> Callable[[Look], Look]:
             raise RegistrationError(f"rule {code} ({name}): the code belongs to {_found[code].name!r} already")
         if not document:
             raise RegistrationError(f"rule {code} ({name}) has no docstring: expected the rule's document")
-        _found[code] = Rule(code, name, severity, look, document)
+        if explanation is not None:
+            _check_precedence(code, explanation)
+        _found[code] = Rule(code, name, severity, about, look, document, undrawn, gradients, explanation)
         return look
 
     return register
+
+
+def _check_precedence(code: str, explanation: Explanation) -> None:
+    for other in _found.values():
+        if other.explanation is not None and other.explanation.precedence == explanation.precedence:
+            raise RegistrationError(
+                f"rule {code}: precedence={explanation.precedence} is that of {other.code} already; expected another "
+                f"number, lower if {code} is to speak first"
+            )
 
 
 @cache

@@ -38,7 +38,7 @@ def consequence(part: Part, ratio: float, behind: Normed | None = None) -> tuple
         )
         return severity, f"{sentence} {remark}"
     if part.normalised:
-        return "info", "A normalisation takes the scale away, so that the forward signal is not harmed."
+        return Severity.INFO, "A normalisation takes the scale away, so that the forward signal is not harmed."
     return _unnormed(part, ratio)
 
 
@@ -46,26 +46,26 @@ def _unnormed(part: Part, ratio: float) -> tuple[Severity, str]:
     """The same where no norm takes the scale away at once."""
     told = f"{_spelled(ratio * ratio)} times"
     if ratio < 1 and part.final and part.place.reason in ("output", "softmax"):
-        return "info", f"The output starts with {told} the power that it could have, which does no harm."
+        return Severity.INFO, f"The output starts with {told} the power that it could have, which does no harm."
     beyond = _beyond(part, ratio)
     if part.muted:
-        return "warning", f"The signal's power is {told} what it should be; all that it feeds starts at zero."
+        return Severity.WARNING, f"The signal's power is {told} what it should be; all that it feeds starts at zero."
     if ratio < 1 and part.skipped_over:
         return (
-            "warning",
+            Severity.WARNING,
             f"The branch starts with {told} its share of power; the skip connection carries the rest past.",
         )
     if part.renormalised or (ratio < 1 and part.faded):
-        severity: Severity = "error" if beyond > NORMED_LIMIT else "warning"
+        severity = Severity.ERROR if beyond > NORMED_LIMIT else Severity.WARNING
         return severity, f"The signal's power is {told} what it should be, until a norm further on."
     if part.gated:
-        severity = "error" if ratio > 1 and beyond > BOUNDED_LIMIT else "warning"
+        severity = Severity.ERROR if ratio > 1 and beyond > BOUNDED_LIMIT else Severity.WARNING
         return severity, f"The signal's power is {told} what it should be, on the way to a gate, which is bounded."
     if ratio < 1 and part.final:
-        return "warning", f"The output starts with {told} the power that it should have."
+        return Severity.WARNING, f"The output starts with {told} the power that it should have."
     effect = "shrinks" if ratio < 1 else "grows"
     sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."
-    return ("error" if beyond > WARNING_LIMIT else "warning"), sentence
+    return (Severity.ERROR if beyond > WARNING_LIMIT else Severity.WARNING), sentence
 
 
 def _beyond(part: Part, ratio: float) -> float:

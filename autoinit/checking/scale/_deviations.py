@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from autoinit.checking._signals import normed
-from autoinit.checking.findings import SEVERITIES, Severity
-from autoinit.checking.scale._causes import cause, cause_by_recipe
+from autoinit.checking.findings import Severity
+from autoinit.checking.scale._case import Misfit
+from autoinit.checking.scale._causes import cause, explanations
 from autoinit.checking.scale._consequences import consequence
 from autoinit.checking.scale._recorded import recorded_recipe
 from autoinit.recognising.portrait import spread
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 ALIKE = 1.3
 """Rows of one layer whose std is off by factors no further apart than this are told together."""
-PRECEDENCE = ("INI107", "INI103", "INI106", "INI105", "INI104", "INI108", "INI101", "INI102", "INI109")
-"""Which code speaks for rows of one layer that are off alike and, by chance, are explained differently."""
 MANY = 1000
 """From so many elements on, a sample's kurtosis tells that of what it was drawn from."""
 
@@ -77,10 +76,8 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
     expected, passing = part.place.std, part.scales
     if strayed is not None and nearest is not None:
         expected, passing = nearest, (nearest, nearest)
-    if strayed is None:
-        code, why = cause(part, recipes, ratio, recorded=recorded is not None)
-    else:
-        code, why = cause_by_recipe(part, recipes, expected, ratio)
+    misfit = Misfit(part, expected, ratio, recorded=recorded is not None, strays=strayed is not None)
+    code, why = cause(misfit, recipes)
     follows = nearest is not None and strayed is None
     open_to_harm = part.normalised and ratio < 1 and not follows and subject.asks(code)
     severity, sentence = consequence(part, ratio, normed(subject, part) if open_to_harm else None)
@@ -94,7 +91,7 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
         code=code,
         cause=why,
         produced=str(origin) if origin is not None else str(part.recognition),
-        severity="info" if follows else severity,
+        severity=Severity.INFO if follows else severity,
         consequence=sentence,
         published=published.name if published is not None and nearest is not None else "",
         follows=follows,
@@ -123,12 +120,13 @@ def _joined(found: Sequence[Deviation]) -> Iterator[Deviation]:
             groups.append([each])
         else:
             group.append(each)
+    explained = explanations()
     for group in groups:
-        first = min(group, key=lambda each: PRECEDENCE.index(each.code))
+        first = min(group, key=lambda each: explained[each.code].precedence)
         whole = len(group) == max(1, len(first.part.layer.slices))
         yield replace(
             first,
-            severity=min((each.severity for each in group), key=SEVERITIES.index),
+            severity=min((each.severity for each in group), key=lambda severity: severity.rank),
             rows=() if whole else tuple(sorted(run for each in group for run in each.part.rows)),
             actual=_mean(group, [each.actual for each in group]),
             expected=_mean(group, [each.expected for each in group]),
@@ -140,7 +138,7 @@ def _joined(found: Sequence[Deviation]) -> Iterator[Deviation]:
 
 
 def _alike(one: Deviation, other: Deviation) -> bool:
-    harmless = one.severity == "info", other.severity == "info"
+    harmless = one.severity is Severity.INFO, other.severity is Severity.INFO
     same = one.follows == other.follows and harmless[0] == harmless[1]
     return same and 1 / ALIKE < one.ratio / other.ratio < ALIKE
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from autoinit.reporting import _wording as wording
 
 if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Severity
+    from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun
 
 BASELINE = "baseline"
 
@@ -36,7 +36,7 @@ def summary(run: CheckRun, hint: str = "") -> str:
     return "; ".join(parts)
 
 
-def counted(counts: Mapping[Severity, int], hint: str = "") -> str:
+def counted(counts: Mapping[str, int], hint: str = "") -> str:
     """`3 errors, 1 warning, 12 info`, without what there is none of; `clean` where there is nothing."""
     words = []
     for severity, number in counts.items():

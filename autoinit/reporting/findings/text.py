@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from autoinit.reporting import _wording as wording
@@ -16,9 +14,10 @@ from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions
+
     from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding
 
-_WIDTH = 100
 _LEAST_WIDTH = 40
 _INDENT = "    "
 _HINT = " (--verbose shows them)"
@@ -27,29 +26,16 @@ _JOINT = "\0"
 _STYLES = {"error": "bold red", "warning": "bold yellow", "info": "bold cyan"}
 
 
-def plain(run: CheckRun, *, full: bool = False) -> str:
-    """The run without colour, 100 characters wide, without a newline at its end."""
-    return "\n".join(line.plain for line in lines(run, _WIDTH, full=full))
-
-
-def show(run: CheckRun, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
-    """Print the run: coloured and as wide as the terminal, plain and 100 characters wide elsewhere.
-
-    Args:
-        run: what was found.
-        file: where to, standard output by default.
-        console: a rich console to print on, in place of `file`.
-        full: shows infos and what is suppressed too, and each of many equal findings.
-    """
-    target = console if console is not None else Console(file=file, highlight=False)
-    if console is None and not target.is_terminal and "COLUMNS" not in os.environ:
-        target.width = _WIDTH
-    for line in lines(run, target.width, full=full):
-        target.print(line, soft_wrap=True, highlight=False)
+def console_lines(run: CheckRun, options: ConsoleOptions, *, full: bool = False) -> Iterator[Text]:
+    """The run on a console."""
+    return lines(run, options.max_width, full=full)
 
 
 def lines(run: CheckRun, width: int, *, full: bool = False) -> Iterator[Text]:
-    """The lines, none wider than `width` (from 40 on) unless a path, a name or a line of code is."""
+    """The lines, none wider than `width` (from 40 on) unless a path, a name or a line of code is.
+
+    full: shows infos and what is suppressed too, and each of many equal findings.
+    """
     width = max(width, _LEAST_WIDTH)
     for result in run.results:
         yield from _model(result, width, full=full)

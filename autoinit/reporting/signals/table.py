@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import wrap
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.text import Text
 
 from autoinit.reporting import _wording as wording
@@ -21,9 +19,10 @@ from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, ratio
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions
+
     from autoinit.signal.report import SignalRow
 
-_PLAIN_WIDTH = 100
 _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20
 _NOTES = 12
@@ -53,22 +52,9 @@ def render(shown: Sequence[State], width: int, *, full: bool = False) -> Iterato
     yield from _footer(shown, width)
 
 
-def show(
-    shown: Sequence[State], file: IO[str] | None = None, console: Console | None = None, *, full: bool = False
-) -> None:
-    """Print the table: coloured in a terminal, plain in a file or a pipe.
-
-    Args:
-        shown: the states.
-        file: where to, standard output by default.
-        console: a rich console to print on, in place of `file`.
-        full: one row for each layer, also where a long model has many alike.
-    """
-    target = console if console is not None else Console(file=file, highlight=False)
-    if console is None and not target.is_terminal and "COLUMNS" not in os.environ:
-        target.width = _PLAIN_WIDTH
-    for line in render(shown, target.width, full=full):
-        target.print(line, soft_wrap=True)
+def console_lines(shown: Sequence[State], options: ConsoleOptions, *, full: bool = False) -> Iterator[Text]:
+    """The table on a console."""
+    return render(shown, options.max_width, full=full)
 
 
 def _header(shown: Sequence[State], width: int) -> Iterator[Text]:

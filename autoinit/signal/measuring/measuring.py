@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from autoinit.errors import ArgumentError
+from autoinit.models import ModelView
 from autoinit.ops import Trait
-from autoinit.parameters import unwrap
 from autoinit.signal._metering import Meter, merged, number_of_draws
 from autoinit.signal._recurrent import NO_STATE, is_recurrent, written_out
 from autoinit.signal._samples import sample_axis
@@ -21,7 +21,7 @@ from autoinit.signal.measuring.matched_forward import Follower, Projection
 from autoinit.signal.predicting.propagating import told
 from autoinit.signal.report import SignalReport
 from autoinit.tensors.surroundings import silenced, tensors_on_cpu
-from autoinit.tracing.attempts import FailedError, notes_on, record, values_of
+from autoinit.tracing.attempts import FailedError, notes_on, record
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.expanding import expand
@@ -57,20 +57,19 @@ def measure(
         LazyModuleError: the model has parameters without a shape.
     """
     started = time.perf_counter()
-    _check(model, seeds)
-    inner = unwrap(model)
-    assert isinstance(inner, nn.Module)
+    view = ModelView.of(model)
+    _check(view, seeds)
     with tensors_on_cpu(), untouched_generators(), silenced():
-        found = _Measurement(inner, backward=backward).run(example_inputs, range(seed, seed + seeds))
+        found = _Measurement(view, backward=backward).run(example_inputs, range(seed, seed + seeds))
     dataflow, meters = found
-    return told("measured", model, dataflow, merged(meters), None, started)
+    return told("measured", view, dataflow, merged(meters), None, started)
 
 
-def _check(model: Any, seeds: int) -> None:
-    if not isinstance(model, nn.Module):
-        raise ArgumentError(f"model is a {type(model).__name__}: measure runs a torch.nn.Module")
+def _check(view: ModelView, seeds: int) -> None:
+    if not view.has_modules:
+        raise ArgumentError(f"model is a {view.class_name}: measure runs a torch.nn.Module")
     number_of_draws(seeds)
-    require_values(model, "measure runs the model", "propagate(model), which needs none")
+    require_values(view, "measure runs the model", "propagate(model), which needs none")
 
 
 class _Taker(Follower):
@@ -138,9 +137,8 @@ class _Taker(Follower):
 class _Measurement:
     """The runs of one `measure`."""
 
-    def __init__(self, model: nn.Module, *, backward: bool) -> None:
-        self.model, self.backward = model, backward
-        self.values = values_of(model)
+    def __init__(self, view: ModelView, *, backward: bool) -> None:
+        self.view, self.backward = view, backward
 
     def run(self, example: Any, seeds: range) -> tuple[Dataflow, list[Meter]]:
         """A dataflow, and what was taken of it in each draw."""
@@ -148,13 +146,13 @@ class _Measurement:
         def attempt(inputs: Inputs, training: bool, traced: bool) -> tuple[Dataflow, list[Meter]]:
             return self._drawn(inputs, example, training, traced, seeds)
 
-        return first_success(self.model, example, attempt, "measured")
+        return first_success(self.view, example, attempt, "measured")
 
     def _drawn(
         self, inputs: Inputs, example: Any, training: bool, traced: bool, seeds: range
     ) -> tuple[Dataflow, list[Meter]]:
         with torch.no_grad():
-            dataflow = record(self.model, self.values, training, inputs) if traced else None
+            dataflow = record(self.view, training, inputs) if traced else None
         batch = Batch.of(inputs, example, dataflow)
         try:
             return self._taken(batch, dataflow, training, seeds)
@@ -182,12 +180,12 @@ class _Measurement:
     def _read(self, taker: _Taker, inputs: Inputs, training: bool) -> Dataflow:
         graph = expand(taker.graph, taker.module)
         origin = () if inputs.origin == "given" else (f"input {inputs.origin}",)
-        return build(graph, taker.module, "recorded", notes_on(origin, training), values=self.values)
+        return build(graph, taker.module, "recorded", notes_on(origin, training), values=self.view.tensors)
 
     def _once(self, batch: Batch, dataflow: Dataflow | None, training: bool, seed: int) -> _Taker:
         """One forward, and one backward, of a fresh copy."""
         generator = stream(seed)
-        shadow = make_shadow(self.model, "cpu")
+        shadow = make_shadow(self.view.module, "cpu")
         for module in shadow.module.modules():
             module.training = training
         args, kwargs = batch.drawn(generator)
@@ -195,9 +193,9 @@ class _Measurement:
             args, kwargs = mapped(args, _differentiable), mapped(kwargs, _differentiable)
             for parameter in shadow.module.parameters():
                 parameter.requires_grad_(parameter.is_floating_point())
-        axis = sample_axis(dataflow, self.model) if dataflow is not None else 0
+        axis = sample_axis(dataflow, self.view) if dataflow is not None else 0
         meter = Meter(_samples(args, kwargs, axis), backward=self.backward, sample_axis=axis)
-        taker = _Taker(shadow, self.values, dataflow, meter)
+        taker = _Taker(shadow, self.view.tensors, dataflow, meter)
         with undisturbed(shadow), torch.set_grad_enabled(self.backward):
             taker.forward((args, kwargs), seed, batch.inputs.origin)
             if self.backward and dataflow is not None:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 
 import torch
-from torch import nn
 
+from autoinit.models import ModelView
 from autoinit.ops import Role, Trait
-from autoinit.parameters import Model, holding, named_parameters, unwrap
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.writing.reparametrised import effective_weight
@@ -29,13 +27,10 @@ class Values:
     parameter on the meta device has none: a factor becomes 1, a term 0, and `notes` says so.
     """
 
-    def __init__(self, model: Model, dataflow: Dataflow, plan: Plan | None, generator: torch.Generator) -> None:
-        self.model = unwrap(model)
+    def __init__(self, view: ModelView, dataflow: Dataflow, plan: Plan | None, generator: torch.Generator) -> None:
+        self.view = view
         self.notes: dict[str, None] = {}
         self._generator = generator
-        self._parameters: Mapping[str, torch.Tensor] = named_parameters(model)
-        buffers = self.model.named_buffers(remove_duplicate=False) if isinstance(self.model, nn.Module) else ()
-        self._buffers = dict(buffers) if isinstance(self.model, nn.Module) else dict(self.model.state_dict)
         self._constants = {
             str(node.target): node.meta["constant"]
             for node in dataflow.fx.nodes
@@ -76,10 +71,10 @@ class Values:
 
     def _held(self, name: str) -> torch.Tensor:
         """A parameter's value; that of a module's weight as the module computes it from its parametrization."""
-        tensor = self._parameters[name].detach()
+        tensor = self.view.parameters[name].detach()
         if name not in self._parametrised or tensor.is_meta:
             return tensor
-        weight = effective_weight(self.model, holding(self.model, name), self._parameters)
+        weight = effective_weight(self.view, self.view.storage(name))
         return tensor if weight is None else weight
 
     def _assumed(self, name: str, value: float, what: str) -> float:
@@ -89,7 +84,7 @@ class Values:
     def of(self, op: Op) -> torch.Tensor:
         """The value of a parameter or buffer operation."""
         name = str(op.constants["name"])
-        if op.op == "parameter" and name in self._parameters:
+        if op.op == "parameter" and name in self.view.parameters:
             return self.parameter(name)
         if name not in self._known:
             self._known[name] = self._buffer(name)
@@ -102,7 +97,7 @@ class Values:
         return self._known[name]
 
     def _parameter(self, name: str) -> torch.Tensor:
-        tensor = self._parameters[name].detach()
+        tensor = self.view.parameters[name].detach()
         if name in self._zeroed:
             return torch.zeros(tensor.shape, dtype=tensor.dtype)
         if name in self._planned or name in self.sigmas:
@@ -146,7 +141,7 @@ class Values:
         Raises:
             TooLargeError: it has more elements than are ever drawn.
         """
-        tensor = self._parameters[name]
+        tensor = self.view.parameters[name]
         if tensor.numel() > MOST_DRAWN:
             raise TooLargeError(f"{name} has {tensor.numel():,} elements; up to {MOST_DRAWN:,} are drawn")
         values = self._normal(tuple(tensor.shape))
@@ -168,7 +163,7 @@ class Values:
         return found
 
     def _buffer(self, name: str) -> torch.Tensor:
-        held = self._buffers.get(name, self._constants.get(name))
+        held = self.view.tensors.get(name, self._constants.get(name))
         if held is None:
             raise KeyError(f"{name} is no parameter, buffer or constant of the model")
         if held.is_meta:

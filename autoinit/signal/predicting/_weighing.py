@@ -208,8 +208,7 @@ def _input(op: Op, run: Runner, *, fed: bool) -> torch.Tensor:
 
 def _padding_mode(op: Op, run: Runner) -> str:
     """Of a convolution's module: the function that it calls has only zeros."""
-    model = run.values.model
-    module = model.get_submodule(op.module) if op.call is not None and op.call.target is None else None  # type: ignore[union-attr]
+    module = run.values.view.submodule(op.module) if op.call is not None and op.call.target is None else None
     return getattr(module, "padding_mode", "zeros")
 
 

@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from autoinit.errors import ArgumentError
+from autoinit.models import Model, ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
@@ -26,13 +27,10 @@ from autoinit.signal.predicting.fields import TINY, Covariance, draw
 from autoinit.signal.predicting.replaying import Runner
 from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
 from autoinit.tensors.surroundings import tensors_on_cpu
-from autoinit.tracing import Dataflow, trace
-from autoinit.tracing.dataflow import Op
+from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.inputs import given_inputs
 from autoinit.tracing.rng import untouched_generators
-
-if TYPE_CHECKING:
-    from autoinit.parameters import Model
+from autoinit.tracing.tiers import trace_view
 
 
 @dataclass(frozen=True)
@@ -78,10 +76,11 @@ def propagate(
     else:
         model = subject
     assert model is not None
-    dataflow = trace(model, example_inputs, tier="recorded" if isinstance(model, torch.nn.Module) else None)
-    if made is None and _on_meta(model):
-        made = plan_dataflow(dataflow, model, PlanOptions())
-    propagation = Propagation(dataflow, model, made, inputs or InputSignal(), given=example_inputs, seed=seed)
+    view = ModelView.of(model)
+    dataflow = trace_view(view, example_inputs, tier="recorded" if view.has_modules else None)
+    if made is None and _on_meta(view):
+        made = plan_dataflow(dataflow, view, PlanOptions())
+    propagation = Propagation(dataflow, view, made, inputs or InputSignal(), given=example_inputs, seed=seed)
     return propagation.report(backward=backward, started=started, seeds=number_of_draws(seeds))
 
 
@@ -105,21 +104,21 @@ def _whole(kept: tuple[torch.Tensor, bool]) -> torch.Tensor:
     return kept[0].float() if kept[1] else kept[0]
 
 
-def _on_meta(model: Any) -> bool:
-    return isinstance(model, torch.nn.Module) and all(each.is_meta for each in model.parameters())
+def _on_meta(view: ModelView) -> bool:
+    return view.has_modules and all(each.is_meta for each in view.parameters.values())
 
 
 class Propagation:
     """One propagation of a traced model."""
 
     def __init__(
-        self, dataflow: Dataflow, model: Model, plan: Plan | None, inputs: InputSignal, *, given: Any, seed: int
+        self, dataflow: Dataflow, view: ModelView, plan: Plan | None, inputs: InputSignal, *, given: Any, seed: int
     ) -> None:
-        self.dataflow, self.model, self.plan, self.inputs, self.given = dataflow, model, plan, inputs, given
+        self.dataflow, self.view, self.plan, self.inputs, self.given = dataflow, view, plan, inputs, given
         self.generator = torch.Generator().manual_seed(seed)
         self.seed = seed
-        self.values = Values(model, dataflow, plan, self.generator)
-        self.sample_axis = sample_axis(dataflow, model)
+        self.values = Values(view, dataflow, plan, self.generator)
+        self.sample_axis = sample_axis(dataflow, view)
         self.samples = _samples(dataflow, self.sample_axis)
 
     def run(
@@ -141,7 +140,7 @@ class Propagation:
 
     def _inputs(self, backward: bool) -> dict[str, Any]:
         types = {node.name: node.meta.get("dtype") for node in self.dataflow.fx.nodes if node.op == "placeholder"}
-        given = _named(self.given, self.model)
+        given = _named(self.given, self.view)
         made: dict[str, Any] = {}
         for op in self.dataflow.graph.nodes:
             if op.op == "input":
@@ -175,20 +174,20 @@ class Propagation:
 
     def notes_on_inputs(self) -> tuple[str, ...]:
         """What to say of the inputs that a caller gave."""
-        if not isinstance(self.model, torch.nn.Module) or ids_are_free(self.given):
+        if not self.view.has_modules or ids_are_free(self.given):
             return ()
-        return notes_on_ids(given_inputs(self.given, self.model), self.dataflow)
+        return notes_on_ids(given_inputs(self.given, self.view.module), self.dataflow)
 
     def again(self, seed: int) -> Propagation:
         """The same with other surrogates."""
-        return Propagation(self.dataflow, self.model, self.plan, self.inputs, given=self.given, seed=seed)
+        return Propagation(self.dataflow, self.view, self.plan, self.inputs, given=self.given, seed=seed)
 
     def report(self, *, backward: bool, started: float, seeds: int = 1) -> SignalReport:
         """Propagate, with so many draws of the surrogates, and tell."""
         meter, runner, _ = self.run(lambda *_: None, backward=backward)
         others = [self.again(self.seed + more).run(lambda *_: None, backward=backward)[0] for more in range(1, seeds)]
         self.values.notes.update(dict.fromkeys(self.notes_on_inputs()))
-        return told("predicted", self.model, self.dataflow, merged([meter, *others]), runner, started)
+        return told("predicted", self.view, self.dataflow, merged([meter, *others]), runner, started)
 
 
 def _features_of(op: Op, dataflow: Dataflow) -> int:
@@ -204,11 +203,11 @@ def _features_of(op: Op, dataflow: Dataflow) -> int:
     return 1
 
 
-def _named(given: Any, model: Model) -> dict[str, torch.Tensor]:
+def _named(given: Any, view: ModelView) -> dict[str, torch.Tensor]:
     """Tensors among the inputs that a caller gives, by the names that the recorder has for them."""
-    if given is None or not isinstance(model, torch.nn.Module):
+    if given is None or not view.has_modules:
         return {}
-    inputs = given_inputs(given, model)
+    inputs = given_inputs(given, view.module)
     named = {f"arg{position}": value for position, value in enumerate(inputs.args)} | dict(inputs.kwargs)
     return dict(_flat(named))
 
@@ -230,10 +229,10 @@ def _samples(dataflow: Dataflow, axis: int) -> int:
 
 
 def told(
-    kind: str, model: Model, dataflow: Dataflow, meter: Meter, runner: Runner | None, started: float
+    kind: str, view: ModelView, dataflow: Dataflow, meter: Meter, runner: Runner | None, started: float
 ) -> SignalReport:
     """The report of what a meter has taken."""
-    plan = plan_dataflow(dataflow, model, PlanOptions())
+    plan = plan_dataflow(dataflow, view, PlanOptions())
     names = {layer.param: layer.name for layer in plan.layers}
     failed: Mapping[Op, str] = runner.failed if runner is not None else {}
     notes = list(runner.values.notes) if runner is not None else []

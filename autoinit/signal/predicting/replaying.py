@@ -129,8 +129,7 @@ class Runner:
     def leaf(self, op: Op) -> nn.Module:
         """A copy on the CPU of the module that an operation calls, in training mode."""
         if op.module not in self._leaves:
-            assert isinstance(self.values.model, nn.Module)
-            leaf = self.values.model.get_submodule(op.module)
+            leaf = self.values.view.submodule(op.module)
             made = make_shadow(leaf, "cpu").module
             for module in made.modules():
                 module.training = True

@@ -1,0 +1,184 @@
+"""ModelView: a model as its user knows it, made once where a public function is entered."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, Union
+
+import torch
+from torch import nn
+
+from autoinit.errors import PlanError
+from autoinit.models.storage import WeightStorage, owner_and_weight, storage_by_names, storage_in_module
+from autoinit.models.wrappers import inner_module, user_class, wrapped_as
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram  # importing it takes a second
+
+Model: TypeAlias = Union[nn.Module, "ExportedProgram", "ExportedLike"]
+"""What is planned, checked and written: a module, a program of torch.export, or what was read of a program's file."""
+Held = TypeVar("Held", bound=torch.Tensor)
+
+
+class ExportedLike(Protocol):
+    """What is asked of a model without modules: its tensors by name."""
+
+    @property
+    def state_dict(self) -> Mapping[str, torch.Tensor]:
+        """Parameters (`nn.Parameter`) and buffers; a tied one under each of its names."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter once, in the model's order."""
+
+
+@dataclass(frozen=True, eq=False)
+class ModelView:
+    """A model without its wrappers, and its tensors by the names that the user knows.
+
+    It shares the model's tensors and reads each fact once, when it is first asked for: it holds as long as no module
+    or parameter is put in or taken out. Values that are written in place show.
+
+    Attributes:
+        root: the model inside all wrappers.
+    """
+
+    root: nn.Module | ExportedLike
+    _storages: dict[str, WeightStorage] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of(cls, model: Model) -> ModelView:
+        """The view of a model, wrapped or not."""
+        return cls(inner_module(model) if isinstance(model, nn.Module) else model)
+
+    @property
+    def has_modules(self) -> bool:
+        """Whether the model can be run and has modules: an exported program cannot, and has none."""
+        return isinstance(self.root, nn.Module)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model as the module that it is. Ask `has_modules` first."""
+        assert isinstance(self.root, nn.Module), f"a {self.class_name} has no modules"
+        return self.root
+
+    @property
+    def class_name(self) -> str:
+        """The name of the model's class."""
+        return user_class(self.root).__name__ if isinstance(self.root, nn.Module) else type(self.root).__name__
+
+    @cached_property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Every parameter once, in order, by its first name."""
+        return _once(self._all_parameters)
+
+    @cached_property
+    def first_names(self) -> Mapping[str, str]:
+        """For each name of a parameter its first: another one where it is tied or its module is shared."""
+        first = {id(parameter): name for name, parameter in self.parameters.items()}
+        return {name: first[id(parameter)] for name, parameter in self._all_parameters}
+
+    @cached_property
+    def buffers(self) -> Mapping[str, torch.Tensor]:
+        """Every buffer once, in order, by its first name."""
+        return _once(self._all_buffers)
+
+    @cached_property
+    def tensors(self) -> Mapping[str, torch.Tensor]:
+        """Every parameter and buffer under each of its names."""
+        return {**dict(self._all_parameters), **dict(self._all_buffers)}
+
+    def submodule(self, path: str) -> nn.Module:
+        """The module at a path, wrappers seen through.
+
+        Raises:
+            PlanError: the model has no such module.
+        """
+        found: nn.Module | None = self.root if isinstance(self.root, nn.Module) else None
+        for segment in path.split(".") if path and found is not None else ():
+            inner = found._modules.get(segment) if found is not None else None
+            found = inner_module(inner) if inner is not None else None
+        if found is None:
+            raise PlanError(f"{path}: {self.class_name} has no such module. Plan the model that is written.")
+        return found
+
+    def storage(self, name: str) -> WeightStorage:
+        """How the model stores a weight.
+
+        Args:
+            name: any name of the weight (`conv.weight`) or of a parameter that stores it (`conv.weight_v`,
+                `conv.parametrizations.weight.original0`). In an exported program names alone tell.
+
+        Raises:
+            PlanError: the model has no such weight.
+        """
+        if name not in self._storages:
+            self._storages[name] = self._storage(name)
+        return self._storages[name]
+
+    def _storage(self, name: str) -> WeightStorage:
+        first = self.first_names
+        owner, leaf = owner_and_weight(first.get(name, name))
+        if isinstance(self.root, nn.Module):
+            module = self.submodule(owner)
+            found, holder = storage_in_module(module, owner, leaf), user_class(module).__name__
+        else:
+            found, holder = storage_by_names(self.parameters.keys(), owner, leaf), self.class_name
+        if found is None:
+            raise PlanError(f"{name}: {holder} has no parameter {leaf!r}. Plan the model that is written.")
+        return replace(
+            found,
+            param=first.get(found.param, found.param),
+            magnitude=first.get(found.magnitude, found.magnitude),
+            others=tuple(first.get(each, each) for each in found.others),
+        )
+
+    @cached_property
+    def _modules(self) -> list[tuple[str, nn.Module]]:
+        """(prefix of its tensors' names, module) of every module under each of its paths, wrappers left out."""
+        prefixes: dict[str, str] = {}
+        wrapped: dict[str, str] = {}
+        found = []
+        for path, module in self.module.named_modules(remove_duplicate=False):
+            parent, _, segment = path.rpartition(".")
+            prefix = ""
+            if path:
+                prefix = prefixes[parent] + ("" if segment == wrapped[parent] else f"{segment}.")
+            prefixes[path], wrapped[path] = prefix, wrapped_as(module)
+            found.append((prefix, module))
+        return found
+
+    @cached_property
+    def _all_parameters(self) -> list[tuple[str, nn.Parameter]]:
+        """(name, parameter), each parameter under all its names, in order."""
+        if not isinstance(self.root, nn.Module):
+            first = list(self.root.named_parameters())
+            tied = [(n, each) for n, each in self.root.state_dict.items() if isinstance(each, nn.Parameter)]
+            return list(dict((*first, *tied)).items())
+        return [
+            (prefix + leaf, parameter)
+            for prefix, module in self._modules
+            for leaf, parameter in module._parameters.items()
+            if parameter is not None
+        ]
+
+    @cached_property
+    def _all_buffers(self) -> list[tuple[str, torch.Tensor]]:
+        """(name, buffer), each buffer under all its names, in order."""
+        if not isinstance(self.root, nn.Module):
+            return [(n, each) for n, each in self.root.state_dict.items() if not isinstance(each, nn.Parameter)]
+        return [
+            (prefix + leaf, buffer)
+            for prefix, module in self._modules
+            for leaf, buffer in module._buffers.items()
+            if buffer is not None
+        ]
+
+
+def _once(named: Iterable[tuple[str, Held]]) -> dict[str, Held]:
+    """Each tensor by its first name."""
+    found: dict[int, tuple[str, Held]] = {}
+    for name, tensor in named:
+        found.setdefault(id(tensor), (name, tensor))
+    return dict(found.values())

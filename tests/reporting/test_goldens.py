@@ -1,0 +1,113 @@
+"""Every format of every kind, on values built by hand, as it was when it was last read.
+
+`python -m tests.reporting.test_goldens` writes the goldens anew; read the difference before it is kept.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from autoinit.cli import main
+from autoinit.reporting import formats
+from autoinit.reporting.findings import jsons, sarif
+from autoinit.reporting.signals.states import states
+from autoinit.signal.report import SignalRow
+from tests.reporting.test_finding_formats import RULES, whole_run
+from tests.reporting.test_report_formats import small_report
+from tests.shared.signal_reports import layer, report, stream
+
+ROOM = Path(__file__).parent / "goldens"
+GOLDENS: dict[tuple[formats.Kind, str], str] = {
+    ("check", "text"): "text.txt",
+    ("check", "json"): "run.json",
+    ("check", "github"): "github.txt",
+    ("check", "sarif"): "run.sarif",
+    ("check", "junit"): "junit.xml",
+    ("check", "markdown"): "comment.md",
+    ("report", "table"): "report.txt",
+    ("report", "json"): "reports.json",
+    ("report", "markdown"): "reports.md",
+    ("signal", "table"): "signal.txt",
+    ("signal", "json"): "signal.json",
+}
+
+
+def signal() -> Any:
+    """Two states of a residual network: predicted and measured before, predicted after."""
+
+    def seen(kind: str, scale: float) -> Any:
+        rows = [SignalRow(scale**depth, None, 0.25 * scale**depth, 0.0, 1.0 / scale**depth) for depth in range(3)]
+        return report(
+            layer("stem", 1, rows[0]),
+            layer("block.fc", 2, rows[1]),
+            stream("block.sum", 2, rows[2]),
+            layer("lstm", 3, None, "no rule for lstm"),
+            kind=kind,
+            outputs=rows[2:],
+            notes=["the input was guessed: (2, 16)"],
+        )
+
+    return states(
+        [seen("predicted", 0.5), seen("measured", 0.4), seen("predicted", 1.0)], ["before", "before", "after"]
+    )
+
+
+VALUES = {"check": whole_run, "report": lambda: [small_report(), small_report(written=True)], "signal": signal}
+
+
+@pytest.fixture(autouse=True)
+def _fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _fix(monkeypatch)
+
+
+def _fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version and the rules that the goldens were written with."""
+    monkeypatch.setattr(jsons, "__version__", "1.2.3")
+    monkeypatch.setattr(sarif, "__version__", "1.2.3")
+    monkeypatch.setattr("autoinit.checking.rules.registry.rules", lambda: RULES)
+
+
+def test_every_format_has_a_golden():
+    assert set(GOLDENS) == {(kind, name) for kind in formats.FORMATS for name in formats.names(kind)}
+    assert set(VALUES) == set(formats.FORMATS)
+    assert len(set(GOLDENS.values())) == len(GOLDENS)
+
+
+@pytest.mark.parametrize("kind", formats.FORMATS)
+def test_commands_offer_every_format(kind: formats.Kind):
+    (option,) = (each for each in main.commands[kind].params if each.name == "form")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == formats.names(kind)
+
+
+@pytest.mark.parametrize(("kind", "name"), GOLDENS)
+def test_golden(kind: formats.Kind, name: str):
+    golden = (ROOM / GOLDENS[kind, name]).read_text(encoding="utf-8")
+    assert formats.text(kind, VALUES[kind](), name) + "\n" == golden
+
+
+def test_golden_of_all_findings():
+    assert whole_run().to_text(full=True) + "\n" == (ROOM / "full.txt").read_text(encoding="utf-8")
+
+
+def test_methods_and_the_table_of_formats_say_the_same():
+    """One report is an object in JSON, several are an array: the methods give that of one."""
+    one = small_report()
+    assert [one.to(name) for name in formats.names("report")] == [
+        formats.text("report", [one], name) for name in formats.names("report")
+    ]
+    assert (str(one), one.to_json(), one.to_markdown()) == (one.to("table"), one.to("json"), one.to("markdown") + "\n")
+    result = whole_run().results[0]
+    assert result.to("junit").count("<testsuite ") == 1
+
+
+if __name__ == "__main__":
+    with pytest.MonkeyPatch.context() as patch:
+        _fix(patch)
+        for (kind, name), file in GOLDENS.items():
+            (ROOM / file).write_text(formats.text(kind, VALUES[kind](), name) + "\n", encoding="utf-8")
+        (ROOM / "full.txt").write_text(whole_run().to_text(full=True) + "\n", encoding="utf-8")
