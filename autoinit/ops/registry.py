@@ -74,15 +74,22 @@ class WeightSlot:
 class OpSpec:
     """One canonical operation.
 
-    arguments: names and defaults in the order of the functional form. function: computes it, from tensors and
-    keyword arguments; for a nonlinearity, phi. weights: how its parameters enter, for weight operations; a function
-    of the constants for those whose weights depend on them. carries: whether the output carries a signal; None
-    means as the operands do. variant: names another canonical operation that a call with these arguments really is.
-    several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
-    which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
-    attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
-    is linear in; none named: all. each: whether each of its outputs belongs to the operand in the same place.
-    facts: what holds of the function of a nonlinearity. traits: what holds of the operation.
+    name: canonical name.
+    role: what it does to a walk.
+    arguments: names and defaults, in the order of the functional form.
+    variadic: the argument that takes all that are left (`*tensors`); empty for none.
+    acts: how it treats elements.
+    function: computes it, from tensors and keyword arguments; for a nonlinearity, phi.
+    weights: how its parameters enter, as a function of its constants; None for an operation without weights.
+    carries: whether the output carries a signal; None: as the operands do.
+    variant: names another canonical operation that a call with these arguments really is.
+    several: whether it returns a tuple of different things rather than pieces of one.
+    ranks: whether the values decide which of them come out (topk, sort); the second thing returned is their places.
+    attributes: module attributes that bear another name than the argument.
+    passes: the operands of a product that it is linear in; none named: all.
+    each: whether each of its outputs belongs to the operand in the same place.
+    facts: what holds of a nonlinearity's function.
+    traits: what holds of the operation beside its role.
     steered_by: operands that say only which elements go where, or how much each counts (a mask, boxes, targets).
     """
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from autoinit.ops.registry import REGISTRY, OpSpec
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
@@ -14,8 +15,6 @@ from autoinit.theory.layouts import Layout
 if TYPE_CHECKING:
     import networkx as nx
     import torch.fx
-
-    from autoinit.ops.registry import OpSpec
 
     OpGraph: TypeAlias = nx.DiGraph["Op"]
 
@@ -104,7 +103,7 @@ class Op:
     @property
     def spec(self) -> OpSpec | None:
         """The entry of the table of operations; None for inputs, parameters, outputs and what the table lacks."""
-        return self.call.spec if self.call is not None else None
+        return REGISTRY.specs.get(self.op) if self.role is not Role.UNKNOWN else None
 
     @property
     def facts(self) -> Fact:
