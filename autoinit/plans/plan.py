@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +12,7 @@ import msgspec
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.models import Model, ModelView
 from autoinit.plans.distributions import Distribution
+from autoinit.plans.mirror import Mirror
 from autoinit.plans.options import PlanOptions, Residual
 from autoinit.theory.fans import Mode
 from autoinit.theory.gains import Scheme
@@ -71,6 +72,7 @@ class LayerPlan:
     reparam: how the weight is parametrised: `` (plain), `weight_norm`, `spectral_norm`, `parametrized`.
     source: file:line of its first use, when known.
     groups, stride_area: of a convolution: its groups and the product of its strides.
+    mirror: how the weight is made where the plan is mirrored; None elsewhere.
     """
 
     name: str
@@ -100,6 +102,7 @@ class LayerPlan:
     source: str = ""
     groups: int = 1
     stride_area: int = 1
+    mirror: Mirror | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,19 @@ class Plan(Mapping[str, LayerPlan]):
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    @cached_property
+    def warnings(self) -> tuple[str, ...]:
+        """What a reader must know before anything else: that little of the model is planned, and why."""
+        unreached = [each.name for each in self.others if each.kind == "uncalled" and len(each.shape) > 1]
+        reached = len(self.layers) + sum(each.kind != "uncalled" and len(each.shape) > 1 for each in self.others)
+        if len(unreached) <= reached:
+            return ()
+        return (
+            f"forward reaches only {reached} of {reached + len(unreached)} weights; not planned, and not written by "
+            f"apply: {_some(unreached)}. Pass example_inputs=... that bring in the rest, by name where they are "
+            f"optional",
+        )
 
     @cached_property
     def _by_name(self) -> dict[str, LayerPlan]:
@@ -188,6 +204,14 @@ class Plan(Mapping[str, LayerPlan]):
         if document.version != _VERSION:
             raise PlanError(f"plan version {document.version}; this release reads version {_VERSION}")
         return cls(**{name: getattr(document, name) for name in _names(Plan)})
+
+
+_LISTED = 12
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _LISTED
+    return f"{', '.join(names[:_LISTED])}{f' and {more} more' if more > 0 else ''}"
 
 
 _VERSION = 1

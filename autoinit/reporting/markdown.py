@@ -25,6 +25,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, method {plan.method}{residual}{seed}."
     yield ""
+    for warning in plan.warnings:
+        yield f"**Warning: {_escaped(warning)}**"
+        yield ""
     yield f"| layer | op | feeds | reason | scheme | fan | std before | std {_outcome(report)} | remarks |"
     yield "|---|---|---|---|---|---:|---:|---:|---|"
     for row in rows_of(report, full=True):

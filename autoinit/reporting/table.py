@@ -49,6 +49,8 @@ def render(report: Report, width: int, *, full: bool = False, glyphs: Glyphs = P
     full: one row for each layer, also where a long model has many equal ones.
     """
     yield from _header(report, width)
+    for warning in report.plan.warnings:
+        yield from (Text(line, style="bold red") for line in wrap(f"Warning: {warning}", width, subsequent_indent="  "))
     yield Text()
     rows: list[Row] = list(rows_of(report, full=full))
     if not full and sum(1 + len(row.slices) + len(row.remarks) for row in rows) > _COLLAPSE_ABOVE:

@@ -12,7 +12,7 @@ from torch import nn
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import ModelView
 from autoinit.ops import Trait
-from autoinit.tracing.attempts import FailedError
+from autoinit.tracing.attempts import FailedError, told
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, floats, given_inputs
@@ -38,7 +38,7 @@ def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: s
     Raises:
         TraceError: none does. `what` says what the model could not be.
     """
-    failures: list[str] = []
+    failures: list[FailedError] = []
     for training, traced in ((True, True), (True, False), (False, True), (False, False)):
         for guess in _candidates(view.module, example):
             following: Inputs | None = guess
@@ -46,11 +46,10 @@ def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: s
                 try:
                     return attempt(following, training, traced)
                 except FailedError as failure:
-                    failures.append(str(failure))
+                    failures.append(failure)
                     following = following.after(failure.error)
-    shown = "".join(f"\n  {failure}" for failure in dict.fromkeys(failures))
     advice = "pass example_inputs=..." if example is None else "check that model(example_inputs) itself runs"
-    raise TraceError(f"{view.class_name} could not be {what}:{shown}\nNext: {advice}.")
+    raise TraceError(f"{view.class_name} could not be {what}:{told(failures)}\nNext: {advice}.")
 
 
 def _candidates(model: nn.Module, example: Any) -> Iterator[Inputs]:

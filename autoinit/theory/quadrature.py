@@ -1,4 +1,4 @@
-"""The second moment of a function of one standard normal variable.
+"""Moments of a function of one standard normal variable, and of its slope.
 
 The integral over [-24, 24] (the density beyond is under 1e-125) is cut into panels. Each is integrated by the
 Clenshaw-Curtis rule on 17 points, and again on every second of them (Clenshaw & Curtis, Numerische Mathematik 2,
@@ -13,9 +13,10 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import torch
 
 from autoinit.errors import ArgumentError
-from autoinit.theory.pointwise import Function, Points, evaluate, name_of, require_elementwise
+from autoinit.theory.pointwise import Function, Points, call, evaluate, name_of, require_elementwise
 
 _REACH = 24.0
 _PANEL = 0.25
@@ -54,6 +55,31 @@ def second_moment(phi: Function, name: str | None = None) -> float:
             "expected a function that is not 0 everywhere and fits the range of floating-point numbers"
         )
     return moment
+
+
+def slope_moment(phi: Function, name: str | None = None) -> float:
+    """E[phi'(z)^2] for z ~ N(0, 1): the factor by which phi scales a gradient's second moment.
+
+    phi' is what autograd says, as in a backward pass: a jump has no slope. Arguments and errors as for
+    `second_moment`, but it may be 0.
+    """
+    name = name or name_of(phi)
+    require_elementwise(phi, name)
+
+    def derivative(x: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode(False), torch.enable_grad():
+            leaf = x.clone().requires_grad_()
+            y = call(phi, leaf.clone(), name)
+            if not y.requires_grad:
+                return torch.zeros_like(x)
+            (slope,) = torch.autograd.grad(y.sum(), leaf, allow_unused=True, materialize_grads=True)
+            return slope
+
+    def integrand(x: Points) -> Points:
+        scaled = _finite(derivative, x, f"the derivative of {name}") * np.exp(-x * x / 4)
+        return np.asarray(scaled * scaled)
+
+    return _integrate(integrand, f"E[{name}'(z)^2]")
 
 
 def _finite(phi: Function, x: Points, name: str) -> Points:

@@ -13,7 +13,7 @@ from scipy.integrate import quad
 
 from autoinit.errors import ArgumentError
 from autoinit.theory.activations import ACTIVATIONS
-from autoinit.theory.quadrature import second_moment
+from autoinit.theory.quadrature import second_moment, slope_moment
 
 ROOT_2PI = math.sqrt(2 * math.pi)
 
@@ -180,7 +180,29 @@ def test_works_in_any_ambient_mode_and_leaves_random_state_alone():
     before = torch.get_rng_state()
     with torch.inference_mode(), torch.device("meta"):
         assert second_moment(torch.relu) == pytest.approx(0.5, rel=1e-12)
+        assert slope_moment(torch.relu) == pytest.approx(0.5, rel=1e-12)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def silu_slope(z: float) -> float:
+    return sigmoid(z) * (1 + z * (1 - sigmoid(z)))
+
+
+@pytest.mark.parametrize(
+    ("phi", "expected"),
+    [
+        (torch.relu, 0.5),
+        (torch.tanh, by_scipy(lambda z: 1 - math.tanh(z) ** 2)),
+        (torch.nn.functional.gelu, by_scipy(lambda z: cdf(z) + z * density(z))),
+        (lambda x: torch.nn.functional.silu(x, inplace=True), by_scipy(silu_slope)),
+        (lambda x: x.sign(), 0.0),
+        (lambda x: torch.zeros_like(x), 0.0),
+        (lambda x: 2 * x + 3, 4.0),
+        (lambda x: x.clamp(-0.3, 2.7), cdf(2.7) - cdf(-0.3)),
+    ],
+)
+def test_moment_of_the_slope(phi, expected):
+    assert slope_moment(phi) == pytest.approx(expected, rel=1e-10, abs=1e-12)
 
 
 def outgrows(x):
@@ -221,6 +243,13 @@ def test_refuses_what_has_no_moment(phi, message):
 def test_the_caller_can_name_the_function():
     with pytest.raises(ArgumentError, match=r"^my_act gives"):
         second_moment(torch.log, name="my_act")
+
+
+def test_the_moment_of_the_slope_refuses_the_same():
+    with pytest.raises(ArgumentError, match="not a function of one variable"):
+        slope_moment(lambda x: x.softmax(0))
+    with pytest.raises(ArgumentError, match="at x = 0"):
+        slope_moment(lambda x: 1 / x)
 
 
 def test_partial_moment_oracle_against_scipy():
