@@ -19,7 +19,7 @@ from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import Model, ModelView
 from autoinit.tensors.surroundings import collector_paused
 from autoinit.tracing.tiers import trace_view
-from autoinit.writing.trained import trained_evidence
+from autoinit.writing.trained import training_signs
 
 if TYPE_CHECKING:
     from autoinit.checking.selecting import Ignore
@@ -176,6 +176,6 @@ def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published
     if without:
         yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
     off = any(rules()[finding.code].about is About.SCALE for finding in findings)
-    evidence = trained_evidence(looked_at.view, looked_at.plan, weights=off)
+    evidence = training_signs(looked_at.view, looked_at.plan, weights=off)
     if evidence.strong:
         yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"

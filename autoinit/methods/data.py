@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from autoinit.errors import ArgumentError
-from autoinit.methods._calibrating import TOLERANCE, Calibration, Found, Rows, Use
+from autoinit.methods._calibrating import TOLERANCE, Calibration, Found, MeasuredUse, Rows
 from autoinit.methods.signal import with_std
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
@@ -108,7 +108,7 @@ def _off(layer: LayerPlan, found: Found, target: float) -> Iterator[str]:
         yield f"output{where} has std {stds} on the batch{why}"
 
 
-def _dominated(use: Use, target: float) -> str:
+def _dominated(use: MeasuredUse, target: float) -> str:
     return ", about a large mean" if abs(use.level - target) <= TOLERANCE * target else ""
 
 

@@ -36,14 +36,14 @@ class Meter:
     """Moments by operation and, for pre-activations, by weight.
 
     samples: of the model's input. sample_axis: where they are in tensors that keep its axes, 0 or 1.
-    unseen: weights that made nothing to take moments of, and why.
+    without_moments: weights that made nothing to take moments of, and why.
     """
 
     def __init__(self, samples: int, *, backward: bool, sample_axis: int = 0) -> None:
         self.samples, self.backward, self.sample_axis = samples, backward, sample_axis
         self.operations: dict[Op, Taken] = {}
         self.layers: dict[str, list[Taken]] = {}
-        self.unseen: dict[str, str] = {}
+        self.without_moments: dict[str, str] = {}
         self._features: dict[Op, int | None] = {}
 
     def see(self, op: Op, value: Any) -> None:
@@ -72,7 +72,7 @@ class Meter:
         why_none: what to say of the weight where there are no steps.
         """
         if not made:
-            self.unseen[name] = why_none
+            self.without_moments[name] = why_none
             return
         plain = [each.detach().float() for each in made]
         even = len({len(each) for each in plain}) == 1
@@ -205,7 +205,7 @@ def merged(meters: Sequence[Meter]) -> Meter:
     for meter in meters:
         for param, taken in meter.layers.items():
             made.layers.setdefault(param, []).extend(taken)
-        made.unseen |= meter.unseen
+        made.without_moments |= meter.without_moments
     return made
 
 

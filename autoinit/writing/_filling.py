@@ -9,8 +9,7 @@ from functools import partial
 
 import torch
 
-from autoinit.tensors import elements as flat
-from autoinit.tensors import measuring
+from autoinit.tensors import elements, measuring
 from autoinit.tensors.measuring import Moments, WeightStats
 from autoinit.tensors.parallel import Task, in_parallel
 from autoinit.writing import sampling
@@ -52,7 +51,7 @@ def measure_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, WeightStats]:
     parts: dict[str, dict[int, Moments]] = {name: {} for name, tensor in tensors.items() if not tensor.is_meta}
     tasks = []
     for name, found in parts.items():
-        tensor = flat.any_order(tensors[name])
+        tensor = elements.any_order(tensors[name])
         for start in range(0, tensor.numel(), CHUNK):
             stop = min(start + CHUNK, tensor.numel())
             tasks.append(Task(stop - start, partial(_measure, tensor, start, stop, found)))

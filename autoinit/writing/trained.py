@@ -1,4 +1,4 @@
-"""Evidence that a model has been trained, so that writing its weights would destroy work.
+"""Signs that a model has been trained, so that writing its weights would destroy work.
 
 A weight fits a known initialisation when a sample of it could be independent draws from one normal, truncated
 normal (cut at two sigma) or uniform distribution of mean zero, or part of an orthogonal matrix. Training leaves such
@@ -38,14 +38,14 @@ MIN_GAINS = 128
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TrainingSigns:
     """strong: what shows that the model was trained. weak: what a reader of the report should know."""
 
     strong: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
 
 
-def trained_evidence(view: ModelView, plan: Plan, *, weights: bool = True) -> Evidence:
+def training_signs(view: ModelView, plan: Plan, *, weights: bool = True) -> TrainingSigns:
     """Looks for signs of training. Reads batch-norm counters, norm gains and a sample of the plan's weights.
 
     Weights on the meta device say nothing. The plan tells each weight's axes and slices.
@@ -66,7 +66,7 @@ def trained_evidence(view: ModelView, plan: Plan, *, weights: bool = True) -> Ev
             strong.append(f"none of the {len(verdicts)} weights sampled fits a known initialisation ({told})")
         else:
             weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({told})")
-    return Evidence(tuple(strong), tuple(weak))
+    return TrainingSigns(tuple(strong), tuple(weak))
 
 
 def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:

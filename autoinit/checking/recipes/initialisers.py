@@ -15,7 +15,7 @@ from autoinit.theory.gains import gain
 from autoinit.theory.truncation import TRUNCATED_STD
 
 if TYPE_CHECKING:
-    from autoinit.checking._subject import Part
+    from autoinit.checking._part import Part
 
 
 def normal(arguments: Sequence[str]) -> Published:

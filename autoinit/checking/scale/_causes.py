@@ -15,7 +15,7 @@ from autoinit.checking.rules.registry import rules
 from autoinit.checking.scale._case import Case, Misfit
 
 if TYPE_CHECKING:
-    from autoinit.checking._subject import Part
+    from autoinit.checking._part import Part
     from autoinit.checking.scale._explanation import Explanation
     from autoinit.recognising.recipes import Recipe
 
