@@ -134,24 +134,53 @@ class Unsupported:
     source: SourceLine | None = None
 
 
+Tier = Literal["symbolic", "recorded", "exported"]
+
+
+@dataclass(frozen=True)
+class TierFacts:
+    """A way to read a model.
+
+    help: how it reads. knows_shapes: whether operations have the shape of their output. follows_views: whether what is
+    written through a view reaches the uses of the tensor beneath without more ado.
+    """
+
+    help: str
+    knows_shapes: bool = False
+    follows_views: bool = False
+
+
+TIERS: Mapping[Tier, TierFacts] = {
+    "symbolic": TierFacts("forward is traced with proxies, which needs no input"),
+    "recorded": TierFacts("forward runs, and what it calls is written down", knows_shapes=True, follows_views=True),
+    "exported": TierFacts("the graph of an exported program is taken"),
+}
+"""Every tier; what each tries to read a model stands in `tiers`."""
+
+
 @dataclass(frozen=True)
 class Dataflow:
     """The operations of a model and what flows between them.
 
     graph: nodes are `Op` records; an edge u -> v means that v takes u's output, `slots` on the edge says as which
         operands.
-    tier: `symbolic`, `recorded` or `exported`.
+    tier: how it was read, one of `TIERS`.
     fx: the `torch.fx.Graph` it was read from.
     unsupported: operations with no known role. uncalled: weights (parameters of two or more dimensions) that no
         operation used. notes: what a reader of the report should know about the tracing.
     """
 
     graph: OpGraph
-    tier: str
+    tier: Tier
     fx: torch.fx.Graph
     unsupported: tuple[Unsupported, ...] = ()
     uncalled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def knows_shapes(self) -> bool:
+        """Whether operations have the shape of their output."""
+        return TIERS[self.tier].knows_shapes
 
     @cached_property
     def by_name(self) -> dict[str, Op]:
