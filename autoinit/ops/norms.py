@@ -9,12 +9,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoinit.ops.registry import register_op
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 
 
-def _standardising(name: str, **given: Any) -> None:
+def _standardising(name: str, traits: Trait = Trait.NONE, **given: Any) -> None:
     """A norm whose output has second moment 1."""
-    register_op(name, Role.NORM, unit=True, **given)
+    register_op(name, Role.NORM, traits=traits | Trait.STANDARDISING, **given)
 
 
 _standardising(
@@ -23,6 +23,7 @@ _standardising(
     functions=F.batch_norm,
     signature="input, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, "
     "eps=1e-5",
+    traits=Trait.CHANNELWISE | Trait.OVER_SAMPLES,
 )
 _standardising(
     "native_batch_norm",  # torch's own order of arguments, which ATen shares
@@ -30,11 +31,13 @@ _standardising(
     names=("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "_batch_norm_with_update"),
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, training=False, momentum=0.1, "
     "eps=1e-5",
+    traits=Trait.CHANNELWISE | Trait.OVER_SAMPLES,
 )
 _standardising(
     "native_batch_norm_in_evaluation",
     names="_native_batch_norm_legit_no_training",
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, momentum=0.1, eps=1e-5",
+    traits=Trait.CHANNELWISE,
 )
 _standardising(
     "layer_norm",
@@ -64,11 +67,13 @@ _standardising(
     modules=(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
     functions=F.instance_norm,
     signature="input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True",
+    traits=Trait.CHANNELWISE,
 )
 _standardising(
     "native_instance_norm",
     functions=(torch.instance_norm, torch.ops.aten.instance_norm),
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, use_input_stats=True",
+    traits=Trait.CHANNELWISE,
 )
 register_op(
     "local_response_norm",

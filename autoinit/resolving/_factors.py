@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.resolving._regions import Regions, evaluable, value_outside
 from autoinit.resolving.normalising import is_unit_norm
 from autoinit.theory.fans import fans
@@ -29,7 +29,7 @@ _FARTHEST = 64
 def factor_of(op: Op) -> float:
     """By how much an operation multiplies the one signal that it takes: a number's magnitude, or 1."""
     signals = [slot for slot, each in op.operands.items() if each.signal]
-    if op.role is not Role.TRANSPARENT or op.op not in ("mul", "div") or len(signals) != 1:
+    if op.role is not Role.TRANSPARENT or Trait.SCALING not in op.traits or len(signals) != 1:
         return 1.0
     other = "other" if signals[0] == "input" else "input"
     number = _number(op.constants[other] if other in op.constants else op.operands.get(other))
@@ -70,7 +70,7 @@ def _is_uniform(op: Op) -> bool:
 
 def keeps_scale(op: Op) -> bool:
     """Whether an operation keeps the signal's scale, so that a number behind it may as well stand before it."""
-    if op.spec is None or op.spec.sums:
+    if op.spec is None or Trait.SUMMING in op.traits:
         return op.spec is None
     signals = sum(each.signal for each in op.operands.values())
     return op.spec.weights is None and (op.spec.role is not Role.PRODUCT or signals == 1)

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.resolving._regions import Region, Regions, bends
 from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -48,7 +48,7 @@ def written_norms(dataflow: Dataflow) -> frozenset[Op]:
 def is_unit_norm(op: Op, regions: Regions) -> bool:
     """Whether an operation, alone or as the last of several, is a norm whose output has second moment 1."""
     if op.role is Role.NORM:
-        return op.spec is not None and op.spec.unit
+        return Trait.STANDARDISING in op.traits
     return any(
         region is not None and region.end is op and is_norm(region, {}) and _shown("unit", region, {}, _has_unit_power)
         for region in map(regions.wide, _before(op))

@@ -9,15 +9,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from autoinit.theory.activations._activation import Activation, Fact, Spelling
-from autoinit.theory.activations._sample import REACH, Sample
+from autoinit.theory.activations._curve import REACH, Curve
 
 
-def _fit_hardtanh(phi: Sample) -> Mapping[str, float] | None:
+def _fit_hardtanh(phi: Curve) -> Mapping[str, float] | None:
     inside = -REACH < phi.low < phi.high < REACH
     return {"min_val": phi.low, "max_val": phi.high} if inside else None
 
 
-def _fit_sloped_hardsigmoid(phi: Sample) -> Mapping[str, float] | None:
+def _fit_sloped_hardsigmoid(phi: Curve) -> Mapping[str, float] | None:
     is_share = phi.low == 0 and phi.high == 1 and abs(phi.at(0.0) - 0.5) <= phi.tolerance
     return {"slope": (phi.at(1 / 64) - 0.5) * 64} if is_share else None
 
