@@ -13,7 +13,7 @@ from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence
 from autoinit.checking.rules._lookup import listed, pasted, recipe, redraw, trainable
 from autoinit.checking.rules.registry import About, rule
-from autoinit.plans.plan import LayerPlan
+from autoinit.plans.layers import LayerPlan
 
 
 @rule("INI004", "unbroken symmetry", Severity.ERROR, About.VALUES, undrawn=True)

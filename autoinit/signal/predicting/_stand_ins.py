@@ -7,8 +7,9 @@ import math
 import torch
 
 from autoinit.models import ModelView
+from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.plan import Plan
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.writing.reparametrised import effective_weight
 from autoinit.writing.sampling import fill
