@@ -67,7 +67,7 @@ class Weighing:
         if op not in self._pooled:
             linear = replace(linear, mixed=None)
         self.choose(op, use, x, linear)
-        if use.name in run.values.mirrors:
+        if run.values.has_pairs(use):
             return self._with_weights(op, run)  # type: ignore[no-any-return]
         sigma = self._sigma(op, use, run)
         features = linear.features_in()
