@@ -11,6 +11,7 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
+from autoinit.ops import Trait
 from autoinit.plans.layers import Alternative, LayerPlan, OtherParameter, SlicePlan, Status, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
@@ -123,7 +124,7 @@ def _scaling(factor: float | None) -> str:
     return "" if factor == 1 else f", which multiplies its std by {factor:.3g}: planned is std / {factor:.3g}"
 
 
-_QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "weight_norm", "getitem", "select"})
+_QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "weight_norm", "getitem", "select", "size"})
 
 
 def _slice(resolution: Resolution, part: SliceResolution, options: PlanOptions, factor: float) -> SlicePlan:
@@ -223,7 +224,7 @@ def _kinds(dataflow: Dataflow) -> dict[str, str]:
                     kinds.setdefault(use.name, "other")
             elif op.role.value == "norm":
                 kinds[use.name] = "norm"
-            elif op.op == "embedding":
+            elif Trait.LOOKUP in op.traits:
                 kinds[use.name] = "embedding"
             elif use.slot.startswith("bias") or "_bias" in use.slot or use.slot.startswith("params."):
                 kinds[use.name] = "bias"
@@ -233,7 +234,7 @@ def _kinds(dataflow: Dataflow) -> dict[str, str]:
             for use in operand.params if operand.op == "parameter" else ():
                 if op.role.value == "norm":
                     kinds[use.name] = "norm"
-                elif op.op == "embedding" and slot == "weight":
+                elif Trait.LOOKUP in op.traits and slot == "weight":
                     kinds[use.name] = "embedding"
                 elif slot == "bias":
                     kinds[use.name] = "bias"
