@@ -24,6 +24,7 @@ import numpy.typing as npt
 
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
+from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
 from autoinit.plans.mirror import Mirror, Run, Taps
 from autoinit.plans.options import PlanOptions
@@ -39,6 +40,8 @@ Numbers = npt.NDArray[np.integer[Any]]
 
 _LINEAR = (Reason.ADD, Reason.OUTPUT, Reason.WEIGHT, Reason.SOFTMAX)
 _OUTPUTS = (Reason.OUTPUT, Reason.SOFTMAX)
+DEEP = 20
+"""Nonlinearities in a row from which on the report recommends the method."""
 _AXES = ("oi", "io", "oik", "oikk", "oikkk")
 _SEEN = 0.5
 """A tap is drawn only if it reaches inside of the input at this share of an axis's positions."""
@@ -101,9 +104,25 @@ def plan_by_mirroring(
     makers = _makers(dataflow, layers, reasons, taps)
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
-    mirrored = sum(each.mirror is not None for each in planned)
-    note = f"{mirrored} of {sum(each.status == 'planned' for each in planned)} layers mirrored"
-    return replace(signal, layers=planned, method="mirrored", notes=(*signal.notes, note))
+    return replace(signal, layers=planned, method="mirrored")
+
+
+def advice(dataflow: Dataflow, plan: Plan) -> str:
+    """Where a plan by another method loses what this one keeps: many nonlinearities in a row without norm or sum."""
+    if any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(layer.normalised for layer in plan.layers):
+        return ""
+    uses = {name for layer in plan.layers if layer.reason == Reason.ACTIVATION for name in layer.uses}
+    depth: dict[Op, int] = {}
+    for op in dataflow.graph.nodes:
+        before = 0 if op.role is Role.ADD else max((depth[each] for each in op.operands.values()), default=0)
+        depth[op] = before + (op.name in uses)
+    longest = max(depth.values(), default=0)
+    if longest < DEEP:
+        return ""
+    return (
+        f"{longest} nonlinearities in a row without a norm or a skip connection: over such a depth independent weights "
+        f"lose most directions of the signal, whatever their scale; method='mirrored' keeps them"
+    )
 
 
 def _candidate(plan: LayerPlan, resolution: Resolution | None, dataflow: Dataflow) -> _Layer | str:
