@@ -9,7 +9,7 @@ import pytest
 
 from tests.contributing.copying import Copy
 
-TABLE = "autoinit/reporting/formats.py"
+TABLE = "autoinit/formats.py"
 REPORT = '''
 """Reports as comma-separated values."""
 
@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 
 def render(reports: Sequence[Report]) -> str:
