@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from autoinit.ops.roles import Role
+from autoinit.ops.registry import REGISTRY, OpSpec
+from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
 if TYPE_CHECKING:
     import networkx as nx
     import torch.fx
-
-    from autoinit.ops.registry import OpSpec
 
     OpGraph: TypeAlias = nx.DiGraph["Op"]
 
@@ -104,12 +103,22 @@ class Op:
     @property
     def spec(self) -> OpSpec | None:
         """The entry of the table of operations; None for inputs, parameters, outputs and what the table lacks."""
-        return self.call.spec if self.call is not None else None
+        return REGISTRY.specs.get(self.op) if self.role is not Role.UNKNOWN else None
 
     @property
     def facts(self) -> Fact:
         """What holds of a nonlinearity's function."""
         return self.spec.facts if self.spec is not None else Fact.NONE
+
+    @property
+    def traits(self) -> Trait:
+        """What holds of the operation beside its role."""
+        return self.spec.traits if self.spec is not None else Trait.NONE
+
+    @property
+    def ends(self) -> bool:
+        """Whether the signal ends here: at an output or a loss, not at a question such as a tensor's size."""
+        return self.role is Role.SINK and self.signal
 
     def __repr__(self) -> str:
         return f"Op({self.name}: {self.op}, {self.role})"
