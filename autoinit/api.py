@@ -18,7 +18,8 @@ from autoinit.plans.report import Report
 from autoinit.tensors.surroundings import collector_paused
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
-from autoinit.tracing.tiers import Tier, trace_view
+from autoinit.tracing.dataflow import Tier
+from autoinit.tracing.tiers import trace_view
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

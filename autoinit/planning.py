@@ -11,6 +11,7 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
+from autoinit.ops import Trait
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Alternative, LayerPlan, OtherParameter, Plan, SlicePlan, Status
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
@@ -234,7 +235,7 @@ def _kinds(dataflow: Dataflow) -> dict[str, str]:
                     kinds.setdefault(use.name, "other")
             elif op.role.value == "norm":
                 kinds[use.name] = "norm"
-            elif op.op == "embedding":
+            elif Trait.LOOKUP in op.traits:
                 kinds[use.name] = "embedding"
             elif use.slot.startswith("bias") or "_bias" in use.slot or use.slot.startswith("params."):
                 kinds[use.name] = "bias"
@@ -244,7 +245,7 @@ def _kinds(dataflow: Dataflow) -> dict[str, str]:
             for use in operand.params if operand.op == "parameter" else ():
                 if op.role.value == "norm":
                     kinds[use.name] = "norm"
-                elif op.op == "embedding" and slot == "weight":
+                elif Trait.LOOKUP in op.traits and slot == "weight":
                     kinds[use.name] = "embedding"
                 elif slot == "bias":
                     kinds[use.name] = "bias"

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import CheckResult, Finding, Severity
@@ -84,6 +85,8 @@ def check(
             codes=codes,
             gradients=any(rules()[code].gradients for code in codes),
         )
+        if recipe == "auto":
+            looked_at = held_as_mirrored(looked_at, known_inputs=example_inputs is not None)
         published = recognised(looked_at.parts) if recipe == "auto" else given
         if published is not None:
             looked_at = replace(looked_at, published=published)
@@ -111,7 +114,8 @@ def _traced(view: ModelView, example_inputs: Any, *, shapes: bool) -> Dataflow:
         with suppress(TraceError):  # it may take no other batch: then it is traced with the one that it is given
             return trace_view(view, few, tier="recorded")
     dataflow = trace_view(view, example_inputs)
-    return trace_view(view, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
+    unshaped = shapes and view.has_modules and not dataflow.knows_shapes
+    return trace_view(view, tier="recorded") if unshaped else dataflow
 
 
 def _all_about_depth(prefix: str) -> bool:

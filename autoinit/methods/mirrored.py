@@ -261,6 +261,7 @@ def _mirror(
         scale=a / math.sqrt(branches) / layer.factor,
         taps=taps,
         seen=_seen(layer.op, kernel),
+        moment=moment if columns is None or not bool(columns.all()) else None,
         a=a,
         c=here.c if here is not None else 1.0,
     )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from autoinit.models import ModelView
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
 from autoinit.plans.mirror import Mirror
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 NEAR = 1.05
 """Factor within which a logit's second moment counts as 1 already: the surrogates' own scatter."""
 _MASKED = -1e4
-_SCALING = frozenset({"mul", "div"})
 
 
 MakeMirror = Callable[[float], Mirror]
@@ -178,7 +177,7 @@ class _Logits:
         elif before is not None and op.op == "softmax":
             product, moment = self._behind[before]
             self.found[product] = moment
-        elif before is not None and op.role in (Role.ADD, Role.TRANSPARENT) and op.op not in _SCALING:
+        elif before is not None and op.role in (Role.ADD, Role.TRANSPARENT) and Trait.SCALING not in op.traits:
             self._behind[op] = self._behind[before]
         elif before is not None and op.role is Role.TRANSPARENT:
             old, new = _moment(run.get(before)), _moment(run.get(op))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
+from autoinit.ops import recurrent_gates
 from autoinit.recognising._readings import place_of, readings
 from autoinit.recognising.recipes import Recipe, RecipeKind, written
 
@@ -165,8 +166,7 @@ def _default(layer: LayerPlan, rows: Rows) -> Iterator[Candidate]:
     shape, leaf = layer.shape, layer.param.rpartition(".")[2]
     if len(shape) < 2:
         return
-    gates = {"lstm": 4, "gru": 3, "rnn": 1}.get(layer.op.partition("_")[0])
-    if gates:
+    if gates := recurrent_gates(layer.op):
         hidden = shape[1] if leaf.startswith("weight_hr") else shape[0] // gates
         yield _bounded("hidden", hidden)
     elif layer.op == "bilinear":

@@ -23,7 +23,7 @@ from autoinit.tracing.dataflow import Op
 from autoinit.tracing.recording import Strided
 from autoinit.tracing.rerunning import execute, substitute
 
-_CHOOSING = frozenset({"getitem", "gather", "take_along_dim"})
+_INDEXED = frozenset({"getitem", "gather", "take_along_dim"})
 
 
 class LostError(Exception):
@@ -48,15 +48,15 @@ def moved(step: Step, op: Op, value: Any) -> Any:
         if to.op == "setitem":
             return _written_over(to, op, value)
         if to.acts == "rearranging" and not _ranks(to):
-            return _rearranged(to, {op: value})
+            return rearranged(to, {op: value})
         if not isinstance(value, torch.Tensor):
             return value
-        return _combined(to, op, value, known=step.normalised)
+        return combined(to, op, value, known=step.normalised)
     except _NO_RESULT:
         raise LostError from None
 
 
-def _combined(to: Op, op: Op, labels: torch.Tensor, known: bool) -> Any:
+def combined(to: Op, op: Op, labels: torch.Tensor, known: bool) -> Any:
     """Labels after an operation that is more than a rearrangement. known: whether it keeps the shape in any case."""
     if _ranks(to):
         return _ranked(to, op, labels)
@@ -101,7 +101,7 @@ def _moved_over(region: Region, value: Any) -> Any:
     values = {region.start: value}
     if all(op.acts == "rearranging" and not _ranks(op) for op in region.ops):
         for op in region.ops:
-            values[op] = _rearranged(op, values)
+            values[op] = rearranged(op, values)
         return values[region.end]
     if not isinstance(value, torch.Tensor):
         return None
@@ -177,7 +177,7 @@ def _padded(to: Op, labels: torch.Tensor) -> torch.Tensor | None:
 # Rearrangements.
 
 
-def _rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
+def rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
     """The operation's result on labels. A concatenation is made on one entry of the axes along which nothing varies."""
     operands: dict[Op, Any] = {}
     for slot, each in to.operands.items():
@@ -185,7 +185,7 @@ def _rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
             operands[each] = known[each]
         elif only_steers(to, slot) and _is_constant(each):
             operands[each] = _value(each)
-        elif slot != "input" and to.op in _CHOOSING:
+        elif slot != "input" and to.op in _INDEXED:
             return thinned(_chosen(to, known))
         else:
             operands[each] = _other(each, known)

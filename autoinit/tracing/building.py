@@ -15,7 +15,7 @@ from autoinit.ops import REGISTRY, OpSpec, Role
 from autoinit.tracing._classifying import classified, operands_of, slots
 from autoinit.tracing._leaves import leaf_params
 from autoinit.tracing._overwriting import overwritten, viewed, writes
-from autoinit.tracing.dataflow import Call, Dataflow, Op, ParamUse, Unsupported
+from autoinit.tracing.dataflow import TIERS, Call, Dataflow, Op, ParamUse, Tier, Unsupported
 
 if TYPE_CHECKING:
     from autoinit.tracing.dataflow import OpGraph
@@ -47,11 +47,11 @@ class _Build:
 
     fx: torch.fx.Graph
     module: nn.Module
+    tier: Tier
     graph: OpGraph = field(default_factory=_empty_graph)
     ops: dict[torch.fx.Node, Op] = field(default_factory=dict)
     latest: dict[Op, Op] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)
-    tier: str = ""
     called: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
     known: dict[Any, Any] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class _Build:
 def build(
     fx: torch.fx.Graph,
     module: nn.Module,
-    tier: str,
+    tier: Tier,
     notes: tuple[str, ...] = (),
     values: Mapping[str, torch.Tensor] | None = None,
 ) -> Dataflow:
@@ -259,7 +259,7 @@ def _overwrite(state: _Build, op: Op) -> None:
         return
     state.latest[target] = op
     root, chain = viewed(target)
-    if chain and state.tier != "recorded":  # the recorder has followed views itself
+    if chain and not TIERS[state.tier].follows_views:
         written = overwritten(root, chain, op)
         _connect(state, written, written.operands.items())
         state.latest[root] = written

@@ -29,6 +29,7 @@ from autoinit.recognising.families import (
     rows_misfit,
 )
 from autoinit.recognising.samples import Indices, Matrix, row_sums, sample, unit
+from autoinit.tensors.pairs import without_partners
 
 MAX_WEIGHTS = 32
 """Weights that are sampled, evenly over the model."""
@@ -77,7 +78,11 @@ def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
         weight: of two or more dimensions.
         layer: tells its axes and slices; without it the first axis is the output and rows are alike.
     """
-    taken = sample(weight, layer.axes if layer is not None else "o" + "i" * (weight.dim() - 1))
+    axes = layer.axes if layer is not None else "o" + "i" * (weight.dim() - 1)
+    alone = without_partners(weight, axes)
+    if alone is not weight:
+        return misfit(alone)  # of a mirrored weight, which is one smaller matrix with both signs
+    taken = sample(weight, axes)
     count = int(np.count_nonzero(taken.matrix))
     if count < MIN_SAMPLE or not np.isfinite(taken.matrix).all():
         return None
