@@ -199,12 +199,12 @@ def files_of(room: Path) -> list[Path]:
 
 
 def drawn(rooms: Sequence[Path], each: int, seed: int) -> list[Change]:
-    """So many changes of each room, at random among all, in the order of their lines."""
+    """So many changes of each room, at random among all, in the order of their lines; of more, these are the first."""
     chosen: list[Change] = []
     for room in rooms:
         every = [change for file in files_of(room) for change in changes(file, ROOT)]
-        picked = random.Random(f"{seed} {room.relative_to(ROOT)}").sample(every, min(each, len(every)))
-        chosen += sorted(picked, key=lambda change: (change.file, change.line))
+        random.Random(f"{seed} {room.relative_to(ROOT)}").shuffle(every)
+        chosen += sorted(every[:each], key=lambda change: (change.file, change.line))
     return chosen
 
 
