@@ -129,7 +129,7 @@ def _scaling(factor: float | None) -> str:
     return "" if factor == 1 else f", which multiplies its std by {factor:.3g}: planned is std / {factor:.3g}"
 
 
-_QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "weight_norm", "getitem", "select"})
+_QUIET = frozenset({"transpose", "permute", "view", "unsqueeze", "squeeze", "weight_norm", "getitem", "select", "size"})
 
 
 def _slice(resolution: Resolution, part: SliceResolution, options: PlanOptions, factor: float) -> SlicePlan:

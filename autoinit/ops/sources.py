@@ -21,7 +21,7 @@ register_op(
     "constant",
     Role.SOURCE,
     names=("zeros", "ones", "full", "empty", "arange", "linspace", "logspace", "eye", "zeros_like", "ones_like",
-           "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "range",
+           "full_like", "empty_like", "new", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "range",
            "scalar_tensor", "tril_indices", "triu_indices", "empty_strided", "new_empty_strided", "hann_window",
            "hamming_window", "fill", "zero", "_efficientzerotensor", "affine_grid", "from_numpy", "empty_permuted",
            "finfo", "iinfo", "fftfreq", "rfftfreq", "blackman_window"),

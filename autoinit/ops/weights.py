@@ -139,7 +139,7 @@ register_op(
 register_op(
     "addmm",
     Role.PRODUCT,
-    names=("addmm", "baddbmm", "addbmm", "addmm_activation"),
+    names=("addmm", "baddbmm", "addbmm", "addmm_activation", "scaled_addmm"),
     signature="bias, input, other, beta=1, alpha=1",
     weights=_either(("bias",)),
 )

@@ -76,7 +76,7 @@ def _row(
         nonlinearity="?" if unresolved else wording.function(layer.nonlinearity, layer.params),
         why=layer.reason,
         feeds=layer.reason if unresolved else wording.feeds(layer.nonlinearity, layer.params, layer.reason),
-        scheme="-" if unresolved else wording.scheme(layer.scheme),
+        scheme=_scheme(layer),
         fan="-" if unresolved else wording.fan(layer.mode, layer.fan_in, layer.fan_out),
         before=(None if old is None else old.std,),
         after=(layer.std if after is None else None if new is None else new.std,),
@@ -85,6 +85,17 @@ def _row(
         remarks=tuple(_remarks(layer)),
         slices=tuple(_slices(layer, full=full)),
     )
+
+
+def _scheme(layer: LayerPlan) -> str:
+    """Whose scheme the std follows; of a mirrored weight, on which side its features are paired."""
+    if layer.status == "unresolved":
+        return "-"
+    if layer.mirror is None:
+        return wording.scheme(layer.scheme)
+    sides = {"out": layer.mirror.outputs, "in": layer.mirror.inputs}
+    paired = [side for side, runs in sides.items() if any(run.paired for run in runs)]
+    return f"pairs {' + '.join(paired)}" if paired else "mirrored"
 
 
 def _slices(layer: LayerPlan, *, full: bool) -> list[Row]:

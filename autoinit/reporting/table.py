@@ -84,6 +84,10 @@ def _header(report: Report, width: int) -> Iterator[Text]:
     distributions = sorted({layer.distribution for layer in plan.layers})
     if distributions:
         facts.append(f"{', '.join(distributions)} distribution")
+    if plan.method == "mirrored":
+        planned = [layer for layer in plan.layers if layer.status == "planned"]
+        mirrored = sum(layer.mirror is not None for layer in planned)
+        facts.append(f"{mirrored} of {len(planned)} layers mirrored")
     if report.seed is not None:
         facts.append(f"seed {report.seed}")
     title = f"autoinit  {plan.model}"

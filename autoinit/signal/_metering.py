@@ -32,6 +32,11 @@ class Taken:
         return SignalRow(self.q, self.p, self.s, self.mean, sum(self.grads) if self.grads else None)
 
 
+def gradient_moment(grad: torch.Tensor | None) -> float:
+    """The second moment of a gradient; 0 where torch passes none, as to an output of several that nothing uses."""
+    return second_moment(grad.detach().float()) if grad is not None else 0.0
+
+
 class Meter:
     """Moments by operation and, for pre-activations, by weight.
 
@@ -110,7 +115,7 @@ class Meter:
             if part.requires_grad:
                 share = part.numel() / total
                 hook: Any = part.register_hook
-                hook(lambda grad, share=share: taken.grads.append(share * second_moment(grad.detach().float())))
+                hook(lambda grad, share=share: taken.grads.append(share * gradient_moment(grad)))
 
     def take(self, value: torch.Tensor, axis: int | None) -> Taken:
         """The moments of a tensor whose features lie on an axis (counted from the end), if that is known."""

@@ -53,7 +53,7 @@ def _left(layout: Layout | None, *, bends: bool) -> Left:
 
 def _step(op: Op) -> Any:
     """What an operation on a parameter computes, so far as layout and scale go."""
-    operands = tuple((slot, each.op, each.shape, each.constants.get("value")) for slot, each in op.operands.items())
+    operands = tuple((slot, each.op, each.shape, each.constants.get("rms")) for slot, each in op.operands.items())
     return op.op, repr(op.constants), operands
 
 
@@ -172,6 +172,8 @@ def _passed(op: Op, operands: dict[Op, Any]) -> Any:
             return execute(op, operands)
         except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
             return None  # an operand besides the parameter has no value here
+    if op.op == "setitem":  # a part of it is written to
+        return operands.get(op.operands["input"]) if "input" in op.operands else None
     main = op.operands.get("v" if op.op == "weight_norm" else "input")
     if op.role is Role.NORM or op.op == "weight_norm":
         return held.get(main) if main is not None else None

@@ -85,7 +85,7 @@ def _all_known(parameter: Op, op: Op) -> bool:
     if op is parameter:
         return True
     if op.op in ("parameter", "buffer"):
-        return "value" in op.constants
+        return "rms" in op.constants
     return all(_all_known(parameter, each) for each in op.operands.values())
 
 
@@ -95,7 +95,7 @@ def _tidy(factor: float) -> float:
 
 
 def _std_at(parameter: Op, end: Op, weight: torch.Tensor) -> float | None:
-    values: dict[Op, Any] = {parameter: weight}
+    values: dict[Op, Any] = {parameter: weight.clone()}  # it may be written to
     try:
         result = _value(end, values)
     except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):

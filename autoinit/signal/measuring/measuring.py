@@ -13,7 +13,7 @@ from torch import nn
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
 from autoinit.ops import Trait
-from autoinit.signal._metering import Meter, merged, number_of_draws
+from autoinit.signal._metering import Meter, gradient_moment, merged, number_of_draws
 from autoinit.signal._recurrent import NO_STATE, is_recurrent, written_out
 from autoinit.signal._samples import sample_axis
 from autoinit.signal.batches import Batch, first_success, mapped, require_values, stream
@@ -128,8 +128,8 @@ class _Taker(Follower):
         self.meter.layers.setdefault(projection.use.name, []).append(taken)
         if made.requires_grad:
 
-            def take(grad: torch.Tensor) -> None:
-                taken.grads.append(float(grad[..., start:stop].float().square().mean()))
+            def take(grad: torch.Tensor | None) -> None:
+                taken.grads.append(gradient_moment(grad[..., start:stop] if grad is not None else None))
 
             made.register_hook(take)  # type: ignore[no-untyped-call]
 
