@@ -12,11 +12,12 @@ from torch import nn
 
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
-from autoinit.checking.scale._reach import surroundings
+from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.recognising.portrait import Portrait, portray
 from autoinit.resolving import Resolution, resolve
 from autoinit.resolving.normalising import written_norms

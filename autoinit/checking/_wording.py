@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from autoinit.checking._part import Part
     from autoinit.checking._subject import Subject
-    from autoinit.checking.scale._deviations import Deviation
+    from autoinit.checking.scale.deviations import Deviation
 
 _ENDS = {
     "add": "an addition, no nonlinearity",

@@ -26,9 +26,10 @@ from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
 from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror, Run, Taps
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.plan import Plan
 from autoinit.resolving import Ending, Reason, Resolution, resolve
 from autoinit.resolving.features import Origins, Source, origins
 from autoinit.resolving.residual import branch_counts

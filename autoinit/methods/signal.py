@@ -21,8 +21,9 @@ import torch
 from autoinit.models import ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.plans.mirror import Mirror
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.resolving.residual import branch_counts
 from autoinit.signal.predicting.fields import TINY, second_moment
 from autoinit.signal.predicting.linear_maps import LinearMap
@@ -225,7 +226,7 @@ def _attention_factors(layers: Mapping[str, LayerPlan], logits: Mapping[Op, floa
     return factors
 
 
-def _is_query_or_key(op: Op, part: LayerPlan | SlicePlan, layer: LayerPlan) -> bool:
+def _is_query_or_key(op: Op, part: RowsPlan, layer: LayerPlan) -> bool:
     """Whether a part reaches the attention as query or key: for a written product it does, by being its operand."""
     if op.op != "scaled_dot_product_attention":
         return True

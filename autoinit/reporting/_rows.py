@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.layers import LayerPlan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.reporting import _wording as wording
 
 if TYPE_CHECKING:
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
     from autoinit.tensors.measuring import WeightStats
 
 
@@ -111,7 +112,7 @@ def _slices(layer: LayerPlan, *, full: bool) -> list[Row]:
 def _slice(run: list[SlicePlan], status: str) -> Row:
     part = run[0]
     return Row(
-        name=wording.rows(part.rows) if len(run) == 1 else f"{len(run)} x {_height(part)} rows",
+        name=wording.rows(part.rows) if len(run) == 1 else f"{len(run)} x {part.count} rows",
         op="",
         nonlinearity=wording.function(part.nonlinearity, part.params),
         why=part.reason,
@@ -127,11 +128,7 @@ def _slice(run: list[SlicePlan], status: str) -> Row:
 
 def _alike(one: SlicePlan, other: SlicePlan) -> bool:
     """Whether two slices differ in nothing but where their rows and their operations are."""
-    return _height(one) == _height(other) and replace(one, rows=(), path=()) == replace(other, rows=(), path=())
-
-
-def _height(part: SlicePlan) -> int:
-    return sum(stop - start for start, stop in part.rows)
+    return one.count == other.count and replace(one, rows=(), path=()) == replace(other, rows=(), path=())
 
 
 def _remarks(layer: LayerPlan) -> list[str]:

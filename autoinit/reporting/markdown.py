@@ -9,7 +9,7 @@ from autoinit.reporting import _wording as wording
 from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 
 if TYPE_CHECKING:
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 
 def render(reports: Sequence[Report]) -> str:

@@ -18,7 +18,7 @@ from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions
 
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import torch
 
 from autoinit.ops import Role, Trait
@@ -179,8 +180,6 @@ class Regions:
 
     def _groups(self, ops: list[Op]) -> list[list[Op]]:
         """The operations, parted into those that are connected other than through the start."""
-        import networkx as nx
-
         inside = self.graph.subgraph(ops)
         return [sorted(group, key=self.order.__getitem__) for group in nx.weakly_connected_components(inside)]
 

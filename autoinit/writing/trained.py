@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from autoinit.models import ModelView
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.layers import LayerPlan
+from autoinit.plans.plan import Plan
 from autoinit.recognising.families import (
     ERRORS,
     FAMILIES,

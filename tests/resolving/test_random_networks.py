@@ -17,8 +17,9 @@ from torch import nn
 from autoinit import plan, report
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.tracing import trace
 from tests.networks.building import Network, inputs
 from tests.networks.drawing import descriptions, spellings, streams
