@@ -10,7 +10,7 @@ import pytest
 from tests.contributing.copying import Copy
 from tests.contributing.guide import promised
 
-TABLE = "autoinit/reporting/formats.py"
+TABLE = "autoinit/formats.py"
 REPORT = '''
 """Reports as comma-separated values."""
 
