@@ -23,8 +23,10 @@ from autoinit.tracing.dataflow import Dataflow, Op
 class Step:
     """One step from a tensor: to an ending, or (with `to`) on to another tensor.
 
-    via: names of the operations stepped over. normalised: whether one of them is a norm. splits: whether features may
-    part on it. region: the operations stepped over, when they are several.
+    via: names of the operations stepped over.
+    normalised: whether one of them is a norm.
+    splits: whether features may part on it.
+    region: the operations stepped over, when they are several.
     """
 
     via: tuple[str, ...]
