@@ -1,4 +1,4 @@
-"""Ways to initialise a model: the loops that people write, LSUV, and autoinit's three methods."""
+"""Ways to initialise a model: the loops that people write, LSUV, and autoinit's methods."""
 
 import math
 import time
@@ -15,7 +15,7 @@ LOOPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "xavier": nn.init.xavier_normal_,
     "orthogonal": nn.init.orthogonal_,
 }
-OURS = ("nonlinearity", "signal", "data")
+OURS = ("nonlinearity", "signal", "data", "mirrored")
 METHODS = ("library", *LOOPS, "lsuv", *OURS)
 INPUTS_SEED = 7_919
 """Of batches. Never a seed of weights: both would be the same numbers, and the weights would know the inputs."""

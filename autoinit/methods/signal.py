@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,6 +21,7 @@ import torch
 from autoinit.models import ModelView
 from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
+from autoinit.plans.mirror import Mirror
 from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
 from autoinit.resolving.residual import branch_counts
 from autoinit.signal.predicting.fields import TINY, second_moment
@@ -36,6 +38,9 @@ NEAR = 1.05
 """Factor within which a logit's second moment counts as 1 already: the surrogates' own scatter."""
 _MASKED = -1e4
 _SCALING = frozenset({"mul", "div"})
+
+
+MakeMirror = Callable[[float], Mirror]
 
 
 @dataclass
@@ -55,6 +60,7 @@ class _Solver:
     """Chooses a weight's std when its input is known.
 
     fixed: stds that are settled already. factors: of the rows of a weight, beside the std that its input asks for.
+    mirrors: what makes the mirror of a mirrored weight, given the second moment of its input. mirrored: those made.
     """
 
     def __init__(self, propagation: Propagation, layers: Mapping[str, LayerPlan]) -> None:
@@ -62,6 +68,8 @@ class _Solver:
         self.fixed: dict[str, float] = {}
         self.factors: dict[str, torch.Tensor] = {}
         self.wanted: dict[str, _Wanted] = defaultdict(_Wanted)
+        self.mirrors: Mapping[str, MakeMirror] = {}
+        self.mirrored: dict[str, Mirror] = {}
 
     def choose(self, _op: Op, use: ParamUse, x: torch.Tensor, linear: LinearMap) -> None:
         """Set the std of a planned weight."""
@@ -70,6 +78,10 @@ class _Solver:
         moment = unit_moment(x, linear)
         if not moment > TINY or not math.isfinite(moment):
             return
+        if use.name in self.mirrors:
+            self.mirrored[use.name] = self.mirrors[use.name](moment / self.layers[use.name].fan_in)
+            self.propagation.values.set_mirror(use.name, self.mirrored[use.name])
+            return
         found = self.wanted[use.name]
         found.moments.append(moment)
         found.stds.append(1 / math.sqrt(moment) / (use.factor or 1.0))
@@ -77,7 +89,13 @@ class _Solver:
         self.propagation.values.set_sigma(use.name, self.factors.get(use.name, torch.tensor(1.0)) * std)
 
 
-def plan_by_signal(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
+def plan_by_signal(
+    view: ModelView,
+    dataflow: Dataflow,
+    options: PlanOptions,
+    example_inputs: Any = None,
+    mirrors: Mapping[str, MakeMirror] = MappingProxyType({}),
+) -> Plan:
     """A plan for which the predicted second moment of every pre-activation is 1.
 
     Weights without a rule (LSTM and GRU, bilinear), whose input is zero, or whose scale is normalised away keep the
@@ -89,17 +107,18 @@ def plan_by_signal(view: ModelView, dataflow: Dataflow, options: PlanOptions, ex
         options: `residual="depth"` multiplies the std of each branch's last weight by 1 / sqrt(L); the seed is that of
             the surrogates.
         example_inputs: as for `plan`; only shapes and integers matter.
+        mirrors: for weights that are mirrored, by parameter: what makes the mirror, given the input's second moment.
     """
     seed = options.seed or 0
     base = plan_dataflow(dataflow, view, replace(options, residual="keep"))
     layers = {layer.param: layer for layer in base.layers if layer.status == "planned"}
     ends = _branch_ends(dataflow, layers) if options.residual == "depth" else {}
-    solver, logits = _solved(view, dataflow, base, layers, {}, ends, example_inputs, seed)
+    solver, logits = _solved(view, dataflow, base, layers, {}, ends, mirrors, example_inputs, seed)
     shared = {name: found.std for name, found in solver.wanted.items() if len(found.stds) > 1}
     corrected = _attention_factors(layers, logits)
     if shared or corrected:
         factors = {name: ends.get(name, 1.0) * corrected.get(name, torch.tensor(1.0)) for name in {**ends, **corrected}}
-        solver, _ = _solved(view, dataflow, base, layers, shared, factors, example_inputs, seed)
+        solver, _ = _solved(view, dataflow, base, layers, shared, factors, mirrors, example_inputs, seed)
     made = tuple(_replanned(layer, solver, ends) for layer in base.layers)
     notes = (*base.notes, *solver.propagation.notes_on_inputs())
     return replace(base, layers=made, method="signal", residual=options.residual, notes=notes)
@@ -112,13 +131,14 @@ def _solved(
     layers: Mapping[str, LayerPlan],
     fixed: Mapping[str, float],
     factors: Mapping[str, Any],
+    mirrors: Mapping[str, MakeMirror],
     example_inputs: Any,
     seed: int,
 ) -> tuple[_Solver, dict[Op, float]]:
     """One propagation, and the second moments of what softmaxes read, by the product that makes it."""
     propagation = Propagation(dataflow, view, base, InputSignal(), given=example_inputs, seed=seed)
     solver = _Solver(propagation, layers)
-    solver.fixed = dict(fixed)
+    solver.fixed, solver.mirrors = dict(fixed), mirrors
     solver.factors = {name: torch.as_tensor(factor, dtype=torch.float32) for name, factor in factors.items()}
     logits = _Logits()
     propagation.run(solver.choose, backward=False, watch=logits.watch)
@@ -216,6 +236,8 @@ def _replanned(layer: LayerPlan, solver: _Solver, ends: Mapping[str, float]) -> 
     """The layer's plan with the std found, or a note why there is none."""
     if layer.status != "planned":
         return layer
+    if layer.param in solver.mirrored:
+        return replace(layer, mirror=solver.mirrored[layer.param])
     found = solver.wanted.get(layer.param)
     if found is None or not found.stds:
         why = "no signal reaches it, or its operation has no rule: std by its nonlinearity"

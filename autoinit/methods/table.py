@@ -62,6 +62,14 @@ METHODS: Mapping[str, Method] = {
             needs_shapes=True,
             needs_seed=True,
         ),
+        Method(
+            "mirrored",
+            "units in pairs and orthogonal matrices, so that a deep network without norms starts as a linear map",
+            "autoinit.methods.mirrored:plan_by_mirroring",
+            needs_shapes=True,
+            refuses={"mode": "its matrices are orthogonal", "residual": "branch ends are always divided by sqrt(L)"},
+            defaults={"distribution": "orthogonal"},
+        ),
     )
 }
 MEANINGS: Mapping[str, str] = {name: each.help for name, each in METHODS.items()}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -80,6 +83,13 @@ _MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "unfold": (nn.Unfold,),
     "fold": (nn.Fold,),
 }
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "flatten": torch.flatten,
+    "unflatten": torch.unflatten,
+    "pixel_shuffle": torch.pixel_shuffle,
+    "pixel_unshuffle": torch.pixel_unshuffle,
+    "channel_shuffle": torch.channel_shuffle,
+}
 _SIGNATURES = {
     "flatten": "input, start_dim=0, end_dim=-1",
     "unflatten": "input, dim, sizes",
@@ -100,6 +110,7 @@ for _name, _spellings in _REARRANGING.items():
         modules=_MODULES.get(_name, ()),
         names=_spellings.split(),
         signature=_SIGNATURES.get(_name, "input"),
+        function=_FUNCTIONS.get(_name),
         acts=Acts.REDUCING if _name == "fold" else Acts.REARRANGING,
         attributes={"dim": "dim", "sizes": "unflattened_size"} if _name == "unflatten" else {},
     )

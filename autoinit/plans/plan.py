@@ -12,6 +12,7 @@ import msgspec
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.models import Model, ModelView
 from autoinit.plans.distributions import Distribution
+from autoinit.plans.mirror import Mirror
 from autoinit.plans.options import PlanOptions, Residual
 from autoinit.theory.fans import Mode
 from autoinit.theory.gains import Scheme
@@ -71,6 +72,7 @@ class LayerPlan:
     reparam: how the weight is parametrised: `` (plain), `weight_norm`, `spectral_norm`, `parametrized`.
     source: file:line of its first use, when known.
     groups, stride_area: of a convolution: its groups and the product of its strides.
+    mirror: how the weight is made where the plan is mirrored; None elsewhere.
     """
 
     name: str
@@ -100,6 +102,7 @@ class LayerPlan:
     source: str = ""
     groups: int = 1
     stride_area: int = 1
+    mirror: Mirror | None = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def ending_of(op: Op, phi: Phi) -> Ending | None:
             factor = gain(activation.name, params)
         except ArgumentError as error:
             return unresolved(str(error), path)
-        return Ending(activation.reported, Reason.ACTIVATION, factor, params, path, note=note)
+        return Ending(activation.reported, Reason.ACTIVATION, factor, params, path, note=note, function=phi)
     ending = ending_of_function(phi, path, op.op)
     if ending is None or ending.nonlinearity != op.op or ending.params:
         return ending
@@ -46,8 +46,8 @@ def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") ->
             return None
         if known is not None:
             params, reported = dict(known.params), ACTIVATIONS[known.name].reported
-            return Ending(reported, Reason.ACTIVATION, gain(known.name, params), params, path)
-        return Ending(name, Reason.ACTIVATION, gain(name, None, phi), {}, path)
+            return Ending(reported, Reason.ACTIVATION, gain(known.name, params), params, path, function=phi)
+        return Ending(name, Reason.ACTIVATION, gain(name, None, phi), {}, path, function=phi)
     except ArgumentError as error:
         return unresolved(str(error), path)
 

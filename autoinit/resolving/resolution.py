@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+
+import torch
 
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import SourceLine
@@ -38,6 +40,7 @@ class Ending:
     path: names of the operations walked, the last one being where it ended.
     normalised: whether a norm lay on the way.
     note: what a reader should know about this ending.
+    function: the nonlinearity itself, of a one-dimensional tensor; None where there is none.
     """
 
     nonlinearity: str
@@ -47,6 +50,7 @@ class Ending:
     path: tuple[str, ...] = ()
     normalised: bool = False
     note: str = ""
+    function: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)

@@ -39,11 +39,15 @@ class Write:
     def draw(self, seed: int) -> Draw:
         """What its values are to be. The name that seeds them is the weight's, however it is held."""
         layer = self.layer
-        return Draw(layer.distribution, layer.std, seed, self.stored.weight, layer.shape, layer.axes, layer.slices)
+        name = self.stored.weight
+        return Draw(
+            layer.distribution, layer.std, seed, name, layer.shape, layer.axes, layer.slices, mirror=layer.mirror
+        )
 
     def job(self, seed: int, measure: bool) -> Job:
         """Filling it, and measuring it on the way where nothing else changes it afterwards."""
-        simple = self.stored.kind == "plain" and not self.padding and DISTRIBUTIONS[self.layer.distribution].by_element
+        by_element = DISTRIBUTIONS[self.layer.distribution].by_element and self.layer.mirror is None
+        simple = self.stored.kind == "plain" and not self.padding and by_element
         return Job(self.layer.name, self.tensor, self.draw(seed), inline=measure and simple)
 
 

@@ -24,10 +24,12 @@ import numpy.typing as npt
 import torch
 
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
+from autoinit.plans.mirror import Mirror
 from autoinit.plans.plan import SlicePlan
 from autoinit.tensors import elements as flat
 from autoinit.tensors.parallel import one_thread
 from autoinit.theory.truncation import CUT, TRUNCATED_STD
+from autoinit.writing import _mirrored
 
 Array = npt.NDArray[np.float32]
 Rows = tuple[tuple[int, int], ...]
@@ -57,7 +59,12 @@ class Matrix:
     std: float
 
 
-Piece = Run | Matrix
+@dataclass(frozen=True)
+class Mirrored:
+    """A whole weight that is made of one smaller matrix."""
+
+
+Piece = Run | Matrix | Mirrored
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class Draw:
     without letters the first axis is the output. std: of its elements. slices: other standard deviations for some
     output rows (indices on all `o` axes together, flattened); rows that no slice names have `std`.
     delta: an orthogonal convolution's matrix sits at the centre of its kernel and all else is zero (Xiao et al.
-    2018).
+    2018). mirror: makes the weight of a smaller matrix, which has the distribution; std and slices then say nothing.
     """
 
     distribution: Distribution
@@ -79,6 +86,7 @@ class Draw:
     axes: str = ""
     slices: tuple[SlicePlan, ...] = ()
     delta: bool = False
+    mirror: Mirror | None = None
 
     @cached_property
     def letters(self) -> str:
@@ -109,6 +117,8 @@ class Draw:
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
         """The parts of the weight that can be filled apart, in any order and thread."""
+        if self.mirror is not None:
+            return (Mirrored(),)
         if DISTRIBUTIONS[self.distribution].by_element:
             starts = range(0, self.numel, CHUNK)
             return tuple(Run(index, at, min(at + CHUNK, self.numel)) for index, at in enumerate(starts))
@@ -123,7 +133,8 @@ class Draw:
 
     def stream(self, index: int) -> np.random.Generator:
         """The random stream of piece `index`; the thread's previous one ends."""
-        key = repr((self.seed, self.name, self.shape, index)).encode()
+        pairing = () if self.mirror is None else (self.mirror.outputs, self.mirror.inputs)
+        key = repr((self.seed, self.name, self.shape, index, *pairing)).encode()
         words = np.frombuffer(hashlib.blake2b(key, digest_size=24).digest(), dtype="<u8")
         state = np.array([*words, 1], dtype=np.uint64)
         generator = _generator()
@@ -157,9 +168,10 @@ def fill(
     axes: str = "",
     slices: Sequence[SlicePlan] = (),
     delta: bool = False,
+    mirror: Mirror | None = None,
 ) -> None:
     """Fills a tensor in place. The arguments are `Draw`'s; torch's random number generators are not used."""
-    draw = Draw(distribution, std, seed, name, tuple(tensor.shape), axes, tuple(slices), delta)
+    draw = Draw(distribution, std, seed, name, tuple(tensor.shape), axes, tuple(slices), delta, mirror)
     with torch.no_grad(), one_thread():
         for piece in draw.pieces:
             fill_piece(tensor, draw, piece)
@@ -169,6 +181,11 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
     """Fills one piece of a tensor. Run it under `one_thread()` and `torch.no_grad()`."""
     if isinstance(piece, Matrix):
         _fill_matrix(tensor, draw, piece)
+        return
+    if isinstance(piece, Mirrored):
+        assert draw.mirror is not None
+        stream = draw.stream(0)
+        _mirrored.fill(tensor, draw.letters, draw.mirror, stream, lambda *size: _matrix(draw, stream, *size))
         return
     whole = flat.direct(tensor)
     in_place = whole is not None and whole.dtype == np.float32
@@ -264,6 +281,17 @@ def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:
             box = target[index]
             box.copy_(matrix[done : done + end - begin].reshape(box.shape))
             done += end - begin
+
+
+def _matrix(draw: Draw, stream: np.random.Generator, rows: int, columns: int) -> torch.Tensor:
+    """A matrix of the draw's distribution that keeps the second moment of what it multiplies."""
+    if not DISTRIBUTIONS[draw.distribution].by_element:
+        return _semi_orthogonal(stream, rows, columns).mul_(math.sqrt(max(1.0, rows / columns)))
+    fill_unit = _elements(draw.distribution)
+    values = np.empty(rows * columns, np.float32)
+    for start in range(0, values.size, BLOCK):
+        fill_unit(stream, values[start : start + BLOCK])
+    return torch.from_numpy(values).view(rows, columns).mul_(columns**-0.5)
 
 
 def _semi_orthogonal(stream: np.random.Generator, rows: int, columns: int) -> torch.Tensor:

@@ -75,7 +75,8 @@ def test_an_unknown_option_is_refused_with_the_nearest():
 
 # Methods. A weight of 64 inputs, before a ReLU, that reads numbers of second moment 1.
 
-EXPECTED_STDS = {"nonlinearity": math.sqrt(2 / 64), "signal": math.sqrt(1 / 64), "data": math.sqrt(1 / 64)}
+EXPECTED_STDS = {"nonlinearity": math.sqrt(2 / 64), "signal": math.sqrt(1 / 64), "data": math.sqrt(1 / 64),
+                 "mirrored": math.sqrt(1 / 64)}  # fmt: skip
 """He's; and that for which a sum of 64 products with numbers of second moment 1 has second moment 1 itself."""
 
 

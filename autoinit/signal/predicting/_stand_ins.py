@@ -7,9 +7,11 @@ import math
 import torch
 
 from autoinit.models import ModelView
+from autoinit.plans.mirror import Mirror
 from autoinit.plans.plan import LayerPlan, Plan
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.writing.reparametrised import effective_weight
+from autoinit.writing.sampling import fill
 
 MOST_DRAWN = 1 << 24
 """Elements of the largest weight that is drawn as a whole, for an operation without a rule."""
@@ -42,10 +44,16 @@ class Values:
         self._parametrised = _parametrised(dataflow)
         self._known: dict[str, torch.Tensor] = {}
         self.sigmas: dict[str, torch.Tensor] = {}
+        self.mirrors = {name: layer.mirror for name, layer in self._planned.items() if layer.mirror is not None}
 
     def set_sigma(self, param: str, sigma: torch.Tensor) -> None:
         """Give a weight an std of its own: one number, or one for each of its output rows."""
         self.sigmas[param] = sigma
+        self._known.pop(param, None)
+
+    def set_mirror(self, param: str, mirror: Mirror) -> None:
+        """Have a weight drawn as a mirrored one."""
+        self.mirrors[param] = mirror
         self._known.pop(param, None)
 
     def sigma(self, use: ParamUse) -> torch.Tensor:
@@ -144,6 +152,8 @@ class Values:
         tensor = self.view.parameters[name]
         if tensor.numel() > MOST_DRAWN:
             raise TooLargeError(f"{name} has {tensor.numel():,} elements; up to {MOST_DRAWN:,} are drawn")
+        if name in self.mirrors:
+            return self._mirrored(name, tensor)
         values = self._normal(tuple(tensor.shape))
         layer = self._planned.get(name)
         sigma = self.sigmas[name] if name in self.sigmas or layer is None else _planned_sigma(layer)
@@ -152,6 +162,14 @@ class Values:
         else:
             _scale_rows(values, layer.axes, sigma)
         return values.to(tensor.dtype)
+
+    def _mirrored(self, name: str, like: torch.Tensor) -> torch.Tensor:
+        """A mirrored weight: its units are no independent draws, so that no rule of mean-field theory holds."""
+        layer = self._planned[name]
+        made = torch.empty(like.shape, dtype=like.dtype)
+        fill(made, distribution=layer.distribution, std=layer.std, seed=0, name=name, axes=layer.axes,
+             mirror=self.mirrors[name])  # fmt: skip
+        return made
 
     def of_module(self, op: Op, *, biased: bool = True) -> dict[str, torch.Tensor]:
         """The parameters of the module that an operation calls, by their names in it; weights drawn."""

@@ -67,6 +67,8 @@ class Weighing:
         if op not in self._pooled:
             linear = replace(linear, mixed=None)
         self.choose(op, use, x, linear)
+        if use.name in run.values.mirrors:
+            return self._with_weights(op, run)  # type: ignore[no-any-return]
         sigma = self._sigma(op, use, run)
         features = linear.features_in()
         small = features == 1 or features * _window(use) <= SMALL or op not in self._fed

@@ -1,0 +1,74 @@
+"""Mirror: how a weight of a mirrored plan is made of one smaller matrix, as an immutable value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Taps = Literal["shift", "centre", "full"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Consecutive features that are treated alike.
+
+    start, size: which features of the axis.
+    paired: whether the first half of them is paired with the second: start + i with start + size / 2 + i. A pair is
+        one row or column of the smaller matrix, once as it is and once negated.
+    factor: multiplies what is read from these features (1 for outputs). 0: they are not read.
+    """
+
+    start: int
+    size: int
+    paired: bool
+    factor: float = 1.0
+
+    @property
+    def dimensions(self) -> int:
+        """Rows or columns of the smaller matrix that these features take."""
+        return self.size // 2 if self.paired else self.size
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """How a weight follows from one matrix A: W = scale * (rows of A, signed) by (columns of A, signed).
+
+    With both sides paired W = scale [[A, -A], [-A, A]]: a pair of units with pre-activations z and -z, read with
+    opposite signs.
+
+    outputs, inputs: runs that cover the output and the input features, in order. Those of factor 0 take no column.
+    scale: of A, whose rows or columns are orthonormal (its elements have variance 1 / columns if it is Gaussian),
+        times sqrt(rows / columns) where that is above 1.
+    taps: where A stands in a convolution's kernel: `shift`: each column at a tap of its own, drawn from `seen`;
+        `centre`: all in the middle; `full`: Gaussian on all taps. `shift` for a weight without a kernel.
+    seen: along each axis of the kernel the half-open range of taps that reach inside of the input.
+    a: the standard deviation of the pre-activation. c: what makes up for the nonlinearity, applied by the next layer.
+    """
+
+    outputs: tuple[Run, ...]
+    inputs: tuple[Run, ...]
+    scale: float
+    taps: Taps = "shift"
+    seen: tuple[tuple[int, int], ...] = ()
+    a: float = 1.0
+    c: float = 1.0
+
+    @property
+    def rows(self) -> int:
+        """Rows of A."""
+        return sum(run.dimensions for run in self.outputs)
+
+    @property
+    def columns(self) -> int:
+        """Columns of A."""
+        return sum(run.dimensions for run in self.inputs if run.factor)
+
+    @property
+    def std(self) -> float:
+        """The root mean square of W over one tap of its kernel."""
+        signs_out = sum(run.size for run in self.outputs) / self.rows
+        read = sum(run.size * run.factor**2 for run in self.inputs) / self.columns
+        area = sum(run.size for run in self.outputs) * sum(run.size for run in self.inputs)
+        # The squares of A's elements add up to its number of rows.
+        return self.scale * math.sqrt(self.rows * signs_out * read / area)

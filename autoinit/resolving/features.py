@@ -1,0 +1,207 @@
+"""Where the features that a weight reads were made: which output feature of which weight each input column is.
+
+Every output feature of chosen weights is numbered. The numbers move through the graph as values would, and stop where a
+weight reads them. On the way only what treats each feature alone, or keeps features as they are, may act on them; what
+else does, loses the weight, with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from typing import Any
+
+import torch
+
+from autoinit.ops import Role
+from autoinit.resolving._labelling import LostError, _combined, _rearranged, _single, numbered
+from autoinit.resolving._walking import only_steers
+from autoinit.tracing.dataflow import Dataflow, Op
+
+_NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError, LostError)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A weight whose output features are followed.
+
+    op: its use. features: their number. axis: of the output that holds them, from the end. end: the operation that
+    ends its nonlinearity; None where it feeds none. gate: where `end` is the product of some of the features with a
+    function of others, one by one: how many features lie from each of the first to its gate. What comes out of the
+    product bears the numbers of the first.
+    """
+
+    op: Op
+    features: int
+    axis: int
+    end: Op | None
+    gate: int = 0
+
+
+@dataclass
+class Origins:
+    """What came of the features of several weights.
+
+    columns: for each weight operation that reads some, a number for each of its input features: 1 + its place among
+    the features of all sources, 0 for what no source made. lost: why the features of a source could not be followed to
+    weights alone.
+    """
+
+    starts: Mapping[Op, int]
+    columns: dict[Op, torch.Tensor] = field(default_factory=dict)
+    lost: dict[Op, str] = field(default_factory=dict)
+
+
+def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, str]) -> Origins:
+    """Follow the features of `sources` to the weights that read them.
+
+    Args:
+        dataflow: traced with shapes.
+        sources: by operation, in the order of the dataflow.
+        readers: weight operations that may read them; the values are the axes' letters of their weights.
+    """
+    found = Origins(_starts(sources))
+    state = _Following(found, sources)
+    for op in dataflow.graph.nodes:
+        state.visit(op, readers)
+    for op in dataflow.graph.nodes:
+        if op.op == "output":
+            for each in dataflow.graph.predecessors(op):
+                state.lose(each, "they reach the model's output")
+    return found
+
+
+def _starts(sources: Mapping[Op, Source]) -> dict[Op, int]:
+    """The number before each source's first feature."""
+    starts, at = {}, 0
+    for op, source in sources.items():
+        starts[op] = at
+        at += source.features
+    return starts
+
+
+@dataclass
+class _Following:
+    """One pass over the graph. labels: by operation. past: operations behind a source's nonlinearity."""
+
+    found: Origins
+    sources: Mapping[Op, Source]
+    labels: dict[Op, Any] = field(default_factory=dict)
+    made_by: dict[Op, frozenset[Op]] = field(default_factory=dict)
+    past: set[Op] = field(default_factory=set)
+
+    def visit(self, op: Op, readers: Mapping[Op, str]) -> None:
+        known = {each: self.labels[each] for each in op.operands.values() if each in self.labels}
+        if known and op.signal:
+            if op.role is Role.WEIGHT and op in readers:
+                self._read(op, readers[op])
+            elif not all(only_steers(op, slot) for slot, each in op.operands.items() if each in known):
+                self._pass(op, known)
+        if op in self.sources:
+            source = self.sources[op]
+            assert op.shape is not None
+            self.labels[op] = numbered(op.shape, (source.axis,), (source.features,)) + self.found.starts[op]
+            self.made_by[op] = frozenset({op})
+            if source.end is None:
+                self.past.add(op)
+
+    def _read(self, op: Op, axes: str) -> None:
+        """A weight reads numbered features: one for each of its columns, if they vary along no other axis."""
+        operand = op.operands["input"]
+        labels, axis = self.labels[operand], -1 - axes.count("k")
+        if not isinstance(labels, torch.Tensor):
+            self.lose(operand, f"{op.name} reads several tensors")
+            return
+        single = _single(labels, [each for each in range(labels.dim()) if each != labels.dim() + axis])
+        if single is None:
+            self.lose(operand, f"{op.name} reads them along several axes")
+            return
+        if operand not in self.past:
+            self.lose(operand, f"{op.name} reads them before their nonlinearity")
+            return
+        self.found.columns[op] = single.reshape(-1).long()
+
+    def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
+        ends = {self.sources[source].end for each in known for source in self.made_by[each]}
+        behind = [each in self.past for each in known]
+        problem = ""
+        if op.role is Role.WEIGHT:
+            problem = f"{op.name}, which reads them, cannot be mirrored"
+        elif any(behind) and not all(behind):
+            problem = f"{op.op} joins them with what has no nonlinearity yet"
+        elif all(behind) and not _keeps(op):
+            problem = f"{op.op} mixes or bends them"
+        moved = None if problem else self._moved(op, known)
+        if moved is None:
+            for each in known:
+                self.lose(each, problem or f"they cannot be followed through {op.op}")
+            return
+        self.labels[op] = moved
+        self.made_by[op] = frozenset().union(*(self.made_by[each] for each in known))
+        if all(behind) or op in ends:
+            self.past.add(op)
+
+    def _moved(self, op: Op, known: Mapping[Op, Any]) -> Any:
+        try:
+            gate = self._gate(op, known)
+            if gate:
+                made: Any = _gated(known, gate)
+            elif op.acts == "rearranging":
+                made = _rearranged(op, known)
+            elif op.acts == "elementwise":
+                made = _alike(op, known)
+            else:
+                (operand, labels), *others = known.items()
+                made = None if others else _combined(op, operand, labels, known=False)
+        except _NO_RESULT:
+            return None
+        return made
+
+    def _gate(self, op: Op, known: Mapping[Op, Any]) -> int:
+        """The distance between features and their gates where this is the product of both; 0 elsewhere."""
+        if op.role is not Role.PRODUCT:
+            return 0
+        made_by = {source for each in known for source in self.made_by[each]}
+        source = self.sources[made_by.pop()] if len(made_by) == 1 else None
+        return source.gate if source is not None and source.end is op else 0
+
+    def lose(self, op: Op, why: str) -> None:
+        """Give up the sources whose features an operation's output holds."""
+        for source in self.made_by.get(op, ()):
+            self.found.lost.setdefault(source, why)
+
+
+def _gated(known: Mapping[Op, Any], distance: int) -> torch.Tensor | None:
+    """The numbers of features that are multiplied by their own gates, which lie `distance` further on."""
+    if len(known) != 2:
+        return None
+    one, other = known.values()
+    for first, second in ((one, other), (other, one)):
+        if isinstance(first, torch.Tensor) and torch.equal(first + distance, second):
+            found: torch.Tensor = first
+            return found
+    return None
+
+
+def _alike(op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
+    """Numbers behind an elementwise operation: those of its operands, if all have the same and the rest is constant."""
+    first, *others = known.values()
+    if op.shape is None or not all(torch.equal(first, each) for each in others):
+        return None
+    for each in op.operands.values():
+        if each not in known and (each.signal or prod(each.shape or ()) > 1):
+            return None
+    spread: torch.Tensor = first.broadcast_to(op.shape)
+    return spread
+
+
+_AVERAGING = frozenset({"avg_pool", "adaptive_avg_pool", "interpolate", "mean", "pad", "dropout"})
+"""Operations that are linear in each feature by itself, beside elementwise ones with constants."""
+
+
+def _keeps(op: Op) -> bool:
+    """Whether an operation moves features, scales them alike or averages each over positions."""
+    if op.acts == "rearranging":
+        return op.call is None or op.call.spec is None or not op.call.spec.ranks
+    return op.role is Role.TRANSPARENT and (op.acts == "elementwise" or op.op in _AVERAGING)

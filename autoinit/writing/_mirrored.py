@@ -1,0 +1,80 @@
+"""The values of a mirrored weight: one matrix, its rows and columns repeated with both signs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from autoinit.plans.mirror import Mirror, Run
+
+Taps = npt.NDArray[np.intp]
+
+
+def fill(
+    tensor: torch.Tensor,
+    letters: str,
+    mirror: Mirror,
+    stream: np.random.Generator,
+    matrix: Callable[[int, int], torch.Tensor],
+) -> None:
+    """Fills a weight. Run it in one thread and without gradients.
+
+    Args:
+        tensor: the weight.
+        letters: its axes: one `o`, one `i`, and `k` for the axes of a kernel.
+        mirror: how it is made.
+        stream: gives the taps, before the matrix is drawn.
+        matrix: draws a matrix of so many rows and columns, its rows or columns orthonormal or its elements of
+            variance 1 / columns, times sqrt(rows / columns) where that is above 1.
+    """
+    target = tensor.detach().permute([axis for letter in "oik" for axis, each in enumerate(letters) if each == letter])
+    kernel = tuple(target.shape[2:])
+    area = math.prod(kernel)
+    full = mirror.taps == "full"
+    taps = None if full or not kernel else _taps(stream, mirror, kernel)
+    small = matrix(mirror.rows, mirror.columns * (area if full else 1)).mul_(mirror.scale)
+    rows = _signed(small.reshape(mirror.rows, mirror.columns, -1), mirror.outputs)
+    weight = _signed(rows.transpose(0, 1), mirror.inputs).transpose(0, 1)
+    if taps is None:
+        target.copy_(weight.reshape(target.shape))
+        return
+    target.zero_()
+    for tap in np.unique(taps):
+        here = np.flatnonzero(taps == tap)
+        place = tuple(int(index) for index in np.unravel_index(tap, kernel))
+        at = target
+        for index in reversed(place):
+            at = at.select(-1, index)
+        at.index_copy_(1, torch.from_numpy(here), weight[:, here, 0].to(at))
+
+
+def _taps(stream: np.random.Generator, mirror: Mirror, kernel: tuple[int, ...]) -> Taps:
+    """The tap of every input feature, as an index into the flattened kernel: one for each column of the matrix."""
+    if mirror.taps == "centre":
+        chosen = [np.full(mirror.columns, size // 2) for size in kernel]
+    else:
+        chosen = [stream.integers(low, high, mirror.columns) for low, high in mirror.seen]
+    flat = np.ravel_multi_index(tuple(chosen), kernel).astype(np.intp)
+    made, at = [], 0
+    for run in mirror.inputs:
+        part = flat[at : at + run.dimensions] if run.factor else np.zeros(run.size, np.intp)
+        made += [part, part] if run.paired and run.factor else [part]
+        at += run.dimensions if run.factor else 0
+    return np.concatenate(made)
+
+
+def _signed(matrix: torch.Tensor, runs: tuple[Run, ...]) -> torch.Tensor:
+    """First axis of the small matrix -> that of the weight: a pair is a row and its negative, what is not read is 0."""
+    made, at = [], 0
+    for run in runs:
+        if not run.factor:
+            made.append(matrix.new_zeros(run.size, *matrix.shape[1:]))
+            continue
+        part = matrix[at : at + run.dimensions] * run.factor
+        made += [part, -part] if run.paired else [part]
+        at += run.dimensions
+    return torch.cat(made)

@@ -1,0 +1,366 @@
+"""`method="mirrored"`: at the start a network equals the linear map that its matrices make, and loses no direction."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from autoinit import Plan, autoinit, plan
+from autoinit.plans.mirror import Run
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
+
+
+def mlp(activation: Callable[[], nn.Module], depth: int = 12, width: int = 32, inputs: int = 16) -> nn.Sequential:
+    sizes = [inputs, *[width] * (depth - 1), 8]
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(sizes):
+        layers += [nn.Linear(before, after), activation()]
+    return nn.Sequential(*layers[:-1])
+
+
+def mirrored(model: nn.Module, *shape: int, **options: object) -> Plan:
+    """Plan and write, on inputs of a shape."""
+    made = plan(model, torch.zeros(shape), method="mirrored", **options)
+    made.apply(model, seed=0, force=True)
+    return made
+
+
+def jacobian(model: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Of one sample."""
+    return torch.autograd.functional.jacobian(lambda one: model(one[None])[0], x).reshape(-1, x.numel())
+
+
+def assert_linear(model: Callable[[Tensor], Tensor], *shape: int) -> Tensor:
+    """f(x) = J x with one J for all x; gives J."""
+    generator = torch.Generator().manual_seed(1)
+    x, y = (torch.randn(shape[1:], generator=generator) for _ in range(2))
+    here, there = jacobian(model, x), jacobian(model, y)
+    torch.testing.assert_close(here, there, rtol=1e-4, atol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x[None]).flatten(), here @ x.flatten(), rtol=1e-4, atol=1e-5)
+    return here
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_deep_network_is_an_isometry_of_its_smallest_width(name: str) -> None:
+    """16 inputs, 32 units in 16 pairs, 8 outputs, and c = 1 for all three: J is 8 x 16 with orthonormal rows.
+
+    The first matrix is 16 x 16 over the root of the input's second moment, which is 1 up to chance in the surrogates.
+    """
+    model = mlp(ACTIVATIONS[name])
+    made = mirrored(model, 4, 16)
+    assert all(layer.mirror is not None for layer in made.layers)
+    torch.testing.assert_close(torch.linalg.svdvals(assert_linear(model, 4, 16)), torch.ones(8), rtol=1e-4, atol=0)
+
+
+def test_each_weight_is_written_in_signed_blocks() -> None:
+    """[B; -B] first, [[A, -A], [-A, A]] inside, [C, -C] last; B, A, C orthonormal in rows or columns, times
+    sqrt(rows / columns) where that is above 1."""
+    model = mlp(nn.ReLU, depth=3)
+    mirrored(model, 4, 16)
+    first, inner, last = (model[index].weight.detach() for index in (0, 2, 4))
+    torch.testing.assert_close(first[16:], -first[:16], rtol=0, atol=0)
+    torch.testing.assert_close(inner[16:], -inner[:16], rtol=0, atol=0)
+    torch.testing.assert_close(inner[:, 16:], -inner[:, :16], rtol=0, atol=0)
+    torch.testing.assert_close(last[:, 16:], -last[:, :16], rtol=0, atol=0)
+    a, c = inner[:16, :16], last[:, :16]
+    torch.testing.assert_close(a @ a.T, torch.eye(16), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(c @ c.T, torch.eye(8), rtol=1e-4, atol=1e-5)
+
+
+def test_a_wider_matrix_is_scaled_to_keep_the_second_moment() -> None:
+    """64 units in 32 pairs behind 8 inputs: B is 32 x 8, B'B = 32 / 8 = 4 times the identity."""
+    model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 4))
+    mirrored(model, 4, 8)
+    b = model[0].weight.detach()[:32]
+    torch.testing.assert_close(b.T @ b, 4 * torch.eye(8), rtol=1e-3, atol=1e-4)
+
+
+def test_leaky_relu_is_made_up_for_by_what_reads_it() -> None:
+    """psi(z) = 1.2 z: the reader's matrix is divided by 1.2."""
+    model = nn.Sequential(nn.Linear(8, 16), nn.LeakyReLU(0.2), nn.Linear(16, 8))
+    mirrored(model, 4, 8)
+    head = model[2].weight.detach()[:, :8] * 1.2
+    torch.testing.assert_close(head @ head.T, torch.eye(8), rtol=1e-4, atol=1e-5)
+
+
+def test_odd_nonlinearities_stand_alone() -> None:
+    """tanh is odd: no unit is paired, and gradients of a depth of 40 keep their size within a factor of two."""
+    model = mlp(nn.Tanh, depth=40)
+    made = mirrored(model, 64, 16)
+    assert all(run == Run(0, run.size, paired=False) for layer in made.layers for run in layer.mirror.outputs)
+    model(torch.randn(64, 16, generator=torch.Generator().manual_seed(2))).square().sum().backward()
+    norms = torch.stack([model[2 * index].weight.grad.norm() for index in range(1, 39)])
+    assert norms.max() / norms.min() < 2
+
+
+def test_an_odd_unit_is_left_over_and_not_read() -> None:
+    """7 units: 3 pairs, and a last one whose column is zero, so that the start stays linear."""
+    model = nn.Sequential(nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 3))
+    made = mirrored(model, 4, 8)
+    assert made["0"].mirror.outputs == (Run(0, 6, paired=True), Run(6, 1, paired=False))
+    assert not model[2].weight[:, 6].any()
+    assert model[0].weight[6].any()
+    assert_linear(model, 4, 8)
+
+
+class Written(nn.Module):
+    """Modules by name and a forward of one input."""
+
+    def __init__(self, forward: Callable[..., Tensor], **parts: nn.Module) -> None:
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+        self.written = forward
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.written(self, x)
+
+
+LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
+    "functional": (
+        lambda: Written(lambda net, x: net.b(F.relu(net.a(x))), a=nn.Linear(8, 16), b=nn.Linear(16, 4)),
+        (4, 8),
+    ),
+    "composite": (
+        lambda: Written(
+            lambda net, x: net.b((h := net.a(x)) * torch.sigmoid(h)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)
+        ),
+        (4, 8),
+    ),
+    "flatten in blocks": (
+        lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(32, 4)),
+        (4, 2, 6, 6),
+    ),
+    "strides and channels last": (
+        lambda: Written(
+            lambda net, x: net.b(F.gelu(net.a(x)).permute(0, 2, 3, 1)).mean((1, 2)),
+            a=nn.Conv2d(2, 8, 3, stride=2, padding=1),
+            b=nn.Linear(8, 4),
+        ),
+        (4, 2, 6, 6),
+    ),
+    "concatenation": (
+        lambda: Written(
+            lambda net, x: net.c(torch.cat([F.silu(net.a(x)), F.relu(net.b(x))], -1)),
+            a=nn.Linear(8, 6),
+            b=nn.Linear(8, 10),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "chunks put together again": (
+        lambda: Written(
+            lambda net, x: net.b(torch.cat(F.relu(net.a(x)).chunk(4, -1), -1)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)
+        ),
+        (4, 8),
+    ),
+    "flatten with channels last": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(net.a(x)).permute(0, 2, 3, 1).flatten(1)),
+            a=nn.Conv2d(2, 7, 3),
+            b=nn.Linear(28, 4),
+        ),
+        (4, 2, 4, 4),
+    ),
+    "glu": (lambda: nn.Sequential(nn.Linear(8, 32), nn.GLU(), nn.Linear(16, 4)), (4, 8)),
+    "written gate": (
+        lambda: Written(
+            lambda net, x: net.b((h := net.a(x))[:, 16:] * torch.sigmoid(h[:, :16])),
+            a=nn.Linear(8, 32),
+            b=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "residual branches": (
+        lambda: Written(
+            lambda net, x: net.head((h := net.stem(x)) + net.b(F.relu(net.a(h)))),
+            stem=nn.Linear(8, 12),
+            a=nn.Linear(12, 24),
+            b=nn.Linear(24, 12),
+            head=nn.Linear(12, 4),
+        ),
+        (4, 8),
+    ),
+    "dropout in evaluation": (
+        lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4)).eval(),
+        (4, 8),
+    ),
+    "one-dimensional": (
+        lambda: nn.Sequential(nn.Conv1d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv1d(8, 4, 3), nn.Flatten()),
+        (4, 3, 9),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LINEAR_STARTS)
+def test_pairs_are_followed_to_what_reads_them(case: str) -> None:
+    """By hand: every activation here has an odd part that is linear, so that a network of pairs is a linear map."""
+    build, shape = LINEAR_STARTS[case]
+    model = build()
+    made = mirrored(model, *shape)
+    assert any(run.paired for layer in made.layers for run in layer.mirror.outputs)
+    assert_linear(model, *shape)
+
+
+FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
+    "max pooling": (
+        lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.ReLU(), nn.Flatten(),
+            nn.Linear(32, 4),
+        ),
+        (4, 1, 10, 10),
+        "0",
+        "max_pool mixes or bends them",
+    ),
+    "even": (
+        lambda: Written(lambda net, x: net.b(net.a(x).abs()), a=nn.Linear(8, 16), b=nn.Linear(16, 4)),
+        (4, 8),
+        "a",
+        "leaky_relu has no odd part that is nearly linear",
+    ),
+    "norm": (
+        lambda: nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4)),
+        (4, 8),
+        "0",
+        "a norm follows: nothing to gain",
+    ),
+    "swiglu": (
+        lambda: Written(
+            lambda net, x: net.c(F.silu(net.a(x)) * net.b(x)),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(8, 16),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+        "b",
+        "it feeds gate",
+    ),
+    "groups": (
+        lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)),
+        (4, 4, 6, 6),
+        "0",
+        "a convolution of several groups",
+    ),
+    "read in two ways": (
+        lambda: Written(
+            lambda net, x: net.b(h := F.relu(net.a(x))) + h.sum(-1, keepdim=True),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+        ),
+        (4, 8),
+        "a",
+        "sum mixes or bends them",
+    ),
+    "half of the pairs": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(net.a(x)).chunk(2, -1)[1]), a=nn.Linear(8, 16), b=nn.Linear(8, 4)
+        ),
+        (4, 8),
+        "a",
+        "b does not read its units in whole pairs",
+    ),
+    "pairs in another order": (
+        lambda: Written(lambda net, x: net.b(F.relu(net.a(x)).flip(-1)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)),
+        (4, 8),
+        "a",
+        "b does not read its units in whole pairs",
+    ),
+    "output": (lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU()), (4, 8), "0", "they reach the model's output"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FALLING_BACK)
+def test_what_cannot_be_mirrored_says_why(case: str) -> None:
+    build, shape, name, why = FALLING_BACK[case]
+    layer = plan(build(), torch.zeros(shape), method="mirrored")[name]
+    assert not any(run.paired for run in layer.mirror.outputs) if layer.mirror is not None else True
+    assert layer.note.endswith(why)
+
+
+def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number() -> None:
+    """Four branches: each end's matrix is 1 / 2 of an orthonormal one; the stream grows to second moment 2."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        for index in range(4):
+            x = x + net.get_submodule(f"b{index}")(F.relu(net.get_submodule(f"a{index}")(x)))
+        return x
+
+    parts = {f"{name}{i}": nn.Linear(16, 16) for i in range(4) for name in "ab"}
+    model = Written(forward, **parts)
+    mirrored(model, 64, 16)
+    end = model.b2.weight.detach()[:, :8]
+    torch.testing.assert_close(end.T @ end, torch.eye(8) / 4 * 2, rtol=1e-4, atol=1e-5)
+
+
+def test_values_are_a_function_of_seed_name_shape_and_pairing() -> None:
+    first, again, other = mlp(nn.ReLU), mlp(nn.ReLU), mlp(nn.ReLU)
+    for model, seed in ((first, 3), (again, 3), (other, 4)):
+        autoinit(model, torch.zeros(4, 16), method="mirrored", seed=seed, force=True, verbose=False)
+    for one, two, three in zip(first.parameters(), again.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+        assert one.dim() == 1 or not torch.equal(one, three)
+
+
+def test_a_plan_on_meta_is_the_same_and_survives_json() -> None:
+    with torch.device("meta"):
+        empty = mlp(nn.GELU)
+    made = plan(empty, torch.zeros(4, 16, device="meta"), method="mirrored")
+    there = plan(mlp(nn.GELU), torch.zeros(4, 16), method="mirrored")
+    for one, other in zip(made.layers, there.layers, strict=True):
+        assert replace(one, source="") == replace(other, source="")
+    assert Plan.from_json(made.to_json()) == made
+
+
+@pytest.mark.parametrize("distribution", ["normal", "uniform", "truncated_normal"])
+def test_other_distributions_keep_the_pairs(distribution: str) -> None:
+    """The start is as linear; its matrix has elements of variance 1 / columns = 1 / 16 in place of orthonormal rows."""
+    model = mlp(nn.ReLU, width=256, inputs=256, depth=3)
+    mirrored(model, 4, 256, distribution=distribution)
+    assert_linear(model, 4, 256)
+    block = model[2].weight.detach()[:128, :128]
+    assert block.std().item() == pytest.approx(128**-0.5, rel=0.03)
+
+
+def test_taps_are_drawn_where_they_see_the_input() -> None:
+    """At 1 x 1 inputs with padding 1 only the centre of a 3 x 3 kernel reaches inside."""
+    model = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 4, 3, padding=1), nn.Flatten())
+    made = mirrored(model, 4, 4, 1, 1)
+    assert made["0"].mirror.seen == ((1, 2), (1, 2))
+    outside = model[0].weight.detach().clone()
+    outside[:, :, 1, 1] = 0
+    assert not outside.any()
+
+
+def test_each_channel_s_column_stands_at_one_tap() -> None:
+    """16 channels in 8 pairs: a channel has one tap that is not zero, a pair shares its tap, and taps differ."""
+    model = nn.Sequential(
+        nn.Conv2d(2, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 4, 3, padding=1), nn.Flatten(), nn.Linear(256, 2)
+    )
+    mirrored(model, 4, 2, 8, 8)
+    used = model[2].weight.detach().abs().sum(0).flatten(1) > 0
+    assert used.sum(1).tolist() == [1] * 16
+    assert torch.equal(used[:8], used[8:])
+    assert len(used.float().argmax(1).unique()) > 1
+
+
+def test_predictions_of_a_mirrored_plan_are_what_its_weights_make() -> None:
+    """Pairs are no independent units: relu's common part cancels. Measured on the written weights, within 10 %."""
+    from autoinit.signal import measure, propagate
+
+    model = nn.Sequential(
+        nn.Conv2d(2, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(32, 8),
+    )  # fmt: skip
+    x = torch.randn(64, 2, 12, 12, generator=torch.Generator().manual_seed(3))
+    made = mirrored(model, 64, 2, 12, 12)
+    predicted, measured = propagate(made, x, model=model), measure(model, x)
+    for name in made:
+        assert predicted[name].q == pytest.approx(measured[name].q, rel=0.1)
