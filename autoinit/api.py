@@ -13,12 +13,12 @@ from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
 from autoinit.ops import REGISTRY
 from autoinit.plans.options import PlanArguments, takes_plan_options
-from autoinit.plans.plan import Plan
-from autoinit.plans.report import Report
+from autoinit.plans.plan import Plan, Report
 from autoinit.tensors.surroundings import collector_paused
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
-from autoinit.tracing.tiers import Tier, trace_view
+from autoinit.tracing.dataflow import Tier
+from autoinit.tracing.tiers import trace_view
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -14,12 +14,13 @@ from _signals import Moments, NotRunError, second_moments
 from _steps import Record, TimeUpError, limited
 
 import autoinit
-from autoinit.checking._subject import Part, Subject, subject
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject, subject
 from autoinit.checking.checker import check
 from autoinit.checking.findings import CheckResult, Finding
 from autoinit.errors import AutoinitError
 from autoinit.models import ModelView
-from autoinit.plans.plan import LayerPlan, SlicePlan
+from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.tracing import trace
 
 SEED = 0

@@ -14,17 +14,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import networkx as nx
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.tensors.surroundings import tensors_on_cpu
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.rerunning import execute
 
-_FACTORS = frozenset({"mul", "multiply"})
-_PER_FEATURE = frozenset({"batch_norm", "native_batch_norm", "instance_norm", "native_instance_norm"})
-_CARRYING = frozenset({"cat", "dropout", "max_pool2d", "avg_pool2d", "identity", "clone", "contiguous"})
+_FEATURES_APART = Trait.NEUTRAL | Trait.WINDOWED | Trait.JOINING
 _ATTENTION = "scaled_dot_product_attention"
+_ZERO = frozenset({"zeros", "zeros_like", "new_zeros"})
+"""Functions that make constants of zeros."""
+_ADDED = frozenset({"bias"})
+"""Operands of a product that are added to it."""
 _SHIFTS = frozenset({"add", "sub", "rsub", "pad", "masked_fill", "where", "clamp"})
 _SHIFTING = ("other", "value", "min", "max")
 """Constant arguments that are added to a signal, or put in its place."""
@@ -32,16 +35,24 @@ _SHIFTING = ("other", "value", "min", "max")
 
 @dataclass(frozen=True)
 class Stuck:
-    """A zero parameter that stays zero. starved: what it is multiplied with is zero. cut_off: no gradient comes."""
+    """A zero parameter that stays zero.
+
+    param: its name.
+    op: the operation in which it is a factor.
+    starved: whether what it is multiplied with is zero.
+    cut_off: whether no gradient reaches the product.
+    group: the first of the parameters that keep each other at zero, it among them.
+    """
 
     param: str
     op: Op
     starved: bool
     cut_off: bool
+    group: str
 
 
 def stuck_zeros(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[Stuck, ...]:
-    """The zero parameters that no gradient can leave, in order of the dataflow.
+    """The zero parameters that no gradient can leave, in order of the dataflow: factors, and not what is added.
 
     Args:
         dataflow: of the model.
@@ -51,15 +62,9 @@ def stuck_zeros(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[Stu
     while zeros.params:
         values = zeros.values()
         reached = zeros.reached(values)
-        stuck: dict[str, Stuck] = {}
-        free: set[str] = set()
-        for name, op, starved in zeros.uses(values):
-            if starved or op not in reached:
-                stuck.setdefault(name, Stuck(name, op, starved, op not in reached))
-            else:
-                free.add(name)
+        free = zeros.free(values, reached)
         if not free:
-            return tuple(stuck.values())
+            return tuple(zeros.stuck(values, reached))
         zeros.params -= free
     return ()
 
@@ -70,10 +75,10 @@ def silent_tables(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[t
     values = zeros.values()
     found: dict[str, Op] = {}
     for op in dataflow.graph.nodes:
-        if op.op == "embedding" and op in values and op.signal:
+        if Trait.LOOKUP in op.traits and op in values and op.signal:
             hungry = next((each for each in _first_uses(dataflow, op) if _starves(each, values)), None)
             if hungry is not None:
-                found.update(dict.fromkeys(zeros.held(op), hungry))
+                found.update(dict.fromkeys(zeros.tables(op), hungry))
     return tuple(found.items())
 
 
@@ -103,22 +108,76 @@ class _Zeros:
         self.params = {name for op in self.ops for name in (use.name for use in op.params) if is_zero(name)}
         self._at_zero: dict[Op, tuple[bool, bool]] = {}
 
-    def held(self, op: Op) -> Iterator[str]:
-        """Zero parameters that an operation uses as a factor: not its biases."""
-        for use in op.params:
-            if use.name in self.params and op.op != "parameter" and (use.layout is not None or use.slot == "weight"):
-                yield use.name
+    def tables(self, op: Op) -> Iterator[str]:
+        """Zero parameters that are the table of a look-up."""
         for slot, operand in op.operands.items():
-            factor = op.op in _FACTORS or slot == "weight"
-            for use in operand.params if factor and operand.op == "parameter" else ():
-                if use.name in self.params:
-                    yield use.name
+            yield from (use.name for use in operand.params if slot == "weight" and use.name in self.params)
+        yield from (use.name for use in op.params if use.slot == "weight" and use.name in self.params)
 
-    def uses(self, values: set[Op]) -> Iterator[tuple[str, Op, bool]]:
-        """(parameter, operation, whether what it is multiplied with is zero) of every zero factor."""
+    def free(self, values: set[Op], reached: set[Op]) -> set[str]:
+        """The parameters that a gradient reaches; biases are left out, of which some elements may move alone."""
+        found = set()
         for op in self.ops:
-            for name in self.held(op):
-                yield name, op, any(each in values for each in _data(op))
+            for use in self._held(op):
+                starved = any(each in values for each in _factors(op))
+                factor = op.op == "parameter" or (_is_factor(op, use.slot) and not starved)
+                if op in reached and factor and not self._only_added(op):
+                    found.add(use.name)
+        return found
+
+    def stuck(self, values: set[Op], reached: set[Op]) -> Iterator[Stuck]:
+        """The parameters that are factors, each at the first operation in which it is one."""
+        groups = self._groups(values)
+        told: set[str] = set()
+        for op in self.ops:
+            for use in self._held(op):
+                for at, slot in self._products(op, use.slot):
+                    if use.name not in told:
+                        told.add(use.name)
+                        others = [each for each in _factors(at) if each is not at.operands.get(slot)]
+                        starved = any(each in values for each in others)
+                        yield Stuck(use.name, at, starved, at not in reached, groups[op])
+
+    def _held(self, op: Op) -> Iterator[ParamUse]:
+        """The zero parameters that enter an operation by no operand."""
+        return (use for use in op.params if use.name in self.params and use.slot not in op.operands)
+
+    def _products(self, op: Op, slot: str) -> Iterator[tuple[Op, str]]:
+        """The operations in which what enters at a slot is a factor, and as which operand it comes there."""
+        if op.op != "parameter":
+            if _is_factor(op, slot):
+                yield op, slot
+            return
+        waiting, seen = [op], {op}
+        while waiting:
+            before = waiting.pop(0)
+            for after in self.graph.successors(before):
+                slots = [name for name, each in after.operands.items() if each is before]
+                factors = [name for name in slots if _is_factor(after, name)]
+                if factors and (len(_factors(after)) > 1 or self._weighs(after)):
+                    yield after, factors[0]
+                elif after not in seen and not after.signal:
+                    seen.add(after)
+                    waiting.append(after)
+
+    def _only_added(self, op: Op) -> bool:
+        """Whether an operation gives nothing but biases."""
+        slots = {slot for after in self.graph.successors(op) for slot, each in after.operands.items() if each is op}
+        return op.op == "parameter" and bool(slots) and slots <= _ADDED
+
+    def _weighs(self, op: Op) -> bool:
+        return any(use.slot not in op.operands and _is_factor(op, use.slot) for use in op.params)
+
+    def _groups(self, values: set[Op]) -> dict[Op, str]:
+        """For each operation with zero parameters the first parameter that zeros link it to."""
+        linked = nx.Graph((op, after) for op in self.ops if op in values for after in self.graph.successors(op))
+        linked.add_nodes_from(self.ops)
+        order = {op: number for number, op in enumerate(self.ops)}
+        found: dict[Op, str] = {}
+        for ops in nx.connected_components(linked):
+            holding = sorted((op for op in ops if any(self._held(op))), key=order.__getitem__)
+            found.update(dict.fromkeys(holding, next(self._held(holding[0])).name if holding else ""))
+        return found
 
     def values(self) -> set[Op]:
         """Operations whose value is zero."""
@@ -132,7 +191,7 @@ class _Zeros:
         """Operations whose output a gradient reaches."""
         found: set[Op] = set()
         for op in reversed(self.ops):
-            if op.role is Role.SINK and (op.op == "output" or op.signal):
+            if op.ends:
                 found.add(op)
             if op in found:
                 found.update(each for each in self.graph.predecessors(op) if self._passes(op, each, values))
@@ -140,14 +199,14 @@ class _Zeros:
 
     def _vanishes(self, op: Op, zero: set[Op]) -> bool:
         operands = list(op.operands.values())
+        if op.op == "constant" and op.call is not None:
+            return getattr(op.call.target, "__name__", op.call.target) in _ZERO
         if op.op == "parameter":
             return bool(op.params) and all(use.name in self.params for use in op.params)
-        if op.role in (Role.WEIGHT, Role.NORM) or op.op == "embedding":
-            return not self._biased(op, zero) and (self._blank(op) or any(each in zero for each in _factors(op)))
         if op.op == _ATTENTION:
             return op.operands.get("value") in zero
-        if op.role is Role.PRODUCT or op.op in _FACTORS:
-            return any(each in zero for each in operands)
+        if _multiplies(op):
+            return not self._biased(op, zero) and (self._blank(op) or any(each in zero for each in _factors(op)))
         if not operands or not all(each in zero for each in _valued(op)):
             return False
         if op.role is Role.NONLINEARITY:
@@ -159,18 +218,24 @@ class _Zeros:
 
     def _passes(self, op: Op, operand: Op, zero: set[Op]) -> bool:
         """Whether the derivative of an operation by an operand can differ from zero."""
-        others = [each for each in op.operands.values() if each is not operand]
+        slots = [slot for slot, each in op.operands.items() if each is operand]
         if op.op == _ATTENTION:
-            return op.operands.get("value") is operand or not any(each in zero for each in others)
-        if op.role is Role.PRODUCT or op.op in _FACTORS:
-            return not any(each in zero for each in others)
-        if op.role in (Role.WEIGHT, Role.NORM):
-            return not self._blank(op)
+            others = (each for each in op.operands.values() if each is not operand)
+            return "value" in slots or not any(each in zero for each in others)
+        if _multiplies(op):
+            return any(self._passes_product(op, slot, zero) for slot in slots)
         if op.role is Role.NONLINEARITY and operand in zero:
             return self._zero_and_slope(op)[1]
         if op.op == "cast":
             return next(iter(op.operands.values())) is operand
         return op.op != "cat" or operand not in zero or op in zero or self._piece_passes(op, zero, set())
+
+    def _passes_product(self, op: Op, slot: str, zero: set[Op]) -> bool:
+        """Whether what a factor is multiplied with can differ from zero; what is added passes all."""
+        if not _is_factor(op, slot):
+            return True
+        others = (each for name, each in op.operands.items() if name != slot and _is_factor(op, name))
+        return not self._blank(op) and not any(each in zero for each in others)
 
     def _piece_passes(self, op: Op, zero: set[Op], seen: set[Op]) -> bool:
         """Whether a gradient passes the zero part of a concatenation: zero until features mix or are shifted."""
@@ -180,7 +245,9 @@ class _Zeros:
             seen.add(after)
             if after.role is Role.NONLINEARITY:
                 passes = self._zero_and_slope(after)[1]
-            elif after.op in _CARRYING or (after.op in _PER_FEATURE and not self._biased(after, zero)):
+            elif after.traits & _FEATURES_APART or (
+                Trait.CHANNELWISE in after.traits and not self._biased(after, zero)
+            ):
                 passes = self._piece_passes(after, zero, seen)
             else:
                 passes = True
@@ -189,15 +256,17 @@ class _Zeros:
         return False
 
     def _blank(self, op: Op) -> bool:
-        """Whether the weights are zero. Of an operation with several (attention, LSTM) that is left open."""
-        held = [use for use in op.params if use.layout is not None or use.slot == "weight"]
-        held += [use for slot, each in op.operands.items() if slot == "weight" for use in each.params]
+        """Whether the weights it holds are zero. Of an operation with several (attention, LSTM) that is left open."""
+        held = [use for use in op.params if use.slot not in op.operands and _is_factor(op, use.slot)]
         return len(held) == 1 and held[0].name in self.params
 
     def _biased(self, op: Op, zero: set[Op]) -> bool:
         """Whether something that is not zero is added."""
-        used = any(use.layout is None and use.slot != "weight" and use.name not in self.params for use in op.params)
-        return used or ("bias" in op.operands and op.operands["bias"] not in zero)
+        held = (use for use in op.params if use.slot not in op.operands)
+        added = (each for slot, each in op.operands.items() if slot in _ADDED)
+        return any(not _is_factor(op, use.slot) and use.name not in self.params for use in held) or any(
+            each not in zero for each in added
+        )
 
     def _zero_and_slope(self, op: Op) -> tuple[bool, bool]:
         if op not in self._at_zero:
@@ -205,22 +274,31 @@ class _Zeros:
         return self._at_zero[op]
 
 
-def _data(op: Op) -> list[Op]:
-    """Operands that an operation multiplies its parameter with."""
-    return [each for slot, each in op.operands.items() if each.op != "parameter" and slot != "bias"]
+def _multiplies(op: Op) -> bool:
+    """Whether an operation is linear in several of its operands, or in one and in a parameter."""
+    roles = {op.role, op.spec.role if op.spec is not None else op.role}
+    return Trait.LOOKUP in op.traits or bool(roles & {Role.WEIGHT, Role.PRODUCT, Role.NORM})
+
+
+def _is_factor(op: Op, slot: str) -> bool:
+    """Whether what enters at a slot is multiplied with the other factors, and not added or looked at."""
+    if not _multiplies(op) or slot in _ADDED:
+        return False
+    if op.role is Role.NORM or Trait.LOOKUP in op.traits:
+        return slot == "weight" or (Trait.LOOKUP not in op.traits and slot == next(iter(op.operands), ""))
+    return slot in op.operands or any(use.slot == slot and use.layout is not None for use in op.params)
+
+
+def _factors(op: Op) -> list[Op]:
+    """The operands that are multiplied with each other."""
+    return [each for slot, each in op.operands.items() if _is_factor(op, slot)]
 
 
 def _valued(op: Op) -> list[Op]:
     """Operands whose values go into the result: of casts and views the first; the others tell dtypes and sizes."""
     operands = list(op.operands.values())
-    alone = op.op == "cast" or (op.acts == "rearranging" and op.op not in ("cat", "stack"))
+    alone = op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits)
     return operands[:1] if alone else operands
-
-
-def _factors(op: Op) -> list[Op]:
-    """Operands any of which makes the result zero, if no bias is added."""
-    data = _data(op)
-    return data if op.role is Role.WEIGHT else data[:1]
 
 
 def _at_zero(op: Op) -> tuple[bool, bool]:

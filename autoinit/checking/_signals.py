@@ -9,14 +9,12 @@ import torch
 from torch import nn
 
 from autoinit.models import ModelView
-from autoinit.ops import Role
 from autoinit.signal.predicting.propagating import InputSignal, Propagation
 from autoinit.tracing.inputs import given_inputs
 
 if TYPE_CHECKING:
-    from autoinit.checking._subject import Part, Subject
     from autoinit.signal.report import SignalReport
-    from autoinit.tracing.dataflow import Dataflow, Op
+    from autoinit.tracing.dataflow import Dataflow
 
 
 MOST_SAMPLES = 16
@@ -33,7 +31,7 @@ class Prediction(NamedTuple):
 
 def predict(view: ModelView, dataflow: Dataflow, *, backward: bool) -> Prediction:
     """Propagate the signal through a traced model whose weights have values."""
-    if dataflow.tier != "recorded" or not view.has_modules:
+    if not dataflow.knows_shapes or not view.has_modules:
         return Prediction(None, f"the {dataflow.tier} tracing knows no shapes")
     if any(each.is_meta for each in view.parameters.values()):
         return Prediction(None, "its weights have no values (meta device)")
@@ -61,37 +59,3 @@ def few_samples(model: nn.Module, example_inputs: Any) -> Any:
         return value[:MOST_SAMPLES] if isinstance(value, torch.Tensor) else value
 
     return {name: few(each) for name, each in inputs.kwargs.items()} if inputs.kwargs else tuple(map(few, inputs.args))
-
-
-class Normed(NamedTuple):
-    """What a norm makes of the signal. q: the second moment behind it. asked: that which its gain and bias ask for."""
-
-    norm: str
-    q: float
-    asked: float
-
-    @property
-    def outweighed(self) -> bool:
-        """Whether the norm's eps outweighs the signal, so that it does not restore the scale."""
-        return self.q < self.asked / 2
-
-
-def normed(subject: Subject, part: Part) -> Normed | None:
-    """What the norm that a part of a weight feeds makes of the signal; None where that is not known."""
-    ops = (subject.dataflow.by_name.get(name) for name in part.place.path)
-    norm = next((op for op in ops if op is not None and op.role is Role.NORM), None)
-    if norm is None or subject.signal is None:
-        return None
-    told = subject.signal.by_operation.get(norm.name)
-    if told is None or told.row is None:
-        return None
-    return Normed(norm.name, told.row.q, _asked(subject, norm))
-
-
-def _asked(subject: Subject, norm: Op) -> float:
-    """The second moment of an output of a norm whose eps counts for nothing."""
-    names = {use.slot: use.name for use in norm.params}
-    names |= {slot: use.name for slot, operand in norm.operands.items() for use in operand.params}
-    held = {slot: subject.parameters[name].detach().float() for slot, name in names.items()}
-    gain = float(held["weight"].square().mean()) if "weight" in held else 1.0
-    return gain + (float(held["bias"].square().mean()) if "bias" in held else 0.0)

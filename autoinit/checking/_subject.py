@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from torch import nn
 
+from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
-from autoinit.checking.scale._reach import surroundings
+from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.recognising.portrait import Portrait, portray
-from autoinit.recognising.recognition import Recognition, recognise
 from autoinit.resolving import Resolution, resolve
 from autoinit.resolving.normalising import written_norms
 from autoinit.resolving.residual import branch_counts
 from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.tensors.parallel import Task, in_parallel
-from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
 from autoinit.writing.reparametrised import effective_weight
 
@@ -35,76 +35,6 @@ if TYPE_CHECKING:
     from autoinit.signal.report import SignalReport
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, eq=False)
-class Part:
-    """A weight, or some of its output rows, that has one plan of its own.
-
-    layer: the plan of the whole weight. rows: half-open runs of output rows; empty for all of them.
-    place: what these rows feed, their fans and the std that is called for.
-    portrait: what the whole weight looks like. layout: what its axes mean.
-    branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
-    normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
-    gains: of all that the layer feeds, where that is several things.
-    The others: what `surroundings` says of all the layer's uses.
-    """
-
-    layer: LayerPlan
-    rows: tuple[tuple[int, int], ...]
-    place: LayerPlan | SlicePlan
-    portrait: Portrait
-    layout: Layout
-    branches: int = 1
-    normalised: bool = False
-    gains: tuple[float, ...] = ()
-    skipped_over: bool = False
-    renormalised: bool = False
-    faded: bool = False
-    gated: bool = False
-    muted: bool = False
-    final: bool = False
-
-    @cached_property
-    def actual(self) -> float:
-        """Root mean square of the elements: the std, as weights have mean zero."""
-        return self.portrait.rms(self.rows)
-
-    @cached_property
-    def count(self) -> int:
-        """How many elements there are."""
-        return self.portrait.count(self.rows)
-
-    @cached_property
-    def recognition(self) -> Recognition:
-        """What could have produced it, by its statistics."""
-        return recognise(self.portrait, self.layer, self.rows)
-
-    @cached_property
-    def scales(self) -> tuple[float, float]:
-        """The least and the greatest std that are as good as the planned one.
-
-        For a gain of the Xavier kind, everything from the gain over sqrt(fan_in), which keeps the forward signal, to
-        Xavier's compromise. For tanh, from the gain of 1 that Xavier was derived with (Glorot & Bengio 2010). Where
-        what the layer feeds is mixed, the gains of all that it feeds. At the end of one of L branches of a residual
-        stream, down to 1 / sqrt(L) of it.
-        """
-        place, factor = self.place, self._factor
-        chosen = [place.std]
-        if place.scheme == "xavier" and place.mode == "fan_avg":
-            chosen.append(factor * place.gain / math.sqrt(place.fan_in))
-        if place.nonlinearity == "tanh":
-            chosen.append(min(chosen) / place.gain)
-        if place.reason == "mixed":
-            chosen += [place.std * each / place.gain for each in self.gains]
-        return min(chosen) / math.sqrt(self.branches), max(chosen)
-
-    @cached_property
-    def _factor(self) -> float:
-        """What the planned std was multiplied by, beside gain and fan."""
-        place = self.place
-        fan = {"fan_in": place.fan_in, "fan_out": place.fan_out}.get(place.mode, (place.fan_in + place.fan_out) / 2)
-        return place.std * math.sqrt(fan) / place.gain
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import CheckResult, Finding, Severity
@@ -19,7 +20,7 @@ from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import Model, ModelView
 from autoinit.tensors.surroundings import collector_paused
 from autoinit.tracing.tiers import trace_view
-from autoinit.writing.trained import trained_evidence
+from autoinit.writing.trained import training_signs
 
 if TYPE_CHECKING:
     from autoinit.checking.selecting import Ignore
@@ -84,6 +85,8 @@ def check(
             codes=codes,
             gradients=any(rules()[code].gradients for code in codes),
         )
+        if recipe == "auto":
+            looked_at = held_as_mirrored(looked_at, known_inputs=example_inputs is not None)
         published = recognised(looked_at.parts) if recipe == "auto" else given
         if published is not None:
             looked_at = replace(looked_at, published=published)
@@ -111,7 +114,8 @@ def _traced(view: ModelView, example_inputs: Any, *, shapes: bool) -> Dataflow:
         with suppress(TraceError):  # it may take no other batch: then it is traced with the one that it is given
             return trace_view(view, few, tier="recorded")
     dataflow = trace_view(view, example_inputs)
-    return trace_view(view, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
+    unshaped = shapes and view.has_modules and not dataflow.knows_shapes
+    return trace_view(view, tier="recorded") if unshaped else dataflow
 
 
 def _all_about_depth(prefix: str) -> bool:
@@ -176,6 +180,6 @@ def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published
     if without:
         yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
     off = any(rules()[finding.code].about is About.SCALE for finding in findings)
-    evidence = trained_evidence(looked_at.view, looked_at.plan, weights=off)
+    evidence = training_signs(looked_at.view, looked_at.plan, weights=off)
     if evidence.strong:
         yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"

@@ -17,7 +17,7 @@ from autoinit.checking.fixing import fix
 from autoinit.checking.recipes import declared
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import check_prefixes, enabled_codes, join_unused
-from autoinit.errors import ArgumentError, AutoinitError, PlanError, TraceError, TrainedModelError
+from autoinit.errors import ArgumentError, AutoinitError, PlanError, TrainedModelError
 from autoinit.loading import Loaded, load
 from autoinit.loading.examples import example_inputs
 from autoinit.models import ModelView
@@ -259,20 +259,8 @@ def _with_notes(result: CheckResult, *notes: str) -> CheckResult:
 
 def _in_a_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    if isinstance(error, TraceError):
-        lines = list(_attempts_by_reason(lines))
     said = "; ".join(lines).replace(":; ", ": ")
     return said if isinstance(error, AutoinitError) else f"{type(error).__name__}: {said}"
-
-
-def _attempts_by_reason(lines: Iterable[str]) -> Iterator[str]:
-    """The account of a failed trace, a reason once where several attempts came to the same."""
-    attempts: dict[str, list[str]] = {}
-    for line in lines:
-        way, _, reason = line.partition(": ")
-        attempts.setdefault(reason or way, []).append(line)
-    for reason, told in attempts.items():
-        yield told[0] if len(told) == 1 else f"{reason} ({len(told)} ways tried)"
 
 
 @contextlib.contextmanager

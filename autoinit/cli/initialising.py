@@ -23,7 +23,7 @@ from autoinit.cli._talking import Talk, say
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 
 @click.command(epilog=SPEC_HELP, short_help="Report on models; writes no weight.")

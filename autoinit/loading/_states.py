@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, Union
 
+import torch
 from torch import nn
 
 from autoinit.errors import LoadError
+from autoinit.tensors.elements import stored
 
 _LONGEST = 60
 
@@ -30,10 +32,15 @@ def check_states(model: nn.Module, place: object) -> None:
                     f"{place}: {of} holds {name} = {_short(vars(module)[name])}, expected {_spelled(declared)}; "
                     "export or save the model again"
                 )
+        for name, tensor in (*module._parameters.items(), *module._buffers.items()):
+            if tensor is not None and overlaps(tensor):
+                raise LoadError(f"{place}: {name} of {of} has more elements than memory; they overlap")
         for held in (module._parameters, module._buffers, module._modules):
             for name in held:
-                if not name or "." in name:
-                    raise LoadError(f"{place}: {of} holds something named {name!r}, expected a name without dots")
+                if not name or "." in name or any("\ud800" <= each <= "\udfff" for each in name):
+                    raise LoadError(
+                        f"{place}: {of} holds something named {name!r}, expected a name without dots and half characters"
+                    )
 
 
 def _walk(module: nn.Module, path: str, above: tuple[nn.Module, ...], place: object) -> Iterator[tuple[str, nn.Module]]:
@@ -84,6 +91,13 @@ def fits(value: object, declared: Any) -> bool:
     if declared is int:
         return isinstance(value, int) and not isinstance(value, bool)
     return not isinstance(declared, type) or isinstance(value, declared)
+
+
+def overlaps(tensor: torch.Tensor) -> bool:
+    """Whether a tensor has more elements than its storage, what `expand` repeats left out."""
+    if tensor.is_meta or tensor.layout is not torch.strided:
+        return False
+    return stored(tensor).numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def _fits_sequence(value: object, inner: tuple[Any, ...]) -> bool:

@@ -12,7 +12,8 @@ import torch
 from autoinit.errors import PlanError
 from autoinit.models import ModelView
 from autoinit.ops import Role
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.layers import LayerPlan
+from autoinit.plans.plan import Plan
 from autoinit.signal.batches import Batch, stream
 from autoinit.signal.measuring.matched_forward import Follower, Projection
 from autoinit.signal.predicting.fields import second_moment
@@ -34,7 +35,7 @@ Rows = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Use:
+class MeasuredUse:
     """A use of a weight in the last pass: the level and the std of what it made, after any correction."""
 
     level: float
@@ -50,7 +51,7 @@ class Found:
     """
 
     factors: dict[str, dict[Rows, float]] = field(default_factory=dict)
-    uses: dict[tuple[str, Rows], list[Use]] = field(default_factory=dict)
+    uses: dict[tuple[str, Rows], list[MeasuredUse]] = field(default_factory=dict)
     apart: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -115,7 +116,7 @@ class Calibration:
         """
         found = Found(apart=_several(dataflow))
         layers = {layer.param: layer for layer in self.plan.layers if layer.status == "planned"}
-        astray: dict[str, float] = {}
+        off_when_verified: dict[str, float] = {}
         for number in range(MOST_PASSES):
             shadow = make_shadow(self.view.module, "cpu")
             for module in shadow.module.modules():
@@ -127,11 +128,11 @@ class Calibration:
             corrector = Corrector(shadow, self.view.tensors, dataflow, layers, self.targets, found, before, tolerance)
             corrector.forward(batch.drawn(stream(self.seed)), self.seed, batch.inputs.origin)
             if number == 1 and not _used_again(dataflow):
-                astray = corrector.off
+                off_when_verified = corrector.off
             if not corrector.corrected or (corrector.left and retrace):
                 break
-        if astray:
-            found.notes = (_magnified(*next(iter(astray.items())), len(corrector.off)),)
+        if off_when_verified:
+            found.notes = (_magnified(*next(iter(off_when_verified.items())), len(corrector.off)),)
         return found, corrector
 
 
@@ -184,7 +185,7 @@ class Corrector(Follower):
         layers: Mapping[str, LayerPlan],
         targets: Mapping[str, float],
         found: Found,
-        before: Mapping[tuple[str, Rows], list[Use]],
+        before: Mapping[tuple[str, Rows], list[MeasuredUse]],
         tolerance: float,
     ) -> None:
         super().__init__(shadow, values, dataflow)
@@ -267,7 +268,7 @@ class Corrector(Follower):
             result.mul_(_spread(factor, place, result, axes))
         factors = self.found.factors.setdefault(layer.param, {})
         factors[rows] = factors.get(rows, 1.0) * factor
-        uses.append(Use(level * factor, std * factor))
+        uses.append(MeasuredUse(level * factor, std * factor))
 
     def _require_finite(self, layer: LayerPlan, level: float) -> None:
         if not math.isfinite(level):

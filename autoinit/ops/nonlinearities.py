@@ -57,6 +57,7 @@ for _name, _also, _facts in (
     ("rsqrt", (), Fact.NONE),
     ("square", (), Fact.NONE),
     ("abs", ("absolute", "__abs__"), _SMALL | Fact.HOMOGENEOUS),
+    ("angle", (), Fact.BOUNDED),
     ("sin", (), _SMALL | Fact.ODD | Fact.BOUNDED),
     ("cos", (), Fact.BOUNDED),
     ("tan", (), _SMALL | Fact.ODD),

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoinit.ops.registry import register_op
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 
 register_op(
     "batch_norm",
@@ -16,6 +16,7 @@ register_op(
     functions=F.batch_norm,
     signature="input, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, "
     "eps=1e-5",
+    traits=Trait.CHANNELWISE | Trait.OVER_SAMPLES,
 )
 register_op(
     "native_batch_norm",  # torch's own order of arguments, which ATen shares
@@ -24,12 +25,14 @@ register_op(
     names=("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "_batch_norm_with_update"),
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, training=False, momentum=0.1, "
     "eps=1e-5",
+    traits=Trait.CHANNELWISE | Trait.OVER_SAMPLES,
 )
 register_op(
     "native_batch_norm_in_evaluation",
     Role.NORM,
     names="_native_batch_norm_legit_no_training",
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, momentum=0.1, eps=1e-5",
+    traits=Trait.CHANNELWISE,
 )
 register_op(
     "layer_norm",
@@ -64,12 +67,14 @@ register_op(
     modules=(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
     functions=F.instance_norm,
     signature="input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True",
+    traits=Trait.CHANNELWISE,
 )
 register_op(
     "native_instance_norm",
     Role.NORM,
     functions=(torch.instance_norm, torch.ops.aten.instance_norm),
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, use_input_stats=True",
+    traits=Trait.CHANNELWISE,
 )
 register_op(
     "local_response_norm",

@@ -43,6 +43,8 @@ class Mirror:
     taps: where A stands in a convolution's kernel: `shift`: each column at a tap of its own, drawn from `seen`;
         `centre`: all in the middle; `full`: Gaussian on all taps. `shift` for a weight without a kernel.
     seen: along each axis of the kernel the half-open range of taps that reach inside of the input.
+    moment: the second moment of the input, as predicted for inputs of the given shapes, where some of it comes from no
+        mirrored layer; None where all of it does.
     a: the standard deviation of the pre-activation. c: what makes up for the nonlinearity, applied by the next layer.
     """
 
@@ -51,6 +53,7 @@ class Mirror:
     scale: float
     taps: Taps = "shift"
     seen: tuple[tuple[int, int], ...] = ()
+    moment: float | None = None
     a: float = 1.0
     c: float = 1.0
 

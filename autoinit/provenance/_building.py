@@ -17,9 +17,9 @@ from torch.nn.modules.module import (
 )
 from torch.utils.weak import WeakIdKeyDictionary
 
-from autoinit.provenance._ledger import Ledger, Write
-from autoinit.provenance._regions import Region
-from autoinit.provenance._stack import Place, loading, place, site, user_line
+from autoinit.provenance._ledger import Ledger, WriteRecord
+from autoinit.provenance._regions import StorageRegion
+from autoinit.provenance._stack import CodeOwner, code_owner, loading, site, user_line
 from autoinit.provenance.origins import Origin
 from autoinit.tracing.dataflow import SourceLine
 
@@ -67,10 +67,12 @@ class Building:
         if loading():
             with torch._C.DisableTorchFunction():
                 by = site(parameter)
-                self._ledger.note(parameter, Write(Region.of(parameter), Origin(by.function, source=by.source)))
+                self._ledger.note(
+                    parameter, WriteRecord(StorageRegion.of(parameter), Origin(by.function, source=by.source))
+                )
         elif module._parameters.get(name) is not parameter:
             frame = _registering(sys._getframe(1))
-            users = frame is not None and place(frame.f_code.co_filename) is Place.USER
+            users = frame is not None and code_owner(frame.f_code.co_filename) is CodeOwner.USER
             lines = self._registered.setdefault(module, {})  # type: ignore[no-untyped-call]
             lines[name] = user_line(frame) if users else None
 
@@ -94,7 +96,7 @@ class Building:
         while frame is not None:
             if _constructs(frame, module):
                 found = frame
-            elif found is not None and place(frame.f_code.co_filename) is not Place.STANDARD:
+            elif found is not None and code_owner(frame.f_code.co_filename) is not CodeOwner.STANDARD:
                 break
             frame = frame.f_back
         if found is not None:
@@ -109,6 +111,6 @@ def _constructs(frame: FrameType, module: nn.Module) -> bool:
 
 def _registering(frame: FrameType | None) -> FrameType | None:
     """The innermost frame outside autoinit and the methods of `nn.Module`."""
-    while frame is not None and place(frame.f_code.co_filename) in (Place.OWN, Place.MODULE):
+    while frame is not None and code_owner(frame.f_code.co_filename) in (CodeOwner.OWN, CodeOwner.MODULE):
         frame = frame.f_back
     return frame

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 
-from autoinit.provenance._regions import Region
+from autoinit.provenance._regions import StorageRegion
 from autoinit.provenance.origins import Origin
 
 Token = tuple[object, ...]
@@ -22,14 +22,14 @@ _MOST = 1000
 
 
 @dataclass(frozen=True)
-class Write:
+class WriteRecord:
     """A write to a region.
 
     origin: where the new values come from; None for a change of those that were there.
     text: of the change. factor: what it multiplies the values with. token: of the initialiser that made it.
     """
 
-    region: Region
+    region: StorageRegion
     origin: Origin | None = None
     text: str = ""
     factor: float = 1.0
@@ -39,7 +39,7 @@ class Write:
 @dataclass
 class _Storage:
     reference: StorageWeakRef
-    writes: list[Write] = field(default_factory=list)
+    writes: list[WriteRecord] = field(default_factory=list)
 
 
 def address(tensor: torch.Tensor) -> int | None:
@@ -64,7 +64,7 @@ class Ledger:
         """Whether anything has been noted of a storage."""
         return storage in self._storages
 
-    def note(self, tensor: torch.Tensor, write: Write) -> None:
+    def note(self, tensor: torch.Tensor, write: WriteRecord) -> None:
         """Note a write to the storage of a tensor."""
         storage = address(tensor)
         if storage is None:
@@ -81,7 +81,7 @@ class Ledger:
             return
         _join_last(kept)
         if len(kept) >= _MOST:
-            kept[-1] = Write(kept[-1].region.hull(write.region), text="changed further")
+            kept[-1] = WriteRecord(kept[-1].region.hull(write.region), text="changed further")
         else:
             kept.append(write)
         held.writes = kept
@@ -97,7 +97,7 @@ class Ledger:
         storage = address(tensor)
         if storage is None or storage not in self._storages:
             return None
-        region, found = Region.of(tensor), None
+        region, found = StorageRegion.of(tensor), None
         writes = list(self._storages[storage].writes)
         _join_last(writes)
         for write in writes:
@@ -107,25 +107,25 @@ class Ledger:
                 elif found is not None:
                     found = found.changed(write.text, write.factor)
             elif found is not None and write.region.overlaps(region):
-                found = found.changed(f"{write.region.within(region)} {_told(write)}")
+                found = found.changed(f"{write.region.within(region)} {_in_words(write)}")
         return found
 
 
-def _is_step(write: Write, writes: list[Write]) -> bool:
+def _is_step(write: WriteRecord, writes: list[WriteRecord]) -> bool:
     """Whether a write is a further step of the initialiser call that wrote the values."""
     return any(
         each.token == write.token and each.origin is not None and each.region.covers(write.region) for each in writes
     )
 
 
-def _join_last(writes: list[Write]) -> None:
+def _join_last(writes: list[WriteRecord]) -> None:
     """Make one of the last two, if they can be."""
     joined = _joined(*writes[-2:]) if len(writes) > 1 else None
     if joined is not None:
         writes[-2:] = [joined]
 
 
-def _joined(first: Write, second: Write) -> Write | None:
+def _joined(first: WriteRecord, second: WriteRecord) -> WriteRecord | None:
     """Two writes as one, where the second did the same to what follows: the turns of a loop over rows."""
     follows = first.region.dense and second.region.dense and first.region.stop == second.region.start
     if not follows or (first.origin, first.text, first.factor) != (second.origin, second.text, second.factor):
@@ -133,7 +133,7 @@ def _joined(first: Write, second: Write) -> Write | None:
     return replace(first, region=first.region.hull(second.region, dense=True), token=None)
 
 
-def _told(write: Write) -> str:
+def _in_words(write: WriteRecord) -> str:
     if write.origin is None:
         return write.text
     return " ".join((write.origin.call, *write.origin.then))

@@ -1,4 +1,4 @@
-"""Region: which bytes of a storage a tensor views, and how two of them lie to each other."""
+"""StorageRegion: which bytes of a storage a tensor views, and how two of them lie to each other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 
 
 @dataclass(frozen=True)
-class Region:
+class StorageRegion:
     """The part of a storage that a tensor views.
 
     start, stop: half-open run of bytes. sizes, strides: of the axes, strides in bytes. dense: no byte of the run is
@@ -22,7 +22,7 @@ class Region:
     dense: bool
 
     @classmethod
-    def of(cls, tensor: torch.Tensor) -> Region:
+    def of(cls, tensor: torch.Tensor) -> StorageRegion:
         """The region of a tensor."""
         item = tensor.element_size()
         sizes = tuple(tensor.size())
@@ -36,13 +36,13 @@ class Region:
             return cls(start, start, sizes, strides, True)
         return cls(start, start + span, sizes, strides, distinct == span)
 
-    def covers(self, other: Region) -> bool:
+    def covers(self, other: StorageRegion) -> bool:
         """Whether every element of the other is one of this."""
         if self.dense and self.start <= other.start and other.stop <= self.stop:
             return True
         return self.same_elements(other)
 
-    def same_elements(self, other: Region) -> bool:
+    def same_elements(self, other: StorageRegion) -> bool:
         """Whether both are the same elements, in any order of axes."""
         if (self.start, self.stop, self.dense) != (other.start, other.stop, other.dense):
             return False
@@ -51,15 +51,15 @@ class Region:
     def _axes(self) -> list[tuple[int, int]]:
         return sorted((stride, size) for size, stride in zip(self.sizes, self.strides, strict=True) if size > 1)
 
-    def overlaps(self, other: Region) -> bool:
+    def overlaps(self, other: StorageRegion) -> bool:
         """Whether the runs of bytes meet."""
         return self.start < other.stop and other.start < self.stop
 
-    def hull(self, other: Region, dense: bool = False) -> Region:
+    def hull(self, other: StorageRegion, dense: bool = False) -> StorageRegion:
         """The run of bytes from the first of both to the last. `dense` says whether the two fill it."""
-        return Region(min(self.start, other.start), max(self.stop, other.stop), (), (), dense)
+        return StorageRegion(min(self.start, other.start), max(self.stop, other.stop), (), (), dense)
 
-    def within(self, whole: Region) -> str:
+    def within(self, whole: StorageRegion) -> str:
         """In words, which part of the whole this is: `row 3`, `rows 0:64`, `columns 2:4`, `a part`."""
         if not whole.sizes or self.start < whole.start or self.stop > whole.stop:
             return "a part"

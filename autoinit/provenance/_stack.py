@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from autoinit.provenance._ledger import Token, address
-from autoinit.provenance._regions import Region
+from autoinit.provenance._regions import StorageRegion
 from autoinit.tracing.dataflow import SourceLine
 
 _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
@@ -30,7 +30,7 @@ _ON_PURPOSE = ("load_state_dict", "to_empty")
 """Methods of `nn.Module` that write every parameter, and are named as what wrote it."""
 
 
-class Place(Enum):
+class CodeOwner(Enum):
     """Whose code a file holds."""
 
     OWN = "autoinit"
@@ -43,20 +43,20 @@ class Place(Enum):
 
 
 @cache
-def place(filename: str) -> Place:
+def code_owner(filename: str) -> CodeOwner:
     """Whose code a file holds."""
     if filename.startswith(_OWN):
-        return Place.OWN
+        return CodeOwner.OWN
     if filename.startswith(_TORCH):
         if filename == os.path.join(_NN, "init.py"):
-            return Place.INIT
+            return CodeOwner.INIT
         if filename.startswith(_MODULES):
-            return Place.MODULE if filename.endswith("module.py") else Place.MODULES
-        return Place.TORCH
+            return CodeOwner.MODULE if filename.endswith("module.py") else CodeOwner.MODULES
+        return CodeOwner.TORCH
     installed = "site-packages" in filename or "dist-packages" in filename
     if filename.startswith("<frozen") or (filename.startswith(_STANDARD) and not installed):
-        return Place.STANDARD
-    return Place.USER
+        return CodeOwner.STANDARD
+    return CodeOwner.USER
 
 
 @dataclass(frozen=True)
@@ -81,17 +81,17 @@ def site(tensor: torch.Tensor) -> Site:
     storage = address(tensor)
     function, token, arguments = "", None, {}
     while frame is not None:
-        where = place(frame.f_code.co_filename)
+        where = code_owner(frame.f_code.co_filename)
         taken = _initialised(frame, where, storage)
         if taken is not None:
             function = f"{frame.f_globals.get('__name__', '')}.{frame.f_code.co_name}"
-            token, arguments = (id(frame), frame.f_code, Region.of(taken)), _arguments(frame)
-        elif where in (Place.USER, Place.MODULE, Place.MODULES):
+            token, arguments = (id(frame), frame.f_code, StorageRegion.of(taken)), _arguments(frame)
+        elif where in (CodeOwner.USER, CodeOwner.MODULE, CodeOwner.MODULES):
             break
         frame = frame.f_back
-    if frame is not None and place(frame.f_code.co_filename) is Place.MODULE:
+    if frame is not None and code_owner(frame.f_code.co_filename) is CodeOwner.MODULE:
         return _by_module(frame)
-    default = frame is not None and place(frame.f_code.co_filename) is Place.MODULES
+    default = frame is not None and code_owner(frame.f_code.co_filename) is CodeOwner.MODULES
     source = user_line(frame)
     return Site(function, arguments, source, default, None if token is None else (*token, source))
 
@@ -100,7 +100,7 @@ def _by_module(frame: FrameType) -> Site:
     """Of a call that the methods of `nn.Module` make."""
     step: FrameType | None = frame
     while step is not None:
-        if step.f_code.co_name in _ON_PURPOSE and place(step.f_code.co_filename) is Place.MODULE:
+        if step.f_code.co_name in _ON_PURPOSE and code_owner(step.f_code.co_filename) is CodeOwner.MODULE:
             return Site(step.f_code.co_name, {}, user_line(step.f_back), False, None)
         step = step.f_back
     return Site("", {}, user_line(frame), False, None)
@@ -110,15 +110,15 @@ def user_line(frame: FrameType | None) -> SourceLine | None:
     """The line of the first frame, from this one outwards, that is the user's."""
     while frame is not None:
         code = frame.f_code
-        if place(code.co_filename) is Place.USER:
+        if code_owner(code.co_filename) is CodeOwner.USER:
             return SourceLine(code.co_filename, frame.f_lineno, code.co_name)
         frame = frame.f_back
     return None
 
 
-def _initialised(frame: FrameType, where: Place, storage: int | None) -> torch.Tensor | None:
+def _initialised(frame: FrameType, where: CodeOwner, storage: int | None) -> torch.Tensor | None:
     """The tensor that an initialiser was given, if a frame is a call of one with that storage among its arguments."""
-    if where not in (Place.INIT, Place.USER):
+    if where not in (CodeOwner.INIT, CodeOwner.USER):
         return None
     name = frame.f_code.co_name
     named = name.endswith("_") and not name.endswith("__")
@@ -148,7 +148,7 @@ def _arguments(frame: FrameType) -> dict[str, Any]:
 def loading() -> bool:
     """Whether the methods of `nn.Module` that are running innermost load a state dict."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and place(frame.f_code.co_filename) in (Place.OWN, Place.MODULE):
+    while frame is not None and code_owner(frame.f_code.co_filename) in (CodeOwner.OWN, CodeOwner.MODULE):
         if frame.f_code.co_name == "_load_from_state_dict":
             return True
         frame = frame.f_back
@@ -159,10 +159,10 @@ def called_by_init(tensor: torch.Tensor) -> bool:
     """Whether the innermost caller outside autoinit is an initialiser of torch.nn.init that was given the tensor."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
-        where = place(frame.f_code.co_filename)
-        if where is Place.INIT:
+        where = code_owner(frame.f_code.co_filename)
+        if where is CodeOwner.INIT:
             return _initialised(frame, where, address(tensor)) is not None
-        if where not in (Place.OWN, Place.TORCH):
+        if where not in (CodeOwner.OWN, CodeOwner.TORCH):
             return False
         frame = frame.f_back
     return False

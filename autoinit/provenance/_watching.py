@@ -9,8 +9,8 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from autoinit.provenance import _calls as calls
-from autoinit.provenance._ledger import Ledger, Write, address
-from autoinit.provenance._regions import Region
+from autoinit.provenance._ledger import Ledger, WriteRecord, address
+from autoinit.provenance._regions import StorageRegion
 from autoinit.provenance._stack import Site, called_by_init, site
 from autoinit.provenance.origins import Origin
 
@@ -95,11 +95,11 @@ class Watcher(TorchFunctionMode):
         """The values of another tensor were written to the target."""
         origin = None
         if isinstance(values, torch.Tensor):
-            if address(values) == address(target) and Region.of(values) == Region.of(target):
+            if address(values) == address(target) and StorageRegion.of(values) == StorageRegion.of(target):
                 return
             origin = self.ledger.origin(values)
         if origin is not None and not by.function:
-            self.ledger.note(target, Write(Region.of(target), origin))
+            self.ledger.note(target, WriteRecord(StorageRegion.of(target), origin))
         else:
             self._replace(target, by, "copy_", {})
 
@@ -108,13 +108,13 @@ class Watcher(TorchFunctionMode):
         if by.function:
             function, arguments = by.function, by.arguments
         origin = Origin(function, arguments, by.source, by.default)
-        self.ledger.note(target, Write(Region.of(target), origin, token=by.token))
+        self.ledger.note(target, WriteRecord(StorageRegion.of(target), origin, token=by.token))
 
     def _change(
         self, target: torch.Tensor, by: Site, name: str, operands: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> None:
         text, factor = calls.described(name, operands, kwargs), calls.factor(name, operands, kwargs)
-        self.ledger.note(target, Write(Region.of(target), None, text, factor, by.token))
+        self.ledger.note(target, WriteRecord(StorageRegion.of(target), None, text, factor, by.token))
 
     def _made(self, func: Any, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], result: Any) -> None:
         """A function that returns tensors: new ones, or views of its operands."""
@@ -139,7 +139,7 @@ class Watcher(TorchFunctionMode):
             else:
                 kept = self._derived(name, args, kwargs, operands, made)
             if kept is not None:
-                self.ledger.note(made, Write(Region.of(made), kept))
+                self.ledger.note(made, WriteRecord(StorageRegion.of(made), kept))
             else:
                 self._replace(made, site(made), calls.full_name(func), calls.arguments(name, args, kwargs))
 

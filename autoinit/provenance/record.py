@@ -11,8 +11,8 @@ from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
 from autoinit.provenance._building import Building
-from autoinit.provenance._ledger import Ledger, Write
-from autoinit.provenance._regions import Region
+from autoinit.provenance._ledger import Ledger, WriteRecord
+from autoinit.provenance._regions import StorageRegion
 from autoinit.provenance._stack import site
 from autoinit.provenance._watching import Watcher
 from autoinit.provenance.origins import Origin
@@ -71,7 +71,7 @@ def written(tensor: torch.Tensor, function: str, arguments: Mapping[str, Any]) -
     with torch._C.DisableTorchFunction():
         origin = Origin(function, dict(arguments), site(tensor).source)
         for mode in watchers:
-            mode.ledger.note(tensor, Write(Region.of(tensor), origin))
+            mode.ledger.note(tensor, WriteRecord(StorageRegion.of(tensor), origin))
 
 
 def _watchers() -> list[Watcher]:

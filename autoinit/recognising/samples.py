@@ -20,7 +20,7 @@ SAMPLE = 1 << 15
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class SampledWeight:
     """matrix: one row of elements for each feature. features: their indices over copies and outputs together."""
 
     matrix: Matrix
@@ -70,7 +70,7 @@ class RowSums:
         )
 
 
-def sample(weight: torch.Tensor, axes: str) -> Sample:
+def sample(weight: torch.Tensor, axes: str) -> SampledWeight:
     """A sample, in float32. Reads no more of the weight than that."""
     order = [axis for letter in "boik" for axis, each in enumerate(axes) if each == letter]
     leading = sum(each in "bo" for each in axes)
@@ -91,7 +91,7 @@ def sample(weight: torch.Tensor, axes: str) -> Sample:
     matrix: Matrix = picked.to("cpu", torch.float32, copy=True).reshape(math.prod(counts), width).numpy()
     features = np.arange(math.prod(turned.shape[:leading])).reshape(turned.shape[:leading])
     kept = features[tuple(slice(None, None, step) for step in steps)]
-    return Sample(matrix, kept.reshape(-1))
+    return SampledWeight(matrix, kept.reshape(-1))
 
 
 def row_sums(matrix: Matrix, features: Indices) -> RowSums:

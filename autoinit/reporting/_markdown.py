@@ -23,10 +23,10 @@ def code(text: str) -> str:
 def prose(text: str) -> str:
     """Text on one line: its code spans stay, all else that Markdown would read as a sign is escaped.
 
-    Where backticks do not come in pairs, a name has some, and none of them opens a span.
+    Where several backticks stand together a name has some, and none of them opens a span.
     """
     text = " ".join(text.split())
-    if "``" in text or text.count("`") % 2:
+    if "``" in text:
         return _escaped(text)
     pieces = _CODE.split(text)
     return "".join(code(piece[1:-1]) if index % 2 else _escaped(piece) for index, piece in enumerate(pieces))

@@ -10,7 +10,7 @@ from autoinit.reporting._markdown import cell, code, prose
 from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 
 if TYPE_CHECKING:
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 
 def render(reports: Sequence[Report]) -> str:
@@ -26,6 +26,9 @@ def _lines(report: Report) -> Iterator[str]:
     yield ""
     yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, method {plan.method}{residual}{seed}."
     yield ""
+    for warning in plan.warnings:
+        yield f"**Warning: {prose(warning)}**"
+        yield ""
     yield f"| layer | op | feeds | reason | scheme | fan | std before | std {_outcome(report)} | remarks |"
     yield "|---|---|---|---|---|---:|---:|---:|---|"
     for row in rows_of(report, full=True):

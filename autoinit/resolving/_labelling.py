@@ -1,6 +1,5 @@
-"""How operations move labels.
+"""How operations move labels (`labels` says what these are).
 
-A label is the number of an output feature, from 1, in the place of a value; 0 is the label of what is none of them.
 Along an axis on which labels do not vary an operation may combine, choose or resize places as it likes: the labels stay
 what they are, and only the size of the axis changes.
 """
@@ -8,69 +7,38 @@ what they are, and only the size of the axis changes.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
+from autoinit.ops import Role
+from autoinit.resolving._labels import OTHER, each_once, filled, one_entry, one_of_each, thinned
 from autoinit.resolving._regions import Region
+from autoinit.resolving._starting import likely_outputs
 from autoinit.resolving._walking import Step, only_steers
 from autoinit.tracing.dataflow import Op
 from autoinit.tracing.recording import Strided
 from autoinit.tracing.rerunning import execute, substitute
 
-_EXACT = 1 << 24
-"""Numbers up to which float32 tells all whole ones apart."""
-_LARGE = 1 << 14
-_OTHER = 0
-_CHOOSING = frozenset({"getitem", "gather", "take_along_dim"})
+_INDEXED = frozenset({"getitem", "gather", "take_along_dim"})
 
 
 class LostError(Exception):
-    """Labels could not be followed over a split."""
+    """Labels could not be followed over an operation."""
 
 
 _NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError, LostError)
 """What calling a torch function on labels may raise."""
 
 
-def numbered(shape: tuple[int, ...], axes: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
-    """Feature numbers in a tensor of this shape, whose `axes`, counted from the end, hold features, `sizes` of them."""
-    exact = torch.float32 if prod(sizes) < _EXACT else torch.float64
-    ordered = torch.arange(1, prod(sizes) + 1, dtype=exact).reshape(*sizes)
-    by_axis = sorted(range(len(axes)), key=lambda position: axes[position])
-    view = [1] * len(shape)
-    for position in by_axis:
-        view[axes[position]] = sizes[position]
-    return ordered.permute(by_axis).reshape(view).expand(shape)
-
-
-def filled(shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of labels for a tensor of this shape: an axis on which this run had nothing has one entry."""
-    return tuple(size or 1 for size in shape)
-
-
-def rows(labels: Any) -> tuple[int, ...]:
-    """The distinct features, counted from 0, of a tensor of labels or of several."""
-    if isinstance(labels, torch.Tensor):
-        return _rows_of(labels)
-    return tuple(sorted({row for each in labels for row in rows(each)})) if isinstance(labels, (tuple, list)) else ()
-
-
-def _rows_of(labels: torch.Tensor) -> tuple[int, ...]:
-    values = _one_of_each(labels).numpy().reshape(-1)
-    whole = values[values > _OTHER].astype(np.intp)
-    return tuple((np.flatnonzero(np.bincount(whole)) - 1).tolist())
-
-
 def moved(step: Step, op: Op, value: Any) -> Any:
     """The labels after a step; None if the features are mixed on it, so that what follows has all these rows.
 
     Raises:
-        LostError: the step is a split, and cannot be made on labels.
+        LostError: the step cannot be made on labels.
     """
     to = step.to
     assert to is not None
@@ -80,17 +48,15 @@ def moved(step: Step, op: Op, value: Any) -> Any:
         if to.op == "setitem":
             return _written_over(to, op, value)
         if to.acts == "rearranging" and not _ranks(to):
-            return _rearranged(to, {op: value})
+            return rearranged(to, {op: value})
         if not isinstance(value, torch.Tensor):
             return value
-        return _combined(to, op, value, known=step.normalised)
+        return combined(to, op, value, known=step.normalised)
     except _NO_RESULT:
-        if step.splits:
-            raise LostError from None
-        return None
+        raise LostError from None
 
 
-def _combined(to: Op, op: Op, labels: torch.Tensor, known: bool) -> Any:
+def combined(to: Op, op: Op, labels: torch.Tensor, known: bool) -> Any:
     """Labels after an operation that is more than a rearrangement. known: whether it keeps the shape in any case."""
     if _ranks(to):
         return _ranked(to, op, labels)
@@ -98,7 +64,7 @@ def _combined(to: Op, op: Op, labels: torch.Tensor, known: bool) -> Any:
         return _reduced(to, labels)
     if to.op == "pad":
         return _padded(to, labels)
-    if _single(labels, _summed(to, op, labels)) is None:
+    if one_entry(labels, _summed(to, op, labels)) is None:
         return None
     if to.shape is None:
         return labels if known or to.acts == "elementwise" else None
@@ -126,7 +92,7 @@ def _resized(labels: torch.Tensor, shape: tuple[int, ...], *, spread: bool = Fal
     if labels.dim() != len(shape):
         return None
     changed = [axis for axis, size in enumerate(shape) if labels.shape[axis] != size]
-    single = _single(labels, changed)
+    single = one_entry(labels, changed)
     return None if single is None else single.expand(shape)
 
 
@@ -135,7 +101,7 @@ def _moved_over(region: Region, value: Any) -> Any:
     values = {region.start: value}
     if all(op.acts == "rearranging" and not _ranks(op) for op in region.ops):
         for op in region.ops:
-            values[op] = _rearranged(op, values)
+            values[op] = rearranged(op, values)
         return values[region.end]
     if not isinstance(value, torch.Tensor):
         return None
@@ -149,48 +115,12 @@ def _ranks(op: Op) -> bool:
 # Along axes on which labels do not vary.
 
 
-def _single(labels: torch.Tensor, axes: Iterable[int]) -> torch.Tensor | None:
-    """One entry of each of these axes; None if different features stand on one. (What is no feature may stand there.)
-
-    Axes on which nothing varies may have one entry, too.
-    """
-    labels = _one_of_each(labels)
-    for axis in axes:
-        most = labels.amax(axis, keepdim=True)
-        if not bool(((labels == most) | (labels == _OTHER)).all()):
-            return None
-        labels = most
-    return labels
-
-
-def _one_of_each(labels: torch.Tensor) -> torch.Tensor:
-    """One entry of each expanded axis."""
-    for axis in range(labels.dim()):
-        if labels.stride(axis) == 0 and labels.shape[axis] > 1:
-            labels = labels.narrow(axis, 0, 1)
-    return labels
-
-
-def _thinned(labels: Any) -> Any:
-    """Large labels with each axis along which nothing varies expanded from one entry, as a reshape may have undone."""
-    if isinstance(labels, (tuple, list)):
-        return tuple(map(_thinned, labels))
-    if not isinstance(labels, torch.Tensor) or labels.numel() < _LARGE:
-        return labels
-    thin = _one_of_each(labels)
-    for axis in range(thin.dim()):
-        first, last = thin.narrow(axis, 0, 1), thin.narrow(axis, -1, 1) if thin.shape[axis] else thin
-        if thin.shape[axis] > 1 and torch.equal(first, last) and bool((thin == first).all()):
-            thin = first
-    return thin.expand(labels.shape)
-
-
 def _reduced(to: Op, labels: torch.Tensor) -> torch.Tensor | None:
     """Labels after a sum, a mean or a moment over axes that hold no features."""
     if "dim" not in to.constants:
         return None
     axes = _axes(to.constants["dim"], labels.dim())
-    single = _single(labels, axes)
+    single = one_entry(labels, axes)
     if single is None:
         return None
     if _is_cumulative(to):
@@ -216,7 +146,7 @@ def _is_cumulative(op: Op) -> bool:
 def _ranked(to: Op, op: Op, labels: torch.Tensor) -> Any:
     """Labels after a choice along an axis that holds no features (of the largest, the middle), and of the places."""
     dim = to.constants.get("dim")
-    single = _single(labels, [dim]) if isinstance(dim, int) else None
+    single = one_entry(labels, [dim]) if isinstance(dim, int) else None
     if single is None or not isinstance(dim, int):
         return None
     alike = single.expand([labels.shape[dim] if axis == dim % labels.dim() else -1 for axis in range(labels.dim())])
@@ -226,7 +156,7 @@ def _ranked(to: Op, op: Op, labels: torch.Tensor) -> Any:
         del shape[dim]
     else:
         shape[dim] = chosen.shape[dim]
-    return chosen.expand(shape), torch.full((1,) * len(shape), float(_OTHER), dtype=torch.float64).expand(shape)
+    return chosen.expand(shape), torch.full((1,) * len(shape), float(OTHER), dtype=torch.float64).expand(shape)
 
 
 def _padded(to: Op, labels: torch.Tensor) -> torch.Tensor | None:
@@ -234,7 +164,7 @@ def _padded(to: Op, labels: torch.Tensor) -> torch.Tensor | None:
     pads = to.constants.get("pad")
     if not isinstance(pads, (list, tuple)):
         return None if to.shape is None else _resized(labels, to.shape)
-    thin, shape = _one_of_each(labels), list(labels.shape)
+    thin, shape = one_of_each(labels), list(labels.shape)
     added: list[int] = []
     for axis, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True), 1):
         shape[-axis] += before + after
@@ -247,7 +177,7 @@ def _padded(to: Op, labels: torch.Tensor) -> torch.Tensor | None:
 # Rearrangements.
 
 
-def _rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
+def rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
     """The operation's result on labels. A concatenation is made on one entry of the axes along which nothing varies."""
     operands: dict[Op, Any] = {}
     for slot, each in to.operands.items():
@@ -255,17 +185,17 @@ def _rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
             operands[each] = known[each]
         elif only_steers(to, slot) and _is_constant(each):
             operands[each] = _value(each)
-        elif slot != "input" and to.op in _CHOOSING:
-            return _thinned(_chosen(to, known))
+        elif slot != "input" and to.op in _INDEXED:
+            return thinned(_chosen(to, known))
         else:
-            operands[each] = _other(each)
+            operands[each] = _other(each, known)
     axes = _constant_axes(to, list(operands.values())) if to.op == "cat" else ()
     for axis in axes:
         operands = {each: labels.narrow(axis, 0, 1) for each, labels in operands.items()}
     result = execute(to, operands)
     if axes and to.shape is not None:
         return result.expand(filled(to.shape))
-    return _thinned(result)
+    return thinned(result)
 
 
 def _constant_axes(to: Op, labels: list[Any]) -> tuple[int, ...]:
@@ -292,11 +222,36 @@ def _value(op: Op) -> Any:
     return value
 
 
-def _other(op: Op) -> Any:
-    """Labels of a tensor that holds none of the features."""
-    if op.shape is None:
-        raise LostError
-    return torch.full((1,) * len(op.shape), float(_OTHER), dtype=torch.float64).expand(filled(op.shape))
+def _other(op: Op, known: Mapping[Op, Any]) -> Any:
+    """Labels of a tensor that holds none of the features; in a likely shape, beside `known`, where none is known."""
+    if op.shape is not None:
+        return _none_of_them(op.shape)
+    ranks = {each.dim() for each in known.values() if isinstance(each, torch.Tensor)}
+    for made in _likely(op):
+        if isinstance(made, torch.Tensor) and ({made.dim()} == ranks or not ranks):
+            return made
+    raise LostError
+
+
+def _none_of_them(shape: tuple[int, ...]) -> torch.Tensor:
+    return torch.full((1,) * len(shape), float(OTHER), dtype=torch.float64).expand(filled(shape))
+
+
+def _likely(op: Op) -> Iterator[Any]:
+    """Labels that are none of the features, in each likely shape: moved to here from the weight operation before."""
+    way = [op]
+    while way[-1].role is not Role.WEIGHT:
+        before = next((each for each in way[-1].operands.values() if each.signal), None)
+        if before is None:
+            return
+        way.append(before)
+    start = way.pop()
+    for shape in likely_outputs(start):
+        here, labels = start, _none_of_them(shape)
+        for to in reversed(way):
+            labels = moved(Step((to.name,), to=to, normalised=to.role is Role.NORM), here, labels)
+            here = to
+        yield labels
 
 
 # Places chosen by data.
@@ -321,10 +276,10 @@ def _chosen(to: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
 def _gathered(labels: torch.Tensor, dim: Any, shape: tuple[int, ...]) -> torch.Tensor | None:
     """Labels of a choice along `dim` of as many as fit into the shape; without `dim`, of a choice from all together."""
     if not isinstance(dim, int) or labels.dim() != len(shape):
-        single = _single(labels, range(labels.dim()))
+        single = one_entry(labels, range(labels.dim()))
         return None if single is None else single.reshape((1,) * len(shape)).expand(shape)
     changed = [axis for axis, size in enumerate(shape) if labels.shape[axis] != size]
-    single = _single(labels, [dim, *changed])
+    single = one_entry(labels, [dim, *changed])
     return None if single is None else single.expand(shape)
 
 
@@ -340,7 +295,7 @@ def _indexed(labels: torch.Tensor, index: Sequence[Any], shape: tuple[int, ...],
         if _is_data(item):
             labels = labels.flatten(axis, axis + span - 1) if span else labels.unsqueeze(axis)
             size = shape[axis : axis + 1] if masks else filled(item.shape or ())
-            distinct = _distinct(labels, axis, prod(size))
+            distinct = each_once(labels, axis, prod(size))
             if distinct is None:
                 return None
             labels, span = distinct, 1
@@ -352,15 +307,6 @@ def _indexed(labels: torch.Tensor, index: Sequence[Any], shape: tuple[int, ...],
         return labels[tuple(items)].expand(shape)
     except (RuntimeError, IndexError):
         return None
-
-
-def _distinct(labels: torch.Tensor, axis: int, count: int) -> torch.Tensor | None:
-    """What stands at the places of an axis, each once, for `count` choices; None if these may not meet all of it."""
-    single = _single(labels, [axis])
-    if single is not None:
-        return single.expand([1 if each == axis else size for each, size in enumerate(labels.shape)])
-    places = torch.unique(labels, dim=axis)
-    return places if count >= 2 * places.shape[axis] else None
 
 
 def _is_data(item: Any) -> bool:
@@ -386,8 +332,8 @@ def _written_over(to: Op, op: Op, value: Any) -> Any:
     if to.call is None or not isinstance(value, torch.Tensor):
         return None
     base, index, written = to.call.args
-    labels = (value if op is base else _other(base)).clone(memory_format=torch.contiguous_format)
-    incoming = value if op is written else float(_OTHER)
+    labels = (value if op is base else _other(base, {op: value})).clone(memory_format=torch.contiguous_format)
+    incoming = value if op is written else float(OTHER)
     if isinstance(index, Strided):
         index.of(labels).copy_(torch.as_tensor(incoming, dtype=labels.dtype))
     elif _is_chain(index):

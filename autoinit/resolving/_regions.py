@@ -11,21 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.rerunning import execute, substitute
 
 _LIMIT = 64
 _LONGEST_RUN = 8
-_NEUTRAL = frozenset({"cast", "identity", "dropout"})
-_ENDS = frozenset({"output", "loss", "softmax_loss"})
 _IGNORED = frozenset({"size", "assertion"})
-KINKED = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "masked_fill", "setitem"})
-"""Choices between values: transparent by role, but curved when they choose between functions of one tensor."""
-RANKINGS = frozenset({"index", "comparison", "rounding"})
-"""Operations of whose operands only the rank or the sign goes on."""
 _NONLINEAR = frozenset({Role.NONLINEARITY, Role.PRODUCT, Role.SINK})
 
 
@@ -40,7 +35,7 @@ class Region:
     @property
     def length(self) -> int:
         """Number of operations that are more than casts."""
-        return sum(op.op not in _NEUTRAL and op.signal for op in self.ops)
+        return sum(Trait.NEUTRAL not in op.traits and op.signal for op in self.ops)
 
     @property
     def covers(self) -> frozenset[Op]:
@@ -97,7 +92,7 @@ class Region:
 
 def _evaluated(op: Op, values: dict[Op, Any], like: torch.Tensor) -> Any:
     inside = [values[each] for each in op.operands.values() if each in values]
-    if op.op in _NEUTRAL and inside:
+    if Trait.NEUTRAL in op.traits and inside:
         return inside[0]
     if op.op == "setitem":
         return _written_over(op, values)
@@ -185,8 +180,6 @@ class Regions:
 
     def _groups(self, ops: list[Op]) -> list[list[Op]]:
         """The operations, parted into those that are connected other than through the start."""
-        import networkx as nx
-
         inside = self.graph.subgraph(ops)
         return [sorted(group, key=self.order.__getitem__) for group in nx.weakly_connected_components(inside)]
 
@@ -203,7 +196,7 @@ class Regions:
             if not _joins_elementwise(here, {start, *ops}):
                 break
             ops = (*ops, here)
-            if here.op not in _NEUTRAL and here.signal:
+            if Trait.NEUTRAL not in here.traits and here.signal:
                 found.append(Region(start, here, ops))
             after = list(self.consumers(here))
         return found
@@ -272,7 +265,7 @@ def _live(dataflow: Dataflow) -> set[Op]:
     live: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
         used = any(each in live and each.op not in _IGNORED for each in dataflow.graph.successors(op))
-        if used or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.op in _ENDS:
+        if used or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.ends:
             live.add(op)
     return live
 
@@ -282,10 +275,10 @@ def _carried(dataflow: Dataflow) -> set[Op]:
     carried: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
         reached = any(
-            each in carried and each.op not in _IGNORED and each.op not in RANKINGS
+            each in carried and each.op not in _IGNORED and Trait.RANKING not in each.traits
             for each in dataflow.graph.successors(op)
         )
-        if reached or op.role is Role.UNKNOWN or op.op in _ENDS:
+        if reached or op.role is Role.UNKNOWN or op.ends:
             carried.add(op)
     return carried
 
@@ -322,4 +315,4 @@ def is_curved(region: Region) -> bool:
 
 def bends(op: Op) -> bool:
     """Whether an operation could be anything but linear."""
-    return op.role in _NONLINEAR or op.op in KINKED
+    return op.role in _NONLINEAR or Trait.CHOOSING in op.traits

@@ -15,8 +15,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoinit.resolving._labelling import LostError, filled, moved, numbered, rows
+from autoinit.resolving._labelling import LostError, moved
+from autoinit.resolving._labels import filled, numbered, rows
 from autoinit.resolving._merging import merge
+from autoinit.resolving._starting import features, likely_shapes
 from autoinit.resolving._walking import Endings, Walker, add_ending
 from autoinit.resolving.resolution import Ending, Reason, SliceResolution
 from autoinit.tracing.dataflow import Op, ParamUse
@@ -44,64 +46,53 @@ class _Piece:
 def parted(walker: Walker, op: Op, use: ParamUse) -> Parted | None:
     """What the weight's output features feed; None where rows cannot be told apart.
 
-    Where the output's shape is not known, several are tried, and the answer stands if all that can be followed agree.
+    Where the output's shape is not known, several are tried, and the answer stands if all agree that can be followed
+    everywhere (or, if none can, all).
     """
     if not walker.splits_ahead(op):
         return None
-    answers = []
+    answers: dict[bool, list[Parted]] = {True: [], False: []}
     for labels, count in _starts(walker, op, use):
-        pieces = _Labelled(walker).pieces(op, labels, count)
+        walk = _Labelled(walker)
+        pieces = walk.pieces(op, labels, count)
         if pieces is not None:
-            answers.append(Parted(_gathered(pieces), _partition(pieces, count)))
-    return answers[0] if answers and all(each == answers[0] for each in answers) else None
+            answers[walk.lost].append(Parted(_gathered(pieces), _partition(pieces, count)))
+    best = answers[False] or answers[True]
+    return best[0] if best and all(each == best[0] for each in best) else None
 
 
 def _starts(walker: Walker, op: Op, use: ParamUse) -> Iterator[tuple[Any, int]]:
     """Feature numbers in the shape of the operation's output (likely shapes where it is not known), and their count."""
-    spec = op.call.spec if op.call is not None else None
-    slot = (
-        next((named for each in spec.weights(op.constants) if (named := each.named(use.slot))), None)
-        if spec and spec.weights
-        else None
-    )
-    if spec is None or slot is None or slot.features is None or use.layout is None:
+    found = features(op, use)
+    if found is None:
         return
-    sizes = [size for size, letter in zip(use.shape, use.layout.axes, strict=True) if letter == "o"]
-    if use.layout.transposed:
-        sizes = [size * use.layout.groups for size in sizes]
-    axes = slot.features(op.constants, use.shape)
-    if len(axes) != len(sizes):
-        return
-    for shape in _shapes(walker, op, axes, sizes):
+    axes, sizes = found
+    known = _shape(walker, op)
+    several = op.call is not None and op.call.spec is not None and op.call.spec.several
+    for shape in likely_shapes(axes, sizes) if known is None else [filled(known)]:
         if prod(shape) > 0 and all(
             -axis <= len(shape) and shape[axis] == size for axis, size in zip(axes, sizes, strict=True)
         ):
             labels = numbered(shape, axes, sizes)
-            yield (labels, torch.zeros(())) if spec.several else labels, prod(sizes)
+            yield (labels, torch.zeros(())) if several else labels, prod(sizes)
 
 
-def _shapes(walker: Walker, op: Op, axes: Sequence[int], sizes: Sequence[int]) -> list[tuple[int, ...]]:
-    """The shape of the operation's output, or of the first of them; likely ones where it is not known."""
+def _shape(walker: Walker, op: Op) -> tuple[int, ...] | None:
+    """The shape of the operation's output, or of the first of them, where it is known."""
     firsts = (after for after in walker.regions.consumers(op) if after.constants.get("index") == 0)
-    known = op.shape if op.shape is not None else next((after.shape for after in firsts if after.shape), None)
-    if known is not None:
-        return [filled(known)]
-    if len(axes) > 1:
-        return []
-    if axes[0] == -1:
-        return [(3, sizes[0]), (3, 5, sizes[0])]
-    return [(3, sizes[0], *(7,) * (-axes[0] - 1))]
+    return op.shape if op.shape is not None else next((after.shape for after in firsts if after.shape), None)
 
 
 class _Labelled:
-    """One labelled walk."""
+    """One labelled walk. lost: whether there is an operation that cannot be made on labels, as in a shape not right."""
 
     def __init__(self, walker: Walker) -> None:
         self.walker = walker
+        self.lost = False
         self.found: list[_Piece] = []
 
     def pieces(self, start: Op, labels: Any, count: int) -> list[_Piece] | None:
-        """Every piece; None if the labels could not be followed at all (a guessed shape that does not fit)."""
+        """Every piece; None if they are too many."""
         waiting: list[tuple[Op, Any, tuple[int, ...], tuple[str, ...], bool]] = [
             (start, labels, tuple(range(count)), (), False)
         ]
@@ -125,9 +116,7 @@ class _Labelled:
                     try:
                         after = moved(step, op, value)
                     except LostError:
-                        if start.shape is None:
-                            return None
-                        after = None
+                        self.lost, after = True, None
                     waiting.append((step.to, after, here, path + step.via, normalised or step.normalised))
         return self.found
 

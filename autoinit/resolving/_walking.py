@@ -10,21 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from autoinit.ops import Role
+from autoinit.ops import Fact, Role, Trait
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
-from autoinit.resolving._regions import KINKED, RANKINGS, Region, Regions, is_curved, is_recombination
+from autoinit.resolving._regions import Region, Regions, is_curved, is_recombination
 from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
 from autoinit.tracing.dataflow import Dataflow, Op
-
-_IGNORED_SLOTS = {
-    "where": {"condition"},
-    "masked_fill": {"mask"},
-    "softmax_loss": {"target", "weight"},
-    "roi_align": {"boxes"},
-}
-_JOINING = frozenset({"cat", "stack", "group", "block_diag"})
 
 
 @dataclass(frozen=True)
@@ -140,7 +132,7 @@ class Walker:
         if consumer.acts != "elementwise":
             return None
         runs = [region for region in self.regions.runs(start, consumer) if is_curved(region)]
-        longer = [region for region in runs if region.length > 1 or region.end.op in KINKED]
+        longer = [region for region in runs if region.length > 1 or Trait.CHOOSING in region.end.traits]
         return next(filter(None, (self._named(region) for region in reversed(longer))), None)
 
     def _named(self, region: Region) -> Step | None:
@@ -222,7 +214,7 @@ class Walker:
                 f"{op.op} (called {op.name}) is not in the table of operations: describe it with autoinit.register_op"
             )
             return Step(name, ending=unresolved(note, name))
-        if op.op in RANKINGS:
+        if Trait.RANKING in op.traits:
             return Step(name, ending=Ending("linear", Reason.UNUSED, path=name, note=RANKED))
         reason = _reason(op)
         if reason is None:
@@ -252,7 +244,7 @@ class Walker:
             return met
         longest = None
         for run in self.regions.runs(op):
-            if run.end.op in ACTIVATIONS or run.end.op.startswith("clamp"):
+            if run.end.op in ACTIVATIONS or Fact.CLIPPING in run.end.facts:
                 break
             if _continues(run.end):
                 longest = run
@@ -272,14 +264,14 @@ RANKED = "only compared or ranked (argmax, a threshold)"
 
 def only_steers(op: Op, slot: str) -> bool:
     """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
-    if op.op == "cast" or (op.acts == "rearranging" and op.op not in _JOINING):
+    if op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits):
         return slot != "input"
-    return slot in _IGNORED_SLOTS.get(op.op, ())
+    return op.spec is not None and slot in op.spec.steered_by
 
 
 def _continues(op: Op) -> bool:
     """Whether an operation after a nonlinearity makes it another function; another activation does not."""
-    return op.acts == "elementwise" and (op.role in (Role.NONLINEARITY, Role.PRODUCT) or op.op in KINKED)
+    return op.acts == "elementwise" and (op.role in (Role.NONLINEARITY, Role.PRODUCT) or Trait.CHOOSING in op.traits)
 
 
 def _reason(op: Op) -> Reason | None:
@@ -292,7 +284,7 @@ def _reason(op: Op) -> Reason | None:
         return Reason.GATE if op.acts == "elementwise" else Reason.ATTENTION
     if op.op == "softmax_loss":
         return Reason.SOFTMAX
-    if op.op in ("output", "loss"):
+    if op.ends:
         return Reason.OUTPUT
     return None
 

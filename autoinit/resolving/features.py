@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from autoinit.ops import Role
-from autoinit.resolving._labelling import LostError, _combined, _rearranged, _single, numbered
+from autoinit.resolving._labelling import LostError, combined, rearranged
+from autoinit.resolving._labels import numbered, one_entry
 from autoinit.resolving._walking import only_steers
 from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -113,7 +114,7 @@ class _Following:
         if not isinstance(labels, torch.Tensor):
             self.lose(operand, f"{op.name} reads several tensors")
             return
-        single = _single(labels, [each for each in range(labels.dim()) if each != labels.dim() + axis])
+        single = one_entry(labels, [each for each in range(labels.dim()) if each != labels.dim() + axis])
         if single is None:
             self.lose(operand, f"{op.name} reads them along several axes")
             return
@@ -148,12 +149,12 @@ class _Following:
             if gate:
                 made: Any = _gated(known, gate)
             elif op.acts == "rearranging":
-                made = _rearranged(op, known)
+                made = rearranged(op, known)
             elif op.acts == "elementwise":
                 made = _alike(op, known)
             else:
                 (operand, labels), *others = known.items()
-                made = None if others else _combined(op, operand, labels, known=False)
+                made = None if others else combined(op, operand, labels, known=False)
         except _NO_RESULT:
             return None
         return made

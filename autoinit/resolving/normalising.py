@@ -111,11 +111,20 @@ def _numbers(value: Any) -> Iterator[int]:
 
 
 def _ignores_scale(phi: Phi, x: torch.Tensor) -> bool:
-    once, scaled = phi(x), phi(7.0 * x)
-    if not _is_like(once, x):
+    """At most places of x itself, and at all places of a large one.
+
+    Where what is normalised together is all but equal, as two features may be, its variance is no more than epsilon.
+    """
+    if not _is_like(once := phi(x), x) or float((once - once.flatten()[0]).abs().max()) <= 1e-6:
         return False
-    varies = float((once - once.flatten()[0]).abs().max()) > 1e-6
-    return varies and float((once - scaled).abs().max()) < 1e-3 * float(once.abs().max())
+    return float(_changed(phi, x).median()) < 1e-3 and float(_changed(phi, 1e4 * x).max()) < 1e-3
+
+
+def _changed(phi: Phi, x: torch.Tensor) -> torch.Tensor:
+    """By how much the result changes when x is scaled, over its largest entry."""
+    once, scaled = phi(x), phi(7.0 * x)
+    changed: torch.Tensor = (once - scaled).abs() / once.abs().max()
+    return changed
 
 
 def _ignores_shift(phi: Phi, x: torch.Tensor) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from autoinit.ops import Role, WeightSlot
+from autoinit.ops import Role, Trait, WeightSlot
 from autoinit.resolving._merging import merge
 from autoinit.resolving._naming import unresolved
 from autoinit.resolving._slicing import parted
@@ -54,10 +54,11 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
 def _looked_up(dataflow: Dataflow) -> Iterator[str]:
     """Parameters of which entries are taken at places that an operand gives."""
     for op in dataflow.graph.nodes:
-        table = op.operands.get("weight" if op.op == "embedding" else "input")
-        if op.op == "embedding":
+        looks_up = Trait.LOOKUP in op.traits
+        table = op.operands.get("weight" if looks_up else "input")
+        if looks_up:
             yield from (use.name for use in op.params)
-        if table is not None and len(op.operands) > 1 and (op.op == "embedding" or op.role is Role.SPLIT):
+        if table is not None and len(op.operands) > 1 and (looks_up or op.role is Role.SPLIT):
             yield from (use.name for use in table.params if table.op == "parameter")
 
 

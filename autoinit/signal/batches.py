@@ -11,7 +11,8 @@ from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import ModelView
-from autoinit.tracing.attempts import FailedError
+from autoinit.ops import Trait
+from autoinit.tracing.attempts import FailedError, told
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, floats, given_inputs
@@ -37,7 +38,7 @@ def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: s
     Raises:
         TraceError: none does. `what` says what the model could not be.
     """
-    failures: list[str] = []
+    failures: list[FailedError] = []
     for training, traced in ((True, True), (True, False), (False, True), (False, False)):
         for guess in _candidates(view.module, example):
             following: Inputs | None = guess
@@ -45,11 +46,10 @@ def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: s
                 try:
                     return attempt(following, training, traced)
                 except FailedError as failure:
-                    failures.append(str(failure))
+                    failures.append(failure)
                     following = following.after(failure.error)
-    shown = "".join(f"\n  {failure}" for failure in dict.fromkeys(failures))
     advice = "pass example_inputs=..." if example is None else "check that model(example_inputs) itself runs"
-    raise TraceError(f"{view.class_name} could not be {what}:{shown}\nNext: {advice}.")
+    raise TraceError(f"{view.class_name} could not be {what}:{told(failures)}\nNext: {advice}.")
 
 
 def _candidates(model: nn.Module, example: Any) -> Iterator[Inputs]:
@@ -75,7 +75,7 @@ def require_values(view: ModelView, what: str, instead: str) -> None:
 
 
 @dataclass(frozen=True)
-class Table:
+class EmbeddingTable:
     """The smallest embedding that an input's ids look up: its weight, its rows, and the row that is padding."""
 
     name: str
@@ -94,7 +94,7 @@ class Batch:
 
     inputs: Inputs
     made_up: frozenset[int] = frozenset()
-    tables: Mapping[int, Table] = field(default_factory=dict)
+    tables: Mapping[int, EmbeddingTable] = field(default_factory=dict)
     alike: tuple[str, ...] = ()
 
     @classmethod
@@ -123,7 +123,7 @@ class Batch:
     def notes(self) -> tuple[str, ...]:
         """What a reader should know about the values."""
         random = "guessed ids are random" if self.inputs.origin != "given" else "ids given by their shape are random"
-        return (*((random,) if self.tables else ()), *_told_alike(self.alike))
+        return (*((random,) if self.tables else ()), *_notes_on_equal_ids(self.alike))
 
     def plain(self) -> Batch:
         """With ids as guessed, or zero."""
@@ -181,9 +181,9 @@ def _stands_for_shape(tensor: torch.Tensor) -> bool:
     return torch.equal(tensor.cpu(), floats(tensor.shape, tensor.dtype))
 
 
-def _tables(tensors: list[torch.Tensor], dataflow: Dataflow) -> dict[int, Table]:
+def _tables(tensors: list[torch.Tensor], dataflow: Dataflow) -> dict[int, EmbeddingTable]:
     """What ids that are all alike look up, by the number of the tensor."""
-    found: dict[int, Table] = {}
+    found: dict[int, EmbeddingTable] = {}
     for number, op in _lookups(dataflow):
         if _alike(tensors[number]):
             table = _table(op)
@@ -198,7 +198,7 @@ def _lookups(dataflow: Dataflow) -> Iterator[tuple[int, Op]]:
         if op.op == "input":
             numbers[op] = len(numbers)
     for op in dataflow.graph.nodes:
-        source = _looked_up(op) if op.op == "embedding" else None
+        source = _looked_up(op) if Trait.LOOKUP in op.traits else None
         if source is not None:
             yield numbers[source], op
 
@@ -210,7 +210,7 @@ def ids_are_free(example: Any) -> bool:
 
 def notes_on_ids(inputs: Inputs, dataflow: Dataflow) -> tuple[str, ...]:
     """What to say of ids that a caller gave, where no two differ."""
-    return _told_alike(_alike_everywhere(list(tensors_in((inputs.args, dict(inputs.kwargs)))), dataflow))
+    return _notes_on_equal_ids(_alike_everywhere(list(tensors_in((inputs.args, dict(inputs.kwargs)))), dataflow))
 
 
 def _alike_everywhere(tensors: list[torch.Tensor], dataflow: Dataflow) -> tuple[str, ...]:
@@ -220,11 +220,11 @@ def _alike_everywhere(tensors: list[torch.Tensor], dataflow: Dataflow) -> tuple[
     return _names(map(_table, looked_up)) if several and all(map(_alike, several)) else ()
 
 
-def _names(tables: Iterable[Table]) -> tuple[str, ...]:
+def _names(tables: Iterable[EmbeddingTable]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(table.name for table in tables))
 
 
-def _told_alike(names: Sequence[str]) -> tuple[str, ...]:
+def _notes_on_equal_ids(names: Sequence[str]) -> tuple[str, ...]:
     if not names:
         return ()
     return (f"all ids given for {', '.join(names)} are the same: each place looks up one row; give different ids",)
@@ -249,7 +249,7 @@ def _looked_up(op: Op) -> Op | None:
     return here
 
 
-def _table(op: Op) -> Table:
+def _table(op: Op) -> EmbeddingTable:
     use = next(use for each in (op, *op.operands.values()) for use in each.params)
     padding = op.constants.get("padding_idx")
-    return Table(use.name, use.shape[0], padding % use.shape[0] if isinstance(padding, int) else None)
+    return EmbeddingTable(use.name, use.shape[0], padding % use.shape[0] if isinstance(padding, int) else None)

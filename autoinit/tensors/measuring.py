@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from autoinit.tensors import elements as flat
+from autoinit.tensors import elements
 
 BLOCK = 1 << 18
 """Elements that are measured at once: few enough that each pass after the first reads the cache."""
@@ -98,10 +98,10 @@ def moments(tensor: torch.Tensor, start: int = 0, stop: int | None = None) -> Mo
     stop = tensor.numel() if stop is None else stop
     total = Moments()
     step = BLOCK if tensor.device.type == "cpu" else TRANSFER
-    whole = flat.direct(tensor)
+    whole = elements.direct(tensor)
     for begin in range(start, stop, step):
         end = min(begin + step, stop)
-        total += _block_moments(flat.read(tensor, begin, end) if whole is None else whole[begin:end])
+        total += _block_moments(elements.read(tensor, begin, end) if whole is None else whole[begin:end])
     return total
 
 
@@ -109,21 +109,21 @@ def weight_stats(tensor: torch.Tensor) -> WeightStats | None:
     """The statistics of a tensor; None for one on the meta device, which has no values."""
     if tensor.is_meta:
         return None
-    stored = flat.stored(tensor)
+    stored = elements.stored(tensor)
     times = tensor.numel() // max(stored.numel(), 1)
-    return moments(flat.any_order(stored)).repeated(times).stats()
+    return moments(elements.any_order(stored)).repeated(times).stats()
 
 
 def is_zero(tensor: torch.Tensor) -> bool:
     """Whether every element is exactly zero (False on the meta device). Stops at the first part that is not."""
     if tensor.is_meta:
         return False
-    ordered = flat.any_order(flat.stored(tensor))
+    ordered = elements.any_order(elements.stored(tensor))
     size = ordered.numel()
-    return not any(flat.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
+    return not any(elements.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
 
 
-def _block_moments(block: flat.Floats) -> Moments:
+def _block_moments(block: elements.Floats) -> Moments:
     ends = torch.from_numpy(block).aminmax()
     minimum, maximum = ends.min.item(), ends.max.item()
     if not (math.isfinite(minimum) and math.isfinite(maximum)):
@@ -135,7 +135,7 @@ def _block_moments(block: flat.Floats) -> Moments:
     return Moments(block.size, mean, squares, minimum, maximum, zeros)
 
 
-def _mean_and_squares(block: flat.Floats, minimum: float, maximum: float) -> tuple[float, float]:
+def _mean_and_squares(block: elements.Floats, minimum: float, maximum: float) -> tuple[float, float]:
     if minimum == maximum:
         return minimum, 0.0
     size, peak = block.size, max(-minimum, maximum)

@@ -57,7 +57,8 @@ def classified(
         spec = REGISTRY.specs["index"]
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
-    carrying = [slot for slot, op in operands.items() if op.signal]
+    cast = spec.name == "cast"  # what comes beside its input only says which type
+    carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not cast)]
     made = [slot for slot in carrying if operands[slot].made]
     role = spec.role
     weights: tuple[ParamUse, ...] = ()

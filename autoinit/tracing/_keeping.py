@@ -176,7 +176,7 @@ class Kept:
 
     def _tensor(self, tensor: torch.Tensor) -> None:
         size = tensor.numel() * tensor.element_size()
-        if tensor.is_meta or self._bytes + size > _MOST_BYTES:
+        if tensor.is_meta or tensor.layout is not torch.strided or self._bytes + size > _MOST_BYTES:
             self._version(tensor)
             return
         self._bytes += size

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -41,8 +41,29 @@ class FailedError(Exception):
         text = " ".join(str(error).split())
         where = "".join([f" in module {module!r}" if module else "", f" at {line}" if line else ""])
         super().__init__(f"{what}: {type(error).__name__}{where}: {text[:200]}{'...' if len(text) > 200 else ''}")
+        self.what, self.reason = what, str(self).removeprefix(f"{what}: ")
         self.error = error
         self.undecided = undecided
+
+
+_MOST_REASONS = 7
+
+
+def told(failures: Iterable[FailedError]) -> str:
+    """Why attempts failed, each reason once in a line of its own, the shortest first; not more than a few."""
+    ways: dict[str, list[str]] = {}
+    for failure in failures:
+        known = ways.setdefault(failure.reason, [])
+        if failure.what not in known:
+            known.append(failure.what)
+    lines = sorted((_line(reason, whats) for reason, whats in ways.items()), key=len)
+    more = len(lines) - _MOST_REASONS
+    lines = [*lines[:_MOST_REASONS], *([f"and {more} more reason{'s' if more > 1 else ''}"] if more > 0 else [])]
+    return "".join(f"\n  {line}" for line in lines)
+
+
+def _line(reason: str, whats: list[str]) -> str:
+    return f"{whats[0]}: {reason}" if len(whats) == 1 else f"{reason} ({len(whats)} ways tried)"
 
 
 def record(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from autoinit.ops.roles import Role
+from autoinit.ops.registry import REGISTRY, OpSpec
+from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
 if TYPE_CHECKING:
     import networkx as nx
     import torch.fx
-
-    from autoinit.ops.registry import OpSpec
 
     OpGraph: TypeAlias = nx.DiGraph["Op"]
 
@@ -104,12 +103,22 @@ class Op:
     @property
     def spec(self) -> OpSpec | None:
         """The entry of the table of operations; None for inputs, parameters, outputs and what the table lacks."""
-        return self.call.spec if self.call is not None else None
+        return REGISTRY.specs.get(self.op) if self.role is not Role.UNKNOWN else None
 
     @property
     def facts(self) -> Fact:
         """What holds of a nonlinearity's function."""
         return self.spec.facts if self.spec is not None else Fact.NONE
+
+    @property
+    def traits(self) -> Trait:
+        """What holds of the operation beside its role."""
+        return self.spec.traits if self.spec is not None else Trait.NONE
+
+    @property
+    def ends(self) -> bool:
+        """Whether the signal ends here: at an output or a loss, not at a question such as a tensor's size."""
+        return self.role is Role.SINK and self.signal
 
     def __repr__(self) -> str:
         return f"Op({self.name}: {self.op}, {self.role})"
@@ -125,24 +134,53 @@ class Unsupported:
     source: SourceLine | None = None
 
 
+Tier = Literal["symbolic", "recorded", "exported"]
+
+
+@dataclass(frozen=True)
+class TierFacts:
+    """A way to read a model.
+
+    help: how it reads. knows_shapes: whether operations have the shape of their output. follows_views: whether what is
+    written through a view reaches the uses of the tensor beneath without more ado.
+    """
+
+    help: str
+    knows_shapes: bool = False
+    follows_views: bool = False
+
+
+TIERS: Mapping[Tier, TierFacts] = {
+    "symbolic": TierFacts("forward is traced with proxies, which needs no input"),
+    "recorded": TierFacts("forward runs, and what it calls is written down", knows_shapes=True, follows_views=True),
+    "exported": TierFacts("the graph of an exported program is taken"),
+}
+"""Every tier; what each tries to read a model stands in `tiers`."""
+
+
 @dataclass(frozen=True)
 class Dataflow:
     """The operations of a model and what flows between them.
 
     graph: nodes are `Op` records; an edge u -> v means that v takes u's output, `slots` on the edge says as which
         operands.
-    tier: `symbolic`, `recorded` or `exported`.
+    tier: how it was read, one of `TIERS`.
     fx: the `torch.fx.Graph` it was read from.
     unsupported: operations with no known role. uncalled: weights (parameters of two or more dimensions) that no
         operation used. notes: what a reader of the report should know about the tracing.
     """
 
     graph: OpGraph
-    tier: str
+    tier: Tier
     fx: torch.fx.Graph
     unsupported: tuple[Unsupported, ...] = ()
     uncalled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def knows_shapes(self) -> bool:
+        """Whether operations have the shape of their output."""
+        return TIERS[self.tier].knows_shapes
 
     @cached_property
     def by_name(self) -> dict[str, Op]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,6 +24,11 @@ class Inputs:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     origin: str = "given"
     repaired: Callable[[BaseException], Inputs | None] | None = field(default=None, repr=False, compare=False)
+
+    def names(self, arguments: Sequence[str]) -> frozenset[str]:
+        """Names of the arguments that are given, where forward's are these, in order."""
+        named = [*zip(arguments, self.args, strict=False), *self.kwargs.items()]
+        return frozenset(name for name, value in named if value is not None)
 
     def after(self, error: BaseException) -> Inputs | None:
         """What to try next, after a run with these arguments has failed so; None if that says nothing."""
@@ -103,3 +109,11 @@ def floats(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
 def _floating_dtype(model: nn.Module) -> torch.dtype:
     found = (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point())
     return next(found, torch.float32)
+
+
+def arguments_of(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a model's forward; none if it does not say."""
+    try:
+        return inspect.signature(model.forward).parameters
+    except (TypeError, ValueError):
+        return {}

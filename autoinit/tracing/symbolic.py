@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch.fx
 from torch import nn
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from autoinit.ops import REGISTRY, Role
+from autoinit.tracing._hidden_calls import opening_scripts
+from autoinit.tracing._leaves import is_leaf
+from autoinit.tracing._overwriting import writes
 from autoinit.tracing._sources import current_line
 
 
@@ -21,20 +28,63 @@ class UnreadableForwardError(Exception):
     """The arguments of the model's forward cannot be told."""
 
 
+class _Proxy(torch.fx.Proxy):
+    """A proxy that notes `weight.data = values` as a write."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data" and isinstance(value, torch.fx.Proxy):
+            self.tracer.create_proxy("call_method", "copy_", (self, value), {})
+        else:
+            super().__setattr__(name, value)
+
+
 class ShadowTracer(torch.fx.Tracer):
     """Sees the table's modules whole, and leaves alone what other threads call in the meantime.
 
     torch.fx traces by replacing `nn.Module.__call__` for the whole process.
+
+    every: whether a proxy stands for each argument of forward, also for those that have a default.
     """
+
+    def __init__(self, *, every: bool = True) -> None:
+        super().__init__()
+        self.every = every
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> torch.fx.Graph:
         """Trace the forward of a module."""
         self._thread = threading.get_ident()
-        return super().trace(root, concrete_args)
+        with opening_scripts():
+            return super().trace(root, concrete_args)
+
+    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002 - fx's
+        """Proxies for the arguments of the forward that the module has, be it its class's or its own."""
+        forward = self.root.forward
+        kinds = inspect.Parameter
+        parameters = inspect.signature(forward, follow_wrapped=False).parameters
+        if parameters and all(each.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD) for each in parameters.values()):
+            raise UnreadableForwardError(
+                "the arguments of forward cannot be told, since a decorator hides them behind *args, **kwargs"
+            )
+        args: list[Any] = []
+        kwargs: dict[str, Any] = {}
+        for name, each in parameters.items():
+            variable = each.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
+            if variable or (each.default is not each.empty and not self.every):
+                continue
+            proxy = self.create_proxy("placeholder", name, (), {})
+            if each.kind is kinds.KEYWORD_ONLY:
+                kwargs[name] = proxy
+            else:
+                args.append(proxy)
+        return lambda: forward(*args, **kwargs), []
+
+    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
+        """What stands for a node while forward runs."""
+        return _Proxy(node, self)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - fx's signature
         """Leaves are what the table knows."""
-        return REGISTRY.of_module(m) is not None
+        return is_leaf(m)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -55,24 +105,29 @@ class SymbolicTracer(ShadowTracer):
     strict: raise LeavesOpenError at the first call that a recording could tell more about.
     """
 
-    def __init__(self, module: nn.Module, strict: bool) -> None:
-        super().__init__()
+    def __init__(self, module: nn.Module, strict: bool, *, every: bool = True) -> None:
+        super().__init__(every=every)
         self.strict = strict
         self.stack: list[str] = [""]
         self.failed = ""
         self._error: Exception | None = None
         self._names = {id(parameter): name for name, parameter in module.named_parameters()}
+        self._written: set[str] = set()
 
-    def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:
-        """Placeholders for the arguments of the model's forward."""
-        try:
-            return super().create_args_for_root(root_fn, is_module, concrete_args)
-        except ValueError as error:
-            if "co_varnames" not in str(error):
-                raise
-            raise UnreadableForwardError(
-                "torch.fx cannot tell the arguments of forward, since a decorator hides them behind *args, **kwargs"
-            ) from error
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """A module whose parameters were written to before is opened, so that it is seen using what was written."""
+        written = self._written and any(self._names.get(id(each)) in self._written for each in m.parameters())
+        return not written and super().is_leaf_module(m, module_qualified_name)
+
+    def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> torch.fx.Graph:
+        """Trace the forward of a module."""
+        with _Proxying(self):
+            return super().trace(root, concrete_args)
+
+    def proxied(self, value: Any) -> Any:
+        """A parameter's proxy, whichever way the parameter was come by; anything else as it is."""
+        name = self._names.get(id(value)) if isinstance(value, nn.Parameter) else None
+        return value if name is None else self.create_proxy("get_attr", name, (), {})
 
     def called(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Keep the module path while the module runs."""
@@ -107,13 +162,54 @@ class SymbolicTracer(ShadowTracer):
         node = super().create_node(kind, *args, **kwargs)
         node.meta["module"] = self.stack[-1]
         node.meta["source"] = current_line()
+        if kind == "call_method" and writes(node, self.root):
+            self._written |= _parameter_behind(node)
+            if self.strict and self._written:
+                raise LeavesOpenError(f"{', '.join(self._written)} is written to: a recording sees by what")
         if kind == "get_attr" and isinstance(constant := self.root.__dict__.get(str(args[0])), torch.Tensor):
             node.meta["constant"] = constant
         return node
 
 
+class _Proxying(TorchFunctionMode):
+    """Calls on parameters themselves (from `dict(self.named_parameters())`, say) are traced as those on proxies are."""
+
+    def __init__(self, tracer: SymbolicTracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Call it; with proxies in place of parameters, unless it only asks for a size or the like."""
+        kwargs = kwargs or {}
+        held = [each for each in tree_leaves((args, kwargs)) if isinstance(each, (torch.Tensor, torch.fx.Proxy))]
+        if not any(isinstance(each, nn.Parameter) for each in held):
+            return func(*args, **kwargs)
+        if func.__name__ == "__set__" and isinstance(args[1], torch.fx.Proxy):  # `weight.data = ...`
+            return self.tracer.create_proxy("call_method", "copy_", (self.tracer.proxied(args[0]), args[1]), {})
+        if not any(isinstance(each, torch.fx.Proxy) for each in held):
+            result = func(*args, **kwargs)
+            if not any(isinstance(each, torch.Tensor) for each in tree_leaves(result)):
+                return result
+        args, named = tree_map(self.tracer.proxied, (args, dict(kwargs or {})))
+        if func.__name__ == "__get__":
+            return getattr(args[0], func.__self__.__name__)
+        return torch.fx.Proxy.__torch_function__(func, types, args, named)
+
+
+def _parameter_behind(node: torch.fx.Node) -> set[str]:
+    """The parameter that a node writes to: itself, its `data` or a view of it."""
+    here: Any = node
+    while isinstance(here, torch.fx.Node) and here.op != "get_attr":
+        here = here.args[0] if here.args else None
+    return {str(here.target)} if isinstance(here, torch.fx.Node) else set()
+
+
 def _is_open(kind: str, target: Any, operands: Any, root: nn.Module) -> bool:
     if kind not in ("call_function", "call_method") or target is getattr or isinstance(target, type):
+        return False
+    if target is operator.getitem and isinstance(operands[1], str):  # of a mapping
         return False
     spec = REGISTRY.of_name(str(target)) if kind == "call_method" else REGISTRY.of_function(target)
     if spec is not None and spec.role is Role.SPLIT:

@@ -9,8 +9,7 @@ from functools import partial
 
 import torch
 
-from autoinit.tensors import elements as flat
-from autoinit.tensors import measuring
+from autoinit.tensors import elements, measuring
 from autoinit.tensors.measuring import Moments, WeightStats
 from autoinit.tensors.parallel import Task, in_parallel
 from autoinit.writing import sampling
@@ -53,7 +52,7 @@ def measure_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, WeightStats]:
     times: dict[str, int] = {}
     tasks = []
     for name, found in parts.items():
-        tensor = flat.any_order(flat.stored(tensors[name]))
+        tensor = elements.any_order(elements.stored(tensors[name]))
         times[name] = tensors[name].numel() // max(tensor.numel(), 1)
         for start in range(0, tensor.numel(), CHUNK):
             stop = min(start + CHUNK, tensor.numel())

@@ -15,8 +15,9 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from autoinit.errors import LazyModuleError, PlanError
 from autoinit.models import ModelView, WeightStorage
 from autoinit.plans.distributions import DISTRIBUTIONS
-from autoinit.plans.plan import LayerPlan, Plan
-from autoinit.tensors import elements as flat
+from autoinit.plans.layers import LayerPlan
+from autoinit.plans.plan import Plan
+from autoinit.tensors import elements
 from autoinit.writing import reparametrised
 from autoinit.writing._filling import Job
 from autoinit.writing.sampling import Draw
@@ -25,7 +26,7 @@ WRITABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 @dataclass(frozen=True, eq=False)
-class Write:
+class WeightWrite:
     """One weight of the plan in the model at hand.
 
     tensor: the parameter that takes the values. padding: its rows that stay as they are.
@@ -59,8 +60,8 @@ class Targets:
     touched: every parameter that is written, biases included.
     """
 
-    all: tuple[Write, ...]
-    writes: tuple[Write, ...]
+    all: tuple[WeightWrite, ...]
+    writes: tuple[WeightWrite, ...]
     biases: tuple[torch.Tensor, ...]
     touched: tuple[torch.Tensor, ...]
 
@@ -79,7 +80,7 @@ def preflight(plan: Plan, view: ModelView, *, writing: bool = True) -> Targets:
         stored = _stored(layer, view)
         tensor = parameters[stored.param]
         _check_shaped(layer.name, stored.param, tensor)
-        found.append(Write(layer, stored, tensor.detach(), padded.get(id(tensor), ())))
+        found.append(WeightWrite(layer, stored, tensor.detach(), padded.get(id(tensor), ())))
     writes = tuple(each for each in found if each.layer.status == "planned") if writing else ()
     owners: dict[str, str] = {}
     biases: dict[str, torch.nn.Parameter] = {}
@@ -118,7 +119,7 @@ def _stored(layer: LayerPlan, view: ModelView) -> WeightStorage:
     return stored
 
 
-def _check_write(write: Write, view: ModelView) -> None:
+def _check_write(write: WeightWrite, view: ModelView) -> None:
     layer, stored = write.layer, write.stored
     for name in stored.written:
         _check_tensor(layer.name, name, view.parameters[name])
@@ -180,7 +181,7 @@ def _check_apart(tensors: Mapping[str, torch.Tensor]) -> None:
     """Raises where two parameters that are written overlap in memory (those with gaps inside are not compared)."""
     spans = []
     for name, tensor in tensors.items():
-        if tensor.numel() and flat.any_order(tensor).is_contiguous():
+        if tensor.numel() and elements.any_order(tensor).is_contiguous():
             start = tensor.data_ptr()
             spans.append((str(tensor.device), start, start + tensor.numel() * tensor.element_size(), name))
     spans.sort()

@@ -29,8 +29,8 @@ from autoinit.plans.plan import Plan
 from autoinit.tensors.measuring import WeightStats
 from autoinit.writing import _filling as filling
 from autoinit.writing import reparametrised
-from autoinit.writing._preflight import Targets, Write, preflight
-from autoinit.writing.trained import trained_evidence
+from autoinit.writing._preflight import Targets, WeightWrite, preflight
+from autoinit.writing.trained import training_signs
 
 BACKUP_BYTES = 64 * 2**20
 """Up to so many bytes of weights are copied before they are written."""
@@ -74,7 +74,7 @@ def write(
     started = time.perf_counter()
     chosen = _integer(seed)
     targets = preflight(plan, view)
-    evidence = trained_evidence(view, plan)
+    evidence = training_signs(view, plan)
     if evidence.strong and targets.writes and not force:
         raise TrainedModelError(
             f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(evidence.strong)}. "
@@ -97,7 +97,7 @@ def _integer(seed: int | None) -> int | None:
         raise ArgumentError(f"seed is {seed!r}, a {type(seed).__name__}. Expected an integer or None.") from None
 
 
-def _measure(view: ModelView, writes: tuple[Write, ...]) -> dict[str, WeightStats]:
+def _measure(view: ModelView, writes: tuple[WeightWrite, ...]) -> dict[str, WeightStats]:
     plain = {each.layer.name: each.tensor for each in writes if each.stored.kind == "plain"}
     found = filling.measure_all(plain)
     for each in writes:

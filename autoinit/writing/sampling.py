@@ -24,9 +24,9 @@ import numpy.typing as npt
 import torch
 
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
+from autoinit.plans.layers import SlicePlan
 from autoinit.plans.mirror import Mirror
-from autoinit.plans.plan import SlicePlan
-from autoinit.tensors import elements as flat
+from autoinit.tensors import elements
 from autoinit.tensors.parallel import one_thread
 from autoinit.theory.truncation import CUT, TRUNCATED_STD
 from autoinit.writing import _mirrored
@@ -187,7 +187,7 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
         stream = draw.stream(0)
         _mirrored.fill(tensor, draw.letters, draw.mirror, stream, lambda *size: _matrix(draw, stream, *size))
         return
-    whole = flat.direct(tensor)
+    whole = elements.direct(tensor)
     in_place = whole is not None and whole.dtype == np.float32
     stream = draw.stream(piece.index)
     for start in range(piece.start, piece.stop, BLOCK):
@@ -196,7 +196,7 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
         _elements(draw.distribution)(stream, block)
         _scale(block, draw, start)
         if not in_place:
-            flat.write(tensor, start, block)
+            elements.write(tensor, start, block)
 
 
 @cache
@@ -211,7 +211,7 @@ def _scale(block: Array, draw: Draw, start: int) -> None:
     if scales is None:
         np.multiply(block, np.float32(draw.std), out=block)
         return
-    for index, begin, end in flat.boxes(draw.shape, start, start + block.size):
+    for index, begin, end in elements.boxes(draw.shape, start, start + block.size):
         factors = scales[index]
         box = block[begin - start : end - start].reshape(factors.shape)
         np.multiply(box, factors, out=box)
@@ -271,13 +271,13 @@ def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:
     target = tensor.detach().permute(order)[piece.copy]
     if draw.delta and kernel:
         for start, stop in piece.rows:
-            for index, _, _ in flat.boxes(outputs, start, stop):
+            for index, _, _ in elements.boxes(outputs, start, stop):
                 target[index].zero_()
         for size in reversed(kernel):
             target = target.select(-1, size // 2)
     done = 0
     for start, stop in piece.rows:
-        for index, begin, end in flat.boxes(outputs, start, stop):
+        for index, begin, end in elements.boxes(outputs, start, stop):
             box = target[index]
             box.copy_(matrix[done : done + end - begin].reshape(box.shape))
             done += end - begin

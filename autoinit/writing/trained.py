@@ -1,4 +1,4 @@
-"""Evidence that a model has been trained, so that writing its weights would destroy work.
+"""Signs that a model has been trained, so that writing its weights would destroy work.
 
 A weight fits a known initialisation when a sample of it could be independent draws from one normal, truncated
 normal (cut at two sigma) or uniform distribution of mean zero, or part of an orthogonal matrix. Training leaves such
@@ -18,7 +18,8 @@ import torch
 from torch import nn
 
 from autoinit.models import ModelView
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.layers import LayerPlan
+from autoinit.plans.plan import Plan
 from autoinit.recognising.families import (
     ERRORS,
     FAMILIES,
@@ -28,6 +29,7 @@ from autoinit.recognising.families import (
     rows_misfit,
 )
 from autoinit.recognising.samples import Indices, Matrix, row_sums, sample, unit
+from autoinit.tensors.pairs import without_partners
 
 MAX_WEIGHTS = 32
 """Weights that are sampled, evenly over the model."""
@@ -38,14 +40,14 @@ MIN_GAINS = 128
 
 
 @dataclass(frozen=True)
-class Evidence:
+class TrainingSigns:
     """strong: what shows that the model was trained. weak: what a reader of the report should know."""
 
     strong: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
 
 
-def trained_evidence(view: ModelView, plan: Plan, *, weights: bool = True) -> Evidence:
+def training_signs(view: ModelView, plan: Plan, *, weights: bool = True) -> TrainingSigns:
     """Looks for signs of training. Reads batch-norm counters, norm gains and a sample of the plan's weights.
 
     Weights on the meta device say nothing. The plan tells each weight's axes and slices.
@@ -66,7 +68,7 @@ def trained_evidence(view: ModelView, plan: Plan, *, weights: bool = True) -> Ev
             strong.append(f"none of the {len(verdicts)} weights sampled fits a known initialisation ({told})")
         else:
             weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({told})")
-    return Evidence(tuple(strong), tuple(weak))
+    return TrainingSigns(tuple(strong), tuple(weak))
 
 
 def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
@@ -76,7 +78,11 @@ def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
         weight: of two or more dimensions.
         layer: tells its axes and slices; without it the first axis is the output and rows are alike.
     """
-    taken = sample(weight, layer.axes if layer is not None else "o" + "i" * (weight.dim() - 1))
+    axes = layer.axes if layer is not None else "o" + "i" * (weight.dim() - 1)
+    alone = without_partners(weight, axes)
+    if alone is not weight:
+        return misfit(alone)  # of a mirrored weight, which is one smaller matrix with both signs
+    taken = sample(weight, axes)
     count = int(np.count_nonzero(taken.matrix))
     if count < MIN_SAMPLE or not np.isfinite(taken.matrix).all():
         return None

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from autoinit.checking._subject import Part, subject
+from autoinit.checking._part import Part
+from autoinit.checking._subject import subject
 from autoinit.checking.recipes import declared, example, names
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 import autoinit
-from autoinit.checking._subject import Part, subject
+from autoinit.checking._part import Part
+from autoinit.checking._subject import subject
 from autoinit.checking.checker import check
 from autoinit.checking.recipes import declared, recognised
 from autoinit.models import ModelView

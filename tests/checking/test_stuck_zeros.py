@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from torch import nn
 
 from autoinit.checking._dead import silent_tables, stuck_zeros
 from autoinit.tracing import trace
+from tests.shared.rule_checks import findings
 
 WIDTH = 6
 
@@ -152,6 +154,72 @@ class Dense(nn.Module):
         return self.next(F.relu(self.norm(together)) if self.rectified else together)
 
 
+class Pair(nn.Module):
+    """W x + B A x, with bare parameters; those named are zero, and `branch` spells how they are applied."""
+
+    def __init__(self, branch: Callable, *zeros: str):
+        super().__init__()
+        self.base, self.branch = linear(), branch
+        self.a, self.b = (nn.Parameter(torch.randn(WIDTH, WIDTH)) for _ in range(2))
+        for name in zeros:
+            zero(getattr(self, name))
+
+    def forward(self, x):
+        return self.branch(x, self.base, self.a, self.b)
+
+
+PAIRS: dict[str, Callable] = {
+    "by linear": lambda x, base, a, b: base(x) + F.linear(F.linear(x, a), b),
+    "by transposed products, as loralib": lambda x, base, a, b: base(x) + (x @ a.transpose(0, 1) @ b.T) * 2.0,
+    "cast and scaled on its way": lambda x, base, a, b: base(x) + F.linear(F.linear(x, a.to(x)), (b * 2).to(x.dtype)),
+    "in the weight": lambda x, base, a, b: F.linear(x, base.weight + b @ a * 0.5, base.bias),
+    "by einsum": lambda x, base, a, b: base(x) + torch.einsum("nti,oi->nto", torch.einsum("nti,oi->nto", x, a), b),
+    "by addmm": lambda x, base, a, b: torch.baddbmm(base(x), x @ a.t(), b.t().expand(3, -1, -1)),
+    "by convolutions over time": lambda x, base, a, b: base(x) + torch.conv_tbc(
+        torch.conv_tbc(x, a[None], x.new_zeros(WIDTH)), b[None], x.new_zeros(WIDTH)),
+}  # fmt: skip
+
+
+class Places(nn.Module):
+    """SAM: queries meet tables that are zero, indexed by relative place, beside the keys."""
+
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.out = linear(), linear(), linear()
+        self.near, self.far = (nn.Parameter(torch.zeros(9, WIDTH)) for _ in range(2))
+
+    def forward(self, x):
+        q, places = self.q(x), torch.arange(5)[:, None] - torch.arange(5)[None, :] + 4
+        logits = q @ self.k(x).transpose(-2, -1)
+        for table in (self.near, self.far):
+            logits = logits + torch.einsum("nqc,qkc->nqk", q, table[places])
+        return self.out(torch.softmax(logits, -1) @ x)
+
+
+class Opened(nn.Module):
+    """Flamingo: a branch times the tanh of a number that starts at zero; what ends the branch may be zero too."""
+
+    def __init__(self, branch: bool, squash: Callable = torch.tanh):
+        super().__init__()
+        self.opening, self.outer, self.squash = nn.Parameter(torch.zeros(1)), linear(), squash
+        if branch:
+            zero(self.outer.weight, self.outer.bias)
+
+    def forward(self, x):
+        return x + self.squash(self.opening) * self.outer(torch.tanh(x))
+
+
+class Both(nn.Module):
+    """Two parts in a row, each beside a skip connection."""
+
+    def __init__(self, first: nn.Module, second: nn.Module):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x):
+        return self.second(torch.tanh(self.first(x)))
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "lora": (lambda: Lora(False, True), set()),
     "lora, the other factor": (lambda: Lora(True, False), set()),
@@ -183,6 +251,14 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "zero queries and keys, fused": (lambda: Attention("q", "k", fused=True), {"q.weight", "k.weight"}),
     "zero values": (lambda: Attention("v", fused=True), set()),
     "zero values and output": (lambda: Attention("v", "out", fused=True), {"v.weight", "out.weight"}),
+    **{f"pair {how}, second zero": (partial(Pair, branch, "b"), set()) for how, branch in PAIRS.items()},
+    **{f"pair {how}, first zero": (partial(Pair, branch, "a"), set()) for how, branch in PAIRS.items()},
+    **{f"pair {how}, both zero": (partial(Pair, branch, "a", "b"), {"a", "b"}) for how, branch in PAIRS.items()},
+    "pair of factors": (partial(Pair, lambda x, base, a, b: base(x) + x * (a[0] * b[0]), "a", "b"), {"a", "b"}),
+    "tables by relative place": (Places, set()),
+    "opened by tanh": (lambda: Opened(False), set()),
+    "opened by tanh on a zero branch": (lambda: Opened(True), {"opening", "outer.weight"}),
+    "opened by relu, which is shut": (lambda: Opened(False, F.relu), {"opening"}),
 }
 
 
@@ -222,6 +298,23 @@ def test_ini003_passes_what_training_moves(name: str):
                 if gradient is not None:
                     weight -= 0.05 * gradient
     assert found == {key for key in zeros if not weights[key].any()}
+
+
+def test_ini003_names_each_of_two_dead_pairs_beside_its_own_factors():
+    """One pair of layers and one of bare parameters, linked by nothing but a nonlinearity: four zeros, two findings."""
+    torch.manual_seed(0)
+    model = Both(Lora(True, True), Pair(PAIRS["by linear"], "a", "b"))
+    found = {each.param: each.message for each in findings("INI003", model, torch.randn(3, 5, WIDTH))}
+    assert set(found) == {"first.a.weight", "second.a"}
+    assert "Zero and stuck beside it: first.b.weight. " in found["first.a.weight"]
+    assert "Zero and stuck beside it: second.b. " in found["second.a"]
+
+
+def test_ini003_names_both_of_a_pair_of_factors_beside_another_pair():
+    torch.manual_seed(0)
+    factors = Pair(lambda x, base, a, b: base(x) + x * (a[0] * b[0]), "a", "b")
+    found = {each.param for each in findings("INI003", Both(Lora(True, True), factors), torch.randn(3, 5, WIDTH))}
+    assert found == {"first.a.weight", "second.a", "second.b"}
 
 
 class Tokens(nn.Module):

@@ -31,7 +31,7 @@ def _snake(x: torch.Tensor, a: float) -> torch.Tensor:
     return x + torch.sin(a * x) ** 2 / a
 
 
-def _fit_snake(phi: Sample) -> Mapping[str, float] | None:
+def _fit_snake(phi: Curve) -> Mapping[str, float] | None:
     """By the even part e(x) = sin(ax)^2 / a: e(2x) / e(x) = 4 cos(ax)^2."""
     once, twice = ((phi.at(x) + phi.at(-x)) / 2 for x in (0.125, 0.25))
     if not 0 < twice < 4 * once:

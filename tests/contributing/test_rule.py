@@ -16,8 +16,8 @@ RULE = '''
     import math
 
     from autoinit.checking._wording import number
-    from autoinit.checking.scale._case import Case, same
-    from autoinit.checking.scale._deviations import Deviation
+    from autoinit.checking.scale.cases import Case, same
+    from autoinit.checking.scale.deviations import Deviation
     from autoinit.checking.scale.declaring import rule_of_scale
 
 

@@ -118,7 +118,7 @@ def test_extreme_scales(scale):
     shape=st.lists(st.integers(1, 6), min_size=1, max_size=4),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_portraits_of_any_shape(shape, data):
     axes = "o" + "".join(data.draw(st.lists(st.sampled_from("oikb"), min_size=len(shape) - 1, max_size=len(shape) - 1)))
     axes = "".join(data.draw(st.permutations(axes)))

@@ -212,7 +212,7 @@ FINDINGS = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(FINDINGS, max_size=12), st.lists(FINDINGS, max_size=3), st.sampled_from(["error", "warning", "info"]))
 def test_any_findings_are_counted_and_valid_in_every_format(findings, known, level):
     suppressed = tuple(Suppressed(each, "baseline") for each in known)

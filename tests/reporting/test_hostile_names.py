@@ -28,7 +28,7 @@ from autoinit.reporting.signals.states import states
 from autoinit.signal import propagate
 
 PIECES = (
-    "a", "\n", "\r", "\r\n", "\x1b[31m", "\x07", "\x00", "\x9b", "\u202e", "\u2028", "\ud800", "\xa0", "::error ::x",
+    "a", "\n", "\r", "\r\n", "\x1b[31m", "\x07", "\x00", "\x9b", "\u202e", "\u2028", "\xa0", "::error ::x",
     "##[group]", "`", "``", "|", "![x](http://x.y/z)", "[x](javascript:a)", "<img src=x onerror=a>", "<!--", "&lt;",
     "*b*", "_i_", "# h", "- l", "> q", "@someone", "http://x.y", "www.x.y", "]]>", "%0A", '"', "'", "{{", "\\", "é",
     "漢", "🙂", " ",

@@ -10,7 +10,7 @@ from torch import nn
 
 from autoinit.errors import ArgumentError
 from autoinit.reporting.signals._totals import totals
-from autoinit.reporting.signals.states import layer_lines, places, states
+from autoinit.reporting.signals.states import layer_lines, signal_points, states
 from autoinit.reporting.signals.table import render
 from autoinit.signal import SignalRow, propagate
 from tests.shared.signal_reports import chain, layer, report, stream
@@ -162,7 +162,7 @@ class Stream(nn.Module):
 
 def test_sums_of_a_stream_are_those_of_what_different_layers_make():
     (state,) = states([propagate(Stream(), (4, 8))])
-    sums = [place for place in places(state.report) if place.stream]
+    sums = [place for place in signal_points(state.report) if place.stream]
     assert [place.depth for place in sums] == [3, 3]
     assert sum(each.role == "add" for each in state.report.operations) == 4
 

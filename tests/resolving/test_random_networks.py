@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
 from autoinit import plan, report
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.tracing import trace
 from tests.networks.building import Network, inputs
 from tests.networks.drawing import descriptions, spellings, streams
@@ -28,21 +29,6 @@ from tests.networks.truth import Answer, Runs, Truth, fans, numbers, std
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 """torch.compile's own, when it is first used."""
-
-Tested = Callable[..., None]
-
-
-def examples(count: int) -> Callable[[Tested], Tested]:
-    """Always the same examples, as many as given; what fails is shown as drawn, since shrinking takes minutes."""
-    return settings(
-        max_examples=count,
-        deadline=None,
-        derandomize=True,
-        database=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-
 
 # Comparing with the truth.
 
@@ -138,7 +124,7 @@ def answer_of(each: LayerPlan | SlicePlan) -> Any:
 # Every tier.
 
 
-@examples(80)
+@settings(max_examples=80)
 @given(description=descriptions(), spelling=spellings())
 def test_traced_with_proxies(description: Description, spelling: Spelling):
     model = Network(description, spelling)
@@ -148,7 +134,7 @@ def test_traced_with_proxies(description: Description, spelling: Spelling):
     assert_accounted(made, model, description.uncalled)
 
 
-@examples(100)
+@settings(max_examples=100)
 @given(description=descriptions(), spelling=spellings())
 def test_recorded_without_values(description: Description, spelling: Spelling):
     with torch.device("meta"):
@@ -159,7 +145,7 @@ def test_recorded_without_values(description: Description, spelling: Spelling):
     assert_accounted(made, model, description.uncalled)
 
 
-@examples(30)
+@settings(max_examples=30)
 @given(description=descriptions(), spelling=spellings())
 def test_recorded_with_values(description: Description, spelling: Spelling):
     model = Network(description, spelling, real=True)
@@ -168,7 +154,7 @@ def test_recorded_with_values(description: Description, spelling: Spelling):
     assert_accounted(made, model, description.uncalled)
 
 
-@examples(15)
+@settings(max_examples=15)
 @given(description=descriptions(), spelling=spellings())
 def test_exported(description: Description, spelling: Spelling):
     model = Network(description, spelling)
@@ -182,14 +168,14 @@ def test_exported(description: Description, spelling: Spelling):
 # What the answer does not depend on.
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(description=descriptions(), spelling=spellings(), other=spellings(), batch=st.integers(2, 5))
 def test_neither_spelling_nor_batch_matters(description: Description, spelling: Spelling, other: Spelling, batch: int):
     one, two = Network(description, spelling), Network(description, other)
     assert answers(planned(one, "recorded", description)) == answers(planned(two, "recorded", description, batch))
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(description=descriptions(), spelling=spellings())
 def test_neither_names_nor_order_of_registration_matter(description: Description, spelling: Spelling):
     misleading = ("norm", "relu", "head", "embedding", "bias", "lora_A")
@@ -210,7 +196,7 @@ def test_neither_names_nor_order_of_registration_matter(description: Description
     assert {original(each.name): each.kind for each in other.others} == {each.name: each.kind for each in plain.others}
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(description=descriptions(), spelling=spellings(), which=st.sampled_from(["parallel", "compiled", "nested"]))
 def test_neither_mode_nor_wrapping_matters(description: Description, spelling: Spelling, which: str):
     model, shape = Network(description, spelling), inputs(description.form)
@@ -228,7 +214,7 @@ def test_neither_mode_nor_wrapping_matters(description: Description, spelling: S
         assert answers(plan(nested, shape), lambda name: name.removeprefix("1.0.")) == plain
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(description=descriptions(), spelling=spellings(), shaped=st.booleans())
 def test_no_input_is_needed_and_planning_again_gives_the_same(
     description: Description, spelling: Spelling, shaped: bool
@@ -243,7 +229,7 @@ def test_no_input_is_needed_and_planning_again_gives_the_same(
 # What tracing leaves as it was.
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(
     description=descriptions(),
     spelling=spellings(),
@@ -289,7 +275,7 @@ def state(model: nn.Module) -> dict[str, Any]:
 # The report, and depth.
 
 
-@examples(20)
+@settings(max_examples=20)
 @given(description=descriptions(), spelling=spellings())
 def test_a_report_has_one_row_for_each_weight(description: Description, spelling: Spelling):
     model = Network(description, spelling)
@@ -301,7 +287,7 @@ def test_a_report_has_one_row_for_each_weight(description: Description, spelling
     assert [sum(f"`{name}`" in line.split("|")[1] for line in table) for name in names] == [1] * len(names)
 
 
-@examples(40)
+@settings(max_examples=40)
 @given(drawn=streams(), spelling=spellings())
 def test_depth_scales_the_ends_of_residual_branches(drawn: tuple[Description, dict[str, int]], spelling: Spelling):
     description, branches = drawn
@@ -410,3 +396,61 @@ def test_exported_parameters_that_nothing_uses():
     assert {each.name for each in plan(program).others if each.kind == "uncalled"} == {
         "b.weight", "b.bias", "c.weight", "c.bias",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("beside", [
+    nn.Identity(), nn.LayerNorm(2), nn.Tanh(), nn.Sequential(nn.Linear(2, 6), nn.GLU(), nn.Linear(3, 2)),
+    nn.Sequential(nn.Linear(2, 4), nn.Unflatten(-1, (2, 2)), nn.Flatten(-2), nn.Linear(4, 2), nn.Dropout()),
+], ids=["itself", "a_norm", "an_activation", "a_gate", "reshaped"])  # fmt: skip
+def test_parts_of_parts_without_shapes(beside: nn.Module):
+    """A weight in a loop in one half feeds itself, and what its half meets: not what the other half of a half meets.
+
+    The halves are put together and part again, so that the first two features go to the ReLU and the last two, which
+    parted on the way, to the softmax.
+    """
+
+    class Looped(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.beside = nn.Linear(4, 4), nn.Linear(2, 2), beside
+
+        def forward(self, x: torch.Tensor) -> Any:
+            halves = self.a(x).chunk(2, -1)
+            first, parts = self.b(self.b(halves[0])), halves[1].chunk(2, -1)
+            again = torch.cat([first, self.beside(torch.cat([parts[0], parts[1]], -1))], -1).chunk(2, -1)
+            return torch.relu(again[0]), torch.softmax(again[1], -1)
+
+    model = Looped()
+    layer = plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), PlanOptions())["b"]
+    assert {(each.nonlinearity, each.reason) for each in layer.alternatives} == {
+        ("linear", "weight"), ("relu", "activation"),
+    }  # fmt: skip
+    assert layer.slices == ()
+
+
+@pytest.mark.parametrize("features", [2, 3])
+def test_a_norm_written_out_over_few_features(features: int):
+    """With two features the variance is a square of their difference, at some places no more than epsilon."""
+
+    class Written(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Conv2d(4, features, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.a(x)
+            centred = x - x.mean(1, keepdim=True)
+            return torch.relu(centred / torch.sqrt((x - x.mean(1, keepdim=True)).pow(2).mean(1, keepdim=True) + 1e-5))
+
+    layer = plan(Written(), (2, 4, 4, 4))["a"]
+    assert (layer.nonlinearity, layer.reason, layer.normalised) == ("relu", "activation", True)
+
+
+@pytest.mark.parametrize("squashed", [
+    lambda x: x * torch.linalg.vector_norm(x, dim=-1, keepdim=True) / (1 + x.pow(2).sum(-1, keepdim=True)),
+    lambda x: torch.cat([torch.relu(x[..., :2]), x[..., 2:] / x[..., 2:].pow(2).mean(-1, keepdim=True).sqrt()], -1),
+], ids=["a_squash", "half_of_the_features"])  # fmt: skip
+def test_what_ignores_scale_in_part_is_no_norm(squashed: Callable[[torch.Tensor], torch.Tensor]):
+    """Sabour et al. 2017, eq. 1, is a norm for long vectors only; beside a norm, a ReLU is no norm either."""
+    layer = plan(Known(lambda model, x: model.c(squashed(model.a(x)))), (2, 3, 4))["a"]
+    assert not layer.normalised

@@ -12,6 +12,7 @@ from torch import nn
 import autoinit
 from autoinit.resolving import resolve
 from autoinit.tracing import trace
+from autoinit.tracing.dataflow import TIERS, Tier
 from tests.shared.models.residual_blocks import CHANNELS, HIDDEN, LAYERS, SPELLINGS, Activated, Block, build
 from tests.truth import Row, rows_of
 from tests.truth.rows import ADD, LRELU_02, activation
@@ -67,9 +68,11 @@ def test_with_an_input(spelling: str):
 
 
 @every_spelling
-@pytest.mark.parametrize("tier", ["symbolic", "recorded"])
-def test_each_tier(spelling: str, tier: str):
-    assert rows_of(resolve(trace(build(spelling), tier=tier))) == expected(spelling)
+@pytest.mark.parametrize("tier", TIERS)
+def test_each_tier(spelling: str, tier: Tier):
+    found = trace(build(spelling), image() if tier == "exported" else None, tier=tier)
+    assert found.tier == tier
+    assert rows_of(resolve(found)) == expected(spelling)
 
 
 @pytest.mark.parametrize("spelling", [name for name in SPELLINGS if name not in {"data_parallel", "compiled"}])

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.distributions import Independent, Laplace, Normal
 
 from autoinit import autoinit, check, plan
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.tracing import trace
@@ -43,7 +44,7 @@ def test_each_output_is_its_own_operand_s(key: str, tier: str):
     """One output feeds relu, the other tanh: not both of them both."""
     model, x = two(PAIRS[key]), numbers(2, WIDTH)
     if tier == "symbolic":
-        made = plan_dataflow(trace(model, tier="symbolic"), model, PlanOptions())
+        made = plan_dataflow(trace(model, tier="symbolic"), ModelView.of(model), PlanOptions())
         assert {name: each.nonlinearity for name, each in made.items()} == {"a": "relu", "b": "tanh"}
     else:
         given = torch.export.export(model, (x,)) if tier == "exported" else model

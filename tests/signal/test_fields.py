@@ -80,7 +80,7 @@ def shapes(draws: st.DrawFn) -> tuple[str, tuple[int, ...]]:
     return letters, tuple(draws(st.integers(1, 4)) for _ in letters)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(shapes(), st.integers(0, 2**31))
 @example(("bc", (3, 4)), 0)
 @example(("btc", (1, 1, 1)), 0)
@@ -91,7 +91,7 @@ def test_covariance_is_what_pairs_of_rows_say(of: tuple[str, tuple[int, ...]], s
     assert_same(covariance(x, Axes(letters)), by_pairs(x, letters), float(x.square().mean()))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(shapes(), st.tuples(*[st.sampled_from([0.0, 0.1, 1.0, 4.0]) for _ in range(4)]), st.integers(0, 2**31))
 @example(("bct", (3, 5, 4)), (1.0, 0.0, 0.0, 0.0), 1)
 @example(("btc", (1, 4, 8)), (1.0, 1.0, 0.0, 0.0), 1)
@@ -158,7 +158,7 @@ def test_a_draw_is_normal_and_its_own_for_each_seed() -> None:
     assert float(first.pow(4).mean()) == pytest.approx(3, abs=5 * math.sqrt(96 / (count / 10)))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(shapes(), st.integers(0, 1000))
 def test_row_moments_are_means_of_squares_over_features(of: tuple[str, tuple[int, ...]], seed: int) -> None:
     letters, shape = of
@@ -167,7 +167,7 @@ def test_row_moments_are_means_of_squares_over_features(of: tuple[str, tuple[int
     torch.testing.assert_close(row_moments(x, Axes(letters)), (x * x).mean(dim=places, keepdim=True))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(shapes())
 def test_rows_go_there_and_back(of: tuple[str, tuple[int, ...]]) -> None:
     letters, shape = of

@@ -37,7 +37,7 @@ def measured(make: Callable[[], nn.Module], shape: tuple[int, ...], seeds: int) 
     }
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(2, 5), st.integers(2, 7), st.integers(0, 2**31), st.sampled_from(["bct", "btc"]))
 def test_a_tensor_is_matched_to_covariances(samples: int, positions: int, seed: int, letters: str) -> None:
     """Whatever structure it has. Wanted are those of another random tensor: any such four numbers are possible."""

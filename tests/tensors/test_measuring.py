@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from autoinit.tensors import elements as flat
+from autoinit.tensors import elements
 from autoinit.tensors.measuring import BLOCK, is_zero, weight_stats
 
 
@@ -108,7 +108,7 @@ def test_boxes_cover_every_run_in_order(shape):
     array = np.arange(math.prod(shape)).reshape(shape)
     for start in range(array.size + 1):
         for stop in range(start, array.size + 1):
-            parts = list(flat.boxes(shape, start, stop))
+            parts = list(elements.boxes(shape, start, stop))
             for index, begin, end in parts:
                 assert np.asarray(array[index]).reshape(-1).tolist() == list(range(begin, end))
             assert [n for _, begin, end in parts for n in range(begin, end)] == list(range(start, stop))

@@ -8,7 +8,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -20,10 +20,14 @@ from torch.overrides import _get_current_function_mode_stack
 from autoinit import ArgumentError, LazyModuleError, TraceError
 from autoinit.resolving import Reason, Resolution, resolve
 from autoinit.tracing import Dataflow, trace
+from autoinit.tracing.dataflow import TIERS, Tier
+from autoinit.tracing.tiers import _ATTEMPTS
 
 WIDTH = 6
 
-TIERS = ("symbolic", "recorded", "exported")
+
+def test_every_tier_has_facts_and_attempts():
+    assert set(TIERS) == set(_ATTEMPTS) == set(get_args(Tier))
 
 
 def rows(shape: tuple[int, ...] = (4, WIDTH)) -> Tensor:

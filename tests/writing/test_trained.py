@@ -1,4 +1,4 @@
-"""Evidence of training: fresh models of every kind are not accused, trained ones are."""
+"""Signs of training: fresh models of every kind are not accused, trained ones are."""
 
 import pytest
 import torch
@@ -10,10 +10,10 @@ from autoinit.errors import TrainedModelError
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.writing.applying import write
-from autoinit.writing.trained import Evidence, misfit, trained_evidence
+from autoinit.writing.trained import TrainingSigns, misfit, training_signs
 from tests.shared.plan_builders import layer_plan, plan_all, plan_of, slice_plan
 
-FRESH = Evidence()
+FRESH = TrainingSigns()
 
 
 def mlp():
@@ -77,7 +77,7 @@ def test_fresh_models_are_not_accused(init, dtype, seed):
         for parameter in model.parameters():
             if parameter.dim() > 1:
                 INITS[init](parameter)
-        assert trained_evidence(ModelView.of(model.to(dtype)), plan_all(model)) == FRESH
+        assert training_signs(ModelView.of(model.to(dtype)), plan_all(model)) == FRESH
 
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
@@ -88,7 +88,7 @@ def test_models_that_were_just_written_are_not_accused(distribution):
     plan = plan_all(model, {"1.weight": {"slices": slices}}, distribution=distribution)
     for _ in range(2):
         write(plan, ModelView.of(model), seed=1)
-        assert trained_evidence(ModelView.of(model), plan) == FRESH
+        assert training_signs(ModelView.of(model), plan) == FRESH
 
 
 def test_fused_and_recurrent_weights():
@@ -96,18 +96,18 @@ def test_fused_and_recurrent_weights():
     modules = (nn.MultiheadAttention(64, 4), nn.LSTM(32, 64), nn.GRU(64, 48))
     for module in modules:
         layers = [layer_plan(n, tuple(p.shape)) for n, p in module.named_parameters() if p.dim() == 2]
-        assert trained_evidence(ModelView.of(module), plan_of(*layers)) == FRESH
+        assert training_signs(ModelView.of(module), plan_of(*layers)) == FRESH
 
 
 def test_tiny_and_meta_models_say_nothing():
     tiny = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     train_like = torch.tensor([5.0, 0.0, 1.0])
     tiny[0].weight.data += train_like
-    assert trained_evidence(ModelView.of(tiny), plan_all(tiny)) == FRESH
+    assert training_signs(ModelView.of(tiny), plan_all(tiny)) == FRESH
     assert misfit(tiny[0].weight) is None
     with torch.device("meta"):
         meta = nn.Sequential(cnn(), nn.BatchNorm1d(3))
-    assert trained_evidence(ModelView.of(meta), plan_all(meta)) == FRESH
+    assert training_signs(ModelView.of(meta), plan_all(meta)) == FRESH
 
 
 @pytest.mark.parametrize("init", ["torch's default", "orthogonal", "xavier_uniform"])
@@ -121,7 +121,7 @@ def test_trained_models_are_accused(init, image):
         elif image:
             parameter.requires_grad_(False)
     train(model, image)
-    evidence = trained_evidence(ModelView.of(model), plan_all(model))
+    evidence = training_signs(ModelView.of(model), plan_all(model))
     assert len(evidence.strong) == 1
     assert "none of the 3 weights sampled fits a known initialisation" in evidence.strong[0]
 
@@ -130,7 +130,7 @@ def test_norm_gains_betray_training():
     torch.manual_seed(0)
     model = cnn()
     train(model, image=True, steps=3)
-    evidence = trained_evidence(ModelView.of(model), plan_all(model))
+    evidence = training_signs(ModelView.of(model), plan_all(model))
     assert any("the gains of 2 norms are no longer constant (1.weight from" in each for each in evidence.strong)
 
 
@@ -140,10 +140,10 @@ def test_gains_before_the_first_batch_were_drawn():
     model = nn.Sequential(nn.Conv2d(3, 128, 3), nn.BatchNorm2d(128), nn.Conv2d(128, 64, 3), nn.BatchNorm2d(64))
     for norm in (model[1], model[3]):
         nn.init.normal_(norm.weight, 0.1, 0.1)
-    assert trained_evidence(ModelView.of(model), plan_all(model)) == FRESH
+    assert training_signs(ModelView.of(model), plan_all(model)) == FRESH
     with torch.no_grad():
         model(torch.randn(4, 3, 16, 16))
-    told = trained_evidence(ModelView.of(model), plan_all(model)).strong
+    told = training_signs(ModelView.of(model), plan_all(model)).strong
     assert "the gains of 2 norms are no longer constant" in told[-1]
 
 
@@ -153,21 +153,20 @@ def test_gains_drawn_as_in_dcgan_are_an_initialisation():
     model = nn.Sequential(nn.Conv2d(3, 128, 3), norms[0], nn.Conv2d(128, 64, 3), norms[1])
     for norm in (model[1], model[3]):
         nn.init.normal_(norm.weight, 1.0, 0.02)
-    assert trained_evidence(ModelView.of(model), plan_all(model)) == FRESH
+    assert training_signs(ModelView.of(model), plan_all(model)) == FRESH
     nn.init.normal_(model[3].weight, 1.0, 0.2)
     assert (
-        "the gains of 2 norms are no longer constant"
-        in trained_evidence(ModelView.of(model), plan_all(model)).strong[0]
+        "the gains of 2 norms are no longer constant" in training_signs(ModelView.of(model), plan_all(model)).strong[0]
     )
 
 
 def test_counters_betray_training_and_statistics_alone_are_weak():
     model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
     model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
-    evidence = trained_evidence(ModelView.of(model), plan_all(model))
+    evidence = training_signs(ModelView.of(model), plan_all(model))
     assert evidence.strong == ("1 batch norms have seen training batches (1: 1)",)
     model[1].num_batches_tracked.zero_()
-    evidence = trained_evidence(ModelView.of(model), plan_all(model))
+    evidence = training_signs(ModelView.of(model), plan_all(model))
     assert evidence.strong == ()
     assert evidence.weak == ("2 running statistics of norms are not as constructed (1.running_mean)",)
 
@@ -176,7 +175,7 @@ def test_one_odd_weight_among_fresh_ones_is_weak_evidence():
     torch.manual_seed(0)
     model = mlp()
     model[2].weight.data *= torch.linspace(0.1, 3, 128)[:, None]
-    evidence = trained_evidence(ModelView.of(model), plan_all(model))
+    evidence = training_signs(ModelView.of(model), plan_all(model))
     assert evidence.strong == ()
     assert evidence.weak[0].startswith("1 of 3 weights sampled fit no known initialisation (2: its")
 

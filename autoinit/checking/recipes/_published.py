@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from autoinit.recognising.noise import spread
 
 if TYPE_CHECKING:
-    from autoinit.checking._subject import Part
+    from autoinit.checking._part import Part
 
 Stds = Callable[["Part"], tuple[float, ...]]
 

@@ -11,7 +11,7 @@ from autoinit.checking.recipes._published import Published, noise
 from autoinit.checking.recipes.models import MODELS
 
 if TYPE_CHECKING:
-    from autoinit.checking._subject import Part
+    from autoinit.checking._part import Part
 
 _FEWEST = 6
 _NEARLY_ALL = 0.95

@@ -21,7 +21,7 @@ from autoinit.checking.recipes.initialisers import framework_default, glorot, he
 from autoinit.theory.truncation import TRUNCATED_STD
 
 if TYPE_CHECKING:
-    from autoinit.checking._subject import Part
+    from autoinit.checking._part import Part
 
 _T5_HEAD_WIDTHS = (32, 64, 128, 256)
 _MOST_BLOCKS = 64

@@ -13,7 +13,7 @@ from autoinit.resolving.resolver import layer_name
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Subject
-    from autoinit.plans.plan import LayerPlan
+    from autoinit.plans.layers import LayerPlan
     from autoinit.tensors.measuring import WeightStats
 
 COPYING = frozenset({"copy_", "load_state_dict"})

@@ -43,14 +43,16 @@ def stuck_zero(subject: Subject) -> Iterator[Finding]:
     zeros that are meant.
     """
     stuck = stuck_zeros(subject.dataflow, subject.is_zero)
-    roots = [each for each in stuck if each.cut_off] or list(stuck)
+    cut_off = {each.group for each in stuck if each.cut_off}
     weights = {layer.param: layer for layer in subject.plan.layers}
-    for each in roots:
+    for each in stuck:
+        if each.group in cut_off and not each.cut_off:
+            continue
         layer = weights.get(each.param)
         if layer is not None and layer.status == "skipped":
             continue
         name = layer.name if layer is not None else each.param
-        others = [other.param for other in stuck if other is not each]
+        others = [other.param for other in stuck if other.group == each.group and other is not each]
         why = (
             "what it is multiplied with is zero"
             if not each.cut_off

@@ -13,7 +13,7 @@ from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence, grain, repetition
 from autoinit.checking.rules._lookup import COPYING, listed, pasted, recipe, trainable, written_by
 from autoinit.checking.rules.registry import About, rule
-from autoinit.plans.plan import LayerPlan
+from autoinit.plans.layers import LayerPlan
 
 SAMPLE = 4096
 """Elements that are looked at to tell random values from a pattern."""

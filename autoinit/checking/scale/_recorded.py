@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from autoinit.recognising.recipes import Recipe
 
 if TYPE_CHECKING:
-    from autoinit.checking._subject import Part
+    from autoinit.checking._part import Part
     from autoinit.provenance import Origin
 
 _GAINS = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 3 / 4}

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from autoinit.reporting import _wording as wording
 from autoinit.reporting.signals._totals import totals
-from autoinit.reporting.signals.states import LayerLine, State, layer_lines, places
+from autoinit.reporting.signals.states import LayerLine, State, layer_lines, signal_points
 
 if TYPE_CHECKING:
-    from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+    from autoinit.plans.layers import LayerPlan, RowsPlan
+    from autoinit.plans.plan import Plan
     from autoinit.signal.report import SignalReport, SignalRow
 
 _SCRIPTS = ("shared.js", "plot.js", "table.js", "start.js")
@@ -53,7 +54,9 @@ def _document(shown: Sequence[State], plan: Plan | None) -> dict[str, Any]:
         "model": shown[0].report.model,
         "about": _about(shown, plan),
         "depth": max((each.depth for state in shown for one in state.reports for each in one.operations), default=1),
-        "first": min((each.depth for state in shown for one in state.reports for each in places(one)), default=1),
+        "first": min(
+            (each.depth for state in shown for one in state.reports for each in signal_points(one)), default=1
+        ),
         "states": [_state(state) for state in shown],
         "layers": [_layer(line, None if plan is None or line.name not in plan else plan[line.name]) for line in lines],
         "notes": list(dict.fromkeys([*notes, *(plan.notes if plan is not None else ())])),
@@ -93,7 +96,7 @@ def _report(report: SignalReport | None) -> dict[str, Any] | None:
                 "note": each.note,
                 **_row(each.row),
             }
-            for each in places(report)
+            for each in signal_points(report)
             if each.row is not None
         ],
     }
@@ -141,7 +144,7 @@ def _plan(plan: LayerPlan) -> dict[str, Any]:
     }
 
 
-def _evidence(plan: LayerPlan | SlicePlan) -> dict[str, Any]:
+def _evidence(plan: RowsPlan) -> dict[str, Any]:
     return {
         "std": _number(plan.std),
         "feeds": wording.feeds(plan.nonlinearity, plan.params, plan.reason),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from autoinit.errors import ArgumentError
-from autoinit.reporting.signals.states import Place, State, places, states
+from autoinit.reporting.signals.states import SignalPoint, State, signal_points, states
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -57,7 +57,7 @@ def figure(*reports: SignalReport, labels: Sequence[str] = (), title: str | None
 
     made = Figure(figsize=(8.5, 6.4), layout="constrained")
     above, below = made.subplots(2, 1, sharex=True)
-    sums = any(place.stream for state in shown for report in state.reports for place in places(report))
+    sums = any(place.stream for state in shown for report in state.reports for place in signal_points(report))
     panels = (
         _Panel(above, "q", "pre-activations" + (" and sums" if sums else "")),
         _Panel(below, "grad", "their gradients"),
@@ -194,13 +194,13 @@ class _Drawing:
 
     def __init__(self, panel: _Panel, state: State, hue: str) -> None:
         self.panel, self.state, self.hue = panel, state, hue
-        self.places = [place for report in state.reports for place in places(report)]
-        self._found = {report.kind: self._finite(places(report)) for report in state.reports}
+        self.places = [place for report in state.reports for place in signal_points(report)]
+        self._found = {report.kind: self._finite(signal_points(report)) for report in state.reports}
         self.values = [value for found in self._found.values() for _, value in found]
         self.shaded = False
         self.edges: set[str] = set()
 
-    def _finite(self, seen: Sequence[Place]) -> list[tuple[Place, float]]:
+    def _finite(self, seen: Sequence[SignalPoint]) -> list[tuple[SignalPoint, float]]:
         found = [(place, self.panel.value(place.row)) for place in seen]
         return [(place, value) for place, value in found if value is not None and 0 < value < _LARGEST]
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Place:
+class SignalPoint:
     """Where the signal was looked at: a weight layer's pre-activation, or a sum of a residual stream.
 
     depth: weight operations passed on the longest way to it. module: whose forward called the operation.
@@ -84,7 +84,7 @@ def _numbers(reports: Sequence[SignalReport]) -> Iterator[str]:
         yield str(seen[report.kind])
 
 
-def places(report: SignalReport) -> tuple[Place, ...]:
+def signal_points(report: SignalReport) -> tuple[SignalPoint, ...]:
     """What a plot shows of a report, in order of call: every use of a weight, and every sum of a stream.
 
     A weight whose pre-activation no operation returns, as within attention, stands where its operation does.
@@ -94,12 +94,12 @@ def places(report: SignalReport) -> tuple[Place, ...]:
     for each in report.operations:
         if each.layer or each.stream:
             found.append(
-                Place(each.layer or each.name, each.op, each.depth, each.stream, each.row, each.note, each.module)
+                SignalPoint(each.layer or each.name, each.op, each.depth, each.stream, each.row, each.note, each.module)
             )
         for name in each.weights:
             if name not in told and name in report.rows:
                 told.add(name)
-                found.append(Place(name, each.op, each.depth, False, report.rows[name], each.note, each.module))
+                found.append(SignalPoint(name, each.op, each.depth, False, report.rows[name], each.note, each.module))
     return tuple(found)
 
 
@@ -117,16 +117,16 @@ class LayerLine:
 
 def layer_lines(shown: Sequence[State]) -> tuple[LayerLine, ...]:
     """The weight layers of all states, each once, in order of call."""
-    seen: dict[str, Place] = {}
+    seen: dict[str, SignalPoint] = {}
     notes: dict[str, dict[str, None]] = {}
     for state in shown:
         for report in state.reports:
-            for place in places(report):
+            for place in signal_points(report):
                 if not place.stream:
                     seen.setdefault(place.name, place)
                     notes.setdefault(place.name, {}).update({place.note: None} if place.note else {})
             for name, row in report.rows.items():
-                seen.setdefault(name, Place(name, "", 0, False, row))
+                seen.setdefault(name, SignalPoint(name, "", 0, False, row))
     return tuple(
         LayerLine(
             name,

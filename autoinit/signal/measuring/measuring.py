@@ -12,12 +12,13 @@ from torch import nn
 
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
-from autoinit.signal._metering import RECURRENT, Meter, merged, number_of_draws
+from autoinit.ops import Trait
+from autoinit.signal._metering import Meter, gradient_moment, merged, number_of_draws
 from autoinit.signal._recurrent import NO_STATE, is_recurrent, written_out
 from autoinit.signal._samples import sample_axis
 from autoinit.signal.batches import Batch, first_success, mapped, require_values, stream
 from autoinit.signal.measuring.matched_forward import Follower, Projection
-from autoinit.signal.predicting.propagating import told
+from autoinit.signal.predicting.propagating import report_of
 from autoinit.signal.report import SignalReport
 from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, notes_on, record
@@ -61,7 +62,7 @@ def measure(
     with tensors_on_cpu(), untouched_generators(), silenced():
         found = _Measurement(view, backward=backward).run(example_inputs, range(seed, seed + seeds))
     dataflow, meters = found
-    return told("measured", view, dataflow, merged(meters), None, started)
+    return report_of("measured", view, dataflow, merged(meters), None, started)
 
 
 def _check(view: ModelView, seeds: int) -> None:
@@ -97,7 +98,7 @@ class _Taker(Follower):
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             op = self.expected
-            if op is None or op.op not in RECURRENT or op.call is None or op.call.target is not None:
+            if op is None or Trait.RECURRENT not in op.traits or op.call is None or op.call.target is not None:
                 return type(module).forward(module, *args, **kwargs)
             uses = {use.slot: use.name for use in op.params}
 
@@ -110,13 +111,13 @@ class _Taker(Follower):
 
     def projected(self, projection: Projection) -> torch.Tensor:
         made = projection()
-        # Parts of a fused projection that are computed together are told one by one, so that each counts alike.
+        # Parts of a fused projection that are computed together are report_of one by one, so that each counts alike.
         step = projection.use.shape[1] if projection.use.slot == "in_proj_weight" else made.shape[-1]
         for start in range(0, made.shape[-1], step):
-            self._told(projection, made, start, start + step)
+            self._take_piece(projection, made, start, start + step)
         return made
 
-    def _told(self, projection: Projection, made: torch.Tensor, start: int, stop: int) -> None:
+    def _take_piece(self, projection: Projection, made: torch.Tensor, start: int, stop: int) -> None:
         part = made.detach()[..., start:stop]
         samples = self.meter.samples
         if part.dim() == 2 and part.shape[0] % samples == 0:  # tokens * batch, rows
@@ -127,8 +128,8 @@ class _Taker(Follower):
         self.meter.layers.setdefault(projection.use.name, []).append(taken)
         if made.requires_grad:
 
-            def take(grad: torch.Tensor) -> None:
-                taken.grads.append(float(grad[..., start:stop].float().square().mean()))
+            def take(grad: torch.Tensor | None) -> None:
+                taken.grads.append(gradient_moment(grad[..., start:stop] if grad is not None else None))
 
             made.register_hook(take)  # type: ignore[no-untyped-call]
 
@@ -164,17 +165,19 @@ class _Measurement:
         self, batch: Batch, dataflow: Dataflow | None, training: bool, seeds: range
     ) -> tuple[Dataflow, list[Meter]]:
         meters: list[Meter] = []
-        astray: list[str] = []
+        departures: list[str] = []
         for seed in seeds:
             taker = self._once(batch, dataflow, training, seed)
             if dataflow is None or (taker.left and not meters):  # what really runs is not what was traced
                 dataflow = self._read(taker, batch.inputs, training)
                 taker = self._once(batch, dataflow, training, seed)
             if taker.left:
-                astray.append(f"draw {seed} leaves the traced path at {taker.left}; what follows is not measured there")
+                departures.append(
+                    f"draw {seed} leaves the traced path at {taker.left}; what follows is not measured there"
+                )
             meters.append(taker.meter)
         assert dataflow is not None
-        return replace(dataflow, notes=(*dataflow.notes, *batch.notes, *astray)), meters
+        return replace(dataflow, notes=(*dataflow.notes, *batch.notes, *departures)), meters
 
     def _read(self, taker: _Taker, inputs: Inputs, training: bool) -> Dataflow:
         graph = expand(taker.graph, taker.module)

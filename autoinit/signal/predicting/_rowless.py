@@ -21,7 +21,7 @@ def notes_on_rowless(names: Mapping[str, str], meter: Meter, dataflow: Dataflow,
     by_reason: dict[str, list[str]] = {}
     for param, layer in names.items():
         if param not in meter.layers:
-            reason = meter.unseen.get(param) or _reason(uses.get(param), meter, failed)
+            reason = meter.without_moments.get(param) or _reason(uses.get(param), meter, failed)
             by_reason.setdefault(reason, []).append(layer)
     return [f"no row for {', '.join(layers)}: {reason}" for reason, layers in by_reason.items()]
 

@@ -7,15 +7,17 @@ import math
 import torch
 
 from autoinit.models import ModelView
+from autoinit.ops import Role, Trait
+from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.plan import Plan
+from autoinit.tensors.pairs import without_partners
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.writing.reparametrised import effective_weight
 from autoinit.writing.sampling import fill
 
 MOST_DRAWN = 1 << 24
 """Elements of the largest weight that is drawn as a whole, for an operation without a rule."""
-_FACTORS = frozenset({"mul", "div", "layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm"})
 
 
 class TooLargeError(Exception):
@@ -44,6 +46,7 @@ class Values:
         self._parametrised = _parametrised(dataflow)
         self._known: dict[str, torch.Tensor] = {}
         self.sigmas: dict[str, torch.Tensor] = {}
+        self._paired: dict[str, bool] = {}
         self.mirrors = {name: layer.mirror for name, layer in self._planned.items() if layer.mirror is not None}
 
     def set_sigma(self, param: str, sigma: torch.Tensor) -> None:
@@ -55,6 +58,17 @@ class Values:
         """Have a weight drawn as a mirrored one."""
         self.mirrors[param] = mirror
         self._known.pop(param, None)
+
+    def has_pairs(self, use: ParamUse) -> bool:
+        """Whether a weight holds features in pairs of opposite sign: its outputs are no independent fields then."""
+        if use.name in self.mirrors:
+            return True
+        if use.name not in self._paired:
+            own = use.layout is not None and not use.transform and use.name not in self._planned
+            tensor = self.view.parameters[use.name]
+            alone = without_partners(tensor, use.layout.axes) if own and use.layout and not tensor.is_meta else tensor
+            self._paired[use.name] = alone is not tensor
+        return self._paired[use.name]
 
     def sigma(self, use: ParamUse) -> torch.Tensor:
         """Root mean square of the weight as the operation sees it: a scalar, or one for each of its output rows."""
@@ -227,8 +241,9 @@ def _factors(dataflow: Dataflow) -> set[str]:
     """Names of parameters that multiply the signal, wherever they are used first."""
     found = set()
     for op in dataflow.graph.nodes:
+        multiplies = op.role is Role.NORM or Trait.SCALING in op.traits
         for slot, operand in op.operands.items():
-            if operand.op == "parameter" and op.op in _FACTORS and slot != "bias":
+            if operand.op == "parameter" and multiplies and slot != "bias":
                 found.add(str(operand.constants["name"]))
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from autoinit.ops import Trait
 from autoinit.signal._attention import is_attention, probing, row_in
 from autoinit.signal._metering import Meter
 from autoinit.signal._recurrent import NO_STATE, is_recurrent, written_out
@@ -47,7 +48,7 @@ class Weighing:
 
     def __call__(self, op: Op, run: Runner) -> Any:
         """The operation's value."""
-        if op.op == "embedding":
+        if Trait.LOOKUP in op.traits:
             return self._embedding(op, run)
         if op.op == "multi_head_attention" and op.call is not None and op.call.target is None:
             return self._attention(op, run) if is_attention(run.leaf(op)) else self._with_weights(op, run)
@@ -67,7 +68,7 @@ class Weighing:
         if op not in self._pooled:
             linear = replace(linear, mixed=None)
         self.choose(op, use, x, linear)
-        if use.name in run.values.mirrors:
+        if run.values.has_pairs(use):
             return self._with_weights(op, run)  # type: ignore[no-any-return]
         sigma = self._sigma(op, use, run)
         features = linear.features_in()

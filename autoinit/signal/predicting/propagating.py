@@ -13,7 +13,7 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.models import Model, ModelView
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
@@ -126,7 +126,7 @@ class Propagation:
     ) -> tuple[Meter, Runner, list[torch.Tensor]]:
         """Run the operations on surrogates.
 
-        choose: may set a weight's std when its input is known. watch: is told of each operation that is done.
+        choose: may set a weight's std when its input is known. watch: is report_of of each operation that is done.
         """
         meter = Meter(self.samples, backward=backward, sample_axis=self.sample_axis)
         weighing = Weighing(self.dataflow, self.samples, self.generator, meter, choose, fresh=ids_are_free(self.given))
@@ -187,7 +187,7 @@ class Propagation:
         meter, runner, _ = self.run(lambda *_: None, backward=backward)
         others = [self.again(self.seed + more).run(lambda *_: None, backward=backward)[0] for more in range(1, seeds)]
         self.values.notes.update(dict.fromkeys(self.notes_on_inputs()))
-        return told("predicted", self.view, self.dataflow, merged([meter, *others]), runner, started)
+        return report_of("predicted", self.view, self.dataflow, merged([meter, *others]), runner, started)
 
 
 def _features_of(op: Op, dataflow: Dataflow) -> int:
@@ -228,7 +228,7 @@ def _samples(dataflow: Dataflow, axis: int) -> int:
     return shape[axis] if shape else 1
 
 
-def told(
+def report_of(
     kind: str, view: ModelView, dataflow: Dataflow, meter: Meter, runner: Runner | None, started: float
 ) -> SignalReport:
     """The report of what a meter has taken."""
@@ -278,7 +278,7 @@ def _sums(dataflow: Dataflow) -> set[Op]:
         parts = [behind[each] for each in op.operands.values() if each.signal]
         if op.role is Role.ADD and (len(parts) < 2 or len(set(parts)) > 1):
             found.add(op)
-        starts = op in found or op.role is Role.WEIGHT or op.op in ("input", "embedding")
+        starts = op in found or op.role is Role.WEIGHT or op.op == "input" or Trait.LOOKUP in op.traits
         behind[op] = frozenset({op}) if starts else frozenset().union(*parts)
     return found
 

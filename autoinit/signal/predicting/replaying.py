@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.signal.batches import tensors_in
 from autoinit.signal.predicting._stand_ins import Values
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -95,7 +95,7 @@ class Runner:
             return self.inputs[op.name]
         if op.op in ("parameter", "buffer"):
             return self.values.of(op)
-        if op.role is Role.WEIGHT or op.op == "embedding":
+        if op.role is Role.WEIGHT or Trait.LOOKUP in op.traits:
             return self._weigh(op, self)
         return self.call(op)
 

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from autoinit.theory.activations._activation import Activation, Fact, Nonlinearity, Scheme, Spelling
-from autoinit.theory.activations._sample import REACH, Sample
+from autoinit.theory.activations._curve import REACH, Curve
 from autoinit.theory.activations.lines import LINES
 from autoinit.theory.activations.rectifiers import RECTIFIERS
 from autoinit.theory.activations.saturating import SATURATING
@@ -26,9 +26,9 @@ __all__ = [
     "REACH",
     "SOFTMAXES",
     "Activation",
+    "Curve",
     "Fact",
     "Nonlinearity",
-    "Sample",
     "Scheme",
     "Spelling",
     "activation_called",

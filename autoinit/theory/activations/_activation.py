@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from autoinit.errors import ArgumentError
-from autoinit.theory.activations._sample import Sample
+from autoinit.theory.activations._curve import Curve
 from autoinit.theory.pointwise import Function
 
 Scheme = Literal["he", "xavier"]
@@ -144,7 +144,7 @@ class Activation(Nonlinearity):
     """
 
     _: KW_ONLY
-    fit: Callable[[Sample], Mapping[str, float] | None] | None = None
+    fit: Callable[[Curve], Mapping[str, float] | None] | None = None
     variant_of: str = ""
     constants: Mapping[str, Any] = field(default_factory=dict)
     told_by_values: bool = False

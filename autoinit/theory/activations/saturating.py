@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import nn
 
 from autoinit.theory.activations._activation import Activation, Fact, Spelling
-from autoinit.theory.activations._sample import REACH, Sample
+from autoinit.theory.activations._curve import REACH, Curve
 
 
-def _fit_hardtanh(phi: Sample) -> Mapping[str, float] | None:
+def _fit_hardtanh(phi: Curve) -> Mapping[str, float] | None:
     inside = -REACH < phi.low < phi.high < REACH
     return {"min_val": phi.low, "max_val": phi.high} if inside else None
 

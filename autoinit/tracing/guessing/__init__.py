@@ -13,6 +13,7 @@ from torch import nn
 from autoinit.tracing.guessing._arguments import made
 from autoinit.tracing.guessing._composing import calls
 from autoinit.tracing.guessing._declared import batched, configured, dummies, dummy_inputs, main_argument
+from autoinit.tracing.guessing._declared_sizes import from_patterns
 from autoinit.tracing.guessing._request import Request
 from autoinit.tracing.guessing._resizing import repairing
 from autoinit.tracing.guessing._subject import Subject
@@ -39,6 +40,7 @@ def _guesses(subject: Subject) -> Iterator[Inputs]:
     yield from dummies(declared)
     main = main_argument(subject, declared)
     if not main:
+        yield from from_patterns(subject)
         yield from from_takers(subject)
     for inputs in from_weights(subject):
         if main:

@@ -39,6 +39,8 @@ def _entry(pattern: str, make: Maker, *, wanted: bool = False, companion: bool =
 TABLE = (
     _entry(r"(decoder_|qformer_|classes_|tasks_|audio_)?input_ids", tokens.token_ids, wanted=True),
     _entry(r".*pixel_values.*|prompt_masks", vision.pixels, wanted=True),
+    _entry(r"images?|imgs?|pixels|visual", vision.pixels, wanted=True),
+    _entry(r"texts?|tokens|token_ids|text_tokens|captions?|text_input", tokens.token_ids, wanted=True),
     _entry(r".*grid_(thw|hw)", vision.grids, wanted=True),
     _entry(r"flattened_patches", vision.numbered_patches, wanted=True),
     _entry(r"spatial_shapes|target_sizes(_videos)?", vision.shapes_of_grids, wanted=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +18,10 @@ from autoinit.tracing.inputs import Inputs
 
 _MOST = 5  # changes of one call
 _LARGEST = 1 << 16
+_IMAGE = 4  # dimensions
+_SMALLEST, _LARGEST_SIDE = 8, 1024
+_EXTRA_TOKENS = (1, 0, 2)
+"""Of a class, or of a class and a distillation, beside those of patches."""
 _SIZES = r"(?:torch\.Size\()?[(\[]([\d, ]+)[\])]"
 _ONE_WAY = tuple(
     re.compile(pattern, re.DOTALL)
@@ -49,19 +55,23 @@ _INVALID = re.compile(r"shape '\[([\d, ]+)\]' is invalid for input of size (\d+)
 
 @dataclass(frozen=True)
 class Change:
-    """Another size of an argument along an axis; of all arguments if `name` is empty."""
+    """Another size of an argument along an axis, and of others; of all arguments if `name` is empty."""
 
     name: str
     axis: int
     size: int
+    others: tuple[tuple[int, int], ...] = ()
 
     def applied(self, name: str, value: Any) -> Any:
         """The argument's value with this size, its numbers repeated or cut off."""
-        if self.name not in ("", name) or not isinstance(value, torch.Tensor) or value.dim() <= self.axis:
+        if self.name not in ("", name) or not isinstance(value, torch.Tensor):
             return value
-        times = [1] * value.dim()
-        times[self.axis] = -(-self.size // value.shape[self.axis])
-        return value.repeat(times).narrow(self.axis, 0, self.size)
+        for axis, size in ((self.axis, self.size), *self.others):
+            if value.dim() > axis:
+                times = [1] * value.dim()
+                times[axis] = -(-size // value.shape[axis])
+                value = value.repeat(times).narrow(axis, 0, size)
+        return value
 
 
 def proposed(text: str, arguments: Mapping[str, Any]) -> Iterator[Change]:
@@ -74,6 +84,18 @@ def proposed(text: str, arguments: Mapping[str, Any]) -> Iterator[Change]:
                 axes = range(value.dim() - 1, 0, -1) if value.is_floating_point() else range(1, min(value.dim(), 2))
                 yield from (Change(name, axis, wanted) for axis in axes if value.shape[axis] == is_size)
     yield from _shares(text, arguments)
+    yield from _patches(text, arguments)
+
+
+def _patches(text: str, arguments: Mapping[str, Any]) -> Iterator[Change]:
+    """Larger or smaller images, where they were cut into more or fewer patches than there are positions."""
+    for (found, wanted), extra in itertools.product(_pairs(text), _EXTRA_TOKENS):
+        for name, value in arguments.items():
+            if isinstance(value, torch.Tensor) and value.dim() == _IMAGE and min(found, wanted) > extra:
+                sides = [side * math.sqrt((wanted - extra) / (found - extra)) for side in value.shape[2:]]
+                height, width = (round(side) for side in sides)
+                if all(side == round(side) and _SMALLEST <= side <= _LARGEST_SIDE for side in sides):
+                    yield Change(name, 2, height, ((3, width),))
 
 
 def _shares(text: str, arguments: Mapping[str, Any]) -> Iterator[Change]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -12,7 +13,9 @@ from torch import nn
 
 from autoinit.ops import REGISTRY
 from autoinit.tracing.guessing._settings import Settings
+from autoinit.tracing.inputs import arguments_of
 
+_SIDES = ("image_size", "img_size", "input_resolution", "image_resolution", "input_size", "sample_size")
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
@@ -33,7 +36,7 @@ class Subject:
     def of(cls, model: nn.Module) -> Subject:
         """Ask the model."""
         dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
-        return cls(model, _arguments(model), Settings(model), _layers(model), dtype)
+        return cls(model, arguments_of(model), Settings(model), _layers(model), dtype)
 
     @property
     def required(self) -> tuple[str, ...]:
@@ -42,9 +45,24 @@ class Subject:
         return tuple(n for n, each in self.arguments.items() if each.kind in named and each.default is each.empty)
 
     @property
+    def optional(self) -> tuple[str, ...]:
+        """The arguments that may be left out and then are None: some bring in a part of the model."""
+        named = (*_POSITIONAL, inspect.Parameter.KEYWORD_ONLY)
+        return tuple(n for n, each in self.arguments.items() if each.kind in named and each.default is None)
+
+    @property
     def positional(self) -> tuple[str, ...]:
         """Those of them that are passed by their place."""
         return tuple(name for name in self.required if self.arguments[name].kind in _POSITIONAL)
+
+    @cached_property
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """Heights and widths of images that modules declare as attributes, the outermost first."""
+        found = []
+        for module in self.model.modules():
+            if REGISTRY.of_module(module) is None:
+                found += [_pair(getattr(module, name, None)) for name in _SIDES]
+        return tuple(dict.fromkeys(each for each in found if each is not None))
 
     def first(self, kinds: Collection[str], near: Sequence[str] = ()) -> Any:
         """The first layer of one of these kinds: one whose path has one of the words, else any; None if none is."""
@@ -59,12 +77,10 @@ class Subject:
         return next(iter(close), of_kind[0][1] if of_kind else None)
 
 
-def _arguments(model: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """The arguments of forward; none if it does not say."""
-    try:
-        return inspect.signature(model.forward).parameters
-    except (TypeError, ValueError):
-        return {}
+def _pair(size: Any) -> tuple[int, int] | None:
+    pair = (size, size) if isinstance(size, int) else tuple(size) if isinstance(size, (list, tuple)) else ()
+    sound = len(pair) == 2 and all(isinstance(side, int) and not isinstance(side, bool) and side > 1 for side in pair)
+    return (pair[0], pair[1]) if sound else None
 
 
 def _layers(model: nn.Module) -> list[tuple[str, str, nn.Module]]:

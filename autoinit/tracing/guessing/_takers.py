@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -30,16 +30,30 @@ Layer = tuple[str, nn.Module]
 
 
 def from_takers(subject: Subject) -> Iterator[Inputs]:
-    """Each argument as the layer that it comes to first takes it; nothing where the model cannot be read so."""
-    names = subject.positional
-    layers = _takers(subject) if len(names) > 1 else {}
+    """Each argument as the layer that it comes to first takes it; nothing where the model cannot be read so.
+
+    First with the arguments that may be left out, where a layer takes them; then without.
+    """
+    required = subject.positional
+    layers = _takers(subject) if len(subject.arguments) > 1 else {}
+    optional = [name for name in subject.optional if name in layers]
+    for names in dict.fromkeys(((*required, *optional), required)):
+        if len(names) > 1 or optional:
+            yield from _formed_calls(subject, names, len(required), layers)
+
+
+def _formed_calls(
+    subject: Subject, names: Sequence[str], required: int, layers: Mapping[str, Layer]
+) -> Iterator[Inputs]:
+    """Calls with arguments of these names, of which so many must be given."""
     given = {name: _named(subject, name, name in layers) for name in names}
-    if any(name not in layers and given[name] is None for name in names):
+    if any(name not in layers and given[name] is None for name in names) or not names:
         return
     for flat, form in itertools.product((False, True) if _indices(layers, given) else (False,), range(_FORMS)):
-        args = [_formed(subject, layers[name], flat, form) if given[name] is None else given[name] for name in names]
-        if all(each is not None for each in args):
-            yield repairing(Inputs(tuple(args), {}, ORIGIN), names)
+        made = [_formed(subject, layers[name], flat, form) if given[name] is None else given[name] for name in names]
+        if all(each is not None for each in made):
+            named = dict(zip(names[required:], made[required:], strict=True))
+            yield repairing(Inputs(tuple(made[:required]), named, ORIGIN), names[:required])
 
 
 def _named(subject: Subject, name: str, taken: bool) -> Any:

@@ -65,6 +65,8 @@ def _sides(request: Request, near: Sequence[str] = _NEAR) -> tuple[int, int]:
         declared = (getattr(module, "pretrained_cfg", None) for module in request.subject.model.modules())
         sizes = [each.get("input_size") for each in declared if isinstance(each, dict)]
         said = tuple(sizes[0][-2:]) if sizes and sizes[0] else ()
+    if not said and request.subject.sides:
+        return request.subject.sides[0]
     if len(said) >= 2:
         return said[-2], said[-1]
     return (said[0], said[0]) if said else (_SIDE, _SIDE)

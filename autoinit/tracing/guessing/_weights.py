@@ -51,22 +51,24 @@ def _own_weight(module: nn.Module) -> torch.Tensor | None:
     return next((parameter for parameter in module.parameters(recurse=False) if parameter.dim() >= 2), None)
 
 
-def _image_sides(subject: Subject) -> tuple[int, ...]:
-    """The `image_size` that a model's configuration names, itself or in a part of it."""
+def _image_sides(subject: Subject) -> tuple[int | tuple[int, int], ...]:
+    """The `image_size` that a model's configuration names, itself or in a part of it, and those that modules have."""
     found = [subject.settings.number("image_size"), subject.settings.number("image_size", near=("vision", "image"))]
-    return tuple(dict.fromkeys(side for side in found if side is not None))
+    return tuple(dict.fromkeys((*(side for side in found if side is not None), *subject.sides)))
 
 
-def shapes(kind: str, module: Any, declared: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+def shapes(kind: str, module: Any, declared: tuple[int | tuple[int, int], ...]) -> Iterator[tuple[int, ...]]:
     """What a layer of a kind can take, images of the sides that are declared first."""
     if kind.startswith("conv"):
         dims = len(module.kernel_size)
-        sides: tuple[int, ...] = (32, 16, 64, 128, 1024) if dims == 1 else (16, 32, 64)
+        sides: tuple[int | tuple[int, int], ...] = (32, 16, 64, 128, 1024) if dims == 1 else (16, 32, 64)
         if dims == 2:
             sides = tuple(dict.fromkeys((*declared, *_SIDES)))
         if kind.startswith("conv_transpose"):
             sides = (1, 4, 8, *sides)
-        sizes = [(side,) * dims for side in sides] + (list(_CLIPS) if dims == 3 else [])
+        sizes = [(side,) * dims if isinstance(side, int) else side for side in sides] + (
+            list(_CLIPS) if dims == 3 else []
+        )
         yield from ((BATCH, module.in_channels, *size) for size in sizes)
     elif kind == "linear":
         yield (BATCH, module.in_features)

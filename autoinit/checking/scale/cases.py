@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from autoinit.theory.truncation import TRUNCATED_STD
 
 if TYPE_CHECKING:
-    from autoinit.checking._subject import Part
+    from autoinit.checking._part import Part
     from autoinit.recognising.recipes import Recipe
 
 SAME = 0.03

@@ -1,0 +1,82 @@
+"""Models that start mirrored: their weights are held against the mirrored plan, not against each layer's own place."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
+from autoinit.errors import AutoinitError
+from autoinit.methods.mirrored import plan_by_mirroring
+from autoinit.methods.signal import with_std
+from autoinit.methods.table import complete
+from autoinit.recognising.noise import spread
+from autoinit.resolving import resolve
+from autoinit.tensors.pairs import without_partners
+from autoinit.tracing.tiers import trace_view
+
+_MOST_FOLLOW, _EXACT = 0.8, 0.03
+_FEWEST, _MOST = 3, 0.8
+"""Number and share of orthogonal weights from which on they may be those of odd nonlinearities, which have no pairs."""
+
+
+def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
+    """The same model held against the mirrored plan, if most of its weights have that plan's stds.
+
+    A model is tried if one of its weights holds features in pairs of opposite sign, or if nearly all are orthogonal.
+    What a layer reads from outside of mirrored ones has a second moment that depends on the input's size: without
+    known inputs such a layer is held against the std that it has.
+    """
+    if not (_has_pairs(looked_at) or _is_orthogonal(looked_at.parts)):
+        return looked_at
+    with suppress(AutoinitError):  # a forward that cannot be recorded knows no shapes, and has no mirrored plan
+        dataflow = looked_at.dataflow
+        if dataflow.tier == "symbolic":
+            dataflow = trace_view(looked_at.view, tier="recorded")
+        made = plan_by_mirroring(looked_at.view, dataflow, complete({"method": "mirrored"}))
+        tried = replace(
+            looked_at,
+            dataflow=dataflow,
+            resolutions={each.name: each for each in resolve(dataflow)},
+            plan=replace(made, model=looked_at.plan.model),
+        )
+        inside = [part for part in tried.parts if part.layer.mirror is not None and part.layer.mirror.moment is None]
+        if inside and sum(map(_follows, inside)) >= _MOST_FOLLOW * len(inside):
+            return tried if known_inputs else _as_they_are(tried)
+    return looked_at
+
+
+def _as_they_are(tried: Subject) -> Subject:
+    """Without a word on layers whose std depends on the size of the input."""
+    actual = {
+        part.layer.name: with_std(part.layer, part.actual)
+        for part in tried.parts
+        if part.layer.mirror is not None and part.layer.mirror.moment is not None
+    }
+    layers = tuple(actual.get(layer.name, layer) for layer in tried.plan.layers)
+    return replace(tried, plan=replace(tried.plan, layers=layers))
+
+
+def _has_pairs(looked_at: Subject) -> bool:
+    weights = ((looked_at.parameters[each.param], each.axes) for each in looked_at.plan.layers if not each.reparam)
+    return any(without_partners(weight, axes).shape != weight.shape for weight, axes in weights if not weight.is_meta)
+
+
+def _is_orthogonal(parts: Sequence[Part]) -> bool:
+    return sum(part.portrait.orthogonal or _has_single_taps(part) for part in parts) >= max(_FEWEST, _MOST * len(parts))
+
+
+def _has_single_taps(part: Part) -> bool:
+    """Whether all but one tap of each input channel of a convolution are zero."""
+    sizes = zip(part.layer.shape, part.layer.axes, strict=True)
+    area = math.prod(size for size, axis in sizes if axis == "k")
+    return area > 1 and math.isclose(part.portrait.stats.zeros, 1 - 1 / area, abs_tol=1e-9)
+
+
+def _follows(part: Part) -> bool:
+    less, more = spread(part.count)
+    low, high = math.log(less / (1 + _EXACT)), math.log(more * (1 + _EXACT))
+    return low <= math.log(part.actual / part.place.std) <= high
