@@ -39,7 +39,7 @@ def check_states(model: nn.Module, place: object) -> None:
             for name in held:
                 if not name or "." in name or any("\ud800" <= each <= "\udfff" for each in name):
                     raise LoadError(
-                        f"{place}: {of} holds something named {name!r}, expected a name without dots and half characters"
+                        f"{place}: {of} holds something named {name!r}, expected a name of whole characters, no dot"
                     )
 
 
