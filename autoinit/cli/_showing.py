@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from autoinit.reporting import formats
-from autoinit.reporting.formats import FORMATS, Kind
+from autoinit import formats
+from autoinit.formats import FORMATS, Kind
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

@@ -23,10 +23,9 @@ Phi = Callable[[torch.Tensor], torch.Tensor]
 def ending_of(op: Op, phi: Phi) -> Ending | None:
     """The ending at one nonlinearity; None if, with these constants, it is the identity (a clamp out of reach)."""
     path = (op.name,)
-    activation = activation_called(op.op, op.constants)
+    activation, note = activation_called(op.op, op.constants), str(op.constants.get("assumed", ""))
     if activation is not None and not activation.told_by_values:
         params = {key: value for key, value in _numbers(op).items() if key in activation.parameters}
-        note = str(op.constants.get("assumed", ""))
         try:
             factor = gain(activation.name, params)
         except ArgumentError as error:
@@ -35,7 +34,7 @@ def ending_of(op: Op, phi: Phi) -> Ending | None:
     ending = ending_of_function(phi, path, op.op)
     if ending is None or ending.nonlinearity != op.op or ending.params:
         return ending
-    return replace(ending, params=_numbers(op))
+    return replace(ending, params=_numbers(op), note=ending.note or note)
 
 
 def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") -> Ending | None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.contributing.copying import Copy
 
-TABLE = "autoinit/reporting/formats.py"
+TABLE = "autoinit/formats.py"
 REPORT = '''
 """Reports as comma-separated values."""
 
