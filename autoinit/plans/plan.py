@@ -10,11 +10,11 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from autoinit import formats
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.models import Model, ModelView
 from autoinit.plans.layers import LayerPlan, OtherParameter
 from autoinit.plans.options import PlanOptions, Residual
-from autoinit.reporting import formats
 from autoinit.tensors.measuring import WeightStats
 
 if TYPE_CHECKING:

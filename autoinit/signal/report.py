@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
-from autoinit.reporting import formats
+from autoinit import formats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

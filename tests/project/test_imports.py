@@ -12,11 +12,10 @@ STEP_UP = ("autoinit.plans.plan", "autoinit.writing.applying")
 LIMIT_AT_THE_TOP = 12
 
 LATE = {
-    "autoinit.api": "torch loads when a function is first called, not with the package",
     "autoinit.cli": "`autoinit --help` and errors of usage must not wait for torch",
     "autoinit.plans.plan": "`Plan.apply` is the step up",
     "autoinit.pytest_plugin": "pytest loads it at every start",
-    "autoinit.reporting.formats": "values print without rich until they are asked to",
+    "autoinit.formats": "values print without rich until they are asked to",
     "autoinit.reporting.signals.plotting": "matplotlib is an extra",
     "autoinit.loading": "safetensors is an extra; torch.export takes a second",
     "autoinit.saving": "the command line asks it for formats before torch is loaded; safetensors is an extra",
