@@ -78,7 +78,7 @@ def _layer(
     """One weight's plan."""
     stored = view.storage(resolution.param)
     branches = max((counts.get(f"{use}/{resolution.param}", 1) for use in resolution.uses), default=1)
-    factor = 1 / math.sqrt(branches) / (resolution.factor or 1.0)
+    factor = 1 / math.sqrt(branches) / (resolution.factor or 1.0) / resolution.input_factor
     parts = tuple(_slice(resolution, part, options, factor) for part in resolution.slices)
     whole = _slice(resolution, SliceResolution((), resolution.ending), options, factor)
     if parts:
@@ -107,12 +107,24 @@ def _layer(
     notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
     if branches > 1:
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
+    notes += _factors(resolution)
     if transform := [each for each in resolution.transform if each not in _QUIET]:
         notes.append(f"reaches {resolution.op} through {', '.join(transform)}{_scaling(resolution.factor)}")
     if resolution.param in tables:
         notes.append("tied to an embedding, whose table it is too")
     told = "; ".join(filter(None, notes))
     return replace(made, status=status, note=told) if told or status != made.status else made
+
+
+def _factors(resolution: Resolution) -> Iterator[str]:
+    """The numbers around the nonlinearity, and on the input, that the std makes up for."""
+    ending = resolution.ending
+    if ending.before != 1:
+        yield f"its output is multiplied by {ending.before:.3g} before {ending.nonlinearity}: std / {ending.before:.3g}"
+    if ending.behind != 1:
+        yield f"{ending.nonlinearity} is multiplied by {ending.behind:.3g}: std / {ending.behind:.3g}"
+    if resolution.input_factor != 1:
+        yield f"its input is multiplied by {resolution.input_factor:.3g}: std / {resolution.input_factor:.3g}"
 
 
 def _scaling(factor: float | None) -> str:
@@ -145,7 +157,7 @@ def _slice(resolution: Resolution, part: SliceResolution, options: PlanOptions, 
         gain=ending.gain,
         fan_in=here.fan_in,
         fan_out=here.fan_out,
-        std=gains.std(ending.gain, here, mode) * factor,
+        std=gains.std(ending.scale, here, mode) * factor,
     )
 
 

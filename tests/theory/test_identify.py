@@ -64,6 +64,7 @@ NAMED = {
     "clamp from below": (lambda x: x.clamp(min=-0.4), "threshold", {"threshold": -0.4, "value": -0.4}),
     "clamp(0, inf)": (lambda x: x.clamp(0, math.inf), "relu", {}),
     "hardswish by relu6": (lambda x: x * F.relu6(x + 3) / 6, "hardswish", {}),
+    "hardsigmoid, steeper": (lambda x: (0.25 * x + 0.5).clamp(0, 1), "sloped_hardsigmoid", {"slope": 0.25}),
     "hardsigmoid by clamp": (lambda x: (x / 6 + 0.5).clamp(0, 1), "hardsigmoid", {}),
     "hardshrink": (lambda x: x * (x.abs() > 0.7), "hardshrink", {"lambd": 0.7}),
     "softshrink": (lambda x: x.sign() * (x.abs() - 0.4).relu(), "softshrink", {"lambd": 0.4}),

@@ -35,6 +35,8 @@ class Fact(Flag):
     """phi stays between two numbers."""
     CLIPPING = auto()
     """phi(x) = x between bounds that its parameters set, and the bound beyond."""
+    PERIODIC = auto()
+    """phi(x + 2 pi) = phi(x): a large argument does not level off."""
     SHARE = auto()
     """phi stays in [0, 1]: a gate, which lets through this share of what it multiplies."""
 
@@ -139,7 +141,8 @@ class Activation(Nonlinearity):
 
     fit: the parameters that a function must have if it is this one, None if it cannot be; needed for an activation with
         parameters to be told when it is written by hand.
-    variant_of: the activation whose call it is where the call has these `constants`, and whose name reports give it.
+    variant_of: the activation whose call it is where the call has these `constants` (none: it is only ever written by
+        hand), and whose name reports give it.
     told_by_values: whether its parameters may make it another one, so that a call is named by its values.
     """
 
