@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from torch import nn
 
-from autoinit import check, plan
+from autoinit import check, formats, plan
 from autoinit._escaping import log_line, visible
 from autoinit.api import report
 from autoinit.checking._wording import expression, quoted
 from autoinit.checking.findings import CheckFailure, CheckRun
 from autoinit.cli import main
-from autoinit.reporting import formats
 from autoinit.reporting.signals.states import states
 from autoinit.signal import propagate
 
