@@ -17,13 +17,12 @@ from dataclasses import dataclass
 import networkx as nx
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.tensors.surroundings import tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.rerunning import execute
 
-_PER_FEATURE = frozenset({"batch_norm", "native_batch_norm", "instance_norm", "native_instance_norm"})
-_CARRYING = frozenset({"cat", "dropout", "max_pool2d", "avg_pool2d", "identity", "clone", "contiguous"})
+_FEATURES_APART = Trait.NEUTRAL | Trait.WINDOWED | Trait.JOINING
 _ATTENTION = "scaled_dot_product_attention"
 _ZERO = frozenset({"zeros", "zeros_like", "new_zeros"})
 """Functions that make constants of zeros."""
@@ -76,7 +75,7 @@ def silent_tables(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[t
     values = zeros.values()
     found: dict[str, Op] = {}
     for op in dataflow.graph.nodes:
-        if op.op == "embedding" and op in values and op.signal:
+        if Trait.LOOKUP in op.traits and op in values and op.signal:
             hungry = next((each for each in _first_uses(dataflow, op) if _starves(each, values)), None)
             if hungry is not None:
                 found.update(dict.fromkeys(zeros.tables(op), hungry))
@@ -192,7 +191,7 @@ class _Zeros:
         """Operations whose output a gradient reaches."""
         found: set[Op] = set()
         for op in reversed(self.ops):
-            if op.role is Role.SINK and (op.op == "output" or op.signal):
+            if op.ends:
                 found.add(op)
             if op in found:
                 found.update(each for each in self.graph.predecessors(op) if self._passes(op, each, values))
@@ -246,7 +245,9 @@ class _Zeros:
             seen.add(after)
             if after.role is Role.NONLINEARITY:
                 passes = self._zero_and_slope(after)[1]
-            elif after.op in _CARRYING or (after.op in _PER_FEATURE and not self._biased(after, zero)):
+            elif after.traits & _FEATURES_APART or (
+                Trait.CHANNELWISE in after.traits and not self._biased(after, zero)
+            ):
                 passes = self._piece_passes(after, zero, seen)
             else:
                 passes = True
@@ -276,15 +277,15 @@ class _Zeros:
 def _multiplies(op: Op) -> bool:
     """Whether an operation is linear in several of its operands, or in one and in a parameter."""
     roles = {op.role, op.spec.role if op.spec is not None else op.role}
-    return op.op == "embedding" or bool(roles & {Role.WEIGHT, Role.PRODUCT, Role.NORM})
+    return Trait.LOOKUP in op.traits or bool(roles & {Role.WEIGHT, Role.PRODUCT, Role.NORM})
 
 
 def _is_factor(op: Op, slot: str) -> bool:
     """Whether what enters at a slot is multiplied with the other factors, and not added or looked at."""
     if not _multiplies(op) or slot in _ADDED:
         return False
-    if op.role is Role.NORM or op.op == "embedding":
-        return slot == "weight" or (op.op != "embedding" and slot == next(iter(op.operands), ""))
+    if op.role is Role.NORM or Trait.LOOKUP in op.traits:
+        return slot == "weight" or (Trait.LOOKUP not in op.traits and slot == next(iter(op.operands), ""))
     return slot in op.operands or any(use.slot == slot and use.layout is not None for use in op.params)
 
 
@@ -296,7 +297,7 @@ def _factors(op: Op) -> list[Op]:
 def _valued(op: Op) -> list[Op]:
     """Operands whose values go into the result: of casts and views the first; the others tell dtypes and sizes."""
     operands = list(op.operands.values())
-    alone = op.op == "cast" or (op.acts == "rearranging" and op.op not in ("cat", "stack"))
+    alone = op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits)
     return operands[:1] if alone else operands
 
 

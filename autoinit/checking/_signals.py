@@ -31,7 +31,7 @@ class Prediction(NamedTuple):
 
 def predict(view: ModelView, dataflow: Dataflow, *, backward: bool) -> Prediction:
     """Propagate the signal through a traced model whose weights have values."""
-    if dataflow.tier != "recorded" or not view.has_modules:
+    if not dataflow.knows_shapes or not view.has_modules:
         return Prediction(None, f"the {dataflow.tier} tracing knows no shapes")
     if any(each.is_meta for each in view.parameters.values()):
         return Prediction(None, "its weights have no values (meta device)")

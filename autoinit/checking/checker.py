@@ -114,7 +114,8 @@ def _traced(view: ModelView, example_inputs: Any, *, shapes: bool) -> Dataflow:
         with suppress(TraceError):  # it may take no other batch: then it is traced with the one that it is given
             return trace_view(view, few, tier="recorded")
     dataflow = trace_view(view, example_inputs)
-    return trace_view(view, tier="recorded") if shapes and dataflow.tier == "symbolic" else dataflow
+    unshaped = shapes and view.has_modules and not dataflow.knows_shapes
+    return trace_view(view, tier="recorded") if unshaped else dataflow
 
 
 def _all_about_depth(prefix: str) -> bool:

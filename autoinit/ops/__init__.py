@@ -6,7 +6,8 @@ its role names: `nonlinearities`, `norms`, `pooling`, `shapes`, `combining`, `we
 
 from autoinit.ops import combining, nonlinearities, norms, pooling, shapes, sources, weights
 from autoinit.ops.registry import REGISTRY, Acts, NamedOperator, OpSpec, WeightSlot, register_op
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
+from autoinit.ops.weights import recurrent_gates
 from autoinit.theory.activations import Fact
 
 __all__ = [
@@ -16,11 +17,13 @@ __all__ = [
     "NamedOperator",
     "OpSpec",
     "Role",
+    "Trait",
     "WeightSlot",
     "combining",
     "nonlinearities",
     "norms",
     "pooling",
+    "recurrent_gates",
     "register_op",
     "shapes",
     "sources",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from autoinit.ops.registry import Acts, register_op
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 
 _BINARY = "input, other, alpha=1"
 
@@ -27,7 +27,7 @@ register_op("addcmul", Role.ADD, names="addcmul", signature="input, tensor1, ten
 register_op("addcdiv", Role.ADD, names="addcdiv", signature="input, tensor1, tensor2, value=1", acts=Acts.ELEMENTWISE)
 
 register_op("mul", Role.PRODUCT, names=("mul", "multiply", "__mul__", "__rmul__", "__imul__", "imul"),
-            signature="input, other", acts=Acts.ELEMENTWISE, function=torch.mul)  # fmt: skip
+            signature="input, other", acts=Acts.ELEMENTWISE, function=torch.mul, traits=Trait.SCALING)  # fmt: skip
 
 
 register_op(
@@ -47,6 +47,7 @@ register_op(
     signature="input, other, rounding_mode=None",
     acts=Acts.ELEMENTWISE,
     function=torch.div,
+    traits=Trait.SCALING,
     passes=("input",),
 )
 register_op("dist", Role.PRODUCT, names=("dist", "cdist", "pdist", "pairwise_distance", "cosine_similarity"),
@@ -70,28 +71,33 @@ register_op(
 
 for _name in ("maximum", "minimum", "fmax", "fmin"):
     register_op(_name, Role.TRANSPARENT, names=_name, signature="input, other", acts=Acts.ELEMENTWISE,
-                function=getattr(torch, _name))  # fmt: skip
+                function=getattr(torch, _name), traits=Trait.CHOOSING)  # fmt: skip
 register_op("where", Role.TRANSPARENT, names="where", signature="condition, input=None, other=None",
-            acts=Acts.ELEMENTWISE, function=torch.where)  # fmt: skip
+            acts=Acts.ELEMENTWISE, function=torch.where, traits=Trait.CHOOSING, steered_by=("condition",))  # fmt: skip
 register_op("masked_fill", Role.TRANSPARENT, names="masked_fill", signature="input, mask, value",
-            acts=Acts.ELEMENTWISE, function=torch.masked_fill)  # fmt: skip
+            acts=Acts.ELEMENTWISE, function=torch.masked_fill, traits=Trait.CHOOSING, steered_by=("mask",))  # fmt: skip
 
 register_op("cat", Role.TRANSPARENT, names=("cat", "concat", "concatenate"), signature="tensors, dim=0",
-            acts=Acts.REARRANGING)  # fmt: skip
+            acts=Acts.REARRANGING, traits=Trait.JOINING)  # fmt: skip
 register_op("stack", Role.TRANSPARENT, names=("stack", "hstack", "vstack", "dstack", "column_stack", "row_stack"),
-            signature="tensors, dim=0", acts=Acts.REARRANGING)  # fmt: skip
+            signature="tensors, dim=0", acts=Acts.REARRANGING, traits=Trait.JOINING)  # fmt: skip
 register_op(
     "scatter",
     Role.TRANSPARENT,
     names=("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_put", "masked_scatter",
-           "slice_scatter", "select_scatter", "diagonal_scatter", "index_fill", "put", "index_reduce"),
+           "diagonal_scatter", "index_fill", "put", "index_reduce"),
     signature="input",
+    traits=Trait.SUMMING,
 )  # fmt: skip
-register_op("setitem", Role.TRANSPARENT, names=("setitem", "__setitem__"), signature="input, index, value")
-register_op("copy", Role.TRANSPARENT, names="copy", signature="input, src")
-register_op(
-    "group", Role.TRANSPARENT, signature="*items", acts=Acts.REARRANGING
-)  # a tuple or record of tensors is made
+register_op("setitem", Role.TRANSPARENT, names=("setitem", "__setitem__"), signature="input, index, value",
+            traits=Trait.CHOOSING)  # fmt: skip
+register_op("slice_scatter", Role.TRANSPARENT, names="slice_scatter",
+            signature="input, src, dim=0, start=None, end=None, step=1")  # fmt: skip
+register_op("select_scatter", Role.TRANSPARENT, names="select_scatter", signature="input, src, dim, index")
+register_op("copy", Role.TRANSPARENT, names="copy", signature="input, src", acts=Acts.ELEMENTWISE,
+            function=lambda input, src: src.expand_as(input))  # fmt: skip
+# A tuple or record of tensors is made.
+register_op("group", Role.TRANSPARENT, signature="*items", acts=Acts.REARRANGING, traits=Trait.JOINING)
 register_op("cartesian_prod", Role.TRANSPARENT, names="cartesian_prod")
 register_op("meshgrid", Role.TRANSPARENT, names="meshgrid", signature="*tensors", each=True)
 register_op("broadcast_tensors", Role.TRANSPARENT, names=("broadcast_tensors", "align_tensors"), signature="*tensors",

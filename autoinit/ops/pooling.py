@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from autoinit.ops.registry import Acts, register_op
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 
 register_op(
     "max_pool",
@@ -15,6 +15,7 @@ register_op(
            "max_pool3d_with_indices", "fractional_max_pool2d", "fractional_max_pool3d",
            "fractional_max_pool2d_with_indices", "fractional_max_pool3d_with_indices"),
     signature="input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False",
+    traits=Trait.WINDOWED,
 )  # fmt: skip
 register_op(
     "avg_pool",
@@ -22,6 +23,7 @@ register_op(
     modules=(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
     names=("avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d"),
     signature="input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True",
+    traits=Trait.WINDOWED,
 )
 register_op(
     "adaptive_avg_pool",
@@ -30,6 +32,7 @@ register_op(
     names=("adaptive_avg_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool3d", "_adaptive_avg_pool2d",
            "_adaptive_avg_pool3d"),
     signature="input, output_size",
+    traits=Trait.WINDOWED,
 )  # fmt: skip
 register_op(
     "adaptive_max_pool",
@@ -38,6 +41,7 @@ register_op(
     names=("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_max_pool3d", "adaptive_max_pool1d_with_indices",
            "adaptive_max_pool2d_with_indices", "adaptive_max_pool3d_with_indices"),
     signature="input, output_size, return_indices=False",
+    traits=Trait.WINDOWED,
 )  # fmt: skip
 register_op(
     "max_unpool",
@@ -66,12 +70,14 @@ register_op(
            "upsample_bicubic2d", "upsample_trilinear3d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa",
            "_upsample_nearest_exact2d", "grid_sample", "grid_sampler", "grid_sampler_2d", "grid_sampler_3d"),
     signature="input, size=None, scale_factor=None, mode='nearest', align_corners=None",
+    traits=Trait.WINDOWED,
 )  # fmt: skip
 register_op(
     "roi_align",
     Role.TRANSPARENT,
     names=("torchvision::roi_align", "torchvision::roi_pool", "torchvision::ps_roi_align", "torchvision::ps_roi_pool"),
     signature="input, boxes, spatial_scale, pooled_height, pooled_width, sampling_ratio=0, aligned=False",
+    steered_by=("boxes",),
 )
 
 
@@ -97,18 +103,21 @@ register_op("median", Role.TRANSPARENT, names=("cummax", "cummin", "median", "na
 register_op("mean", Role.TRANSPARENT, names=("mean", "nanmean"), signature="input, dim=None, keepdim=False",
             acts=Acts.REDUCING)  # fmt: skip
 register_op("sum", Role.TRANSPARENT, names=("sum", "nansum", "cumsum", "logcumsumexp", "trace"),
-            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING)  # fmt: skip
+            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING, traits=Trait.SUMMING)  # fmt: skip
 register_op("var", Role.TRANSPARENT, names=("var", "std", "var_mean", "std_mean"),
-            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING)  # fmt: skip
+            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING, traits=Trait.SUMMING)  # fmt: skip
 register_op("norm", Role.TRANSPARENT, names=("norm", "vector_norm", "matrix_norm", "linalg_vector_norm",
-            "linalg_matrix_norm", "renorm"), signature="input, p=2, dim=None", acts=Acts.REDUCING)  # fmt: skip
-register_op("segment_reduce", Role.TRANSPARENT, names="segment_reduce", signature="input, reduce")
-register_op("prod", Role.TRANSPARENT, names=("prod", "cumprod"), signature="input, dim=None", acts=Acts.REDUCING)
+            "linalg_matrix_norm", "renorm"), signature="input, p=2, dim=None", acts=Acts.REDUCING,
+            traits=Trait.SUMMING)  # fmt: skip
+register_op("segment_reduce", Role.TRANSPARENT, names="segment_reduce", signature="input, reduce", traits=Trait.SUMMING)
+register_op("prod", Role.TRANSPARENT, names=("prod", "cumprod"), signature="input, dim=None", acts=Acts.REDUCING,
+            traits=Trait.SUMMING)  # fmt: skip
 register_op(
     "fft",
     Role.TRANSPARENT,
     names=("fft", "ifft", "rfft", "irfft", "fft2", "ifft2", "rfft2", "irfft2", "fftn", "ifftn", "rfftn", "irfftn",
            "hfft", "ihfft", "fftshift", "ifftshift", "stft", "istft"),
     signature="input",
+    traits=Trait.SUMMING,
 )  # fmt: skip
 register_op("complex", Role.TRANSPARENT, names=("complex", "polar", "imag"), signature="input, imag=None")

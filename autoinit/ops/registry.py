@@ -12,7 +12,6 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -20,7 +19,7 @@ import torch.nn.functional
 from torch import nn
 
 from autoinit.errors import RegistrationError
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
@@ -74,15 +73,23 @@ class WeightSlot:
 class OpSpec:
     """One canonical operation.
 
-    arguments: names and defaults in the order of the functional form. function: computes it, from tensors and
-    keyword arguments; for a nonlinearity, phi. weights: how its parameters enter, for weight operations; a function
-    of the constants for those whose weights depend on them. carries: whether the output carries a signal; None
-    means as the operands do. variant: names another canonical operation that a call with these arguments really is.
-    several: whether it returns a tuple of different things rather than pieces of one. ranks: whether the values decide
-    which of them come out (topk, sort, max over an axis); the second thing returned is then their places.
-    attributes: module attributes that bear another name than the argument. passes: the operands of a product that it
-    is linear in; none named: all. each: whether each of its outputs belongs to the operand in the same place.
-    facts: what holds of the function of a nonlinearity.
+    name: canonical name.
+    role: what it does to a walk.
+    arguments: names and defaults, in the order of the functional form.
+    variadic: the argument that takes all that are left (`*tensors`); empty for none.
+    acts: how it treats elements.
+    function: computes it, from tensors and keyword arguments; for a nonlinearity, phi.
+    weights: how its parameters enter, as a function of its constants; None for an operation without weights.
+    carries: whether the output carries a signal; None: as the operands do.
+    variant: names another canonical operation that a call with these arguments really is.
+    several: whether it returns a tuple of different things rather than pieces of one.
+    ranks: whether the values decide which of them come out (topk, sort); the second thing returned is their places.
+    attributes: module attributes that bear another name than the argument.
+    passes: the operands of a product that it is linear in; none named: all.
+    each: whether each of its outputs belongs to the operand in the same place.
+    facts: what holds of a nonlinearity's function.
+    traits: what holds of the operation beside its role.
+    steered_by: operands that say only which elements go where, or how much each counts (a mask, boxes, targets).
     """
 
     name: str
@@ -100,6 +107,8 @@ class OpSpec:
     passes: tuple[str, ...] = ()
     each: bool = False
     facts: Fact = Fact.NONE
+    traits: Trait = Trait.NONE
+    steered_by: tuple[str, ...] = ()
 
     def bind(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments by name, defaults filled in. Operands past the known ones are named `extra0`, `extra1`, ..."""
@@ -199,7 +208,7 @@ class Registry:
         )
         for spellings, table in tables:
             for spelling in spellings:
-                if spelling in table and table[spelling].name != spec.name:
+                if spelling in table:
                     raise RegistrationError(
                         f"{spelling!r}, given for operation {spec.name!r}, is a spelling of "
                         f"{table[spelling].name!r} already: leave it out, or pass replace=True to take it over"
@@ -238,8 +247,7 @@ class Registry:
 
 def _lookup(space: Any, name: str) -> Any | None:
     found = getattr(space, name, None)
-    usable = found is not None and not isinstance(found, ModuleType)
-    return found if usable and (callable(found) or hasattr(found, "__get__")) else None
+    return found if callable(found) or hasattr(found, "__get__") else None
 
 
 def _packet(function: Any) -> Any:
@@ -285,6 +293,8 @@ def register_op(
     passes: Iterable[str] = (),
     each: bool = False,
     facts: Fact = Fact.NONE,
+    traits: Trait = Trait.NONE,
+    steered_by: Iterable[str] = (),
     replace: bool = False,
 ) -> OpSpec:
     """Add an operation to the table.
@@ -310,6 +320,8 @@ def register_op(
             no weight made, these pass.
         each: True if it takes several tensors and returns as many, each of which belongs to the one in its place.
         facts: what holds of a nonlinearity's function, whatever its constants: checks ask for it.
+        traits: what holds of it beside its role.
+        steered_by: operands that say only which elements go where, or how much each counts: walks do not enter by them.
         replace: take over names and spellings that are registered already.
 
     Returns:
@@ -340,6 +352,8 @@ def register_op(
         passes=tuple(passes),
         each=each,
         facts=facts,
+        traits=traits,
+        steered_by=tuple(steered_by),
     )
     return REGISTRY.add(
         spec,

@@ -1,8 +1,8 @@
-"""The roles that an operation can play on the walk from a weight to what it feeds."""
+"""The roles that an operation can play on the walk from a weight to what it feeds, and what else is asked of it."""
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import Enum, Flag, auto
 
 
 class Role(str, Enum):
@@ -34,3 +34,33 @@ class Role(str, Enum):
 
     def __str__(self) -> str:
         return self.value
+
+
+class Trait(Flag):
+    """What rooms ask of an operation beside its role, whatever its name."""
+
+    NONE = 0
+    NEUTRAL = auto()
+    """Gives the values of its operand as they are (dropout in expectation)."""
+    JOINING = auto()
+    """Sets its operands side by side."""
+    CHOOSING = auto()
+    """Takes each element from one of its operands: curved where it chooses between functions of one tensor."""
+    RANKING = auto()
+    """Only the rank or the sign of its operands' values goes on."""
+    SUMMING = auto()
+    """Adds elements up, so that a number that multiplies the result may make up for their count."""
+    STANDARDISING = auto()
+    """A norm whose output has second moment 1, but for its gain and bias."""
+    SCALING = auto()
+    """Multiplies or divides one operand by the other."""
+    WINDOWED = auto()
+    """Reads neighbouring positions other than by weights; features do not mix."""
+    LOOKUP = auto()
+    """Looks up rows of a table that it holds, by their numbers."""
+    RECURRENT = auto()
+    """Goes through a sequence, or one step of it, with weights for what comes in and for its state."""
+    CHANNELWISE = auto()
+    """A norm of each channel by itself."""
+    OVER_SAMPLES = auto()
+    """A norm whose moments are those of a batch of samples."""

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from autoinit.ops.registry import Acts, register_op
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 
 # Known to be neutral: values pass as they are (dropout in expectation).
 register_op(
@@ -25,6 +25,7 @@ register_op(
            "share_memory", "__deepcopy__", "as_subclass", "dequantize", "__copy__", "rename", "refine_names",
            "align_to"),
     acts=Acts.ELEMENTWISE,
+    traits=Trait.NEUTRAL,
     function=lambda x, **_: x,
 )  # fmt: skip
 register_op(
@@ -41,6 +42,7 @@ register_op(
            "convert_element_type", "cfloat", "chalf", "cdouble", "int", "long", "short", "bool", "byte", "char",
            "_to_cpu", "xpu", "ipu"),
     acts=Acts.ELEMENTWISE,
+    traits=Trait.NEUTRAL,
     function=lambda x, **_: x,
 )  # fmt: skip
 register_op(
@@ -51,6 +53,7 @@ register_op(
            "feature_dropout", "native_dropout", "bernoulli_dropout"),
     signature="input, p=0.5, training=True, inplace=False",
     acts=Acts.ELEMENTWISE,
+    traits=Trait.NEUTRAL,
     function=lambda x, **_: x,
 )  # fmt: skip
 
@@ -74,6 +77,7 @@ _REARRANGING = {
     "view_dtype": "as_strided",
     "block_diag": "block_diag",
 }
+_TRAITS = {"block_diag": Trait.JOINING, "unfold": Trait.WINDOWED, "fold": Trait.SUMMING}
 _MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "flatten": (nn.Flatten,),
     "unflatten": (nn.Unflatten,),
@@ -113,6 +117,7 @@ for _name, _spellings in _REARRANGING.items():
         function=_FUNCTIONS.get(_name),
         acts=Acts.REDUCING if _name == "fold" else Acts.REARRANGING,
         attributes={"dim": "dim", "sizes": "unflattened_size"} if _name == "unflatten" else {},
+        traits=_TRAITS.get(_name, Trait.NONE),
     )
 
 for _name, _spellings, _signature in (

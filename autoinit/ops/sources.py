@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from autoinit.ops.registry import Acts, register_op
-from autoinit.ops.roles import Role
+from autoinit.ops.roles import Role, Trait
 
 register_op(
     "embedding",
@@ -15,12 +15,13 @@ register_op(
     names=("embedding", "embedding_bag", "_embedding_bag"),
     signature="input, weight",
     carries=True,
+    traits=Trait.LOOKUP,
 )
 register_op(
     "constant",
     Role.SOURCE,
     names=("zeros", "ones", "full", "empty", "arange", "linspace", "logspace", "eye", "zeros_like", "ones_like",
-           "full_like", "empty_like", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "range",
+           "full_like", "empty_like", "new", "new_zeros", "new_ones", "new_full", "new_empty", "new_tensor", "range",
            "scalar_tensor", "tril_indices", "triu_indices", "empty_strided", "new_empty_strided", "hann_window",
            "hamming_window", "fill", "zero", "_efficientzerotensor", "affine_grid", "from_numpy", "empty_permuted",
            "finfo", "iinfo", "fftfreq", "rfftfreq", "blackman_window"),
@@ -44,6 +45,7 @@ register_op(
     signature="input, other=None",
     acts=Acts.ELEMENTWISE,
     carries=False,
+    traits=Trait.RANKING,
 )  # fmt: skip
 register_op(
     "logical",
@@ -64,6 +66,7 @@ register_op(
     signature="input, other=None",
     acts=Acts.ELEMENTWISE,
     carries=False,
+    traits=Trait.RANKING,
 )  # fmt: skip
 register_op(
     "index",
@@ -72,6 +75,7 @@ register_op(
            "unique_consecutive", "one_hot", "bincount", "histc", "count_nonzero", "any", "all", "histogram",
            "torchvision::nms"),
     carries=False,
+    traits=Trait.RANKING,
 )  # fmt: skip
 register_op(
     "size",
@@ -102,6 +106,7 @@ register_op(
     names=("cross_entropy", "cross_entropy_loss"),
     signature="input, target, weight=None",
     carries=True,
+    steered_by=("target", "weight"),
 )
 register_op(
     "loss",

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoinit.ops.registry import WeightSlot, register_op
-from autoinit.ops.roles import Role
+from autoinit.ops.registry import REGISTRY, WeightSlot, register_op
+from autoinit.ops.roles import Role, Trait
 from autoinit.theory.layouts import Layout
 
 Constants = Mapping[str, Any]
@@ -43,7 +43,7 @@ def _transposed(constants: Constants, shape: tuple[int, ...]) -> Layout:
 
 
 def _deformable(constants: Constants, shape: tuple[int, ...]) -> Layout:
-    return _convolution({**constants, "stride": (constants.get("stride_h", 1), constants.get("stride_w", 1))}, shape)
+    return _convolution({**constants, "stride": (constants["stride_h"], constants["stride_w"])}, shape)
 
 
 def _one(slot: WeightSlot) -> Callable[[Constants], tuple[WeightSlot, ...]]:
@@ -139,7 +139,7 @@ register_op(
 register_op(
     "addmm",
     Role.PRODUCT,
-    names=("addmm", "baddbmm", "addbmm", "addmm_activation"),
+    names=("addmm", "baddbmm", "addbmm", "addmm_activation", "scaled_addmm"),
     signature="bias, input, other, beta=1, alpha=1",
     weights=_either(("bias",)),
 )
@@ -344,18 +344,28 @@ for _name, _module, _cell, _gates in (
     ("gru", nn.GRU, nn.GRUCell, _GRU_GATES),
 ):
     register_op(_name, Role.WEIGHT, modules=_module, names=_name, signature=_FLAT, weights=_recurrent(_gates),
-                several=True)  # fmt: skip
+                several=True, traits=Trait.RECURRENT)  # fmt: skip
     register_op(f"{_name}_cell", Role.WEIGHT, modules=_cell, names=f"{_name}_cell", signature=_CELL,
-                weights=_recurrent(_gates), several=_name == "lstm")  # fmt: skip
+                weights=_recurrent(_gates), several=_name == "lstm", traits=Trait.RECURRENT)  # fmt: skip
 for _name in ("tanh", "relu"):
     register_op(f"rnn_{_name}", Role.WEIGHT, names=f"rnn_{_name}", signature=_FLAT, weights=_recurrent((_name,)),
-                several=True)  # fmt: skip
+                several=True, traits=Trait.RECURRENT)  # fmt: skip
     register_op(f"rnn_{_name}_cell", Role.WEIGHT, names=f"rnn_{_name}_cell", signature=_CELL,
-                weights=_recurrent((_name,)))  # fmt: skip
+                weights=_recurrent((_name,)), traits=Trait.RECURRENT)  # fmt: skip
 register_op("rnn", Role.WEIGHT, modules=nn.RNN, signature=_FLAT + ", nonlinearity='tanh'",
-            weights=_recurrent(("tanh",)), several=True)  # fmt: skip
+            weights=_recurrent(("tanh",)), several=True, traits=Trait.RECURRENT)  # fmt: skip
 register_op("rnn_cell", Role.WEIGHT, modules=nn.RNNCell, signature=_CELL + ", nonlinearity='tanh'",
-            weights=_recurrent(("tanh",)))  # fmt: skip
+            weights=_recurrent(("tanh",)), traits=Trait.RECURRENT)  # fmt: skip
+
+
+def recurrent_gates(name: str) -> int:
+    """How many gates the rows of a recurrent operation's weights make (4 in an LSTM); 0 of any other operation."""
+    spec = REGISTRY.specs.get(name)
+    if spec is None or spec.weights is None or Trait.RECURRENT not in spec.traits:
+        return 0
+    return len(spec.weights({})[0].gates)
+
+
 register_op("glu", Role.SPLIT, modules=nn.GLU, names="glu", signature="input, dim=-1")
 
 register_op(

@@ -163,7 +163,6 @@ def _kurtosis_and_variance(fourth: float, sixth: float, eighth: float) -> tuple[
     return fourth, eighth - 4 * fourth * sixth + 4 * fourth**3 - fourth**2
 
 
-NORMAL_KURTOSIS = _kurtosis_and_variance(3.0, 15.0, 105.0)
 _UNIFORM = _kurtosis_and_variance(9 / 5, 27 / 7, 81 / 9)
 
 

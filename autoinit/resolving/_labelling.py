@@ -23,7 +23,7 @@ from autoinit.tracing.dataflow import Op
 from autoinit.tracing.recording import Strided
 from autoinit.tracing.rerunning import execute, substitute
 
-_CHOOSING = frozenset({"getitem", "gather", "take_along_dim"})
+_INDEXED = frozenset({"getitem", "gather", "take_along_dim"})
 
 
 class LostError(Exception):
@@ -185,7 +185,7 @@ def rearranged(to: Op, known: Mapping[Op, Any]) -> Any:
             operands[each] = known[each]
         elif only_steers(to, slot) and _is_constant(each):
             operands[each] = _value(each)
-        elif slot != "input" and to.op in _CHOOSING:
+        elif slot != "input" and to.op in _INDEXED:
             return thinned(_chosen(to, known))
         else:
             operands[each] = _other(each, known)

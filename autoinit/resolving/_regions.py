@@ -11,21 +11,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.rerunning import execute, substitute
 
 _LIMIT = 64
 _LONGEST_RUN = 8
-_NEUTRAL = frozenset({"cast", "identity", "dropout"})
-_ENDS = frozenset({"output", "loss", "softmax_loss"})
 _IGNORED = frozenset({"size", "assertion"})
-KINKED = frozenset({"where", "maximum", "minimum", "fmax", "fmin", "masked_fill", "setitem"})
-"""Choices between values: transparent by role, but curved when they choose between functions of one tensor."""
-RANKINGS = frozenset({"index", "comparison", "rounding"})
-"""Operations of whose operands only the rank or the sign goes on."""
 _NONLINEAR = frozenset({Role.NONLINEARITY, Role.PRODUCT, Role.SINK})
 
 
@@ -40,7 +35,7 @@ class Region:
     @property
     def length(self) -> int:
         """Number of operations that are more than casts."""
-        return sum(op.op not in _NEUTRAL and op.signal for op in self.ops)
+        return sum(Trait.NEUTRAL not in op.traits and op.signal for op in self.ops)
 
     @property
     def covers(self) -> frozenset[Op]:
@@ -97,11 +92,11 @@ class Region:
 
 def _evaluated(op: Op, values: dict[Op, Any], like: torch.Tensor) -> Any:
     inside = [values[each] for each in op.operands.values() if each in values]
-    if op.op in _NEUTRAL and inside:
+    if Trait.NEUTRAL in op.traits and inside:
         return inside[0]
     if op.op == "setitem":
         return _written_over(op, values)
-    outside = {each: _constant(each, like) for each in op.operands.values() if each not in values}
+    outside = {each: value_outside(each, like) for each in op.operands.values() if each not in values}
     return execute(op, {**values, **outside})
 
 
@@ -114,7 +109,7 @@ def _written_over(op: Op, values: dict[Op, Any]) -> Any:
     return result
 
 
-def _constant(op: Op, like: torch.Tensor) -> Any:
+def value_outside(op: Op, like: torch.Tensor) -> Any:
     """The value of an operand that does not depend on the start."""
     if op.op in ("parameter", "buffer"):
         value = op.constants.get("value", 1.0)
@@ -124,11 +119,11 @@ def _constant(op: Op, like: torch.Tensor) -> Any:
     if op.op == "size":
         return execute(op, dict.fromkeys(op.operands.values(), like))
     if op.acts == "rearranging" and like.dim() == 1:  # one number stands for the parameter: there is nothing to move
-        return _constant(op.operands["input"], like)
-    return execute(op, {each: _constant(each, like) for each in op.operands.values()})
+        return value_outside(op.operands["input"], like)
+    return execute(op, {each: value_outside(each, like) for each in op.operands.values()})
 
 
-def _evaluable(op: Op) -> bool:
+def evaluable(op: Op) -> bool:
     """Whether an operand from outside the region has a value here: it is, or is computed from, constants alone."""
     if op.op in ("parameter", "buffer"):
         return op.op == "parameter" or "value" in op.constants
@@ -139,7 +134,7 @@ def _evaluable(op: Op) -> bool:
     moves = op.acts == "rearranging" and list(op.operands) == ["input"]
     if not moves and op.op != "constant" and op.acts != "elementwise":
         return False
-    return all(map(_evaluable, op.operands.values()))
+    return all(map(evaluable, op.operands.values()))
 
 
 def _is_undefined(target: Any) -> bool:
@@ -155,6 +150,8 @@ class Regions:
         self.order = {op: position for position, op in enumerate(dataflow.graph.nodes)}
         self.live = _live(dataflow)
         self.carried = _carried(dataflow)
+        self.activations: set[Op] = set()
+        """Operations that have been taken together as activations."""
 
     def consumers(self, op: Op) -> Iterator[Op]:
         """Operations that take the output as more than a size, and whose own output is used."""
@@ -185,8 +182,6 @@ class Regions:
 
     def _groups(self, ops: list[Op]) -> list[list[Op]]:
         """The operations, parted into those that are connected other than through the start."""
-        import networkx as nx
-
         inside = self.graph.subgraph(ops)
         return [sorted(group, key=self.order.__getitem__) for group in nx.weakly_connected_components(inside)]
 
@@ -203,7 +198,7 @@ class Regions:
             if not _joins_elementwise(here, {start, *ops}):
                 break
             ops = (*ops, here)
-            if here.op not in _NEUTRAL and here.signal:
+            if Trait.NEUTRAL not in here.traits and here.signal:
                 found.append(Region(start, here, ops))
             after = list(self.consumers(here))
         return found
@@ -272,7 +267,7 @@ def _live(dataflow: Dataflow) -> set[Op]:
     live: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
         used = any(each in live and each.op not in _IGNORED for each in dataflow.graph.successors(op))
-        if used or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.op in _ENDS:
+        if used or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.ends:
             live.add(op)
     return live
 
@@ -282,10 +277,10 @@ def _carried(dataflow: Dataflow) -> set[Op]:
     carried: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
         reached = any(
-            each in carried and each.op not in _IGNORED and each.op not in RANKINGS
+            each in carried and each.op not in _IGNORED and Trait.RANKING not in each.traits
             for each in dataflow.graph.successors(op)
         )
-        if reached or op.role is Role.UNKNOWN or op.op in _ENDS:
+        if reached or op.role is Role.UNKNOWN or op.ends:
             carried.add(op)
     return carried
 
@@ -299,7 +294,7 @@ def _joins_elementwise(op: Op, members: set[Op]) -> bool:
         return op.operands.get("index") in members and all(each in members for each in op.operands.values())
     if op.acts != "elementwise" or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.call is None:
         return False
-    return all(each in members or _evaluable(each) for each in op.operands.values())
+    return all(each in members or evaluable(each) for each in op.operands.values())
 
 
 def _joins_wide(op: Op, members: set[Op]) -> bool:
@@ -321,5 +316,5 @@ def is_curved(region: Region) -> bool:
 
 
 def bends(op: Op) -> bool:
-    """Whether an operation could be anything but linear."""
-    return op.role in _NONLINEAR or op.op in KINKED
+    """Whether an operation could be anything but linear. A mask that is written through is itself such an operation."""
+    return op.role in _NONLINEAR or (Trait.CHOOSING in op.traits and op.op != "setitem")

@@ -10,16 +10,11 @@ from typing import Any
 import torch
 
 from autoinit.errors import ArgumentError
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.signal.batches import tensors_in
 from autoinit.signal.predicting.fields import Axes, Rows, row_covariance, second_moment
 from autoinit.signal.report import SignalRow
 from autoinit.tracing.dataflow import Op
-
-RECURRENT = frozenset(
-    f"{kind}{end}" for kind in ("lstm", "gru", "rnn", "rnn_tanh", "rnn_relu") for end in ("", "_cell")
-)
-"""Operations whose outputs are states: their features come last."""
 
 
 @dataclass
@@ -37,10 +32,16 @@ class Taken:
         return SignalRow(self.q, self.p, self.s, self.mean, sum(self.grads) if self.grads else None)
 
 
+def gradient_moment(grad: torch.Tensor | None) -> float:
+    """The second moment of a gradient; 0 where torch passes none, as to an output of several that nothing uses."""
+    return second_moment(grad.detach().float()) if grad is not None else 0.0
+
+
 class Meter:
     """Moments by operation and, for pre-activations, by weight.
 
-    samples: of the model's input. sample_axis: where they are in tensors that keep its axes, 0 or 1.
+    samples: of the model's input.
+    sample_axis: where they are in tensors that keep its axes, 0 or 1.
     without_moments: weights that made nothing to take moments of, and why.
     """
 
@@ -89,7 +90,7 @@ class Meter:
     def _together(self, op: Op, parts: Sequence[torch.Tensor]) -> Taken:
         """The moments of all elements of several tensors; covariances are averaged where all have one shape."""
         total = sum(each.numel() for each in parts)
-        axes = [-1 if op.op in RECURRENT else self._followed_from(op, each) for each in parts]
+        axes = [-1 if Trait.RECURRENT in op.traits else self._followed_from(op, each) for each in parts]
         self._features[op] = axes[0] if len(set(axes)) == 1 else None
         found = [self.take(each.detach(), axis) for each, axis in zip(parts, axes, strict=True)]
         shares = [each.numel() / total for each in parts]
@@ -115,7 +116,7 @@ class Meter:
             if part.requires_grad:
                 share = part.numel() / total
                 hook: Any = part.register_hook
-                hook(lambda grad, share=share: taken.grads.append(share * second_moment(grad.detach().float())))
+                hook(lambda grad, share=share: taken.grads.append(share * gradient_moment(grad)))
 
     def take(self, value: torch.Tensor, axis: int | None) -> Taken:
         """The moments of a tensor whose features lie on an axis (counted from the end), if that is known."""
@@ -131,7 +132,7 @@ class Meter:
         """The axis of the features: known at weights, followed from there."""
         known = _at_weight(op, value) if op.role is Role.WEIGHT else None
         if known is None:
-            known = -1 if op.op in RECURRENT else self._followed_from(op, value)
+            known = -1 if Trait.RECURRENT in op.traits else self._followed_from(op, value)
         self._features[op] = known
         return known
 
@@ -140,7 +141,7 @@ class Meter:
 
     def _followed(self, before: Op, op: Op, value: torch.Tensor) -> int | None:
         axis, shape = self._features.get(before), before.shape
-        if op.op == "embedding":
+        if Trait.LOOKUP in op.traits:
             return -1
         if axis is not None and shape is None and op.op == "getitem":  # one of several tensors
             return axis if -axis <= value.dim() else None

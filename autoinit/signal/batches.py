@@ -11,6 +11,7 @@ from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import ModelView
+from autoinit.ops import Trait
 from autoinit.tracing.attempts import FailedError, told
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.guessing import guessed_inputs
@@ -197,7 +198,7 @@ def _lookups(dataflow: Dataflow) -> Iterator[tuple[int, Op]]:
         if op.op == "input":
             numbers[op] = len(numbers)
     for op in dataflow.graph.nodes:
-        source = _looked_up(op) if op.op == "embedding" else None
+        source = _looked_up(op) if Trait.LOOKUP in op.traits else None
         if source is not None:
             yield numbers[source], op
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from autoinit.theory.activations import ACTIVATIONS, Activation, Fact, Sample
+from autoinit.theory.activations import ACTIVATIONS, Activation, Curve, Fact
 from autoinit.theory.pointwise import Function, name_of, require_elementwise
 
 
@@ -43,23 +43,23 @@ def identify(phi: Function) -> Identified | None:
     """
     name = name_of(phi)
     require_elementwise(phi, name)
-    sample = Sample.of(phi, name)
-    if not np.isfinite(sample.values).all():
+    curve = Curve.of(phi, name)
+    if not np.isfinite(curve.values).all():
         return None
-    for known, params in _candidates(sample):
-        error = sample.difference(known.bind(params), known.name)
-        if error <= sample.tolerance:
+    for known, params in _candidates(curve):
+        error = curve.difference(known.bind(params), known.name)
+        if error <= curve.tolerance:
             return Identified(known.name, params, error)
     return None
 
 
-def _candidates(sample: Sample) -> Iterator[tuple[Activation, Mapping[str, float]]]:
+def _candidates(curve: Curve) -> Iterator[tuple[Activation, Mapping[str, float]]]:
     """Activations with the parameters that the function must have if it is theirs; plainer ones first."""
     for each in sorted(ACTIVATIONS.values(), key=_intricacy):
         if not each.parameters:
             yield each, {}
-        elif each.fit is not None and (fitted := each.fit(sample)) is not None:
-            params = {name: _tidy(value, sample.noise) for name, value in fitted.items()}
+        elif each.fit is not None and (fitted := each.fit(curve)) is not None:
+            params = {name: _tidy(value, curve.noise) for name, value in fitted.items()}
             if all(map(math.isfinite, params.values())) and each.allows(params):
                 yield each, params
 

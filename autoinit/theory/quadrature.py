@@ -1,4 +1,4 @@
-"""Expectations of a function of one standard normal variable.
+"""Moments of a function of one standard normal variable, and of its slope.
 
 The integral over [-24, 24] (the density beyond is under 1e-125) is cut into panels. Each is integrated by the
 Clenshaw-Curtis rule on 17 points, and again on every second of them (Clenshaw & Curtis, Numerische Mathematik 2,
@@ -55,13 +55,6 @@ def second_moment(phi: Function, name: str | None = None) -> float:
             "expected a function that is not 0 everywhere and fits the range of floating-point numbers"
         )
     return moment
-
-
-def mean(phi: Function, name: str | None = None) -> float:
-    """E[phi(z)] for z ~ N(0, 1); arguments and errors as for `second_moment`, but it may be 0."""
-    name = name or name_of(phi)
-    require_elementwise(phi, name)
-    return _integrate(lambda x: _finite(phi, x, name) * np.exp(-x * x / 2), f"E[{name}(z)]")
 
 
 def slope_moment(phi: Function, name: str | None = None) -> float:

@@ -1,7 +1,8 @@
 """Calls that no torch function mode sees, told to a recorder all the same.
 
 Under `torch.vmap`, a tensor stands for one sample of a batch: torch wraps it and unwraps it where no torch function is
-called. A function of TorchScript runs outside Python: what it does is one call of unknown content.
+called. A function of TorchScript runs outside Python: the Python that it was made of runs in its place; where there is
+none, as in a file that was loaded, it is one call of unknown content.
 """
 
 from __future__ import annotations
@@ -51,22 +52,38 @@ def following_maps(recorder: Told) -> Iterator[None]:
         vmap._add_batch_dim, vmap._remove_batch_dim = add, remove
 
 
+class ScriptCall:
+    """A function of TorchScript that has no Python, under the names that torch.fx asks for."""
+
+    def __init__(self, script: Any) -> None:
+        self.script = script
+        self.__name__ = self.__qualname__ = str(script.name)
+        self.__module__ = "torch.jit"
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return _run_script(self.script, *args, **kwargs)
+
+    def __str__(self) -> str:
+        return f"{self.__name__} (a function of TorchScript)"
+
+
+_run_script: Callable[..., Any] = torch.jit.ScriptFunction.__call__
+
+
 @contextmanager
-def naming_scripts(recorder: Told) -> Iterator[None]:
-    """Tell the recorder of each function of TorchScript that is called, by its name."""
+def opening_scripts(recorder: Told | None = None) -> Iterator[None]:
+    """Run the Python that functions of TorchScript were made of. Tell the recorder of a call of one that has none."""
     kind: Any = torch.jit.ScriptFunction
-    run = kind.__call__
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        def scripted(*given: Any, **named: Any) -> Any:
-            return run(self, *given, **named)
-
-        scripted.__name__ = scripted.__qualname__ = self.name
-        scripted.__module__ = "torch.jit"
-        return recorder.call(scripted, args, kwargs)
+        python = getattr(self, "_torchdynamo_inline", None)
+        if python is not None:
+            return python(*args, **kwargs)
+        named = ScriptCall(self)
+        return named(*args, **kwargs) if recorder is None else recorder.call(named, args, kwargs)
 
     kind.__call__ = call
     try:
         yield
     finally:
-        kind.__call__ = run
+        kind.__call__ = _run_script

@@ -176,7 +176,7 @@ class Kept:
 
     def _tensor(self, tensor: torch.Tensor) -> None:
         size = tensor.numel() * tensor.element_size()
-        if tensor.is_meta or self._bytes + size > _MOST_BYTES:
+        if tensor.is_meta or tensor.layout is not torch.strided or self._bytes + size > _MOST_BYTES:
             self._version(tensor)
             return
         self._bytes += size
@@ -184,7 +184,7 @@ class Kept:
 
         def restore() -> None:
             with torch.no_grad():
-                if not torch.equal(tensor, copied):
+                if tensor.layout is not torch.strided or not torch.equal(tensor, copied):
                     tensor.copy_(copied)
             if tensor.is_leaf and tensor.grad is not grad:
                 tensor.grad = grad

@@ -18,6 +18,7 @@ import torch.fx
 from autoinit.tracing._assumed_values import Assumed, Assumption, Standing, assumption, called, filled
 from autoinit.tracing._overwriting import writes
 from autoinit.tracing.dataflow import SourceLine
+from autoinit.tracing.rerunning import with_item
 
 MOST_ELEMENTS = 1 << 24
 """Larger tensors are not computed only to answer a question."""
@@ -61,7 +62,8 @@ _AS = frozenset({"expand_as", "view_as", "reshape_as", "type_as", "to"})
 class Answers:
     """Real values of recorded nodes.
 
-    assumed: what had to be assumed. undecided: whether a condition was met for which nothing may be assumed.
+    assumed: what had to be assumed.
+    undecided: whether a condition was met for which nothing may be assumed.
     """
 
     def __init__(self, values: Mapping[str, torch.Tensor], turning: int | None = None) -> None:
@@ -286,13 +288,7 @@ def _call(node: torch.fx.Node, args: Any, kwargs: Any, device: str = "cpu") -> A
     """Call it again, on values that are left as they are."""
     target = node.target
     if target is operator.setitem or target == "__setitem__":
-        changed = args[0].clone()
-        view = args[1].of(changed) if hasattr(args[1], "of") else None
-        if view is not None:
-            view.copy_(args[2])
-        else:
-            changed[args[1]] = args[2]
-        return changed
+        return with_item(*args)
     if args and isinstance(args[0], torch.Tensor) and writes(node, _NO_MODULE):
         args = (args[0].clone(), *args[1:])
     args, kwargs = [_on(device, each) for each in args], {key: _on(device, value) for key, value in kwargs.items()}

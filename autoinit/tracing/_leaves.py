@@ -5,8 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from torch import nn
+from torch.nn.utils import prune
 
+from autoinit.ops import REGISTRY
 from autoinit.tracing.dataflow import ParamUse
+
+
+def is_leaf(module: nn.Module) -> bool:
+    """Whether a module is traced as one operation: the table knows it, and it reads the parameters that it holds.
+
+    A pruned one reads what `torch.nn.utils.prune` makes of them before each forward.
+    """
+    spec = REGISTRY.of_module(module)
+    if spec is None:
+        return False
+    pruned = any(type(hook).__module__ == prune.__name__ for hook in module._forward_pre_hooks.values())
+    return not pruned or isinstance(module, nn.RNNBase)
 
 
 def leaf_params(leaf: nn.Module, names: Mapping[int, str]) -> Iterator[ParamUse]:

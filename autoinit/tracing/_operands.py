@@ -14,14 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.theory.layouts import Layout
 from autoinit.tracing._scaling import scaling
 from autoinit.tracing.dataflow import Left, Op, ParamUse
 from autoinit.tracing.rerunning import execute
-
-_JOINING = frozenset({"cat", "stack"})
-_NEUTRAL = frozenset({"cast", "identity", "dropout"})
 
 
 def operand_layout(
@@ -35,7 +32,7 @@ def operand_layout(
     for parameter in _parameters(op):
         (use,) = parameter.params
         chain = _chain(parameter, op)
-        transform = tuple(each.op for each in chain if each.op not in _NEUTRAL)
+        transform = tuple(each.op for each in chain if Trait.NEUTRAL not in each.traits)
         parted = any(each.role is Role.SPLIT or each.op == "gather" for each in chain)
         steps = tuple(_step(each) for each in chain)
         key = (tag, use.shape, steps)
@@ -56,7 +53,7 @@ def _left(layout: Layout | None, *, bends: bool) -> Left:
 
 def _step(op: Op) -> Any:
     """What an operation on a parameter computes, so far as layout and scale go."""
-    operands = tuple((slot, each.op, each.shape, each.constants.get("value")) for slot, each in op.operands.items())
+    operands = tuple((slot, each.op, each.shape, each.constants.get("rms")) for slot, each in op.operands.items())
     return op.op, repr(op.constants), operands
 
 
@@ -163,18 +160,20 @@ def _sent(parameter: Op, op: Op, value: torch.Tensor) -> Any:
 def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     """What becomes of index tensors in one operation; None where elements are mixed."""
     held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
-    if op.op in _JOINING:
+    if Trait.JOINING in op.traits:
         operands = {each: value if value is not None else _nowhere(each) for each, value in operands.items()}
     if op.op == "getitem":
         operands = {each: value if value is not None else _chosen(op, each) for each, value in operands.items()}
         if any(value is None for value in operands.values()):  # which would stand for a new axis
             return None
-    moves = op.acts == "rearranging" or op.op == "interpolate" or op.op in _JOINING
+    moves = op.acts == "rearranging" or op.op == "interpolate" or Trait.JOINING in op.traits
     if op.op == "size" or (moves and any(value is not None for value in operands.values())):
         try:
             return execute(op, operands)
         except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
             return None  # an operand besides the parameter has no value here
+    if op.op == "setitem":  # a part of it is written to
+        return operands.get(op.operands["input"]) if "input" in op.operands else None
     main = op.operands.get("v" if op.op == "weight_norm" else "input")
     if op.role is Role.NORM or op.op == "weight_norm":
         return held.get(main) if main is not None else None

@@ -48,9 +48,21 @@ def _inplace_position(node: torch.fx.Node) -> bool:
 def viewed(op: Op) -> tuple[Op, tuple[Op, ...]]:
     """The tensor that `op` is a view of, and the operations that take the view; `op` and none if it is no view."""
     chain: tuple[Op, ...] = ()
-    while op.acts == Acts.REARRANGING.value and op.call and op.call.args and isinstance(op.call.args[0], Op):
-        chain, op = (op, *chain), op.call.args[0]
+    while op.acts == Acts.REARRANGING.value or _shares(op):
+        before = op.call.args[0] if op.call and op.call.args else None
+        if not isinstance(before, Op):
+            break
+        chain, op = (op, *chain), before
     return op, chain
+
+
+_DATA = operator.attrgetter("data").__reduce__()
+
+
+def _shares(op: Op) -> bool:
+    """Whether it is a tensor's `data` or the tensor detached, which share its numbers."""
+    target = op.call.target if op.call is not None else None
+    return target == "detach" or (isinstance(target, operator.attrgetter) and target.__reduce__() == _DATA)
 
 
 def overwritten(root: Op, chain: tuple[Op, ...], op: Op) -> Op:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from autoinit.ops import Fact, Role
+from autoinit.ops import Fact, Role, Trait
 from autoinit.tracing.dataflow import Op
 from autoinit.tracing.rerunning import execute
 
@@ -43,7 +43,7 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
     `known` keeps the answers by `steps` and shape; a weight of more than a million elements takes a smaller one's, if
     that is 0 or 1.
     """
-    if all(op.acts in _KEEPING or op.op in ("cast", "identity", "dropout") for op in chain):
+    if all(op.acts in _KEEPING or Trait.NEUTRAL in op.traits for op in chain):
         return _KEPT
     shape = parameter.shape or ()
     names = tuple(op.op for op in chain)
@@ -59,7 +59,7 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
 
 def _bend(chain: list[Op]) -> bool:
     """Whether operations are curved, not only bounded; what is rounded (fake quantisation) is made for weights."""
-    specs = [op.call.spec for op in chain if op.call is not None and op.call.spec is not None]
+    specs = [op.spec for op in chain if op.spec is not None]
     return any(spec.role is Role.NONLINEARITY and Fact.CLIPPING not in spec.facts for spec in specs) and not any(
         spec.role is Role.SINK for spec in specs
     )
@@ -85,7 +85,7 @@ def _all_known(parameter: Op, op: Op) -> bool:
     if op is parameter:
         return True
     if op.op in ("parameter", "buffer"):
-        return "value" in op.constants
+        return "rms" in op.constants
     return all(_all_known(parameter, each) for each in op.operands.values())
 
 
@@ -95,7 +95,7 @@ def _tidy(factor: float) -> float:
 
 
 def _std_at(parameter: Op, end: Op, weight: torch.Tensor) -> float | None:
-    values: dict[Op, Any] = {parameter: weight}
+    values: dict[Op, Any] = {parameter: weight.clone()}  # it may be written to
     try:
         result = _value(end, values)
     except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):

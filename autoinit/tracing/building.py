@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
 import torch
 import torch.fx
 from torch import nn
 
 from autoinit.ops import REGISTRY, OpSpec, Role
 from autoinit.tracing._classifying import classified, operands_of, slots
+from autoinit.tracing._hidden_calls import ScriptCall
 from autoinit.tracing._leaves import leaf_params
 from autoinit.tracing._overwriting import overwritten, viewed, writes
-from autoinit.tracing.dataflow import Call, Dataflow, Op, ParamUse, Unsupported
+from autoinit.tracing.dataflow import TIERS, Call, Dataflow, Op, ParamUse, Tier, Unsupported
 
 if TYPE_CHECKING:
     from autoinit.tracing.dataflow import OpGraph
@@ -35,23 +38,17 @@ _INTEGER = frozenset(
 )
 
 
-def _empty_graph() -> OpGraph:
-    import networkx as nx  # a quarter of a second, paid by the first trace and not by `import autoinit`
-
-    return nx.DiGraph()
-
-
 @dataclass
 class _Build:
     """The state of one building: fx node -> Op, and the latest version of tensors written in place."""
 
     fx: torch.fx.Graph
     module: nn.Module
-    graph: OpGraph = field(default_factory=_empty_graph)
+    tier: Tier
+    graph: OpGraph = field(default_factory=nx.DiGraph)
     ops: dict[torch.fx.Node, Op] = field(default_factory=dict)
     latest: dict[Op, Op] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)
-    tier: str = ""
     called: set[str] = field(default_factory=set)
     names: dict[int, str] = field(default_factory=dict)
     known: dict[Any, Any] = field(default_factory=dict)
@@ -61,7 +58,7 @@ class _Build:
 def build(
     fx: torch.fx.Graph,
     module: nn.Module,
-    tier: str,
+    tier: Tier,
     notes: tuple[str, ...] = (),
     values: Mapping[str, torch.Tensor] | None = None,
 ) -> Dataflow:
@@ -128,17 +125,23 @@ def _attribute(
     return Op(unique, "buffer", Role.SOURCE, constants=constants, signal=False, **where)
 
 
+_SMALL = 4096
+_MOST_MASKED = 1 << 22
+
+
 def _mean_value(tensor: torch.Tensor | None) -> dict[str, float]:
-    if (
-        tensor is None
-        or tensor.is_meta
-        or tensor.layout is not torch.strided
-        or not 0 < tensor.numel() <= 4096
-        or tensor.is_complex()
-    ):
+    """Mean and root mean square of a small tensor; of a large one, if it is a mask of zeros and ones, the latter."""
+    if tensor is None or tensor.is_meta or tensor.layout is not torch.strided or tensor.is_complex():
         return {}
-    values = tensor.detach().double()
-    return {"value": float(values.mean()), "rms": float(values.square().mean().sqrt())}
+    if not 0 < tensor.numel() <= _MOST_MASKED:
+        return {}
+    held = tensor.detach()
+    if tensor.numel() <= _SMALL:
+        values = held.double()
+        return {"value": float(values.mean()), "rms": float(values.square().mean().sqrt())}
+    if isinstance(tensor, nn.Parameter) or not bool(((held == 0) | (held == 1)).all()):
+        return {}
+    return {"rms": math.sqrt(int(torch.count_nonzero(held)) / held.numel())}
 
 
 def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Tensor]) -> Op:
@@ -193,7 +196,7 @@ def _spec(node: torch.fx.Node, leaf: nn.Module | None, args: tuple[Any, ...]) ->
         return REGISTRY.of_name(str(args[1])), args[:1]
     if isinstance(node.target, type):
         return REGISTRY.specs["group"], args
-    return REGISTRY.of_function(node.target), args
+    return REGISTRY.of_function(node.target.script if isinstance(node.target, ScriptCall) else node.target), args
 
 
 def _resolved(state: _Build, value: Any) -> Any:
@@ -228,6 +231,8 @@ def _unknown(state: _Build, node: torch.fx.Node, args: Any, kwargs: Any, leaf: n
 def _spelled(target: Any) -> str:
     if isinstance(target, str):
         return f"Tensor.{target}"
+    if isinstance(target, ScriptCall):
+        return str(target)
     module = getattr(target, "__module__", "") or ""
     name = getattr(target, "__name__", str(target))
     return f"{module}.{name}" if module and not module.startswith("_") else name
@@ -259,7 +264,7 @@ def _overwrite(state: _Build, op: Op) -> None:
         return
     state.latest[target] = op
     root, chain = viewed(target)
-    if chain and state.tier != "recorded":  # the recorder has followed views itself
+    if chain and not TIERS[state.tier].follows_views:
         written = overwritten(root, chain, op)
         _connect(state, written, written.operands.items())
         state.latest[root] = written

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from autoinit.ops.roles import Role
+from autoinit.ops.registry import REGISTRY, OpSpec
+from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
 if TYPE_CHECKING:
     import networkx as nx
     import torch.fx
-
-    from autoinit.ops.registry import OpSpec
 
     OpGraph: TypeAlias = nx.DiGraph["Op"]
 
@@ -77,13 +76,17 @@ class Op:
     """One operation of the model; a node of `Dataflow.graph`.
 
     name: unique in the graph; a module's path where the operation is the call of a module.
-    op: canonical name. role: its role *here* (an `add` of a constant is transparent).
+    op: canonical name.
+    role: its role *here* (an `add` of a constant is transparent).
     module: path of the module whose forward called it ("" for the model itself).
-    params: the parameters used. constants: arguments that are not tensors, by name.
-    shape: of the output, when the tier knows it. source: the line that called it, when known.
+    params: the parameters used.
+    constants: arguments that are not tensors, by name.
+    shape: of the output, when the tier knows it.
+    source: the line that called it, when known.
     signal: whether its output carries the signal (depends on an input or left a weight operation).
     made: whether it carries a signal that a weight (or a table that is looked up) made, not inputs alone.
-    operands: the operations whose outputs it takes, by slot. call: how to call it again.
+    operands: the operations whose outputs it takes, by slot.
+    call: how to call it again.
     acts: how it treats elements (see `ops.Acts`).
     """
 
@@ -104,12 +107,22 @@ class Op:
     @property
     def spec(self) -> OpSpec | None:
         """The entry of the table of operations; None for inputs, parameters, outputs and what the table lacks."""
-        return self.call.spec if self.call is not None else None
+        return REGISTRY.specs.get(self.op) if self.role is not Role.UNKNOWN else None
 
     @property
     def facts(self) -> Fact:
         """What holds of a nonlinearity's function."""
         return self.spec.facts if self.spec is not None else Fact.NONE
+
+    @property
+    def traits(self) -> Trait:
+        """What holds of the operation beside its role."""
+        return self.spec.traits if self.spec is not None else Trait.NONE
+
+    @property
+    def ends(self) -> bool:
+        """Whether the signal ends here: at an output or a loss, not at a question such as a tensor's size."""
+        return self.role is Role.SINK and self.signal
 
     def __repr__(self) -> str:
         return f"Op({self.name}: {self.op}, {self.role})"
@@ -125,24 +138,55 @@ class Unsupported:
     source: SourceLine | None = None
 
 
+Tier = Literal["symbolic", "recorded", "exported"]
+
+
+@dataclass(frozen=True)
+class TierFacts:
+    """A way to read a model.
+
+    help: how it reads.
+    knows_shapes: whether operations have the shape of their output.
+    follows_views: whether what is written through a view reaches the uses of the tensor beneath without more ado.
+    """
+
+    help: str
+    knows_shapes: bool = False
+    follows_views: bool = False
+
+
+TIERS: Mapping[Tier, TierFacts] = {
+    "symbolic": TierFacts("forward is traced with proxies, which needs no input"),
+    "recorded": TierFacts("forward runs, and what it calls is written down", knows_shapes=True, follows_views=True),
+    "exported": TierFacts("the graph of an exported program is taken"),
+}
+"""Every tier; what each tries to read a model stands in `tiers`."""
+
+
 @dataclass(frozen=True)
 class Dataflow:
     """The operations of a model and what flows between them.
 
     graph: nodes are `Op` records; an edge u -> v means that v takes u's output, `slots` on the edge says as which
         operands.
-    tier: `symbolic`, `recorded` or `exported`.
+    tier: how it was read, one of `TIERS`.
     fx: the `torch.fx.Graph` it was read from.
-    unsupported: operations with no known role. uncalled: weights (parameters of two or more dimensions) that no
-        operation used. notes: what a reader of the report should know about the tracing.
+    unsupported: operations with no known role.
+    uncalled: weights (parameters of two or more dimensions) that no operation used.
+    notes: what a reader of the report should know about the tracing.
     """
 
     graph: OpGraph
-    tier: str
+    tier: Tier
     fx: torch.fx.Graph
     unsupported: tuple[Unsupported, ...] = ()
     uncalled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    @property
+    def knows_shapes(self) -> bool:
+        """Whether operations have the shape of their output."""
+        return TIERS[self.tier].knows_shapes
 
     @cached_property
     def by_name(self) -> dict[str, Op]:

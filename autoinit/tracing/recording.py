@@ -17,10 +17,10 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from autoinit.ops import REGISTRY
-from autoinit.tracing._hidden_calls import following_maps, naming_scripts
+from autoinit.tracing._hidden_calls import following_maps, opening_scripts
 from autoinit.tracing._kernels import called_on_meta, run
 from autoinit.tracing._known_values import ASKING, NO_ANSWER, Answers
+from autoinit.tracing._leaves import is_leaf
 from autoinit.tracing._run_limits import Effort
 from autoinit.tracing._sources import current_line
 
@@ -64,6 +64,8 @@ class Recorder(TorchFunctionMode):
         self._error: Exception | None = None
         self.constants: dict[str, torch.Tensor] = {}
         self._nodes = WeakIdKeyDictionary()
+        self._aliases = WeakIdKeyDictionary()  # a parameter's `data` -> the parameter
+        self._written_parameters = WeakIdKeyDictionary()
         self.answers = Answers(values or {}, turning)
         self._names: dict[int, str] = {}
         for name, parameter in module.named_parameters():
@@ -83,7 +85,7 @@ class Recorder(TorchFunctionMode):
         for name, value in kwargs.items():
             self._place(value, name, real[1].get(name))
         self._wrap_forwards()
-        with following_maps(self), naming_scripts(self), self:
+        with following_maps(self), opening_scripts(self), self:
             result = _tensors_of(self.module(*args, **kwargs))
         self.graph.output(self._written(result))
         return self.graph
@@ -106,8 +108,8 @@ class Recorder(TorchFunctionMode):
         """Replace each forward of the (shadow) module by one that keeps the stack and records leaves."""
         for name, module in self.module.named_modules():
             forward = module.forward
-            leaf = REGISTRY.of_module(module) is not None
-            module.__dict__["forward"] = self._leaf(name, module, forward) if leaf else self._scope(name, forward)
+            leaf = self._leaf(name, module, forward) if is_leaf(module) else None
+            module.__dict__["forward"] = leaf or self._scope(name, forward)
 
     def _blame(self, name: str, error: Exception) -> None:
         """Remember the innermost module that an exception left."""
@@ -132,7 +134,8 @@ class Recorder(TorchFunctionMode):
         own = dict(module._parameters)
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            if any(module._parameters.get(each) is not held for each, held in own.items()):
+            changed = any(each in self._written_parameters for each in own.values() if each is not None)
+            if changed or any(module._parameters.get(each) is not held for each, held in own.items()):
                 return opened(*args, **kwargs)  # other tensors stand in for its parameters: see what is done with them
             self.stack.append(name)
             try:
@@ -159,6 +162,7 @@ class Recorder(TorchFunctionMode):
         """Run the function; if tensors come out (or one is written to), write it down."""
         kwargs = kwargs or {}
         kind, target, operands = _spelling(func, args)
+        spelled = target
         if kind == "property" and target in _SILENT:
             return func(*args, **kwargs)
         if target in ASKING and isinstance(args[0], torch.Tensor) and args[0].is_meta:
@@ -167,13 +171,16 @@ class Recorder(TorchFunctionMode):
         if kind == "property":
             kind, target, written = "call_function", getattr, ((written[0][0], target), {})
         result = self._result(func, args, kwargs, (kind, target, *written))
+        self._alias(result, spelled, args[0] if args else None)
         if target is getattr:
             self._record(kind, target, *written, result)
+        elif target is operator.setitem and func.__self__.__name__ == "data":
+            self._overwrite(args[0], self._node(args[1]))
         elif target in ("__setitem__", "copy_") or _has_tensor(result):
             writes = target == "__setitem__"
             self._record(kind, target, *written, args[0] if writes else result)
             changed = args[0] if args and isinstance(args[0], torch.Tensor) else None
-            if changed is not None and (writes or result is changed) and changed._is_view():
+            if changed is not None and (writes or result is changed):
                 self._write_through(changed)
         elif overwritten := _overwritten(func, args, kwargs):
             node = self._create(kind, target, *written)
@@ -207,18 +214,32 @@ class Recorder(TorchFunctionMode):
             finally:
                 self.graph.erase_node(node)
 
+    def _alias(self, result: Any, method: Any, operand: Any) -> None:
+        """Remember whose numbers a tensor shares that torch does not call a view."""
+        if method in ("data", "detach") and isinstance(operand, torch.Tensor) and isinstance(result, torch.Tensor):
+            self._aliases[result] = operand
+
+    def _overwrite(self, tensor: torch.Tensor, node: torch.fx.Node) -> None:
+        """From now on a tensor is what a node gives; and so is the parameter whose numbers it shares."""
+        self._note(tensor, node)
+        if isinstance(tensor, nn.Parameter):
+            self._written_parameters[tensor] = True
+        if tensor in self._aliases:
+            self._overwrite(self._aliases[tensor], node)
+
     def _write_through(self, view: torch.Tensor) -> None:
         """What was written to a view is in its base as well."""
-        base = view._base
+        written = self._nodes[view]
+        self._overwrite(view, written)
+        base = view._base if view._is_view() else None
         if base is None or base not in self._nodes:
             return
-        written = self._nodes[view]
         if view.numel() == base.numel():
             node = self._create("call_method", "reshape", (written, tuple(base.shape)), {})
         else:
             where = Strided(tuple(view.shape), view.stride(), int(view.storage_offset()))
             node = self._create("call_function", operator.setitem, (self._nodes[base], where, written), {})
-        self._note(base, node)
+        self._overwrite(base, node)
 
     def _create(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> torch.fx.Node:
         node = self.graph.create_node(kind, target, args, kwargs)

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from autoinit.tracing.dataflow import Op
+
+
+def with_item(base: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
+    """A copy of a tensor with some of its elements written: at an index, or in a view of it."""
+    changed = base.clone()
+    view = index.of(changed) if hasattr(index, "of") else None
+    if view is not None:
+        view.copy_(value)
+    else:
+        changed[index] = value
+    return changed
 
 
 def substitute(value: Any, values: Mapping[Op, Any]) -> Any:
@@ -33,6 +47,8 @@ def execute(op: Op, values: Mapping[Op, Any]) -> Any:
         raise TypeError(f"{op!r} is not a call")
     args = substitute(call.args, values)
     kwargs = substitute({key: value for key, value in call.kwargs.items() if key != "device"}, values)
+    if call.target in (operator.setitem, "__setitem__"):
+        return with_item(*args)
     if isinstance(call.target, str):
         return getattr(args[0], call.target)(*args[1:], **kwargs)
     if callable(call.target):
@@ -44,4 +60,4 @@ def execute(op: Op, values: Mapping[Op, Any]) -> Any:
 
 def _usable(op: Op) -> dict[str, Any]:
     """The constants of a module that its function takes."""
-    return {key: value for key, value in op.constants.items() if key not in ("input", "inplace")}
+    return {key: value for key, value in op.constants.items() if key not in ("input", "inplace", "assumed")}

@@ -8,6 +8,7 @@ user's. User hooks are left out too, since they may write to the outside.
 from __future__ import annotations
 
 import itertools
+import math
 import types
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
@@ -73,6 +74,7 @@ def _refuse(modules: list[tuple[str, nn.Module]]) -> None:
             f"first, `model(example_input)`, then call autoinit. What is lazy after it too, no forward like that one "
             f"uses: pass the inputs that bring it in, or build the module without it"
         )
+    _refuse_emptied(modules)
     if any(isinstance(module, torch.jit.ScriptModule) for _, module in modules):
         raise TraceError(
             "the model holds TorchScript modules, which have no Python to trace: use the model that was scripted"
@@ -99,6 +101,36 @@ def _converter(device: str) -> Callable[[torch.Tensor], torch.Tensor]:
         return made
 
     return convert
+
+
+def _refuse_emptied(modules: list[tuple[str, nn.Module]]) -> None:
+    """Weights that a sharded engine keeps elsewhere: what is left has no elements."""
+    emptied = {
+        f"{path}.{name}" if path else name: shape
+        for path, module in modules
+        for name, parameter in module._parameters.items()
+        if parameter is not None and (shape := _emptied(module, name, parameter))
+    }
+    if emptied:
+        some = ", ".join(f"{name} {shape}" for name, shape in list(emptied.items())[:3])
+        raise TraceError(
+            f"{len(emptied)} parameters hold no elements here ({some}{', ...' if len(emptied) > 3 else ''}): they are "
+            f"parted among processes, as by ZeRO-3. Plan and write the model before it is sharded (before "
+            f"deepspeed.initialize or deepspeed.zero.Init), or inside "
+            f"`with deepspeed.zero.GatheredParameters(list(model.parameters()), modifier_rank=0):`"
+        )
+
+
+def _emptied(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
+    """What a parameter without elements should be; empty if it has some, or is meant to have none."""
+    if parameter.numel():
+        return ""
+    whole = getattr(parameter, "ds_shape", None)  # DeepSpeed's
+    if whole is not None:
+        return f"of shape {tuple(whole)}" if math.prod(whole) else ""
+    spec = REGISTRY.of_module(module)
+    weight = spec is not None and spec.role is Role.WEIGHT and name == "weight" and parameter.dim() == 1
+    return "of shape (0,)" if weight else ""
 
 
 class _Shadowing:

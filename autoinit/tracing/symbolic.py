@@ -14,6 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from autoinit.ops import REGISTRY, Role
+from autoinit.tracing._hidden_calls import opening_scripts
+from autoinit.tracing._leaves import is_leaf
+from autoinit.tracing._overwriting import writes
 from autoinit.tracing._sources import current_line
 
 
@@ -23,6 +26,16 @@ class LeavesOpenError(Exception):
 
 class UnreadableForwardError(Exception):
     """The arguments of the model's forward cannot be told."""
+
+
+class _Proxy(torch.fx.Proxy):
+    """A proxy that notes `weight.data = values` as a write."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "data" and isinstance(value, torch.fx.Proxy):
+            self.tracer.create_proxy("call_method", "copy_", (self, value), {})
+        else:
+            super().__setattr__(name, value)
 
 
 class ShadowTracer(torch.fx.Tracer):
@@ -40,7 +53,8 @@ class ShadowTracer(torch.fx.Tracer):
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> torch.fx.Graph:
         """Trace the forward of a module."""
         self._thread = threading.get_ident()
-        return super().trace(root, concrete_args)
+        with opening_scripts():
+            return super().trace(root, concrete_args)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002 - fx's
         """Proxies for the arguments of the forward that the module has, be it its class's or its own."""
@@ -64,9 +78,13 @@ class ShadowTracer(torch.fx.Tracer):
                 args.append(proxy)
         return lambda: forward(*args, **kwargs), []
 
+    def proxy(self, node: torch.fx.Node) -> torch.fx.Proxy:
+        """What stands for a node while forward runs."""
+        return _Proxy(node, self)
+
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:  # noqa: ARG002 - fx's signature
         """Leaves are what the table knows."""
-        return REGISTRY.of_module(m) is not None
+        return is_leaf(m)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -94,6 +112,12 @@ class SymbolicTracer(ShadowTracer):
         self.failed = ""
         self._error: Exception | None = None
         self._names = {id(parameter): name for name, parameter in module.named_parameters()}
+        self._written: set[str] = set()
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """A module whose parameters were written to before is opened, so that it is seen using what was written."""
+        written = self._written and any(self._names.get(id(each)) in self._written for each in m.parameters())
+        return not written and super().is_leaf_module(m, module_qualified_name)
 
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> torch.fx.Graph:
         """Trace the forward of a module."""
@@ -138,6 +162,10 @@ class SymbolicTracer(ShadowTracer):
         node = super().create_node(kind, *args, **kwargs)
         node.meta["module"] = self.stack[-1]
         node.meta["source"] = current_line()
+        if kind == "call_method" and writes(node, self.root):
+            self._written |= _parameter_behind(node)
+            if self.strict and self._written:
+                raise LeavesOpenError(f"{', '.join(self._written)} is written to: a recording sees by what")
         if kind == "get_attr" and isinstance(constant := self.root.__dict__.get(str(args[0])), torch.Tensor):
             node.meta["constant"] = constant
         return node
@@ -158,6 +186,8 @@ class _Proxying(TorchFunctionMode):
         held = [each for each in tree_leaves((args, kwargs)) if isinstance(each, (torch.Tensor, torch.fx.Proxy))]
         if not any(isinstance(each, nn.Parameter) for each in held):
             return func(*args, **kwargs)
+        if func.__name__ == "__set__" and isinstance(args[1], torch.fx.Proxy):  # `weight.data = ...`
+            return self.tracer.create_proxy("call_method", "copy_", (self.tracer.proxied(args[0]), args[1]), {})
         if not any(isinstance(each, torch.fx.Proxy) for each in held):
             result = func(*args, **kwargs)
             if not any(isinstance(each, torch.Tensor) for each in tree_leaves(result)):
@@ -166,6 +196,14 @@ class _Proxying(TorchFunctionMode):
         if func.__name__ == "__get__":
             return getattr(args[0], func.__self__.__name__)
         return torch.fx.Proxy.__torch_function__(func, types, args, named)
+
+
+def _parameter_behind(node: torch.fx.Node) -> set[str]:
+    """The parameter that a node writes to: itself, its `data` or a view of it."""
+    here: Any = node
+    while isinstance(here, torch.fx.Node) and here.op != "get_attr":
+        here = here.args[0] if here.args else None
+    return {str(here.target)} if isinstance(here, torch.fx.Node) else set()
 
 
 def _is_open(kind: str, target: Any, operands: Any, root: nn.Module) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -16,7 +16,7 @@ from autoinit.models import Model, ModelView
 from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, told
 from autoinit.tracing.building import build
-from autoinit.tracing.dataflow import Dataflow
+from autoinit.tracing.dataflow import TIERS, Dataflow, Tier
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.exported import ExportedModel, exported_model, is_exported
 from autoinit.tracing.guarding import undisturbed
@@ -26,10 +26,8 @@ from autoinit.tracing.rng import drawn, untouched_generators
 from autoinit.tracing.shadow import make_shadow
 from autoinit.tracing.symbolic import SymbolicTracer
 
-Tier = Literal["symbolic", "recorded", "exported"]
-_TIERS = ("symbolic", "recorded", "exported")
-
-
+_MODES = (True, False)
+"""Training mode, and evaluation mode where that fails."""
 _FEW_GUESSES = 4  # in a second mode, after all have failed in the first
 _MOST_FURTHER = 4
 """Guesses that are tried after one that has run, but left weights uncalled."""
@@ -60,8 +58,8 @@ def trace(model: Model, example_inputs: Any = None, *, tier: Tier | None = None)
 
 def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
     """`trace` of a model that is seen already."""
-    if tier is not None and tier not in _TIERS:
-        raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(_TIERS)}, or None for the best that works")
+    if tier is not None and tier not in TIERS:
+        raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(TIERS)}, or None for the best that works")
     if is_exported(view.root):
         with tensors_on_cpu():
             return _of_program(exported_model(view.root), view.tensors)  # type: ignore[arg-type]
@@ -76,7 +74,7 @@ def _trace_module(view: ModelView, example_inputs: Any, tier: Tier | None) -> Da
     failures: list[FailedError] = []
     inputs = [given_inputs(example_inputs, view.module)] if example_inputs is not None else None
     best: Dataflow | None = None
-    for attempt in _attempts(view, inputs, tier):
+    for attempt in (_ATTEMPTS[tier] if tier is not None else _best_first)(view, inputs):
         if best is not None and not attempt.another:
             break
         before = drawn()
@@ -110,7 +108,7 @@ def _require_weights(view: ModelView, found: Dataflow) -> None:
         )
 
 
-def _steady(view: ModelView, inputs: list[Inputs] | None, tier: Tier | None, found: Dataflow) -> Dataflow:
+def _steady(view: ModelView, inputs: _GivenInputs, tier: Tier | None, found: Dataflow) -> Dataflow:
     """What was found where chance may have left weights out; or what evaluation mode finds, if that is more of them."""
     try:
         by_proxies = tier == "symbolic"
@@ -134,32 +132,55 @@ class _Attempt:
         return self.run()
 
 
-def _attempts(view: ModelView, inputs: list[Inputs] | None, tier: Tier | None) -> Iterator[_Attempt]:
-    """What to try, best first. Evaluation mode follows where training mode fails.
+_Attempts = Iterator[_Attempt]
+_GivenInputs = list[Inputs] | None
 
-    Proxies stand for all arguments of forward; later for those alone that it must be given. A symbolic trace that
-    leaves something open, since it knows no shapes, stands back until a recording has failed.
+
+def _best_first(view: ModelView, inputs: _GivenInputs) -> _Attempts:
+    """What to try where no tier is asked for.
+
+    A symbolic trace that leaves something open, since it knows no shapes, stands back until a recording has failed.
     """
-    if tier == "exported":
-        yield _Attempt(partial(_export, view, inputs))
-        return
-    symbolic, recorded = tier != "recorded" and (inputs is None or tier == "symbolic"), tier != "symbolic"
-    failed: _Failures = []
-    arguments = (True, False) if _has_defaults(view) else (True,)
-    for training in (True, False):
-        for every in arguments if recorded else ():
-            if symbolic:
-                yield _Attempt(partial(_symbolic, view, training, strict=True, every=every), another=training)
+    recordings = _recordings(view, inputs)
+    for training in _MODES if inputs is None else ():
+        for every in _extents(view):
+            yield _Attempt(partial(_symbolic, view, training, strict=True, every=every), another=training)
             if every:
-                yield _Attempt(partial(_recorded, view, inputs, training, failed), another=training)
-    for training in (True, False) if recorded else ():
-        yield _Attempt(partial(_recorded_really, view, inputs, training, failed))
-    for training, every in itertools.product((True, False), arguments) if symbolic else ():
+                yield next(recordings)
+    yield from recordings
+    if inputs is None:
+        yield from _proxies(view, inputs)
+
+
+def _proxies(view: ModelView, _inputs: _GivenInputs) -> _Attempts:
+    for training, every in itertools.product(_MODES, _extents(view)):
         yield _Attempt(partial(_symbolic, view, training, strict=False, every=every), another=training)
 
 
-def _has_defaults(view: ModelView) -> bool:
-    return any(each.default is not each.empty for each in arguments_of(view.module).values())
+def _recordings(view: ModelView, inputs: _GivenInputs) -> _Attempts:
+    failed: _Failures = []
+    for training in _MODES:
+        yield _Attempt(partial(_recorded, view, inputs, training, failed), another=training)
+    for training in _MODES:
+        yield _Attempt(partial(_recorded_really, view, inputs, training, failed))
+
+
+def _exports(view: ModelView, inputs: _GivenInputs) -> _Attempts:
+    yield _Attempt(partial(_export, view, inputs))
+
+
+_ATTEMPTS: Mapping[Tier, Callable[[ModelView, _GivenInputs], _Attempts]] = {
+    "symbolic": _proxies,
+    "recorded": _recordings,
+    "exported": _exports,
+}
+"""What each tier tries, best first. To add a tier: a file with what reads, its attempts here, its facts in `TIERS`."""
+
+
+def _extents(view: ModelView) -> tuple[bool, ...]:
+    """Whether proxies stand for every argument of forward; later, for those alone that it must be given."""
+    optional = any(each.default is not each.empty for each in arguments_of(view.module).values())
+    return (True, False) if optional else (True,)
 
 
 def _explained(view: ModelView, failures: list[FailedError], guessed: bool) -> str:
@@ -191,14 +212,14 @@ def _symbolic(view: ModelView, training: bool, *, strict: bool, every: bool = Tr
     )
 
 
-def _recorded(view: ModelView, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
+def _recorded(view: ModelView, inputs: _GivenInputs, training: bool, failed: _Failures) -> Dataflow:
     """On meta: all guesses in the first mode, and a few in the second."""
     guesses = inputs if inputs is not None else guessed_inputs(view.module)
     some = itertools.islice(guesses, _FEW_GUESSES) if failed else guesses
     return _first(partial(record, view, training), some, "recorded", failed, list(arguments_of(view.module)))
 
 
-def _recorded_really(view: ModelView, inputs: list[Inputs] | None, training: bool, failed: _Failures) -> Dataflow:
+def _recorded_really(view: ModelView, inputs: _GivenInputs, training: bool, failed: _Failures) -> Dataflow:
     """Once, since it is a whole forward: with the inputs that only wanted values on meta, or else the first."""
     tried = inputs if inputs is not None else [each for each, _ in failed] or guessed_inputs(view.module)
     wanting = [each for each, failure in failed if _NEEDS_VALUES.search(str(failure.error))]
@@ -252,7 +273,7 @@ def _run_repaired(
     return None, last
 
 
-def _export(view: ModelView, inputs: list[Inputs] | None) -> Dataflow:
+def _export(view: ModelView, inputs: _GivenInputs) -> Dataflow:
     guesses = inputs if inputs is not None else guessed_inputs(view.module)
     return _first(partial(_export_with, view), guesses, "exported", [])
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.contributing.copying import Copy
+from tests.contributing.guide import promised
 
 FAMILY = "autoinit/theory/activations/saturating.py"
 
@@ -31,7 +32,7 @@ def _snake(x: torch.Tensor, a: float) -> torch.Tensor:
     return x + torch.sin(a * x) ** 2 / a
 
 
-def _fit_snake(phi: Sample) -> Mapping[str, float] | None:
+def _fit_snake(phi: Curve) -> Mapping[str, float] | None:
     """By the even part e(x) = sin(ax)^2 / a: e(2x) / e(x) = 4 cos(ax)^2."""
     once, twice = ((phi.at(x) + phi.at(-x)) / 2 for x in (0.125, 0.25))
     if not 0 < twice < 4 * once:
@@ -124,6 +125,7 @@ def found(copy: Copy) -> dict[str, Any]:
 
 def test_it_is_added_in_one_file(copy: Copy):
     assert copy.touched == [FAMILY]
+    assert promised("activation", copy.touched)
 
 
 @pytest.mark.parametrize("tier", ["symbolic", "recorded"])

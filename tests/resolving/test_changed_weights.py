@@ -145,7 +145,6 @@ def test_torch_s_own_pruning_is_told():
     assert "1.weight_orig" in {each.param for each in made.values()}
 
 
-@pytest.mark.xfail(reason="`weight_orig` beside a mask is not read as the weight (leaves.py)", strict=True)
 def test_torch_s_own_pruning():
     layer = plan(pruned(), (2, 6))["1"]
     assert (layer.param, layer.nonlinearity, layer.status, layer.fan_in) == ("1.weight_orig", "relu", "planned", 6)

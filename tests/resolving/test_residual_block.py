@@ -12,11 +12,11 @@ from torch import nn
 import autoinit
 from autoinit.resolving import resolve
 from autoinit.tracing import trace
+from autoinit.tracing.dataflow import TIERS, Tier
 from tests.shared.models.residual_blocks import CHANNELS, HIDDEN, LAYERS, SPELLINGS, Activated, Block, build
 from tests.truth import Row, rows_of
 from tests.truth.rows import ADD, LRELU_02, activation
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 """torch.compile's own, when it is first used."""
 
 FIRST_GAIN = math.sqrt(2 / 1.04)
@@ -67,9 +67,11 @@ def test_with_an_input(spelling: str):
 
 
 @every_spelling
-@pytest.mark.parametrize("tier", ["symbolic", "recorded"])
-def test_each_tier(spelling: str, tier: str):
-    assert rows_of(resolve(trace(build(spelling), tier=tier))) == expected(spelling)
+@pytest.mark.parametrize("tier", TIERS)
+def test_each_tier(spelling: str, tier: Tier):
+    found = trace(build(spelling), image() if tier == "exported" else None, tier=tier)
+    assert found.tier == tier
+    assert rows_of(resolve(found)) == expected(spelling)
 
 
 @pytest.mark.parametrize("spelling", [name for name in SPELLINGS if name not in {"data_parallel", "compiled"}])

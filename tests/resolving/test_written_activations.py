@@ -240,17 +240,31 @@ def alpha_first(x: Tensor, alpha: Tensor) -> Tensor:
     return x + (alpha + 1e-9).reciprocal() * torch.sin(alpha * x).pow(2)
 
 
+def alpha_second(x: Tensor, alpha: Tensor) -> Tensor:
+    return x + torch.sin(alpha * x).pow(2) * (alpha + 1e-9).reciprocal()
+
+
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # scripting is deprecated, and models still do it
     scripted_snake = torch.jit.script(alpha_first)
+    loaded_snake = torch.jit.script(alpha_second)
+    del loaded_snake._torchdynamo_inline
 
 
 @ways
 def test_a_scripted_function(inputs: Any):
-    """What TorchScript runs is seen in pieces at best: the layer before it is unresolved, and the pieces are named."""
+    """Its Python is there: x + sin(2 x)^2 / 2, as the snakes above, by quadrature."""
     model = between(lambda net, x: scripted_snake(x, net.alpha), alpha=ALPHA(torch.full((HIDDEN,), 2.0)))
+    moment = second_moment(lambda z: z + math.sin(2 * z) ** 2 / 2)
+    assert_planned(model, inputs, {"before": he("custom", moment, FEATURES), "after": AFTER})
+
+
+@ways
+def test_a_scripted_function_without_python(inputs: Any):
+    """As of a file that was loaded: the layer before it is unresolved, and it is named."""
+    model = between(lambda net, x: loaded_snake(x, net.alpha), alpha=ALPHA(torch.full((HIDDEN,), 2.0)))
     made = assert_planned(model, inputs, {"before": UNRESOLVED, "after": AFTER})
-    assert made["before"].note
+    assert "alpha_second (a function of TorchScript)" in made["before"].note
     assert made.unsupported
 
 

@@ -10,7 +10,9 @@ import torchvision
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from autoinit import check
 from autoinit.errors import ArgumentError, LazyModuleError, TraceError
+from autoinit.signal import propagate
 from autoinit.signal.batches import stream
 from autoinit.signal.measuring.measuring import measure
 from tests.shared.models.gpt2 import GPT2, ManualAttention, NewGELU
@@ -400,3 +402,39 @@ def test_inputs_are_not_the_numbers_that_the_weights_were_drawn_with():
     nn.init.normal_(layer.weight, std=64**-0.5)
     rows = [measure(layer, (32, 64), seed=seed, backward=False)["weight"].q for seed in range(4)]
     assert rows[0] == pytest.approx(1, abs=6 * (2 / (32 * 64)) ** 0.5 * 2)
+
+
+class Parted(nn.Module):
+    """Only the first of several outputs of an operation is used."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.a, self.b, self.part = nn.Linear(8, 24), nn.Linear(8, 4), part
+
+    def forward(self, x):
+        return self.b(torch.relu(self.part(self.a(x))))
+
+
+PARTS = {
+    "chunk": lambda y: y.chunk(3, -1)[0],
+    "split": lambda y: torch.split(y, [8, 8, 8], -1)[0],
+    "unbind": lambda y: y.reshape(-1, 3, 8).unbind(1)[0],
+    "tensor_split": lambda y: y.tensor_split(3, -1)[0],
+    "max": lambda y: y.reshape(-1, 8, 3).max(-1, keepdim=False)[0],
+}
+
+
+@pytest.mark.parametrize("part", [PARTS[name] for name in ("chunk", "split", "unbind")])
+def test_an_output_of_several_that_nothing_uses_has_no_gradient(part):
+    """The fused layer's gradient is that of the part that is used, over three times as many features: a third."""
+    report = measure(Parted(part), torch.randn(16, 8))
+    parts = [each.row.grad for each in report.operations if each.op == "getitem"]
+    assert parts[1:] == [0.0, 0.0]
+    assert parts[0] > 0
+    assert report["a"].grad == pytest.approx(parts[0] / 3, rel=1e-5)
+
+
+@pytest.mark.parametrize("part", PARTS.values(), ids=PARTS)
+@pytest.mark.parametrize("use", [check, propagate, lambda model, x: check(model, x, select=["INI4"])])
+def test_predictions_go_past_outputs_that_nothing_uses(part, use):
+    use(Parted(part), torch.randn(16, 8))

@@ -378,12 +378,12 @@ def test_a_forward_behind_a_decorator_that_hides_its_arguments():
 # What no mode sees.
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
-def test_a_function_of_torchscript_is_one_unknown_call():
+def test_a_function_of_torchscript_without_python_is_one_unknown_call():
     def halves(x: Tensor, scale: Tensor) -> Tensor:
         return x / (scale + 1e-9).relu()
 
     scripted = torch.jit.script(halves)
+    del scripted._torchdynamo_inline
     model = Net(lambda net, x: net.b(scripted(net.a(x), net.steps)))
     found = plan(model, ROWS)
     assert found["a"].status == "unresolved"

@@ -8,7 +8,7 @@ import random
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import pytest
@@ -20,10 +20,14 @@ from torch.overrides import _get_current_function_mode_stack
 from autoinit import ArgumentError, LazyModuleError, TraceError
 from autoinit.resolving import Reason, Resolution, resolve
 from autoinit.tracing import Dataflow, trace
+from autoinit.tracing.dataflow import TIERS, Tier
+from autoinit.tracing.tiers import _ATTEMPTS
 
 WIDTH = 6
 
-TIERS = ("symbolic", "recorded", "exported")
+
+def test_every_tier_has_facts_and_attempts():
+    assert set(TIERS) == set(_ATTEMPTS) == set(get_args(Tier))
 
 
 def rows(shape: tuple[int, ...] = (4, WIDTH)) -> Tensor:
@@ -603,7 +607,6 @@ WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("place", ["outside", "inside", "everywhere"])
 @pytest.mark.parametrize("inputs", [None, (2, WIDTH)], ids=["no_input", "input"])
@@ -888,7 +891,6 @@ def test_a_lazy_module_that_has_run_is_not_lazy():
     assert feeds(trace(model)) == {"0": ("relu", "activation")}
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 @pytest.mark.parametrize("inside", [False, True], ids=["whole", "inside"])
 def test_torchscript_is_refused(inside: bool):
     scripted = torch.jit.script(nn.Linear(WIDTH, 2))

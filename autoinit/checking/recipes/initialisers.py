@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, NamedTuple
 from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, size
 from autoinit.checking.recipes._published import Published
 from autoinit.errors import ArgumentError
+from autoinit.ops import recurrent_gates
 from autoinit.theory.fans import MODES
 from autoinit.theory.gains import gain
 from autoinit.theory.truncation import TRUNCATED_STD
 
 if TYPE_CHECKING:
     from autoinit.checking._part import Part
-
-_GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 
 
 def normal(arguments: Sequence[str]) -> Published:
@@ -117,9 +116,8 @@ def framework_default(part: Part) -> tuple[float, ...]:
     layer = part.layer
     if layer.op == "multi_head_attention" and layer.param.endswith("_proj_weight"):
         return (math.sqrt(2 / (size(part, "i") + size(part, "o"))),)
-    kind = layer.op.removesuffix("_cell")
-    if kind in _GATES:
-        hidden = layer.shape[1] if "weight_hr" in layer.param else layer.shape[0] // _GATES[kind]
+    if gates := recurrent_gates(layer.op):
+        hidden = layer.shape[1] if "weight_hr" in layer.param else layer.shape[0] // gates
         return (1 / math.sqrt(3 * hidden),)
     if not layer.axes.startswith(("oi", "iok")):
         return ()

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from autoinit.ops import Fact, Role
+from autoinit.ops import Fact, Role, Trait
 from autoinit.tracing.dataflow import Op
 
 if TYPE_CHECKING:
@@ -218,14 +218,14 @@ def _is_weight(op: Op) -> bool:
 
 def _is_scaled(op: Op) -> bool:
     """Whether an operation multiplies the signal by what is no signal, or passes some of it on."""
-    scales = op.op in ("mul", "div") and sum(each.signal for each in op.operands.values()) == 1
+    scales = Trait.SCALING in op.traits and sum(each.signal for each in op.operands.values()) == 1
     return scales or op.role in (Role.TRANSPARENT, Role.SPLIT)
 
 
 def _is_scaled_by_parameter(op: Op) -> bool:
     others = [each for each in op.operands.values() if not each.signal]
     made = [*others, *(each for other in others for each in other.operands.values())]
-    return op.op in ("mul", "div") and any(each.op == "parameter" for each in made)
+    return Trait.SCALING in op.traits and any(each.op == "parameter" for each in made)
 
 
 def _log(factor: float) -> float:

@@ -13,7 +13,8 @@ from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence
 from autoinit.checking.rules._lookup import listed, pasted, recipe, redraw, trainable
 from autoinit.checking.rules.registry import About, rule
-from autoinit.plans.plan import LayerPlan
+from autoinit.ops import Trait
+from autoinit.plans.layers import LayerPlan
 
 
 @rule("INI004", "unbroken symmetry", Severity.ERROR, About.VALUES, undrawn=True)
@@ -72,7 +73,7 @@ def _outputs_alike(subject: Subject, layer: LayerPlan) -> int:
 def _twins(subject: Subject, layer: LayerPlan) -> Iterator[tuple[int, int]]:
     """Pairs of outputs (of one copy) that see the same inputs, go the same way, and are equal beyond chance."""
     pairs = subject.portraits[layer.name].twins
-    embedded = any(op.op == "embedding" for op, _ in subject.uses.get(layer.param, ()))
+    embedded = any(Trait.LOOKUP in op.traits for op, _ in subject.uses.get(layer.param, ()))
     if not pairs or layer.reparam == "parametrized" or embedded:
         return
     alike = _outputs_alike(subject, layer)

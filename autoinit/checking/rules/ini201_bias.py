@@ -14,8 +14,8 @@ from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
 from autoinit.checking.rules.registry import About, rule
-from autoinit.ops import Role
-from autoinit.plans.plan import LayerPlan
+from autoinit.ops import Role, recurrent_gates
+from autoinit.plans.layers import LayerPlan
 
 ONE_STD = 1.0
 """The std of a pre-activation of a planned layer, for an input of second moment 1 and no gain."""
@@ -198,7 +198,7 @@ def _verdict_on_head(subject: Subject, bias: _Bias) -> _Verdict:
 
 def _default_bound(layer: LayerPlan) -> float:
     """The bound of torch's default: 1 / sqrt(fan_in) as torch reads it, 1 / sqrt(hidden) for recurrent layers."""
-    if layer.op.removesuffix("_cell") in ("lstm", "gru", "rnn", "rnn_tanh", "rnn_relu"):
+    if recurrent_gates(layer.op):
         return 1 / math.sqrt(layer.shape[0] // max(1, len(layer.slices)))
     shape = layer.shape[1:] if layer.op != "bilinear" else layer.shape[1:2]
     return 1 / math.sqrt(math.prod(shape))
@@ -231,7 +231,7 @@ def _gives_output(subject: Subject, layer: LayerPlan) -> bool:
     seen = set(waiting)
     while waiting:
         op = waiting.pop()
-        if op.op in ("output", "loss"):
+        if op.ends:
             return True
         if op is start or op.role in (Role.TRANSPARENT, Role.SPLIT):
             following = [each for each in subject.dataflow.graph.successors(op) if each not in seen]

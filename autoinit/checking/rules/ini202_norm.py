@@ -12,7 +12,7 @@ from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import buffers, pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
 from autoinit.checking.rules.registry import About, rule
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.tracing.dataflow import Op
 
@@ -109,7 +109,7 @@ def _scales_norm(subject: Subject, param: str) -> bool:
 
 
 def _uncast(op: Op) -> Op:
-    while op.op in ("cast", "identity"):
+    while Trait.NEUTRAL in op.traits:
         op = next(iter(op.operands.values()))
     return op
 

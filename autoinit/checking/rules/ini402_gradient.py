@@ -9,6 +9,7 @@ from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
 from autoinit.checking.rules.registry import About, rule
+from autoinit.ops import Trait
 from autoinit.signal.report import SignalReport
 from autoinit.tracing.dataflow import Op
 
@@ -16,7 +17,6 @@ LEAST, MOST = 1e-8, 1e8
 FEW = 16
 """Values of a feature over a batch below which a batch norm takes away gradients that it would not in training: of n
 values it keeps a share of 1 - 2 / n."""
-_OVER_BATCH = frozenset({"batch_norm", "native_batch_norm"})
 
 
 @rule("INI402", "gradient vanishes or explodes", Severity.ERROR, About.DEPTH, gradients=True)
@@ -90,7 +90,7 @@ def _flow(subject: Subject, signal: SignalReport) -> Flow:
 
 def _is_over_few(op: Op) -> bool:
     """Whether an operation normalises each feature over so few values that it tells of the input's size alone."""
-    return op.op in _OVER_BATCH and op.shape is not None and math.prod(op.shape) < FEW * op.shape[1]
+    return Trait.OVER_SAMPLES in op.traits and op.shape is not None and math.prod(op.shape) < FEW * op.shape[1]
 
 
 def _beginnings(subject: Subject, energies: dict[Op, float]) -> list[Op]:

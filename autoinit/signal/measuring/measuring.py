@@ -12,7 +12,8 @@ from torch import nn
 
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
-from autoinit.signal._metering import RECURRENT, Meter, merged, number_of_draws
+from autoinit.ops import Trait
+from autoinit.signal._metering import Meter, gradient_moment, merged, number_of_draws
 from autoinit.signal._recurrent import NO_STATE, is_recurrent, written_out
 from autoinit.signal._samples import sample_axis
 from autoinit.signal.batches import Batch, first_success, mapped, require_values, stream
@@ -97,7 +98,7 @@ class _Taker(Follower):
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             op = self.expected
-            if op is None or op.op not in RECURRENT or op.call is None or op.call.target is not None:
+            if op is None or Trait.RECURRENT not in op.traits or op.call is None or op.call.target is not None:
                 return type(module).forward(module, *args, **kwargs)
             uses = {use.slot: use.name for use in op.params}
 
@@ -127,8 +128,8 @@ class _Taker(Follower):
         self.meter.layers.setdefault(projection.use.name, []).append(taken)
         if made.requires_grad:
 
-            def take(grad: torch.Tensor) -> None:
-                taken.grads.append(float(grad[..., start:stop].float().square().mean()))
+            def take(grad: torch.Tensor | None) -> None:
+                taken.grads.append(gradient_moment(grad[..., start:stop] if grad is not None else None))
 
             made.register_hook(take)  # type: ignore[no-untyped-call]
 

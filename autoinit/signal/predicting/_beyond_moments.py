@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import networkx as nx
 
+from autoinit.ops import Trait
 from autoinit.tracing.dataflow import Dataflow, Op
-
-_WINDOWED = frozenset({"max_pool", "avg_pool", "adaptive_avg_pool", "adaptive_max_pool", "interpolate", "unfold"})
 
 
 def behind_inputs(dataflow: Dataflow) -> frozenset[Op]:
@@ -16,7 +15,7 @@ def behind_inputs(dataflow: Dataflow) -> frozenset[Op]:
 
 def before_windows(dataflow: Dataflow) -> frozenset[Op]:
     """Operations before one that reads neighbouring positions other than by weights: it matters how alike these are."""
-    windowed = [op for op in dataflow.graph.nodes if op.op in _WINDOWED and _keeps_positions(op)]
+    windowed = [op for op in dataflow.graph.nodes if Trait.WINDOWED in op.traits and _keeps_positions(op)]
     return _reached(dataflow.graph.reverse(copy=False), windowed)
 
 

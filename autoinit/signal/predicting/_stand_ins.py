@@ -7,8 +7,10 @@ import math
 import torch
 
 from autoinit.models import ModelView
+from autoinit.ops import Role, Trait
+from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.plan import Plan
 from autoinit.tensors.pairs import without_partners
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.writing.reparametrised import effective_weight
@@ -16,7 +18,6 @@ from autoinit.writing.sampling import fill
 
 MOST_DRAWN = 1 << 24
 """Elements of the largest weight that is drawn as a whole, for an operation without a rule."""
-_FACTORS = frozenset({"mul", "div", "layer_norm", "rms_norm", "group_norm", "batch_norm", "instance_norm"})
 
 
 class TooLargeError(Exception):
@@ -240,8 +241,9 @@ def _factors(dataflow: Dataflow) -> set[str]:
     """Names of parameters that multiply the signal, wherever they are used first."""
     found = set()
     for op in dataflow.graph.nodes:
+        multiplies = op.role is Role.NORM or Trait.SCALING in op.traits
         for slot, operand in op.operands.items():
-            if operand.op == "parameter" and op.op in _FACTORS and slot != "bias":
+            if operand.op == "parameter" and multiplies and slot != "bias":
                 found.add(str(operand.constants["name"]))
     return found
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from autoinit.ops import Trait
 from autoinit.signal._attention import is_attention, probing, row_in
 from autoinit.signal._metering import Meter
 from autoinit.signal._recurrent import NO_STATE, is_recurrent, written_out
@@ -29,7 +30,8 @@ Choose = Callable[[Op, ParamUse, torch.Tensor, LinearMap], None]
 class Weighing:
     """The rule for weight operations and embeddings.
 
-    choose: is asked before each use of a weight. fresh: whether equal ids of a guessed input are different tokens.
+    choose: is asked before each use of a weight.
+    fresh: whether equal ids of a guessed input are different tokens.
     """
 
     def __init__(
@@ -47,7 +49,7 @@ class Weighing:
 
     def __call__(self, op: Op, run: Runner) -> Any:
         """The operation's value."""
-        if op.op == "embedding":
+        if Trait.LOOKUP in op.traits:
             return self._embedding(op, run)
         if op.op == "multi_head_attention" and op.call is not None and op.call.target is None:
             return self._attention(op, run) if is_attention(run.leaf(op)) else self._with_weights(op, run)

@@ -13,7 +13,7 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.models import Model, ModelView
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
@@ -278,7 +278,7 @@ def _sums(dataflow: Dataflow) -> set[Op]:
         parts = [behind[each] for each in op.operands.values() if each.signal]
         if op.role is Role.ADD and (len(parts) < 2 or len(set(parts)) > 1):
             found.add(op)
-        starts = op in found or op.role is Role.WEIGHT or op.op in ("input", "embedding")
+        starts = op in found or op.role is Role.WEIGHT or op.op == "input" or Trait.LOOKUP in op.traits
         behind[op] = frozenset({op}) if starts else frozenset().union(*parts)
     return found
 

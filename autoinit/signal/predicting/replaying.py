@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.signal.batches import tensors_in
 from autoinit.signal.predicting._stand_ins import Values
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -27,8 +27,9 @@ class UnknownValueError(Exception):
 class Runner:
     """Values of operations: those that carry a signal in order, all others when they are asked for.
 
-    weigh: computes a weight operation. seen: is told of each value that carries a signal. watch: of each operation
-    that is done, while the values of its operands are still held.
+    weigh: computes a weight operation.
+    seen: is told of each value that carries a signal.
+    watch: is told of each operation that is done, while the values of its operands are still held.
     failed: operations that could not be computed, and why.
     """
 
@@ -95,7 +96,7 @@ class Runner:
             return self.inputs[op.name]
         if op.op in ("parameter", "buffer"):
             return self.values.of(op)
-        if op.role is Role.WEIGHT or op.op == "embedding":
+        if op.role is Role.WEIGHT or Trait.LOOKUP in op.traits:
             return self._weigh(op, self)
         return self.call(op)
 

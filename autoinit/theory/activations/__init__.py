@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 from autoinit.theory.activations._activation import Activation, Fact, Nonlinearity, Scheme, Spelling
-from autoinit.theory.activations._sample import REACH, Sample
+from autoinit.theory.activations._curve import REACH, Curve
 from autoinit.theory.activations.lines import LINES
 from autoinit.theory.activations.rectifiers import RECTIFIERS
 from autoinit.theory.activations.saturating import SATURATING
@@ -26,9 +26,9 @@ __all__ = [
     "REACH",
     "SOFTMAXES",
     "Activation",
+    "Curve",
     "Fact",
     "Nonlinearity",
-    "Sample",
     "Scheme",
     "Spelling",
     "activation_called",
@@ -45,7 +45,8 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType({**ACTIVATIONS, **
 
 def activation_called(name: str, constants: Mapping[str, Any]) -> Activation | None:
     """The activation that a call is: of a canonical name, with these constant arguments."""
-    for each in ACTIVATIONS.values():
-        if each.variant_of == name and all(constants.get(key) == value for key, value in each.constants.items()):
+    variants = (each for each in ACTIVATIONS.values() if each.variant_of == name and each.constants)
+    for each in variants:
+        if all(constants.get(key) == value for key, value in each.constants.items()):
             return each
     return ACTIVATIONS.get(name)

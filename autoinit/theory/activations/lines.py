@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from autoinit.theory.activations._activation import Activation, Fact
-from autoinit.theory.activations._sample import REACH, Sample
+from autoinit.theory.activations._curve import REACH, Curve
 
 
-def _through_the_ends(phi: Sample) -> Mapping[str, float]:
+def _through_the_ends(phi: Curve) -> Mapping[str, float]:
     return {"scale": (phi.high - phi.low) / (2 * REACH), "shift": (phi.high + phi.low) / 2}
 
 

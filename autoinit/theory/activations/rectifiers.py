@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from autoinit.theory.activations._activation import Activation, Fact, Spelling
-from autoinit.theory.activations._sample import REACH, Sample, bisect
+from autoinit.theory.activations._curve import REACH, Curve, bisect
 
 _HOMOGENEOUS = Fact.HOMOGENEOUS | Fact.HOMOGENEOUS_NEAR_ZERO
 
@@ -29,7 +29,7 @@ def _mean_leaky(x: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
     return F.leaky_relu(x, (lower + upper) / 2)
 
 
-def _fit_celu(phi: Sample) -> Mapping[str, float] | None:
+def _fit_celu(phi: Curve) -> Mapping[str, float] | None:
     """By the value at -REACH: alpha * (exp(-REACH / alpha) - 1) falls with alpha from 0 to -REACH."""
     if not 0 < -phi.low < REACH:
         return None
@@ -37,13 +37,13 @@ def _fit_celu(phi: Sample) -> Mapping[str, float] | None:
     return {"alpha": math.exp(log)}
 
 
-def _fit_softplus(phi: Sample) -> Mapping[str, float] | None:
+def _fit_softplus(phi: Curve) -> Mapping[str, float] | None:
     """By the value at 0, log(2) / beta."""
     at_zero = phi.at(0.0)
     return {"beta": math.log(2) / at_zero, "threshold": 20.0} if 0 < at_zero < math.inf else None
 
 
-def _fit_threshold(phi: Sample) -> Mapping[str, float] | None:
+def _fit_threshold(phi: Curve) -> Mapping[str, float] | None:
     if (edge := phi.identity_from) is None:
         return None
     # A clamp from below is continuous: its value is known better than its edge.

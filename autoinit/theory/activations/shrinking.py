@@ -8,16 +8,16 @@ import torch.nn.functional as F
 from torch import nn
 
 from autoinit.theory.activations._activation import Activation, Fact, Spelling
-from autoinit.theory.activations._sample import REACH, Sample
+from autoinit.theory.activations._curve import REACH, Curve
 
 _NOT_NEGATIVE = ("lambd >= 0", lambda lambd: lambd >= 0)
 
 
-def _fit_softshrink(phi: Sample) -> Mapping[str, float] | None:
+def _fit_softshrink(phi: Curve) -> Mapping[str, float] | None:
     return {"lambd": REACH - phi.high} if phi.high < REACH else None
 
 
-def _fit_hardshrink(phi: Sample) -> Mapping[str, float] | None:
+def _fit_hardshrink(phi: Curve) -> Mapping[str, float] | None:
     edge = phi.identity_from
     return {"lambd": edge} if edge is not None and edge > 0 else None
 

@@ -22,10 +22,12 @@ _NOISE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class Curve:
     """A function phi and its values on the grid.
 
-    function: phi. name: what to call it in messages. values: phi on `GRID`.
+    function: phi.
+    name: what to call it in messages.
+    values: phi on `GRID`.
     """
 
     function: Function
@@ -33,7 +35,7 @@ class Sample:
     values: Points
 
     @classmethod
-    def of(cls, function: Function, name: str) -> Sample:
+    def of(cls, function: Function, name: str) -> Curve:
         """The function evaluated on the grid."""
         return cls(function, name, evaluate(function, GRID, name))
 

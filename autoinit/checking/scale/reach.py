@@ -23,7 +23,7 @@ def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[
         dataflow: of the model.
         is_zero: whether a parameter, by name, is zero everywhere.
     """
-    last = _leading_to(dataflow, _is_ending, lambda op: op.role is not Role.WEIGHT)
+    last = _leading_to(dataflow, lambda op: op.ends, lambda op: op.role is not Role.WEIGHT)
 
     def is_norm(op: Op) -> bool:
         return op.role is Role.NORM
@@ -36,7 +36,7 @@ def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[
         "renormalised": _leading_to(dataflow, is_norm, _passes_scale),
         "faded": _leading_to(dataflow, is_norm, lambda op: _passes_scale(op) or Fact.HOMOGENEOUS_NEAR_ZERO in op.facts),
         "gated": _leading_to(dataflow, lambda op: _is_gate(dataflow, op), _passes_to_gate),
-        "muted": _leading_to(dataflow, silences, lambda op: not _is_ending(op) and op.role is not Role.UNKNOWN),
+        "muted": _leading_to(dataflow, silences, lambda op: not op.ends and op.role is not Role.UNKNOWN),
         "final": last,
     }
     named = {kind: frozenset(op.name for op in ops) for kind, ops in found.items()}
@@ -64,15 +64,10 @@ def _leading_to(dataflow: Dataflow, ends: Callable[[Op], bool], passes: Callable
     """The operations from which every way on comes to one that ends it, through such as let it pass."""
     found: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
-        after = [each for each in dataflow.graph.successors(op) if each.signal or _is_ending(each)]
+        after = [each for each in dataflow.graph.successors(op) if each.signal or each.ends]
         if after and all(ends(each) or (passes(each) and each in found) for each in after):
             found.add(op)
     return found
-
-
-def _is_ending(op: Op) -> bool:
-    """Whether the signal ends here: an output or a loss, not a question such as a tensor's size."""
-    return op.role is Role.SINK and (op.op == "output" or op.signal)
 
 
 def _passes_scale(op: Op) -> bool:
@@ -90,7 +85,7 @@ def _is_gate(dataflow: Dataflow, op: Op) -> bool:
                 products += 1
             elif each.role is Role.TRANSPARENT:
                 waiting.append(each)
-            elif each.signal or _is_ending(each):
+            elif each.signal or each.ends:
                 return False
     return products > 0
 
