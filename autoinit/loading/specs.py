@@ -102,8 +102,8 @@ def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Pa
     if source == "hf":
         found += [Path(name), Path(name) / "config.json"]
     elif source and colon and not source.endswith(".py"):
-        module = Path(*source.split("."))
-        found += [module.with_suffix(".py"), module / "__init__.py"]
+        module = source.replace(".", "/")
+        found += [Path(f"{module}.py"), Path(module, "__init__.py")]
     if weights_file is not None:
         found.append(Path(weights_file))
     return found
