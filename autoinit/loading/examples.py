@@ -11,7 +11,6 @@ import torch
 from autoinit.checking.configuration import DTYPES
 from autoinit.errors import ArgumentError
 
-
 MOST_ELEMENTS = 1 << 33
 """Of an example input: 32 GiB of float32."""
 

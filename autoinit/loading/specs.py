@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -129,4 +130,4 @@ def _is_file(spec: str) -> bool:
     path = Path(spec)
     if path.suffix == ".py":
         return False
-    return path.suffix.lower() in _FILE_SUFFIXES or path.exists()
+    return path.suffix.lower() in _FILE_SUFFIXES or os.path.lexists(path)
