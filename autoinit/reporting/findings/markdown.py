@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from autoinit.checking.findings import CheckResult, CheckRun, Finding
 from autoinit.reporting import _wording as wording
 from autoinit.reporting.findings._alike import Entry, entries
 from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckResult, CheckRun, Finding
 
 _SPECIAL = re.compile(r"([\\`*_\[\]~#])")
 _BAR = r"\|"
