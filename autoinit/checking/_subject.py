@@ -105,7 +105,8 @@ class Subject:
     def _parts(self, layer: LayerPlan) -> Iterator[Part]:
         portrait = self.portraits[layer.name]
         resolution = self.resolutions[layer.name]
-        gains = tuple(each.gain for each in resolution.alternatives)
+        chosen = resolution.ending
+        gains = tuple(each.scale * chosen.gain / chosen.scale for each in resolution.alternatives)
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
         where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
         for place in layer.slices or (layer,):

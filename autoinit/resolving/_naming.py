@@ -44,8 +44,9 @@ def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") ->
         if known is not None and known.name not in NAMED:
             return None
         if known is not None:
-            params, reported = dict(known.params), ACTIVATIONS[known.name].reported
-            return Ending(reported, Reason.ACTIVATION, gain(known.name, params), params, path, function=phi)
+            activation, factor = ACTIVATIONS[known.name], gain(known.name, known.params)
+            params = {} if activation.variant_of else dict(known.params)
+            return Ending(activation.reported, Reason.ACTIVATION, factor, params, path, function=phi)
         return Ending(name, Reason.ACTIVATION, gain(name, None, phi), {}, path, function=phi)
     except ArgumentError as error:
         return unresolved(str(error), path)
