@@ -142,3 +142,8 @@ def test_facts_that_follow_from_others_are_there():
     for name, (facts, _) in FUNCTIONS.items():
         assert Fact.SHARE not in facts or Fact.BOUNDED in facts, name
         assert Fact.HOMOGENEOUS not in facts or Fact.HOMOGENEOUS_NEAR_ZERO in facts, name
+
+
+def test_no_fact_is_none_of_the_facts():
+    assert not Fact.NONE
+    assert all((Fact.NONE | each) == each and not each & Fact.NONE for each in Fact)
