@@ -98,12 +98,15 @@ class Resolution:
     """What one weight feeds, all its uses taken together.
 
     name: the layer's name: the weight's, less a trailing `.weight`.
-    param: the weight's name. op: the canonical operation that uses it. shape, layout: its geometry.
+    param: the weight's name.
+    op: the canonical operation that uses it.
+    shape, layout: its geometry.
     ending: the combined ending (reason `mixed` when the ways disagree).
     alternatives: every distinct ending found, when there is more than one.
     slices: one entry for each part of the output features that is treated on its own; empty when all are alike.
     biases: names of the parameters that enter the same operations as bias.
-    uses: names of the operations that use it. source: the line of the first use.
+    uses: names of the operations that use it.
+    source: the line of the first use.
     transform: operations between the parameter and the operation (`transpose`, `weight_norm`, ...).
     factor: by how much these multiply the parameter's std; 0 if they normalise it away, None if neither.
     input_factor: the numbers that multiply the operation's input, as they would multiply the weight.

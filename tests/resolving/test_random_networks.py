@@ -27,7 +27,6 @@ from tests.networks.pieces import Description, parts
 from tests.networks.spellings import Spelling
 from tests.networks.truth import Answer, Runs, Truth, fans, numbers, std
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 """torch.compile's own, when it is first used."""
 
 # Comparing with the truth.

@@ -45,7 +45,8 @@ class Fact(Flag):
 class Spelling:
     """The calls that are a nonlinearity.
 
-    modules: module classes. functions: functions and custom operators.
+    modules: module classes.
+    functions: functions and custom operators.
     names: its names in torch, torch.nn.functional and torch.Tensor, beside its own.
     arguments: of its function, beside the input and the parameters, with their defaults (`inplace=False`).
     input: what its function calls the input.
@@ -65,10 +66,12 @@ class Spelling:
 class Nonlinearity:
     """A function of a tensor that ends the walk from a weight.
 
-    name: torch.nn.functional's. function: takes a tensor and the parameters by name.
+    name: torch.nn.functional's.
+    function: takes a tensor and the parameters by name.
     facts: what holds of it.
     gain: its gain as a function of its parameters; None: 1 / sqrt(E[phi(z)^2]), by quadrature.
-    source: of that gain. scheme: `xavier` takes the average of the fans, `he` fan_in.
+    source: of that gain.
+    scheme: `xavier` takes the average of the fans, `he` fan_in.
     spelling: how it is called; None: only ever written by hand, or a variant.
     acts: how it treats elements, a value of `ops.Acts`.
     defaults: the parameters and what they are when a call omits them.
