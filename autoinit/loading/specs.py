@@ -17,11 +17,10 @@ from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
 from autoinit.loading import files
 from autoinit.loading._wording import one_line
+from autoinit.tracing import ExportedModel
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-    from autoinit.tracing import ExportedModel
 
 _FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
 KINDS = (

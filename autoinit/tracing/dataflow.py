@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import networkx as nx
+import torch.fx
 
 from autoinit.ops.registry import REGISTRY, OpSpec
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
-if TYPE_CHECKING:
-    import networkx as nx
-    import torch.fx
-
-    OpGraph: TypeAlias = nx.DiGraph["Op"]
-
+OpGraph: TypeAlias = "nx.DiGraph[Op]"
 
 Left = Literal["", "bent", "unsummed"]
 
