@@ -44,6 +44,7 @@ class ParamUse:
     factor: by how much these multiply its std; 0 if they normalise it away, None if neither.
     left: why it is no weight to be scaled, although it stands in a weight's place: `bent` by a function that is not
         proportional to it, or `unsummed`, since nothing is summed over it. Empty otherwise.
+    modulated: whether a signal changes it on the way.
     """
 
     slot: str
@@ -53,6 +54,7 @@ class ParamUse:
     transform: tuple[str, ...] = ()
     factor: float | None = 1.0
     left: Left = ""
+    modulated: bool = False
 
 
 @dataclass(frozen=True)
