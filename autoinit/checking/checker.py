@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoinit._arguments import all_of, refusal, require, texts
 from autoinit.checking._mirrored import held_as_mirrored
@@ -22,11 +22,9 @@ from autoinit.errors import TraceError
 from autoinit.models import Model, ModelView
 from autoinit.provenance import Recording
 from autoinit.tensors.surroundings import collector_paused
+from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.tiers import trace_view
 from autoinit.writing.trained import training_signs
-
-if TYPE_CHECKING:
-    from autoinit.tracing.dataflow import Dataflow
 
 
 def check(

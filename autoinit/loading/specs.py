@@ -17,11 +17,10 @@ from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
 from autoinit.loading import files
 from autoinit.loading._wording import one_line
+from autoinit.tracing import ExportedModel
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-    from autoinit.tracing import ExportedModel
 
 _FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
 KINDS = (
@@ -33,8 +32,11 @@ KINDS = (
 class Loaded:
     """A model and where it came from.
 
-    model: a module, or the exported program of a `.pt2` file. name: for the report's header. notes: what a reader
-    should know about the loading. files: every model and weights file that was read, and what it holds.
+    Attributes:
+        model: a module, or the exported program of a `.pt2` file.
+        name: for the report's header.
+        notes: what a reader should know about the loading.
+        files: every model and weights file that was read, and what it holds.
     """
 
     model: nn.Module | ExportedModel | ExportedProgram
