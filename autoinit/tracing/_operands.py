@@ -29,7 +29,9 @@ def operand_layout(
     The shape is that of the part that reaches the operation, where only a part does (`F.linear(x, self.w[:, :5])`).
     `known` keeps what was found for equal operations on equal shapes; `tag` tells layouts apart.
     """
-    for parameter in _parameters(op):
+    parameters = _parameters(op)
+    noises = _scales_of_noise(parameters, op) if len(parameters) > 1 else set()
+    for parameter in parameters:
         (use,) = parameter.params
         chain = _chain(parameter, op)
         transform = tuple(each.op for each in chain if Trait.NEUTRAL not in each.traits)
@@ -40,8 +42,44 @@ def operand_layout(
             known[key] = _own_layout(parameter, op, use.shape, layout_of, parted)
         layout, shape = known[key]
         scale = scaling(parameter, op, chain, steps, known)
-        left = _left(layout, bends=scale.bends)
+        left = "noise" if parameter in noises else _left(layout, bends=scale.bends)
         yield ParamUse("", use.name, shape, None if left else layout, transform, scale.factor, left)
+
+
+def _scales_of_noise(parameters: list[Op], end: Op) -> set[Op]:
+    """Of the parameters that are added up to `end`, those that are multiplied by noise on the way: a buffer, or draws.
+
+    `mu + sigma * eps`: the values of sigma say how noisy the weight is. None, if all of them are multiplied so.
+    """
+    noisy = {each for each in parameters if any(_by_noise(op) for op in _chain(each, end))}
+    added = any(op.op in ("add", "addcmul", "sub") for each in noisy for op in _chain(each, end))
+    return noisy if added and len(noisy) < len(parameters) else set()
+
+
+def _by_noise(op: Op) -> bool:
+    """Whether it multiplies by a buffer that is no mask, or by random numbers."""
+    return op.op in ("mul", "addcmul") and any(_is_noise(each) for each in op.operands.values())
+
+
+def _is_noise(op: Op) -> bool:
+    """Whether it is random, or computed of a buffer that is no mask, and of no parameter."""
+    waiting, seen, noisy = [op], {op}, False
+    for here in waiting:
+        if here.signal or here.op == "parameter":
+            return False
+        drawn = here.op == "random"  # whatever it is shaped like
+        noisy |= drawn or (here.op == "buffer" and not _may_be_mask(here))
+        fresh = [each for each in here.operands.values() if each not in seen and not drawn]
+        waiting += fresh
+        seen.update(fresh)
+    return noisy
+
+
+def _may_be_mask(buffer: Op) -> bool:
+    """Whether it is a single number, or all zeros and ones."""
+    value, rms = buffer.constants.get("value"), buffer.constants.get("rms")
+    masks = rms is not None and (value is None or (value > 0 and abs(value - rms * rms) < 1e-6))
+    return masks or not buffer.shape
 
 
 def _left(layout: Layout | None, *, bends: bool) -> Left:

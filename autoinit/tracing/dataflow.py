@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     OpGraph: TypeAlias = nx.DiGraph["Op"]
 
 
-Left = Literal["", "bent", "unsummed"]
+Left = Literal["", "bent", "unsummed", "noise"]
 
 
 @dataclass(frozen=True)
