@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from autoinit.checking.checker import check
     from autoinit.checking.findings import CheckResult, Finding
     from autoinit.ops import Role, register_op
-    from autoinit.plans.plan import LayerPlan, OtherParameter, Plan, SlicePlan
-    from autoinit.plans.report import Report
+    from autoinit.plans.layers import LayerPlan, OtherParameter, SlicePlan
+    from autoinit.plans.plan import Plan, Report
     from autoinit.provenance import Origin, Recording, recording
     from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
     from autoinit.tensors.measuring import WeightStats
@@ -98,9 +98,9 @@ _LAZY = {
     "autoinit.checking.findings": ("CheckResult", "Finding"),
     "autoinit.tensors.measuring": ("WeightStats",),
     "autoinit.ops": ("Role", "register_op"),
-    "autoinit.plans.plan": ("LayerPlan", "OtherParameter", "Plan", "SlicePlan"),
+    "autoinit.plans.layers": ("LayerPlan", "OtherParameter", "SlicePlan"),
+    "autoinit.plans.plan": ("Plan", "Report"),
     "autoinit.provenance": ("Origin", "Recording", "recording"),
-    "autoinit.plans.report": ("Report",),
     "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
     "autoinit.theory.fans": ("Fans",),
     "autoinit.theory.layouts": ("Layout",),

@@ -13,13 +13,13 @@ from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
 from autoinit.ops import REGISTRY
 from autoinit.plans.options import PlanArguments, takes_plan_options
-from autoinit.plans.plan import Plan
-from autoinit.plans.report import Report
+from autoinit.plans.plan import Plan, Report
 from autoinit.tensors.surroundings import collector_paused
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
 from autoinit.tracing.dataflow import Tier
 from autoinit.tracing.tiers import trace_view
+from autoinit.writing.applying import measure
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -111,8 +111,6 @@ def report(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgum
         TraceError: the model could not be traced.
         LazyModuleError: the model has parameters without a shape.
     """
-    from autoinit.writing.applying import measure
-
     started = time.perf_counter()
     made = plan(model, example_inputs, **options)
     return Report(made, measure(made, ModelView.of(model)), seconds=time.perf_counter() - started)

@@ -5,16 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import torch
+from rich.console import Console
 from torch import nn
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from autoinit.plans.plan import LayerPlan
-    from autoinit.plans.report import Report
+from autoinit.api import autoinit
+from autoinit.plans.layers import LayerPlan
+from autoinit.plans.plan import Report
 
 SLOPE = 0.2
 _CHANNELS = 32
@@ -55,10 +53,6 @@ class ResidualNetwork(nn.Module):
 
 def run(console: Console | None = None) -> None:
     """Print the demonstration. Every number in it is computed here, from fixed seeds."""
-    from rich.console import Console
-
-    from autoinit.api import autoinit
-
     console = console if console is not None else Console(highlight=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)

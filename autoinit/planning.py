@@ -12,14 +12,15 @@ import torch
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
 from autoinit.ops import Trait
+from autoinit.plans.layers import Alternative, LayerPlan, OtherParameter, SlicePlan, Status, root_mean_square
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import ALL_ZERO, Alternative, LayerPlan, OtherParameter, Plan, SlicePlan, Status
+from autoinit.plans.plan import ALL_ZERO, Plan
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
 from autoinit.resolving.residual import branch_counts
 from autoinit.tensors.fixed_patterns import fixed_pattern
 from autoinit.tensors.measuring import is_zero
+from autoinit.theory import gains
 from autoinit.theory.fans import Mode, fans
-from autoinit.theory.gains import scheme, std
 from autoinit.tracing import Dataflow
 from autoinit.tracing.dataflow import Op
 
@@ -83,26 +84,19 @@ def _layer(
     """One weight's plan."""
     stored = view.storage(resolution.param)
     branches = max((counts.get(f"{use}/{resolution.param}", 1) for use in resolution.uses), default=1)
-    factor = 1 / math.sqrt(branches) / (resolution.factor or 1.0)
+    factor = 1 / math.sqrt(branches) / (resolution.factor or 1.0) / resolution.input_factor
     parts = tuple(_slice(resolution, part, options, factor) for part in resolution.slices)
     whole = _slice(resolution, SliceResolution((), resolution.ending), options, factor)
+    if parts:
+        first = parts[0]
+        std = root_mean_square(parts)
+        whole = replace(whole, gain=first.gain, fan_in=first.fan_in, fan_out=first.fan_out, std=std)
     made = LayerPlan(
         name=resolution.name,
         param=stored.param,
         shape=tuple(view.parameters[resolution.param].shape),
         axes=resolution.layout.axes,
         op=resolution.op,
-        nonlinearity=resolution.nonlinearity,
-        params=dict(resolution.params),
-        reason=str(resolution.reason),
-        path=resolution.path,
-        normalised=resolution.normalised,
-        scheme=whole.scheme,
-        mode=whole.mode,
-        gain=parts[0].gain if parts else whole.gain,
-        fan_in=parts[0].fan_in if parts else whole.fan_in,
-        fan_out=parts[0].fan_out if parts else whole.fan_out,
-        std=_root_mean_square(parts) if parts else whole.std,
         distribution=options.distribution,
         slices=parts,
         biases=resolution.biases,
@@ -112,6 +106,7 @@ def _layer(
         source=str(resolution.source or ""),
         groups=resolution.layout.groups,
         stride_area=resolution.layout.stride_area,
+        **whole.shared(),
     )
     written = [view.parameters[name] for name in stored.written if name in view.parameters]
     status, note = _status(made, resolution, written, options)
@@ -120,12 +115,24 @@ def _layer(
     notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
     if branches > 1:
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
+    notes += _factors(resolution)
     if transform := [each for each in resolution.transform if each not in _QUIET]:
         notes.append(f"reaches {resolution.op} through {', '.join(transform)}{_scaling(resolution.factor)}")
     if resolution.param in tables:
         notes.append("tied to an embedding, whose table it is too")
     told = "; ".join(filter(None, notes))
     return replace(made, status=status, note=told) if told or status != made.status else made
+
+
+def _factors(resolution: Resolution) -> Iterator[str]:
+    """The numbers around the nonlinearity, and on the input, that the std makes up for."""
+    ending = resolution.ending
+    if ending.before != 1:
+        yield f"its output is multiplied by {ending.before:.3g} before {ending.nonlinearity}: std / {ending.before:.3g}"
+    if ending.behind != 1:
+        yield f"{ending.nonlinearity} is multiplied by {ending.behind:.3g}: std / {ending.behind:.3g}"
+    if resolution.input_factor != 1:
+        yield f"its input is multiplied by {resolution.input_factor:.3g}: std / {resolution.input_factor:.3g}"
 
 
 def _scaling(factor: float | None) -> str:
@@ -144,7 +151,7 @@ def _slice(resolution: Resolution, part: SliceResolution, options: PlanOptions, 
     """Scheme, fans and std for some rows; for the whole weight if `rows` is empty."""
     ending = part.ending
     here = fans(resolution.layout, resolution.shape, part.rows)
-    chosen = scheme(ending.nonlinearity)
+    chosen = gains.scheme(ending.nonlinearity)
     mode: Mode = options.mode or ("fan_in" if chosen == "he" else "fan_avg")
     return SlicePlan(
         rows=part.rows,
@@ -158,14 +165,8 @@ def _slice(resolution: Resolution, part: SliceResolution, options: PlanOptions, 
         gain=ending.gain,
         fan_in=here.fan_in,
         fan_out=here.fan_out,
-        std=std(ending.gain, here, mode) * factor,
+        std=gains.std(ending.scale, here, mode) * factor,
     )
-
-
-def _root_mean_square(parts: Sequence[SlicePlan]) -> float:
-    """The std of a whole weight from those of its rows."""
-    sizes = [sum(stop - start for start, stop in part.rows) for part in parts]
-    return math.sqrt(sum(size * part.std**2 for size, part in zip(sizes, parts, strict=True)) / sum(sizes))
 
 
 def _alternative(ending: Ending) -> Alternative:

@@ -20,7 +20,7 @@ from autoinit.checking.checker import check
 from autoinit.checking.findings import CheckResult, Finding
 from autoinit.errors import AutoinitError
 from autoinit.models import ModelView
-from autoinit.plans.plan import LayerPlan, SlicePlan
+from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.tracing import trace
 
 SEED = 0

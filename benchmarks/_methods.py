@@ -19,8 +19,12 @@ OURS = ("nonlinearity", "signal", "data", "mirrored")
 METHODS = ("library", *LOOPS, "lsuv", *OURS)
 INPUTS_SEED = 7_919
 """Of batches. Never a seed of weights: both would be the same numbers, and the weights would know the inputs."""
-ORTHOGONAL = {"signal_orthogonal": "signal", "data_orthogonal": "data"}
-"""autoinit's methods with LSUV's distribution: they tell what of a difference to LSUV is due to that."""
+VARIANTS = {
+    "signal_orthogonal": ("signal", "orthogonal"),
+    "data_orthogonal": ("data", "orthogonal"),
+    "mirrored_normal": ("mirrored", "normal"),
+}
+"""autoinit's methods with another distribution: they tell what of a difference is due to that."""
 TITLES = {
     "library": "library default",
     "he": "He everywhere",
@@ -28,7 +32,7 @@ TITLES = {
     "orthogonal": "orthogonal everywhere",
     "lsuv": "lsuv",
     **{each: f"autoinit {each}" for each in OURS},
-    **{name: f"autoinit {method}, orthogonal" for name, method in ORTHOGONAL.items()},
+    **{name: f"autoinit {method}, {distribution}" for name, (method, distribution) in VARIANTS.items()},
 }
 
 
@@ -43,7 +47,7 @@ def initialise(method: str, model: nn.Module, batch: torch.Tensor, seed: int) ->
     """Initialise a model in place; the seconds that it took.
 
     Args:
-        method: one of `METHODS` or of `ORTHOGONAL`; `library` leaves the model as its constructor made it.
+        method: one of `METHODS` or of `VARIANTS`; `library` leaves the model as its constructor made it.
         model: as constructed.
         batch: for LSUV and `data`, and the shape of the input for `signal`.
         seed: of the weights' values.
@@ -60,9 +64,9 @@ def initialise(method: str, model: nn.Module, batch: torch.Tensor, seed: int) ->
     elif method in OURS:
         given = None if method == "nonlinearity" else (batch,)
         autoinit(model, given, method=method, seed=seed, force=True, verbose=False)
-    elif method in ORTHOGONAL:
-        own = ORTHOGONAL[method]
-        autoinit(model, (batch,), method=own, distribution="orthogonal", seed=seed, force=True, verbose=False)
+    elif method in VARIANTS:
+        own, distribution = VARIANTS[method]
+        autoinit(model, (batch,), method=own, distribution=distribution, seed=seed, force=True, verbose=False)
     return time.perf_counter() - start
 
 

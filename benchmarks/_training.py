@@ -22,6 +22,11 @@ REACHED = 0.9
 HOPELESS = {3: 0.2, 6: 0.5}
 """The test accuracy below which a member is given up, by epoch."""
 SETTINGS = tuple(f"{activation}_{depth}" for activation in ACTIVATIONS for depth in DEPTHS)
+DEEPEST = tuple(f"{activation}_200" for activation in ACTIVATIONS)
+SHALLOW = tuple(f"{activation}_{depth}" for activation in ("relu", "gelu", "tanh") for depth in (3, 5))
+CONTRAST = ("contrast_relu_30", "contrast_gelu_30")
+"""Half of the images with their contrast inverted, so that no linear function of the pixels tells the digits."""
+REACHED_CONTRAST = 0.95
 
 
 @dataclass(frozen=True)
@@ -34,14 +39,17 @@ class Digits:
     test_labels: torch.Tensor
 
 
-def digits() -> Digits:
-    """Always the same."""
+def digits(*, contrast: bool = False) -> Digits:
+    """Always the same. contrast: invert that of half of the images."""
     from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     x, y = torch.tensor(pixels, dtype=torch.float32), torch.tensor(labels)
     x = (x - x.mean()) / x.std()
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    order = torch.randperm(len(x), generator=generator)
+    if contrast:
+        x = x * (torch.randint(2, (len(x), 1), generator=generator) * 2 - 1)
     train, test = order.tensor_split([len(x) * 3 // 4])
     return Digits(x[train], y[train], x[test], y[test])
 
@@ -103,9 +111,9 @@ def drawn(method: str, activation: str, depth: int, seed: int, calibration: torc
 
 
 def train(
-    ensemble: Ensemble, data: Digits, rates: torch.Tensor, seeds: torch.Tensor, epochs: int
+    ensemble: Ensemble, data: Digits, rates: torch.Tensor, seeds: torch.Tensor, epochs: int, goal: float = REACHED
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Train until one member of each seed has reached `REACHED` on the test images, or the epochs are over.
+    """Train until one member of each seed has reached the goal on the test images, or the epochs are over.
 
     A member is given up when its loss is not finite, or at an epoch of `HOPELESS`.
 
@@ -115,6 +123,7 @@ def train(
         rates: of each member.
         seeds: of each member.
         epochs: at most.
+        goal: a test accuracy.
 
     Returns:
         The best test accuracy of each member at the end of an epoch, and after how many epochs it reached, 0: did not.
@@ -127,7 +136,7 @@ def train(
             losses = ensemble.step(data.train[batch], data.train_labels[batch], rates[left])
         accuracies = ensemble.accuracies(data.test, data.test_labels)
         best[left] = torch.maximum(best[left], accuracies)
-        reached[left[accuracies >= REACHED]] = epoch
+        reached[left[accuracies >= goal]] = epoch
         going = (accuracies >= HOPELESS.get(epoch, 0)) & losses.isfinite()
         going &= ~torch.isin(seeds[left], seeds[reached > 0])
         ensemble.keep(going)
@@ -139,8 +148,11 @@ def train(
 
 def trained(method: str, setting: str, epochs: int = EPOCHS) -> Record:
     """One activation and depth under one method: test accuracies by seed and rate, and what propagation predicts."""
-    activation, _, depth = setting.rpartition("_")
-    data = digits()
+    activation, _, depth = setting.removeprefix("contrast_").rpartition("_")
+    contrast = setting in CONTRAST
+    data = digits(contrast=contrast)
+    goal = REACHED_CONTRAST if contrast else REACHED
+    epochs = 3 * epochs if contrast else epochs
     calibration = data.train[:CALIBRATION]
     start = time.perf_counter()
     models = [drawn(method, activation, int(depth), seed, calibration) for seed in SEEDS]
@@ -150,7 +162,7 @@ def trained(method: str, setting: str, epochs: int = EPOCHS) -> Record:
     try:
         ensemble = Ensemble([model for model in models for _ in RATES])
         seeds = torch.tensor(SEEDS).repeat_interleave(len(RATES))
-        best, reached = train(ensemble, data, torch.tensor(RATES * len(SEEDS)), seeds, epochs)
+        best, reached = train(ensemble, data, torch.tensor(RATES * len(SEEDS)), seeds, epochs, goal)
     finally:
         torch.set_flush_denormal(False)
     best, reached = best.view(len(SEEDS), -1), reached.view(len(SEEDS), -1)

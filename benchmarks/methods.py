@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from _methods import METHODS, ORTHOGONAL, TITLES
+from _methods import METHODS, TITLES, VARIANTS
 from _preserving import BATCH, chosen_names, preserved
 from _steps import Key, Record, go_through, write
 from _training import RATES, SEEDS, SETTINGS, trained
@@ -60,7 +60,7 @@ def chosen(options: argparse.Namespace) -> list[Key]:
         keys += [(method, "versus:resnet50") for method in RIVALS if method in methods]
     if "training" in options.part:
         names = matching([f"training:{setting}" for setting in SETTINGS])
-        keys += [(method, name) for name in names for method in (*methods, *ORTHOGONAL)]
+        keys += [(method, name) for name in names for method in (*methods, *VARIANTS)]
     return keys
 
 
@@ -246,7 +246,7 @@ def main() -> int:
     if race is not None:
         totals.append(race[0])
         console.print(race[1])
-    learnt = [learning(method, records) for method in (*methods, *ORTHOGONAL)]
+    learnt = [learning(method, records) for method in (*methods, *VARIANTS)]
     learnt = [each for each in learnt if each["settings"]]
     if learnt:
         console.print(learning_table(learnt))

@@ -31,7 +31,7 @@ from scipy import stats
 from torch import nn
 
 from autoinit import plan
-from autoinit.plans.plan import LayerPlan
+from autoinit.plans.layers import LayerPlan
 from autoinit.recognising.portrait import portray
 from autoinit.recognising.recipes import Recipe
 from autoinit.recognising.recognition import recognise

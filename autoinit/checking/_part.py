@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
-from autoinit.plans.plan import LayerPlan, SlicePlan
+from autoinit.plans.layers import LayerPlan, RowsPlan
 from autoinit.recognising.portrait import Portrait
 from autoinit.recognising.recognition import Recognition, recognise
 from autoinit.theory.layouts import Layout
@@ -27,7 +27,7 @@ class Part:
 
     layer: LayerPlan
     rows: tuple[tuple[int, int], ...]
-    place: LayerPlan | SlicePlan
+    place: RowsPlan
     portrait: Portrait
     layout: Layout
     branches: int = 1

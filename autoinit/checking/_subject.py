@@ -12,11 +12,12 @@ from torch import nn
 
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
-from autoinit.checking.scale._reach import surroundings
+from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.recognising.portrait import Portrait, portray
 from autoinit.resolving import Resolution, resolve
 from autoinit.resolving.normalising import written_norms
@@ -107,7 +108,8 @@ class Subject:
     def _parts(self, layer: LayerPlan) -> Iterator[Part]:
         portrait = self.portraits[layer.name]
         resolution = self.resolutions[layer.name]
-        gains = tuple(each.gain for each in resolution.alternatives)
+        chosen = resolution.ending
+        gains = tuple(each.scale * chosen.gain / chosen.scale for each in resolution.alternatives)
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
         where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
         for place in layer.slices or (layer,):

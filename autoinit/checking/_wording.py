@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import keyword
 import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from autoinit.checking._part import Part
     from autoinit.checking._subject import Subject
-    from autoinit.checking.scale._deviations import Deviation
+    from autoinit.checking.scale.deviations import Deviation
 
 _ENDS = {
     "add": "an addition, no nonlinearity",
@@ -61,8 +62,24 @@ def compared(deviation: Deviation) -> str:
 
 
 def expression(param: str) -> str:
-    """Python for a parameter or module of `model`: `model.layers[0].weight`; `model` for the empty path."""
-    return "model" + "".join(f"[{each}]" if each.isdecimal() else f".{each}" for each in param.split(".") if each)
+    """Python for a parameter or module of `model`: `model.layers[0].weight`; `model` for the empty path.
+
+    A name that is no identifier is a string in it, so that no name is code.
+    """
+    found = "model"
+    for each in filter(None, param.split(".")):
+        if each.isascii() and each.isdecimal():
+            found += f"[{each}]"
+        elif each.isidentifier() and not keyword.iskeyword(each):
+            found += f".{each}"
+        else:
+            found = f"getattr({found}, {each!a})"
+    return found
+
+
+def quoted(name: str) -> str:
+    """A name as a string of Python."""
+    return f'"{name}"' if name.isprintable() and not set('"\\') & set(name) else ascii(name)
 
 
 def initialise(subject: Subject, part: Part, std: float | None = None, rows: tuple[tuple[int, int], ...] = ()) -> str:
@@ -71,7 +88,7 @@ def initialise(subject: Subject, part: Part, std: float | None = None, rows: tup
     std: the planned one by default. rows: those to set; all by default, each slice to its own.
     """
     layer, place = part.layer, part.place
-    whole = f'autoinit(model, only="{layer.name}")'
+    whole = f"autoinit(model, only={quoted(layer.name)})"
     if layer.reparam or subject.resolutions[layer.name].transform:
         return whole
     target = expression(layer.param)

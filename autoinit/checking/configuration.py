@@ -11,10 +11,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from autoinit import formats
 from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.errors import ConfigurationError
-from autoinit.reporting import formats
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import IO, TYPE_CHECKING
 
+from autoinit import formats
 from autoinit.errors import ArgumentError
-from autoinit.reporting import formats
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -162,11 +162,11 @@ class _Checks:
                     max_size=entry.max_size,
                 )
             subject = _Subject(entry, loaded, example_inputs(entry.input_shape), provenance)
-            with self.watcher.stage(f"checking {entry.name}"):
+            with self.watcher.stage(f"checking {entry.name}"), loaded.analysed():
                 look = self._look(subject)
             if self.fixing is None or not look.result.findings:
                 return look
-            with self.watcher.stage(f"fixing {entry.name}"):
+            with self.watcher.stage(f"fixing {entry.name}"), loaded.analysed():
                 return self._fixed(subject, look, self.fixing)
 
     def _look(self, subject: _Subject) -> _Look:

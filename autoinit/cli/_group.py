@@ -8,9 +8,12 @@ from typing import Any
 
 import click
 
-from autoinit.errors import AutoinitError
+from autoinit._escaping import visible
+from autoinit.cli._talking import say
+from autoinit.errors import AutoinitError, TraceError
 
 _INTERRUPTED = 130
+_UNREAD = 1
 
 
 class Commands(click.Group):
@@ -26,18 +29,25 @@ class Commands(click.Group):
             sys.exit(2)
         except click.UsageError as error:
             command = error.ctx.command_path if error.ctx is not None else "autoinit"
-            _fail(f"{error.format_message()} (see `{command} --help`)")
+            _fail(visible(f"{error.format_message().strip()} (see `{command} --help`)"))
         except click.ClickException as error:
-            _fail(error.format_message())
+            _fail(visible(error.format_message().strip()))
+        except BrokenPipeError:  # whoever read the output has gone
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(_UNREAD)
         except click.Abort:
             click.echo("error: interrupted", err=True)
             sys.exit(_INTERRUPTED)
         except Exception as error:
             if wants_traceback():
                 raise
+            if isinstance(error, TraceError):
+                _fail(str(error))  # an account of several lines
             if isinstance(error, AutoinitError):
-                _fail(str(error))
-            _fail(unforeseen(error))
+                _fail(visible(str(error).strip()))
+            if isinstance(error, OSError) and error.filename is None:
+                _fail(f"the output cannot be written: {error.strerror or error}")
+            _fail(visible(unforeseen(error)))
         sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -47,7 +57,8 @@ def unforeseen(error: BaseException) -> str:
 
 
 def _fail(message: str) -> None:
-    click.echo("error: " + "\n  ".join(line.strip() for line in message.strip().splitlines()), err=True)
+    first, *others = message.strip().split("\n")
+    say(f"error: {first.strip()}", *(f"  {line.strip()}" for line in others))
     sys.exit(2)
 
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
-from autoinit.reporting import formats
-from autoinit.reporting.formats import FORMATS, Kind
+from autoinit import formats
+from autoinit.formats import FORMATS, Kind
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,7 +33,7 @@ def write(path: Path, content: str | bytes) -> None:
     from autoinit.saving import replacing
 
     with replacing(path) as temporary:
-        temporary.write_bytes(content.encode() if isinstance(content, str) else content)
+        temporary.write_bytes(content.encode(errors="backslashreplace") if isinstance(content, str) else content)
 
 
 def write_form(path: Path, kind: Kind, value: Any, form: str, *, full: bool = False) -> None:

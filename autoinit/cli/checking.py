@@ -23,7 +23,7 @@ from autoinit.cli._options import (
     traceback_option,
 )
 from autoinit.cli._showing import format_option, show, write_form
-from autoinit.cli._talking import Talk
+from autoinit.cli._talking import Talk, say
 from autoinit.errors import AutoinitError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -164,7 +164,7 @@ class _CheckTalk(Talk):
             traceback.print_exception(error)
         hint = "" if isinstance(error, AutoinitError) else " (--traceback shows where; please report it)"
         said = failure.error.removeprefix(f"{failure.model}:").strip()
-        click.echo(f"error: {failure.model}: {said}{hint}", err=True)
+        say(f"error: {failure.model}: {said}{hint}")
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class _Order:
             return run
         baseline, run = running.noted(run, _earlier(self.write_baseline, talk), self.configured)
         with replacing(self.write_baseline) as temporary:
-            temporary.write_text(baseline.to_json(), encoding="utf-8")
+            temporary.write_text(baseline.to_json(), encoding="utf-8", errors="backslashreplace")
         talk.note(f"wrote {sum(entry.count for entry in baseline.entries)} findings to {self.write_baseline}")
         return run
 

@@ -19,11 +19,11 @@ from autoinit.cli._options import (
     talking_options,
 )
 from autoinit.cli._showing import format_option, show, write_form
-from autoinit.cli._talking import Talk
+from autoinit.cli._talking import Talk, say
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 
 @click.command(epilog=SPEC_HELP, short_help="Report on models; writes no weight.")
@@ -59,7 +59,7 @@ def report(
         loaded = _load(spec, weights, arguments, trust, max_size, talk)
         from autoinit import api
 
-        with talk.stage(f"analysing {loaded.name}"):
+        with talk.stage(f"analysing {loaded.name}"), loaded.analysed():
             result = api.report(loaded.model, inputs_for(planning["method"], shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
@@ -103,13 +103,13 @@ def apply(
     from autoinit import api, saving
 
     saving.check_output(target, loaded, in_place=in_place)
-    with talk.stage(f"initialising {loaded.name}"):
+    with talk.stage(f"initialising {loaded.name}"), loaded.analysed():
         result = api.autoinit(loaded.model, inputs_for(planning["method"], shapes), verbose=False, **given(planning))
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
     if not quiet:
         show("report", [_named(result, loaded)], "table", full=full)
-        click.echo(f"wrote {target}", err=True)
+        say(f"wrote {target}")
 
 
 def _load(

@@ -25,7 +25,7 @@ from autoinit.cli._options import (
     without_values,
 )
 from autoinit.cli._showing import format_option, show, write, write_form
-from autoinit.cli._talking import Talk
+from autoinit.cli._talking import Talk, say
 from autoinit.plans.options import plan_options
 
 if TYPE_CHECKING:
@@ -105,7 +105,8 @@ def signal(
     for note in loaded.notes:
         talk.note(note)
     look = _Look(loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk)
-    shown = look.states(method)
+    with loaded.analysed():
+        shown = look.states(method)
     if output is not None:
         write_form(output, "signal", shown, form, full=full)
     elif not quiet:
@@ -119,7 +120,7 @@ def signal(
         write(page, render(shown, look.plan))
     if not quiet:
         for written in filter(None, (output, plot, page)):
-            click.echo(f"wrote {written}", err=True)
+            say(f"wrote {written}")
 
 
 @dataclass(frozen=True)

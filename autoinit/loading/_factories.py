@@ -78,7 +78,7 @@ def _run_file(path: Path) -> ModuleType:
     if not path.is_file():
         near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
         raise LoadError(f"{path}: no such file{near}")
-    name = f"_autoinit_{zlib.crc32(str(path.resolve()).encode()):08x}_{path.stem}"  # no importable module's name
+    name = f"_autoinit_{zlib.crc32(os.fsencode(path.resolve())):08x}_{path.stem}"  # no importable module's name
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise LoadError(f"{path} is not a Python file")

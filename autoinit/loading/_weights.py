@@ -14,6 +14,7 @@ from autoinit.loading import _unpickling as unpickling
 from autoinit.loading import files
 from autoinit.loading._archives import limit_for
 from autoinit.loading._opening import opened, size_of
+from autoinit.loading._states import check_states
 from autoinit.loading._wording import one_line, some
 
 _WRAPPERS = ("module.", "_orig_mod.")
@@ -73,6 +74,7 @@ def _state(
                 notes = (f"{path.name} is a checkpoint; took the weights in its {key!r}",)
                 break
     if isinstance(value, nn.Module):
+        check_states(value, path)
         notes = (*notes, f"{path.name} holds a whole model; took its weights")
         return value.state_dict(), notes, "model" if holds == "state dict" else holds
     if isinstance(value, Mapping) and value and all(isinstance(key, str) for key in value):

@@ -16,6 +16,7 @@ from autoinit.loading import _unpickling as unpickling
 from autoinit.loading import exported
 from autoinit.loading._archives import limit_for
 from autoinit.loading._opening import opened, size_of
+from autoinit.loading._states import check_states
 from autoinit.loading._wording import some
 from autoinit.tracing import ExportedModel
 
@@ -119,10 +120,12 @@ def _kind_of_zip(file: BinaryIO, path: Path) -> str:
 
 def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...], ReadFile]:
     if isinstance(value, nn.Module):
+        check_states(value, path)
         return value, (), ReadFile(path, "model")
     if isinstance(value, Mapping):
         for key in CHECKPOINT_KEYS:
             if isinstance(value.get(key), nn.Module):
+                check_states(value[key], path)
                 note = f"{path.name} is a checkpoint; its {key!r} is the model"
                 return value[key], (note,), ReadFile(path, "checkpoint")
         if _holds_weights(value):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from autoinit.errors import LoadError
+from autoinit.errors import AutoinitError, LoadError
 from autoinit.loading import _factories as factories
 from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
 from autoinit.loading import files
+from autoinit.loading._wording import one_line
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -38,6 +40,26 @@ class Loaded:
     name: str
     notes: tuple[str, ...] = ()
     files: tuple[files.ReadFile, ...] = ()
+
+    @contextlib.contextmanager
+    def analysed(self) -> Iterator[None]:
+        """Stands around what is done with a model: where it came from a file, what goes wrong is said of the file.
+
+        Raises:
+            LoadError: in place of an error that is none of autoinit's own.
+        """
+        try:
+            yield
+        except (AutoinitError, OSError):
+            raise
+        except Exception as error:
+            holders = [each.path for each in self.files if each.holds in ("model", "exported program", "checkpoint")]
+            if not holders:
+                raise
+            raise LoadError(
+                f"{holders[0]} holds a model that cannot be analysed: {one_line(error)}; it may hold what no "
+                "constructor leaves there (--traceback shows where)"
+            ) from error
 
 
 def load(

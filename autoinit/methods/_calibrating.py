@@ -12,7 +12,8 @@ import torch
 from autoinit.errors import PlanError
 from autoinit.models import ModelView
 from autoinit.ops import Role
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.layers import LayerPlan
+from autoinit.plans.plan import Plan
 from autoinit.signal.batches import Batch, stream
 from autoinit.signal.measuring.matched_forward import Follower, Projection
 from autoinit.signal.predicting.fields import second_moment

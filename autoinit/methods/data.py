@@ -14,7 +14,6 @@ features may have a mean that dominates, and std 1 would make it large. Biases d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -26,7 +25,8 @@ from autoinit.methods._calibrating import TOLERANCE, Calibration, Found, Measure
 from autoinit.methods.signal import with_std
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.layers import LayerPlan, SlicePlan, root_mean_square
+from autoinit.plans.plan import Plan
 from autoinit.signal.batches import first_success, require_values
 from autoinit.tensors.surroundings import silenced, tensors_on_cpu
 from autoinit.tracing.rng import untouched_generators
@@ -93,7 +93,7 @@ def _replanned(layer: LayerPlan, found: Found, target: float) -> LayerPlan:
         made: LayerPlan = with_std(layer, layer.std * factors[()])
     else:
         parts = tuple(_part(layer, rows, factor) for rows, factor in sorted(factors.items()))
-        made = with_std(layer, _root_mean_square(parts))
+        made = with_std(layer, root_mean_square(parts))
     return _noted(replace(made, slices=parts), *told)
 
 
@@ -125,14 +125,6 @@ def _part(layer: LayerPlan, rows: Rows, factor: float) -> SlicePlan:
     inside = (part for part in layer.slices if any(a <= rows[0][0] and rows[-1][1] <= b for a, b in part.rows))
     held = next((part for part in layer.slices if part.rows == rows), None) or next(inside, None)
     if held is None:
-        held = SlicePlan(
-            rows, layer.nonlinearity, layer.params, layer.reason, layer.path, layer.normalised, layer.scheme,
-            layer.mode, layer.gain, layer.fan_in, layer.fan_out, layer.std,
-        )  # fmt: skip
+        held = SlicePlan(rows=rows, **layer.shared())
     made: SlicePlan = with_std(replace(held, rows=rows), held.std * factor)
     return made
-
-
-def _root_mean_square(parts: tuple[SlicePlan, ...]) -> float:
-    sizes = [sum(stop - start for start, stop in part.rows) for part in parts]
-    return math.sqrt(sum(size * part.std**2 for size, part in zip(sizes, parts, strict=True)) / sum(sizes))

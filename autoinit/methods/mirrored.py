@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import Any
@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from autoinit.methods.signal import plan_by_signal, with_std
+from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
+from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror, Run, Taps
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.plan import Plan
 from autoinit.resolving import Ending, Reason, Resolution, resolve
 from autoinit.resolving.features import Origins, Source, origins
 from autoinit.resolving.residual import branch_counts
@@ -38,6 +40,9 @@ from autoinit.tracing import Dataflow, Op
 Numbers = npt.NDArray[np.integer[Any]]
 
 _LINEAR = (Reason.ADD, Reason.OUTPUT, Reason.WEIGHT, Reason.SOFTMAX)
+_OUTPUTS = (Reason.OUTPUT, Reason.SOFTMAX)
+DEEP = 20
+"""Nonlinearities in a row from which on the report recommends the method."""
 _AXES = ("oi", "io", "oik", "oikk", "oikkk")
 _SEEN = 0.5
 """A tap is drawn only if it reaches inside of the input at this share of an axis's positions."""
@@ -100,9 +105,25 @@ def plan_by_mirroring(
     makers = _makers(dataflow, layers, reasons, taps)
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
-    mirrored = sum(each.mirror is not None for each in planned)
-    note = f"{mirrored} of {sum(each.status == 'planned' for each in planned)} layers mirrored"
-    return replace(signal, layers=planned, method="mirrored", notes=(*signal.notes, note))
+    return replace(signal, layers=planned, method="mirrored")
+
+
+def advice(dataflow: Dataflow, plan: Plan) -> str:
+    """Where a plan by another method loses what this one keeps: many nonlinearities in a row without norm or sum."""
+    if any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(layer.normalised for layer in plan.layers):
+        return ""
+    uses = {name for layer in plan.layers if layer.reason == Reason.ACTIVATION for name in layer.uses}
+    depth: dict[Op, int] = {}
+    for op in dataflow.graph.nodes:
+        before = 0 if op.role is Role.ADD else max((depth[each] for each in op.operands.values()), default=0)
+        depth[op] = before + (op.name in uses)
+    longest = max(depth.values(), default=0)
+    if longest < DEEP:
+        return ""
+    return (
+        f"{longest} nonlinearities in a row without a norm or a skip connection: over such a depth independent weights "
+        f"lose most directions of the signal, whatever their scale; method='mirrored' keeps them"
+    )
 
 
 def _candidate(plan: LayerPlan, resolution: Resolution | None, dataflow: Dataflow) -> _Layer | str:
@@ -151,11 +172,11 @@ def _gate(resolution: Resolution) -> tuple[Ending, int] | None:
 
 def _makers(
     dataflow: Dataflow, layers: Mapping[Op, _Layer], reasons: dict[str, str], taps: Taps
-) -> dict[str, Callable[[float], Mirror]]:
+) -> dict[str, MakeMirror]:
     """What makes the mirror of each weight that is mirrored, by parameter; why the others are not goes to `reasons`."""
     tangents, found = _settled(dataflow, layers, reasons)
     counts = branch_counts(dataflow)
-    made: dict[str, Callable[[float], Mirror]] = {}
+    made: dict[str, MakeMirror] = {}
     for op, layer in layers.items():
         if layer.bends and op not in tangents and op not in found.columns:
             continue
@@ -244,15 +265,24 @@ def _mirror(
     branches: int,
     taps: Taps,
     moment: float,
+    share: float,
 ) -> Mirror:
-    """How the layer's weight is made. moment: the second moment of its input, for features of no mirrored layer."""
+    """How the layer's weight is made.
+
+    moment: the second moment of what it reads, for features of no mirrored layer. share: of the second moment of
+    features of mirrored layers, what padding leaves: zeros at the border would else take it away layer by layer.
+    """
     here = tangents.get(layer.op)
     columns = found.columns.get(layer.op)
     factor = 1 / math.sqrt(moment)
+    if layer.ending.reason in _OUTPUTS:  # what was averaged before it may be less white than predicted
+        factor = min(factor, 1.0)
     if columns is None:
         inputs: tuple[Run, ...] = (Run(0, layer.size("i"), paired=False, factor=factor),)
     else:
         inputs = _inputs(columns.numpy(), found.starts, layers, tangents, factor)
+        if _pads(layer.op):
+            inputs = tuple(replace(run, factor=run.factor / math.sqrt(share)) for run in inputs)
     kernel = tuple(size for size, axis in zip(layer.plan.shape, layer.plan.axes, strict=True) if axis == "k")
     a = here.a if here is not None else 1.0
     return Mirror(
@@ -265,6 +295,12 @@ def _mirror(
         a=a,
         c=here.c if here is not None else 1.0,
     )
+
+
+def _pads(op: Op) -> bool:
+    """Whether a convolution reads zeros beyond its input."""
+    padding = op.constants.get("padding", 0)
+    return padding == "same" or (not isinstance(padding, str) and np.any(np.asarray(padding)).item())
 
 
 def _outputs(layer: _Layer, here: Tangent | None) -> tuple[Run, ...]:

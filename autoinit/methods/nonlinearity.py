@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from autoinit.methods.mirrored import advice
 from autoinit.planning import plan_dataflow
 
 if TYPE_CHECKING:
@@ -17,4 +19,6 @@ def plan_by_nonlinearity(
     view: ModelView, dataflow: Dataflow, options: PlanOptions, _example_inputs: Any = None
 ) -> Plan:
     """A plan by the gain of what each weight feeds and by its fans; the inputs have served to trace it."""
-    return plan_dataflow(dataflow, view, options)
+    made = plan_dataflow(dataflow, view, options)
+    better = advice(dataflow, made)
+    return replace(made, notes=(*made.notes, better)) if better else made

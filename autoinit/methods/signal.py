@@ -21,8 +21,9 @@ import torch
 from autoinit.models import ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.plans.mirror import Mirror
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.resolving.residual import branch_counts
 from autoinit.signal.predicting.fields import TINY, second_moment
 from autoinit.signal.predicting.linear_maps import LinearMap
@@ -39,7 +40,8 @@ NEAR = 1.05
 _MASKED = -1e4
 
 
-MakeMirror = Callable[[float], Mirror]
+MakeMirror = Callable[[float, float], Mirror]
+"""Given the second moment of what a weight reads, and the share of it that padding leaves."""
 
 
 @dataclass
@@ -59,7 +61,7 @@ class _Solver:
     """Chooses a weight's std when its input is known.
 
     fixed: stds that are settled already. factors: of the rows of a weight, beside the std that its input asks for.
-    mirrors: what makes the mirror of a mirrored weight, given the second moment of its input. mirrored: those made.
+    mirrors: what makes the mirror of a mirrored weight. mirrored: those made.
     """
 
     def __init__(self, propagation: Propagation, layers: Mapping[str, LayerPlan]) -> None:
@@ -78,7 +80,9 @@ class _Solver:
         if not moment > TINY or not math.isfinite(moment):
             return
         if use.name in self.mirrors:
-            self.mirrored[use.name] = self.mirrors[use.name](moment / self.layers[use.name].fan_in)
+            moment /= self.layers[use.name].fan_in
+            share = moment / max(second_moment(x.detach().float()), TINY)
+            self.mirrored[use.name] = self.mirrors[use.name](moment, share)
             self.propagation.values.set_mirror(use.name, self.mirrored[use.name])
             return
         found = self.wanted[use.name]
@@ -106,7 +110,7 @@ def plan_by_signal(
         options: `residual="depth"` multiplies the std of each branch's last weight by 1 / sqrt(L); the seed is that of
             the surrogates.
         example_inputs: as for `plan`; only shapes and integers matter.
-        mirrors: for weights that are mirrored, by parameter: what makes the mirror, given the input's second moment.
+        mirrors: for weights that are mirrored, by parameter: what makes the mirror.
     """
     seed = options.seed or 0
     base = plan_dataflow(dataflow, view, replace(options, residual="keep"))
@@ -222,7 +226,7 @@ def _attention_factors(layers: Mapping[str, LayerPlan], logits: Mapping[Op, floa
     return factors
 
 
-def _is_query_or_key(op: Op, part: LayerPlan | SlicePlan, layer: LayerPlan) -> bool:
+def _is_query_or_key(op: Op, part: RowsPlan, layer: LayerPlan) -> bool:
     """Whether a part reaches the attention as query or key: for a written product it does, by being its operand."""
     if op.op != "scaled_dot_product_attention":
         return True

@@ -85,12 +85,17 @@ register_op(
     "scatter",
     Role.TRANSPARENT,
     names=("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_put", "masked_scatter",
-           "slice_scatter", "select_scatter", "diagonal_scatter", "index_fill", "put", "index_reduce"),
+           "diagonal_scatter", "index_fill", "put", "index_reduce"),
     signature="input",
+    traits=Trait.SUMMING,
 )  # fmt: skip
 register_op("setitem", Role.TRANSPARENT, names=("setitem", "__setitem__"), signature="input, index, value",
             traits=Trait.CHOOSING)  # fmt: skip
-register_op("copy", Role.TRANSPARENT, names="copy", signature="input, src")
+register_op("slice_scatter", Role.TRANSPARENT, names="slice_scatter",
+            signature="input, src, dim=0, start=None, end=None, step=1")  # fmt: skip
+register_op("select_scatter", Role.TRANSPARENT, names="select_scatter", signature="input, src, dim, index")
+register_op("copy", Role.TRANSPARENT, names="copy", signature="input, src", acts=Acts.ELEMENTWISE,
+            function=lambda input, src: src.expand_as(input))  # fmt: skip
 # A tuple or record of tensors is made.
 register_op("group", Role.TRANSPARENT, signature="*items", acts=Acts.REARRANGING, traits=Trait.JOINING)
 register_op("cartesian_prod", Role.TRANSPARENT, names="cartesian_prod")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,69 +11,66 @@ from torch.nn import functional as F
 from autoinit.ops.registry import register_op
 from autoinit.ops.roles import Role, Trait
 
-register_op(
+
+def _standardising(name: str, traits: Trait = Trait.NONE, **given: Any) -> None:
+    """A norm whose output has second moment 1."""
+    register_op(name, Role.NORM, traits=traits | Trait.STANDARDISING, **given)
+
+
+_standardising(
     "batch_norm",
-    Role.NORM,
     modules=(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     functions=F.batch_norm,
     signature="input, running_mean=None, running_var=None, weight=None, bias=None, training=False, momentum=0.1, "
     "eps=1e-5",
     traits=Trait.CHANNELWISE | Trait.OVER_SAMPLES,
 )
-register_op(
+_standardising(
     "native_batch_norm",  # torch's own order of arguments, which ATen shares
-    Role.NORM,
     functions=(torch.batch_norm, torch.ops.aten.batch_norm),
     names=("native_batch_norm", "_native_batch_norm_legit", "cudnn_batch_norm", "_batch_norm_with_update"),
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, training=False, momentum=0.1, "
     "eps=1e-5",
     traits=Trait.CHANNELWISE | Trait.OVER_SAMPLES,
 )
-register_op(
+_standardising(
     "native_batch_norm_in_evaluation",
-    Role.NORM,
     names="_native_batch_norm_legit_no_training",
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, momentum=0.1, eps=1e-5",
     traits=Trait.CHANNELWISE,
 )
-register_op(
+_standardising(
     "layer_norm",
-    Role.NORM,
     modules=nn.LayerNorm,
     names=("layer_norm", "native_layer_norm"),
     signature="input, normalized_shape, weight=None, bias=None, eps=1e-5",
 )
-register_op(
+_standardising(
     "rms_norm",
-    Role.NORM,
     modules=nn.RMSNorm,
     names=("rms_norm", "_fused_rms_norm"),
     signature="input, normalized_shape, weight=None, eps=None",
 )
-register_op(
+_standardising(
     "group_norm",
-    Role.NORM,
     modules=nn.GroupNorm,
     names="group_norm",
     signature="input, num_groups, weight=None, bias=None, eps=1e-5",
 )
-register_op(
+_standardising(
     "native_group_norm",
-    Role.NORM,
     names="native_group_norm",
     signature="input, weight, bias, batch, channels, positions, num_groups, eps",
 )
-register_op(
+_standardising(
     "instance_norm",
-    Role.NORM,
     modules=(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
     functions=F.instance_norm,
     signature="input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True",
     traits=Trait.CHANNELWISE,
 )
-register_op(
+_standardising(
     "native_instance_norm",
-    Role.NORM,
     functions=(torch.instance_norm, torch.ops.aten.instance_norm),
     signature="input, weight=None, bias=None, running_mean=None, running_var=None, use_input_stats=True",
     traits=Trait.CHANNELWISE,

@@ -103,18 +103,21 @@ register_op("median", Role.TRANSPARENT, names=("cummax", "cummin", "median", "na
 register_op("mean", Role.TRANSPARENT, names=("mean", "nanmean"), signature="input, dim=None, keepdim=False",
             acts=Acts.REDUCING)  # fmt: skip
 register_op("sum", Role.TRANSPARENT, names=("sum", "nansum", "cumsum", "logcumsumexp", "trace"),
-            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING)  # fmt: skip
+            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING, traits=Trait.SUMMING)  # fmt: skip
 register_op("var", Role.TRANSPARENT, names=("var", "std", "var_mean", "std_mean"),
-            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING)  # fmt: skip
+            signature="input, dim=None, keepdim=False", acts=Acts.REDUCING, traits=Trait.SUMMING)  # fmt: skip
 register_op("norm", Role.TRANSPARENT, names=("norm", "vector_norm", "matrix_norm", "linalg_vector_norm",
-            "linalg_matrix_norm", "renorm"), signature="input, p=2, dim=None", acts=Acts.REDUCING)  # fmt: skip
-register_op("segment_reduce", Role.TRANSPARENT, names="segment_reduce", signature="input, reduce")
-register_op("prod", Role.TRANSPARENT, names=("prod", "cumprod"), signature="input, dim=None", acts=Acts.REDUCING)
+            "linalg_matrix_norm", "renorm"), signature="input, p=2, dim=None", acts=Acts.REDUCING,
+            traits=Trait.SUMMING)  # fmt: skip
+register_op("segment_reduce", Role.TRANSPARENT, names="segment_reduce", signature="input, reduce", traits=Trait.SUMMING)
+register_op("prod", Role.TRANSPARENT, names=("prod", "cumprod"), signature="input, dim=None", acts=Acts.REDUCING,
+            traits=Trait.SUMMING)  # fmt: skip
 register_op(
     "fft",
     Role.TRANSPARENT,
     names=("fft", "ifft", "rfft", "irfft", "fft2", "ifft2", "rfft2", "irfft2", "fftn", "ifftn", "rfftn", "irfftn",
            "hfft", "ihfft", "fftshift", "ifftshift", "stft", "istft"),
     signature="input",
+    traits=Trait.SUMMING,
 )  # fmt: skip
 register_op("complex", Role.TRANSPARENT, names=("complex", "polar", "imag"), signature="input, imag=None")

@@ -12,7 +12,6 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -209,7 +208,7 @@ class Registry:
         )
         for spellings, table in tables:
             for spelling in spellings:
-                if spelling in table and table[spelling].name != spec.name:
+                if spelling in table:
                     raise RegistrationError(
                         f"{spelling!r}, given for operation {spec.name!r}, is a spelling of "
                         f"{table[spelling].name!r} already: leave it out, or pass replace=True to take it over"
@@ -248,8 +247,7 @@ class Registry:
 
 def _lookup(space: Any, name: str) -> Any | None:
     found = getattr(space, name, None)
-    usable = found is not None and not isinstance(found, ModuleType)
-    return found if usable and (callable(found) or hasattr(found, "__get__")) else None
+    return found if callable(found) or hasattr(found, "__get__") else None
 
 
 def _packet(function: Any) -> Any:

@@ -48,6 +48,10 @@ class Trait(Flag):
     """Takes each element from one of its operands: curved where it chooses between functions of one tensor."""
     RANKING = auto()
     """Only the rank or the sign of its operands' values goes on."""
+    SUMMING = auto()
+    """Adds elements up, so that a number that multiplies the result may make up for their count."""
+    STANDARDISING = auto()
+    """A norm whose output has second moment 1, but for its gain and bias."""
     SCALING = auto()
     """Multiplies or divides one operand by the other."""
     WINDOWED = auto()

@@ -77,7 +77,7 @@ _REARRANGING = {
     "view_dtype": "as_strided",
     "block_diag": "block_diag",
 }
-_TRAITS = {"block_diag": Trait.JOINING, "unfold": Trait.WINDOWED}
+_TRAITS = {"block_diag": Trait.JOINING, "unfold": Trait.WINDOWED, "fold": Trait.SUMMING}
 _MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "flatten": (nn.Flatten,),
     "unflatten": (nn.Unflatten,),

@@ -43,7 +43,7 @@ def _transposed(constants: Constants, shape: tuple[int, ...]) -> Layout:
 
 
 def _deformable(constants: Constants, shape: tuple[int, ...]) -> Layout:
-    return _convolution({**constants, "stride": (constants.get("stride_h", 1), constants.get("stride_w", 1))}, shape)
+    return _convolution({**constants, "stride": (constants["stride_h"], constants["stride_w"])}, shape)
 
 
 def _one(slot: WeightSlot) -> Callable[[Constants], tuple[WeightSlot, ...]]:

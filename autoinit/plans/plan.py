@@ -1,118 +1,25 @@
-"""Plan: the weights' future, as an immutable, printable value. Made by `planning`, written by `applying`."""
+"""Plan: the weights' future, and Report: what became of them. Immutable, printable; made by `planning`, `writing`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from math import prod
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
+from autoinit import formats
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.models import Model, ModelView
-from autoinit.plans.distributions import Distribution
-from autoinit.plans.mirror import Mirror
+from autoinit.plans.layers import LayerPlan, OtherParameter
 from autoinit.plans.options import PlanOptions, Residual
-from autoinit.theory.fans import Mode
-from autoinit.theory.gains import Scheme
+from autoinit.tensors.measuring import WeightStats
 
 if TYPE_CHECKING:
-    from autoinit.plans.report import Report
-
-Status = Literal["planned", "kept", "skipped", "unresolved"]
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """One of several things that a weight feeds."""
-
-    nonlinearity: str
-    reason: str
-    params: Mapping[str, float] = field(default_factory=dict)
-    path: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class SlicePlan:
-    """The plan for some of a weight's output features.
-
-    rows: half-open runs of indices on the weight's output axis (of all its `o` axes together, flattened).
-    The other fields are `LayerPlan`'s, for these rows alone; fan_out counts these rows only.
-    """
-
-    rows: tuple[tuple[int, int], ...]
-    nonlinearity: str
-    params: Mapping[str, float]
-    reason: str
-    path: tuple[str, ...]
-    normalised: bool
-    scheme: Scheme
-    mode: Mode
-    gain: float
-    fan_in: float
-    fan_out: float
-    std: float
-
-
-@dataclass(frozen=True)
-class LayerPlan:
-    """What one weight is to become, and why.
-
-    name: the layer's name: the weight's, less a trailing `.weight`. param: the weight's name in
-    `named_parameters()`. shape: the weight's. axes: one letter for each of its dimensions (see `Layout`).
-    op: the operation that uses it. nonlinearity, params: what it feeds. reason, path, alternatives: the evidence.
-    scheme, mode, gain, fan_in, fan_out: where std comes from. std: of the
-    parameter's elements, so that the weight in use has the scale that follows from gain and fans.
-    slices: one plan for each part of the output features that is treated on its own; then `std` is the root mean
-    square over the whole weight and gain and fans are those of the first slice.
-    status: `planned` (will be written), `kept` (the author's intent), `skipped` (the caller's), `unresolved`.
-    note: why, for every status but `planned`; else what a reader should know.
-    biases: parameters that become zero with it. uses: operations that use the weight, in order of call.
-    reparam: how the weight is parametrised: `` (plain), `weight_norm`, `spectral_norm`, `parametrized`.
-    source: file:line of its first use, when known.
-    groups, stride_area: of a convolution: its groups and the product of its strides.
-    mirror: how the weight is made where the plan is mirrored; None elsewhere.
-    """
-
-    name: str
-    param: str
-    shape: tuple[int, ...]
-    axes: str
-    op: str
-    nonlinearity: str
-    params: Mapping[str, float]
-    reason: str
-    path: tuple[str, ...]
-    normalised: bool
-    scheme: Scheme
-    mode: Mode
-    gain: float
-    fan_in: float
-    fan_out: float
-    std: float
-    distribution: Distribution
-    slices: tuple[SlicePlan, ...] = ()
-    status: Status = "planned"
-    note: str = ""
-    biases: tuple[str, ...] = ()
-    uses: tuple[str, ...] = ()
-    alternatives: tuple[Alternative, ...] = ()
-    reparam: str = ""
-    source: str = ""
-    groups: int = 1
-    stride_area: int = 1
-    mirror: Mirror | None = None
-
-
-@dataclass(frozen=True)
-class OtherParameter:
-    """A parameter that no plan touches: what it is (`norm`, `embedding`, `bias`, `uncalled`, `other`) and why."""
-
-    name: str
-    shape: tuple[int, ...]
-    kind: str
-    note: str = ""
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -184,7 +91,6 @@ class Plan(Mapping[str, LayerPlan]):
             PlanError: the plan does not fit the model; nothing was written.
             TrainedModelError: the model looks trained; nothing was written.
         """
-        from autoinit.plans.report import Report
         from autoinit.writing.applying import write
 
         written = write(self, ModelView.of(model), seed, force=force)
@@ -211,6 +117,63 @@ class Plan(Mapping[str, LayerPlan]):
         if document.version != _VERSION:
             raise PlanError(f"plan version {document.version}; this release reads version {_VERSION}")
         return cls(**{name: getattr(document, name) for name in _names(Plan)})
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a model's weights were, what they are to be, and what they became.
+
+    plan: what each weight is to become and why. before, after: statistics of the weights by layer name; `after` is
+    None when nothing was written. seed: of the values written. seconds: tracing, planning, measuring and writing.
+
+    `print(report)` shows plain text. `report.print()` shows the same with colour, as wide as the terminal;
+    rich consoles and notebooks do so on their own.
+    """
+
+    plan: Plan
+    before: Mapping[str, WeightStats]
+    after: Mapping[str, WeightStats] | None = None
+    seed: int | None = None
+    seconds: float = 0.0
+
+    @property
+    def weights_written(self) -> int:
+        """How many numbers were written, biases aside."""
+        if self.after is None:
+            return 0
+        return sum(prod(layer.shape) for layer in self.plan.layers if layer.status == "planned")
+
+    def __str__(self) -> str:
+        return self.to("table")
+
+    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
+        """Print the table: coloured in a terminal, plain in a file or a pipe.
+
+        Args:
+            file: where to, standard output by default.
+            console: a rich console to print on, in place of `file`.
+            full: one row for each layer, also where a long model has many equal ones.
+        """
+        formats.show("report", [self], "table", file, console, full=full)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        return formats.lines("report", [self], "table", options)
+
+    def to(self, form: str) -> str:
+        """The whole report in a format that `autoinit report --format` offers.
+
+        Raises:
+            ArgumentError: there is no such format.
+        """
+        return formats.text("report", [self], form)
+
+    def to_json(self) -> str:
+        """The whole report as JSON; `autoinit.reporting.jsons` documents the fields."""
+        return self.to("json")
+
+    def to_markdown(self) -> str:
+        """The whole report as a Markdown document, one table row for each layer."""
+        return self.to("markdown") + "\n"
 
 
 ALL_ZERO = "exactly zero, as all weights of the model are: memory that nothing has written"

@@ -13,7 +13,7 @@ from autoinit.recognising._readings import place_of, readings
 from autoinit.recognising.recipes import Recipe, RecipeKind, written
 
 if TYPE_CHECKING:
-    from autoinit.plans.plan import LayerPlan, SlicePlan
+    from autoinit.plans.layers import LayerPlan, RowsPlan
     from autoinit.recognising._readings import Rows
 
 ROOT_3 = math.sqrt(3)
@@ -223,7 +223,7 @@ def _merged(own: tuple[Gain, ...], scheme: str) -> list[tuple[Gain, float]]:
     return kept
 
 
-def _own(place: LayerPlan | SlicePlan) -> Iterator[Gain]:
+def _own(place: RowsPlan) -> Iterator[Gain]:
     """The gain that a place calls for, and the same passed where a slope is expected."""
     name = _own_name(place)
     yield Gain(place.gain, name, 3.0 if name == "linear" else 1.5, 2.5)
@@ -231,7 +231,7 @@ def _own(place: LayerPlan | SlicePlan) -> Iterator[Gain]:
         yield Gain(_slope(place.gain), f"leaky_relu({written(place.gain)})", 6.0)
 
 
-def _own_name(place: LayerPlan | SlicePlan) -> str:
+def _own_name(place: RowsPlan) -> str:
     params = ", ".join(f"{value:.3g}" for value in place.params.values())
     return f"{place.nonlinearity}({params})" if params else place.nonlinearity
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from autoinit.plans.plan import LayerPlan, SlicePlan
+from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.theory.fans import Fans, Mode
 
 Rows = tuple[tuple[int, int], ...]
@@ -35,7 +35,7 @@ def sizes(layer: LayerPlan) -> dict[str, int]:
     }
 
 
-def place_of(layer: LayerPlan, rows: Rows) -> LayerPlan | SlicePlan:
+def place_of(layer: LayerPlan, rows: Rows) -> RowsPlan:
     """The plan that rules some rows: that of the slice that consists of them, else that of the whole."""
     return next((part for part in layer.slices if part.rows == rows), layer)
 

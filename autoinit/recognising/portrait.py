@@ -17,6 +17,7 @@ from autoinit.recognising._totals import checksum, totals
 from autoinit.recognising.families import MIN_SAMPLE, Fit, alignment_misfit, fit, rows_misfit
 from autoinit.recognising.noise import spread
 from autoinit.recognising.samples import Matrix, RowSums, row_sums, sample, unit
+from autoinit.tensors.elements import stored
 from autoinit.tensors.measuring import WeightStats
 
 __all__ = ["Family", "Portrait", "Rows", "portray", "spread"]
@@ -160,6 +161,8 @@ HASHED = 1 << 13
 """Elements that enter a fingerprint one by one."""
 MIN_WIDTH = 8
 """Fewer columns than this are not held against each other."""
+_LARGEST_EXPANDED = 1 << 24
+"""Elements of an expanded weight that are looked at though memory holds few of them."""
 _BEYOND_ROWS = ("its columns", "its rows point")
 """How a misfit begins that does not go away when rows are judged apart."""
 
@@ -177,13 +180,13 @@ class _CloserLook:
 
 
 def portray(weight: torch.Tensor, axes: str) -> Portrait | None:
-    """Looks at a weight; None for one on the meta device, which has no values.
+    """Looks at a weight; None for one on the meta device, which has no values, and for a large expanded one.
 
     Args:
         weight: of any floating-point dtype, device, stride and memory format. Not changed.
         axes: one letter for each dimension, as in `Layout.axes`: `o` output, `i` input, `k` kernel, `b` copies.
     """
-    if weight.is_meta:
+    if weight.is_meta or (weight.numel() > _LARGEST_EXPANDED and stored(weight).numel() < weight.numel()):
         return None
     sums = totals(weight, axes)
     width = weight.numel() // max(1, sums.power.size)

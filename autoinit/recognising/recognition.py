@@ -16,7 +16,7 @@ from autoinit.recognising.noise import TAIL, spread
 from autoinit.recognising.recipes import Recipe, written
 
 if TYPE_CHECKING:
-    from autoinit.plans.plan import LayerPlan
+    from autoinit.plans.layers import LayerPlan
     from autoinit.recognising.portrait import Portrait, Rows
 
 PRECISION = 0.005

@@ -1,4 +1,4 @@
 """Formats of a report. They arrange what the report holds and compute nothing about the model.
 
-`formats` is the table of them all, and the door through which values ask for their forms.
+`autoinit.formats` is the table of them all, and the door through which values ask for their forms.
 """

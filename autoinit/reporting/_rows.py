@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.layers import LayerPlan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.reporting import _wording as wording
 
 if TYPE_CHECKING:
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
     from autoinit.tensors.measuring import WeightStats
 
 
@@ -76,7 +77,7 @@ def _row(
         nonlinearity="?" if unresolved else wording.function(layer.nonlinearity, layer.params),
         why=layer.reason,
         feeds=layer.reason if unresolved else wording.feeds(layer.nonlinearity, layer.params, layer.reason),
-        scheme="-" if unresolved else wording.scheme(layer.scheme),
+        scheme=_scheme(layer),
         fan="-" if unresolved else wording.fan(layer.mode, layer.fan_in, layer.fan_out),
         before=(None if old is None else old.std,),
         after=(layer.std if after is None else None if new is None else new.std,),
@@ -85,6 +86,17 @@ def _row(
         remarks=tuple(_remarks(layer)),
         slices=tuple(_slices(layer, full=full)),
     )
+
+
+def _scheme(layer: LayerPlan) -> str:
+    """Whose scheme the std follows; of a mirrored weight, on which side its features are paired."""
+    if layer.status == "unresolved":
+        return "-"
+    if layer.mirror is None:
+        return wording.scheme(layer.scheme)
+    sides = {"out": layer.mirror.outputs, "in": layer.mirror.inputs}
+    paired = [side for side, runs in sides.items() if any(run.paired for run in runs)]
+    return f"pairs {' + '.join(paired)}" if paired else "mirrored"
 
 
 def _slices(layer: LayerPlan, *, full: bool) -> list[Row]:
@@ -100,7 +112,7 @@ def _slices(layer: LayerPlan, *, full: bool) -> list[Row]:
 def _slice(run: list[SlicePlan], status: str) -> Row:
     part = run[0]
     return Row(
-        name=wording.rows(part.rows) if len(run) == 1 else f"{len(run)} x {_height(part)} rows",
+        name=wording.rows(part.rows) if len(run) == 1 else f"{len(run)} x {part.count} rows",
         op="",
         nonlinearity=wording.function(part.nonlinearity, part.params),
         why=part.reason,
@@ -116,11 +128,7 @@ def _slice(run: list[SlicePlan], status: str) -> Row:
 
 def _alike(one: SlicePlan, other: SlicePlan) -> bool:
     """Whether two slices differ in nothing but where their rows and their operations are."""
-    return _height(one) == _height(other) and replace(one, rows=(), path=()) == replace(other, rows=(), path=())
-
-
-def _height(part: SlicePlan) -> int:
-    return sum(stop - start for start, stop in part.rows)
+    return one.count == other.count and replace(one, rows=(), path=()) == replace(other, rows=(), path=())
 
 
 def _remarks(layer: LayerPlan) -> list[str]:

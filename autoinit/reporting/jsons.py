@@ -27,8 +27,8 @@ from typing import TYPE_CHECKING, Any
 from autoinit.reporting._rows import status_counts
 
 if TYPE_CHECKING:
-    from autoinit.plans.plan import LayerPlan
-    from autoinit.plans.report import Report
+    from autoinit.plans.layers import LayerPlan
+    from autoinit.plans.plan import Report
     from autoinit.tensors.measuring import WeightStats
 
 VERSION = 1

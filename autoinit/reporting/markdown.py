@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from autoinit.reporting import _wording as wording
+from autoinit.reporting._markdown import cell, code, prose
 from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 
 if TYPE_CHECKING:
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 
 def render(reports: Sequence[Report]) -> str:
@@ -21,19 +22,19 @@ def _lines(report: Report) -> Iterator[str]:
     plan = report.plan
     seed = "" if report.seed is None else f", seed {report.seed}"
     residual = "" if plan.residual == "keep" else f", residual {plan.residual}"
-    yield f"## autoinit: {_escaped(plan.model)}"
+    yield f"## autoinit: {prose(plan.model)}"
     yield ""
     yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, method {plan.method}{residual}{seed}."
     yield ""
     for warning in plan.warnings:
-        yield f"**Warning: {_escaped(warning)}**"
+        yield f"**Warning: {prose(warning)}**"
         yield ""
     yield f"| layer | op | feeds | reason | scheme | fan | std before | std {_outcome(report)} | remarks |"
     yield "|---|---|---|---|---|---:|---:|---:|---|"
     for row in rows_of(report, full=True):
-        yield _table_row(f"`{row.name}`", row)
+        yield _table_row(code(row.name), row)
         for part in row.slices:
-            yield _table_row(part.name, part)
+            yield _table_row(prose(part.name), part)
     yield ""
     yield from _lists(report)
     counts = ", ".join(f"{status} {number}" for status, number in status_counts(plan).items())
@@ -49,15 +50,16 @@ def _outcome(report: Report) -> str:
 
 def _table_row(name: str, row: Row) -> str:
     before = wording.spread(row.before) if row.op else ""
-    cells = (name, row.op, row.nonlinearity, row.why, row.scheme, row.fan, before, row.result, "; ".join(row.remarks))
-    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
+    cells = (row.op, row.nonlinearity, row.why, row.scheme, row.fan, before, row.result, "; ".join(row.remarks))
+    return f"| {' | '.join(map(cell, (name, *map(prose, cells))))} |"
 
 
 def _lists(report: Report) -> Iterator[str]:
     plan = report.plan
-    entries = [f"Operation unknown to autoinit: `{name}`" for name in plan.unsupported]
-    entries += [f"Weight that no operation used: `{other.name}`" for other in plan.others if other.kind == "uncalled"]
-    entries += [f"Note: {_escaped(note)}" for note in plan.notes]
+    entries = [f"Operation unknown to autoinit: {code(name)}" for name in plan.unsupported]
+    uncalled = [other.name for other in plan.others if other.kind == "uncalled"]
+    entries += [f"Weight that no operation used: {code(name)}" for name in uncalled]
+    entries += [f"Note: {prose(note)}" for note in plan.notes]
     kinds = kind_counts(plan)
     if kinds:
         summary = ", ".join(f"{kind} {number}" for kind, number in kinds.items())
@@ -65,7 +67,3 @@ def _lists(report: Report) -> Iterator[str]:
     yield from (f"- {entry}" for entry in entries)
     if entries:
         yield ""
-
-
-def _escaped(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")

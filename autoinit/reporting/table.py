@@ -18,7 +18,7 @@ from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions
 
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20
@@ -84,6 +84,10 @@ def _header(report: Report, width: int) -> Iterator[Text]:
     distributions = sorted({layer.distribution for layer in plan.layers})
     if distributions:
         facts.append(f"{', '.join(distributions)} distribution")
+    if plan.method == "mirrored":
+        planned = [layer for layer in plan.layers if layer.status == "planned"]
+        mirrored = sum(layer.mirror is not None for layer in planned)
+        facts.append(f"{mirrored} of {len(planned)} layers mirrored")
     if report.seed is not None:
         facts.append(f"seed {report.seed}")
     title = f"autoinit  {plan.model}"

@@ -40,10 +40,10 @@ def _chosen(known: Sequence[Ending]) -> Ending:
     curved = [ending for ending in nearest if ending.nonlinearity != "linear"]
     if not curved:
         return replace(nearest[0], normalised=normalised)
-    smallest = min(curved, key=lambda ending: ending.gain)
+    smallest = min(curved, key=lambda ending: ending.scale)
     agree = len(curved) == len(nearest) and len({_function(ending) for ending in curved}) == 1
     return replace(smallest, normalised=normalised, reason=smallest.reason if agree else Reason.MIXED)
 
 
 def _function(ending: Ending) -> object:
-    return ending.nonlinearity, tuple(sorted(ending.params.items())), round(ending.gain, 9)
+    return ending.nonlinearity, tuple(sorted(ending.params.items())), round(ending.scale, 9)

@@ -23,10 +23,9 @@ Phi = Callable[[torch.Tensor], torch.Tensor]
 def ending_of(op: Op, phi: Phi) -> Ending | None:
     """The ending at one nonlinearity; None if, with these constants, it is the identity (a clamp out of reach)."""
     path = (op.name,)
-    activation = activation_called(op.op, op.constants)
+    activation, note = activation_called(op.op, op.constants), str(op.constants.get("assumed", ""))
     if activation is not None and not activation.told_by_values:
         params = {key: value for key, value in _numbers(op).items() if key in activation.parameters}
-        note = str(op.constants.get("assumed", ""))
         try:
             factor = gain(activation.name, params)
         except ArgumentError as error:
@@ -35,7 +34,7 @@ def ending_of(op: Op, phi: Phi) -> Ending | None:
     ending = ending_of_function(phi, path, op.op)
     if ending is None or ending.nonlinearity != op.op or ending.params:
         return ending
-    return replace(ending, params=_numbers(op))
+    return replace(ending, params=_numbers(op), note=ending.note or note)
 
 
 def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") -> Ending | None:
@@ -45,8 +44,9 @@ def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") ->
         if known is not None and known.name not in NAMED:
             return None
         if known is not None:
-            params, reported = dict(known.params), ACTIVATIONS[known.name].reported
-            return Ending(reported, Reason.ACTIVATION, gain(known.name, params), params, path, function=phi)
+            activation, factor = ACTIVATIONS[known.name], gain(known.name, known.params)
+            params = {} if activation.variant_of else dict(known.params)
+            return Ending(activation.reported, Reason.ACTIVATION, factor, params, path, function=phi)
         return Ending(name, Reason.ACTIVATION, gain(name, None, phi), {}, path, function=phi)
     except ArgumentError as error:
         return unresolved(str(error), path)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import networkx as nx
 import torch
 
 from autoinit.ops import Role, Trait
@@ -95,7 +96,7 @@ def _evaluated(op: Op, values: dict[Op, Any], like: torch.Tensor) -> Any:
         return inside[0]
     if op.op == "setitem":
         return _written_over(op, values)
-    outside = {each: _constant(each, like) for each in op.operands.values() if each not in values}
+    outside = {each: value_outside(each, like) for each in op.operands.values() if each not in values}
     return execute(op, {**values, **outside})
 
 
@@ -108,7 +109,7 @@ def _written_over(op: Op, values: dict[Op, Any]) -> Any:
     return result
 
 
-def _constant(op: Op, like: torch.Tensor) -> Any:
+def value_outside(op: Op, like: torch.Tensor) -> Any:
     """The value of an operand that does not depend on the start."""
     if op.op in ("parameter", "buffer"):
         value = op.constants.get("value", 1.0)
@@ -118,11 +119,11 @@ def _constant(op: Op, like: torch.Tensor) -> Any:
     if op.op == "size":
         return execute(op, dict.fromkeys(op.operands.values(), like))
     if op.acts == "rearranging" and like.dim() == 1:  # one number stands for the parameter: there is nothing to move
-        return _constant(op.operands["input"], like)
-    return execute(op, {each: _constant(each, like) for each in op.operands.values()})
+        return value_outside(op.operands["input"], like)
+    return execute(op, {each: value_outside(each, like) for each in op.operands.values()})
 
 
-def _evaluable(op: Op) -> bool:
+def evaluable(op: Op) -> bool:
     """Whether an operand from outside the region has a value here: it is, or is computed from, constants alone."""
     if op.op in ("parameter", "buffer"):
         return op.op == "parameter" or "value" in op.constants
@@ -133,7 +134,7 @@ def _evaluable(op: Op) -> bool:
     moves = op.acts == "rearranging" and list(op.operands) == ["input"]
     if not moves and op.op != "constant" and op.acts != "elementwise":
         return False
-    return all(map(_evaluable, op.operands.values()))
+    return all(map(evaluable, op.operands.values()))
 
 
 def _is_undefined(target: Any) -> bool:
@@ -149,6 +150,8 @@ class Regions:
         self.order = {op: position for position, op in enumerate(dataflow.graph.nodes)}
         self.live = _live(dataflow)
         self.carried = _carried(dataflow)
+        self.activations: set[Op] = set()
+        """Operations that have been taken together as activations."""
 
     def consumers(self, op: Op) -> Iterator[Op]:
         """Operations that take the output as more than a size, and whose own output is used."""
@@ -179,8 +182,6 @@ class Regions:
 
     def _groups(self, ops: list[Op]) -> list[list[Op]]:
         """The operations, parted into those that are connected other than through the start."""
-        import networkx as nx
-
         inside = self.graph.subgraph(ops)
         return [sorted(group, key=self.order.__getitem__) for group in nx.weakly_connected_components(inside)]
 
@@ -293,7 +294,7 @@ def _joins_elementwise(op: Op, members: set[Op]) -> bool:
         return op.operands.get("index") in members and all(each in members for each in op.operands.values())
     if op.acts != "elementwise" or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.call is None:
         return False
-    return all(each in members or _evaluable(each) for each in op.operands.values())
+    return all(each in members or evaluable(each) for each in op.operands.values())
 
 
 def _joins_wide(op: Op, members: set[Op]) -> bool:
@@ -315,5 +316,5 @@ def is_curved(region: Region) -> bool:
 
 
 def bends(op: Op) -> bool:
-    """Whether an operation could be anything but linear."""
-    return op.role in _NONLINEAR or Trait.CHOOSING in op.traits
+    """Whether an operation could be anything but linear. A mask that is written through is itself such an operation."""
+    return op.role in _NONLINEAR or (Trait.CHOOSING in op.traits and op.op != "setitem")

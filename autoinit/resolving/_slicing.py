@@ -7,7 +7,8 @@ permute or unbind, the numbers that are left say which rows of the weight went t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -19,7 +20,7 @@ from autoinit.resolving._labelling import LostError, moved
 from autoinit.resolving._labels import filled, numbered, rows
 from autoinit.resolving._merging import merge
 from autoinit.resolving._starting import features, likely_shapes
-from autoinit.resolving._walking import Endings, Walker, add_ending
+from autoinit.resolving._walking import Endings, Step, Walker, add_ending
 from autoinit.resolving.resolution import Ending, Reason, SliceResolution
 from autoinit.tracing.dataflow import Op, ParamUse
 
@@ -93,12 +94,10 @@ class _Labelled:
 
     def pieces(self, start: Op, labels: Any, count: int) -> list[_Piece] | None:
         """Every piece; None if they are too many."""
-        waiting: list[tuple[Op, Any, tuple[int, ...], tuple[str, ...], bool]] = [
-            (start, labels, tuple(range(count)), (), False)
-        ]
+        waiting: list[tuple[Op, Any, tuple[int, ...], tuple[Step, ...]]] = [(start, labels, tuple(range(count)), ())]
         visits = 0
         while waiting:
-            op, value, here, path, normalised = waiting.pop(0)
+            op, value, here, way = waiting.pop(0)
             visits += 1
             if visits > _MOST_VISITS:
                 return None
@@ -107,25 +106,23 @@ class _Labelled:
             if not here:
                 continue
             if value is None or (isinstance(value, torch.Tensor) and not self.walker.splits_ahead(op)):
-                self._end(here, self.walker.feeds(op), path, normalised)
+                self._end(here, self.walker.feeds(op), way)
                 continue
             for step in self.walker.steps(op):
                 if step.ending is not None:
-                    self._end(here, [step.ending], path, normalised)
+                    self._end(here, [step.ending], way)
                 elif step.to is not None:
                     try:
                         after = moved(step, op, value)
                     except LostError:
                         self.lost, after = True, None
-                    waiting.append((step.to, after, here, path + step.via, normalised or step.normalised))
+                    waiting.append((step.to, after, here, (*way, step)))
         return self.found
 
-    def _end(self, here: tuple[int, ...], endings: Sequence[Ending], path: tuple[str, ...], normalised: bool) -> None:
-        longer = tuple(
-            replace(ending, path=path + ending.path, normalised=normalised or ending.normalised) for ending in endings
-        )
-        if longer:
-            self.found.append(_Piece(here, longer))
+    def _end(self, here: tuple[int, ...], endings: Sequence[Ending], way: tuple[Step, ...]) -> None:
+        if endings:
+            far = tuple(reduce(lambda ending, step: step.before(ending), reversed(way), each) for each in endings)
+            self.found.append(_Piece(here, far))
 
 
 def _gathered(pieces: Sequence[_Piece]) -> tuple[Ending, ...]:

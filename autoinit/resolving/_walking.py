@@ -6,11 +6,13 @@ cost is linear in the graph.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from autoinit.ops import Fact, Role, Trait
+from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
 from autoinit.resolving._regions import Region, Regions, is_curved, is_recombination
 from autoinit.resolving.normalising import is_norm, is_softmax
@@ -23,8 +25,12 @@ from autoinit.tracing.dataflow import Dataflow, Op
 class Step:
     """One step from a tensor: to an ending, or (with `to`) on to another tensor.
 
-    via: names of the operations stepped over. normalised: whether one of them is a norm. splits: whether features may
-    part on it. region: the operations stepped over, when they are several.
+    via: names of the operations stepped over.
+    normalised: whether one of them is a norm.
+    splits: whether features may part on it.
+    region: the operations stepped over, when they are several.
+    factor: by how much they multiply the signal.
+    keeps: whether they keep its scale otherwise.
     """
 
     via: tuple[str, ...]
@@ -33,6 +39,12 @@ class Step:
     normalised: bool = False
     splits: bool = False
     region: Region | None = None
+    factor: float = 1.0
+    keeps: bool = True
+
+    def before(self, ending: Ending) -> Ending:
+        """An ending that is reached from where the step leads, as it is reached from where the step begins."""
+        return ending.behind_step(self.via, normalised=self.normalised, factor=self.factor, keeps=self.keeps)
 
 
 Endings = dict[Any, Ending]
@@ -81,11 +93,7 @@ class Walker:
         for step in steps:
             reached = [step.ending] if step.ending is not None else self._feeds[step.to].values() if step.to else ()
             for ending in reached:
-                if step.ending is None:
-                    ending = replace(
-                        ending, path=step.via + ending.path, normalised=ending.normalised or step.normalised
-                    )
-                add_ending(found, ending)
+                add_ending(found, ending if step.ending is not None else step.before(ending))
         return found
 
     def steps(self, start: Op) -> tuple[Step, ...]:
@@ -139,8 +147,16 @@ class Walker:
         """A step to the region's end if it is an activation with a name, or over it if it is the identity."""
         ending = self._evaluated(region)
         if ending is None:
-            return Step(region.path, to=region.end, region=region)
-        return Step(region.path, ending=ending) if ending.nonlinearity in NAMED else None
+            factors = [factor_of(each) for each in region.ops]
+            return None if _looks_straight(region, factors) else _over(region, math.prod(factors))
+        return self._at(ending, region.ops) if ending.nonlinearity in NAMED else None
+
+    def _at(self, ending: Ending, ops: tuple[Op, ...]) -> Step:
+        """A step to an ending, which these operations are."""
+        self.regions.activations.update(ops)
+        if ending.reason is Reason.ACTIVATION:
+            ending = replace(ending, behind=factor_behind(self.regions, ops[-1]))
+        return Step(ending.path, ending=ending)
 
     def _meeting(self, start: Op) -> Step | None:
         """A tensor that parts and meets itself again: a recombination, a norm, or softmax."""
@@ -148,7 +164,7 @@ class Walker:
         if wide is None:
             return None
         if is_recombination(wide):
-            return Step(wide.path, to=wide.end, region=wide)
+            return _over(wide)
         if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
         return self._softmax(wide)
@@ -176,9 +192,7 @@ class Walker:
         if more is not None:
             region = Region(region.start, more.end, (*region.ops, *more.ops))
         ending = self._evaluated(region)
-        if ending is None:
-            return Step(region.path, to=region.end, region=region)
-        return Step(region.path, ending=ending)
+        return _over(region) if ending is None else self._at(ending, region.ops)
 
     def _evaluated(self, region: Region) -> Ending | None:
         """The ending at a scalar function; each distinct one is evaluated once."""
@@ -208,7 +222,8 @@ class Walker:
         if op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM):
             if not op.signal:
                 return None
-            return Step(name, to=op, normalised=op.role is Role.NORM, splits=op.role is Role.SPLIT)
+            norm, split = op.role is Role.NORM, op.role is Role.SPLIT
+            return Step(name, to=op, normalised=norm, splits=split, factor=factor_of(op), keeps=keeps_scale(op))
         if op.role is Role.UNKNOWN:
             note = (
                 f"{op.op} (called {op.name}) is not in the table of operations: describe it with autoinit.register_op"
@@ -235,7 +250,7 @@ class Walker:
                 return self._scalar(before)
         start = next((each for each in op.operands.values() if each.signal), op)
         ending = ending_of(op, Region(start, op, (op,)).function())
-        return Step((op.name,), to=op) if ending is None else Step((op.name,), ending=ending)
+        return Step((op.name,), to=op) if ending is None else self._at(ending, (op,))
 
     def _continued(self, op: Op) -> Region | None:
         """What follows a nonlinearity and makes it another function: a power, a product with itself."""
@@ -257,6 +272,20 @@ class Walker:
             return None
         before = next((each for each in op.operands.values() if each.signal), None)
         return Region(before, region.end, (op, *region.ops)) if before is not None else None
+
+
+def _over(region: Region, factor: float = 1.0) -> Step:
+    """A step over operations that only move, add and scale."""
+    return Step(region.path, to=region.end, region=region, factor=factor, keeps=all(map(keeps_scale, region.ops)))
+
+
+def _looks_straight(region: Region, factors: list[float]) -> bool:
+    """Whether a function that is evaluated as straight is curved all the same: `sigmoid(0.01 * x)` at small x.
+
+    One that is bounded far away is straight, and so may be several that undo each other (`log(exp(x))`).
+    """
+    bent = [op for op in region.ops if op.role is Role.NONLINEARITY and Fact.CLIPPING not in op.facts]
+    return len(bent) == 1 or (bool(bent) and any(factor != 1 for factor in factors))
 
 
 RANKED = "only compared or ranked (argmax, a threshold)"
@@ -291,8 +320,8 @@ def _reason(op: Op) -> Reason | None:
 
 def add_ending(found: Endings, ending: Ending) -> None:
     """Keep one ending for each (nonlinearity, parameters, reason): the nearest; normalised if all ways are."""
-    gain = round(ending.gain, 9)
-    key = (ending.nonlinearity, tuple(sorted(ending.params.items())), gain, ending.reason, ending.note)
+    scale = round(ending.scale, 9)
+    key = (ending.nonlinearity, tuple(sorted(ending.params.items())), scale, ending.reason, ending.note)
     known = found.get(key)
     if known is None:
         found[key] = ending

@@ -27,10 +27,12 @@ _NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, Attribu
 class Source:
     """A weight whose output features are followed.
 
-    op: its use. features: their number. axis: of the output that holds them, from the end. end: the operation that
-    ends its nonlinearity; None where it feeds none. gate: where `end` is the product of some of the features with a
-    function of others, one by one: how many features lie from each of the first to its gate. What comes out of the
-    product bears the numbers of the first.
+    op: its use.
+    features: their number.
+    axis: of the output that holds them, from the end.
+    end: the operation that ends its nonlinearity; None where it feeds none.
+    gate: where `end` is the product of some of the features with a function of others, one by one: how many features
+        lie from each of the first to its gate. What comes out of the product bears the numbers of the first.
     """
 
     op: Op
@@ -44,9 +46,9 @@ class Source:
 class Origins:
     """What came of the features of several weights.
 
-    columns: for each weight operation that reads some, a number for each of its input features: 1 + its place among
-    the features of all sources, 0 for what no source made. lost: why the features of a source could not be followed to
-    weights alone.
+    columns: for each weight operation that reads some, a number for each of its input features: 1 + its place among the
+        features of all sources, 0 for what no source made.
+    lost: why the features of a source could not be followed to weights alone.
     """
 
     starts: Mapping[Op, int]

@@ -7,9 +7,12 @@ from typing import Any
 
 import torch
 
+from autoinit.ops import Role, Trait
 from autoinit.resolving._regions import Region, Regions, bends
 from autoinit.tracing.dataflow import Dataflow, Op
 
+_LONGEST = 16
+"""Operations that a written norm has at most."""
 _LONG = 6
 """Entries that are enough of an axis to show a norm."""
 
@@ -40,6 +43,26 @@ def written_norms(dataflow: Dataflow) -> frozenset[Op]:
     starts = (op for op in dataflow.graph.nodes if op.signal and op in regions.live)
     found = (regions.wide(start) for start in starts)
     return frozenset(region.end for region in found if region is not None and is_norm(region, known))
+
+
+def is_unit_norm(op: Op, regions: Regions) -> bool:
+    """Whether an operation, alone or as the last of several, is a norm whose output has second moment 1."""
+    if op.role is Role.NORM:
+        return Trait.STANDARDISING in op.traits
+    return any(
+        region is not None and region.end is op and is_norm(region, {}) and _shown("unit", region, {}, _has_unit_power)
+        for region in map(regions.wide, _before(op))
+    )
+
+
+def _before(op: Op) -> list[Op]:
+    """Signals that come in before an operation, the nearest first; as many as a written norm has at most."""
+    found = [op]
+    for here in found:
+        found += (each for each in here.operands.values() if each.signal and each not in found)
+        if len(found) > _LONGEST:
+            break
+    return found[1:]
 
 
 def is_softmax(region: Region, known: dict[Any, bool]) -> bool:
@@ -125,6 +148,10 @@ def _changed(phi: Phi, x: torch.Tensor) -> torch.Tensor:
     once, scaled = phi(x), phi(7.0 * x)
     changed: torch.Tensor = (once - scaled).abs() / once.abs().max()
     return changed
+
+
+def _has_unit_power(phi: Phi, x: torch.Tensor) -> bool:
+    return abs(float(phi(x).square().mean()) - 1) < 0.1
 
 
 def _ignores_shift(phi: Phi, x: torch.Tensor) -> bool:

@@ -21,7 +21,8 @@ _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 class Stream:
     """A residual stream.
 
-    sums: those that a branch adds into, first to last. ends: for each, the weights that end its branch.
+    sums: those that a branch adds into, first to last.
+    ends: for each, the weights that end its branch.
     """
 
     sums: tuple[Op, ...]

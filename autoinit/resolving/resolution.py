@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import torch
@@ -40,6 +40,7 @@ class Ending:
     path: names of the operations walked, the last one being where it ended.
     normalised: whether a norm lay on the way.
     note: what a reader should know about this ending.
+    before, behind: numbers that multiply the nonlinearity's argument, and what it gives on the way to a weight.
     function: the nonlinearity itself, of a one-dimensional tensor; None where there is none.
     """
 
@@ -50,7 +51,34 @@ class Ending:
     path: tuple[str, ...] = ()
     normalised: bool = False
     note: str = ""
+    before: float = 1.0
+    behind: float = 1.0
     function: Callable[[torch.Tensor], torch.Tensor] | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def scale(self) -> float:
+        """The gain over the numbers around the nonlinearity: times 1 / sqrt(fan), it gives its argument variance 1 and
+        its result second moment 1.
+        """
+        return self.gain / (self.before * self.behind)
+
+    def behind_step(self, via: tuple[str, ...], *, normalised: bool, factor: float, keeps: bool) -> Ending:
+        """This ending, one step further away.
+
+        via: the operations stepped over. normalised: whether one of them is a norm, behind which no number counts.
+        factor: by how much they multiply the signal. keeps: whether they keep its scale otherwise; else the numbers
+        behind them make up for it.
+        """
+        before, behind = (self.before if keeps else 1.0) * factor, self.behind
+        if normalised or self.normalised or self.reason is not Reason.ACTIVATION:
+            before = behind = 1.0
+        return replace(
+            self,
+            path=via + self.path,
+            normalised=normalised or self.normalised,
+            before=before,
+            behind=behind,
+        )
 
 
 @dataclass(frozen=True)
@@ -70,14 +98,18 @@ class Resolution:
     """What one weight feeds, all its uses taken together.
 
     name: the layer's name: the weight's, less a trailing `.weight`.
-    param: the weight's name. op: the canonical operation that uses it. shape, layout: its geometry.
+    param: the weight's name.
+    op: the canonical operation that uses it.
+    shape, layout: its geometry.
     ending: the combined ending (reason `mixed` when the ways disagree).
     alternatives: every distinct ending found, when there is more than one.
     slices: one entry for each part of the output features that is treated on its own; empty when all are alike.
     biases: names of the parameters that enter the same operations as bias.
-    uses: names of the operations that use it. source: the line of the first use.
+    uses: names of the operations that use it.
+    source: the line of the first use.
     transform: operations between the parameter and the operation (`transpose`, `weight_norm`, ...).
     factor: by how much these multiply the parameter's std; 0 if they normalise it away, None if neither.
+    input_factor: the numbers that multiply the operation's input, as they would multiply the weight.
     """
 
     name: str
@@ -93,6 +125,7 @@ class Resolution:
     source: SourceLine | None = None
     transform: tuple[str, ...] = ()
     factor: float | None = 1.0
+    input_factor: float = 1.0
 
     @property
     def nonlinearity(self) -> str:

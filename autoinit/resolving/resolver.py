@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autoinit.ops import Role, Trait, WeightSlot
+from autoinit.resolving._factors import factor_before, factor_inside
 from autoinit.resolving._merging import merge
 from autoinit.resolving._naming import unresolved
 from autoinit.resolving._slicing import parted
@@ -48,7 +49,7 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
                     found.setdefault(use.name, []).append(_unresolved(op, use))
     ranking = {name for name, uses in found.items() if not any(each.op in walker.regions.carried for each in uses)}
     tables = ranking.intersection(_looked_up(dataflow))
-    return [_combined(name, uses) for name, uses in found.items() if name not in tables]
+    return [_combined(name, uses, walker) for name, uses in found.items() if name not in tables]
 
 
 def _looked_up(dataflow: Dataflow) -> Iterator[str]:
@@ -117,7 +118,7 @@ def _gate(name: str, path: str) -> Ending:
     return Ending(name, Reason.ACTIVATION, gain(name), path=(path,))
 
 
-def _combined(name: str, uses: Sequence[_Use]) -> Resolution:
+def _combined(name: str, uses: Sequence[_Use], walker: Walker) -> Resolution:
     distinct: Endings = {}
     for each in uses:
         for ending in each.endings:
@@ -139,6 +140,7 @@ def _combined(name: str, uses: Sequence[_Use]) -> Resolution:
         source=first.op.source,
         transform=first.use.transform,
         factor=first.use.factor,
+        input_factor=1.0 if first.slot.gates else factor_before(first.op, walker.regions) * factor_inside(first.op),
     )
 
 

@@ -40,7 +40,8 @@ def gradient_moment(grad: torch.Tensor | None) -> float:
 class Meter:
     """Moments by operation and, for pre-activations, by weight.
 
-    samples: of the model's input. sample_axis: where they are in tensors that keep its axes, 0 or 1.
+    samples: of the model's input.
+    sample_axis: where they are in tensors that keep its axes, 0 or 1.
     without_moments: weights that made nothing to take moments of, and why.
     """
 

@@ -79,6 +79,17 @@ def write(tensor: torch.Tensor, start: int, values: Floats) -> None:
         box.copy_(source[begin - start : end - start].view(box.shape))
 
 
+def stored(tensor: torch.Tensor) -> torch.Tensor:
+    """The tensor without what `expand` repeats: one of each run of elements that are one place in memory."""
+    found = tensor.detach()
+    if found.layout is not torch.strided:
+        return found
+    for axis, (size, stride) in enumerate(zip(found.shape, found.stride(), strict=True)):
+        if stride == 0 and size > 1:
+            found = found.narrow(axis, 0, 1)
+    return found
+
+
 def any_order(tensor: torch.Tensor) -> torch.Tensor:
     """The same elements, with dimensions in order of memory where they fill it: for reductions, that ask no order."""
     strides = tensor.stride()

@@ -71,6 +71,18 @@ class Moments:
             self.nonfinite + other.nonfinite,
         )
 
+    def repeated(self, times: int) -> Moments:
+        """The moments of every element so many times."""
+        return Moments(
+            self.finite * times,
+            self.mean,
+            self.squares * times,
+            self.minimum,
+            self.maximum,
+            self.zeros * times,
+            self.nonfinite * times,
+        )
+
     def stats(self) -> WeightStats:
         """The statistics that follow."""
         numel = self.finite + self.nonfinite
@@ -97,14 +109,16 @@ def weight_stats(tensor: torch.Tensor) -> WeightStats | None:
     """The statistics of a tensor; None for one on the meta device, which has no values."""
     if tensor.is_meta:
         return None
-    return moments(elements.any_order(tensor)).stats()
+    stored = elements.stored(tensor)
+    times = tensor.numel() // max(stored.numel(), 1)
+    return moments(elements.any_order(stored)).repeated(times).stats()
 
 
 def is_zero(tensor: torch.Tensor) -> bool:
     """Whether every element is exactly zero (False on the meta device). Stops at the first part that is not."""
     if tensor.is_meta:
         return False
-    ordered = elements.any_order(tensor)
+    ordered = elements.any_order(elements.stored(tensor))
     size = ordered.numel()
     with np.errstate(invalid="ignore"):  # of memory that nothing has written
         return not any(elements.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))

@@ -21,7 +21,7 @@ def without_partners(weight: torch.Tensor, axes: str) -> torch.Tensor:
     for letter in "oi":
         if axes.count(letter) == 1:
             axis = axes.index(letter)
-            kept = _kept(weight.detach().movedim(axis, 0))
+            kept = _kept(weight.detach().movedim(axis, 0).unsqueeze(-1))
             if len(kept) < weight.shape[axis]:
                 weight = weight.index_select(axis, torch.tensor(kept, device=weight.device))
     return weight

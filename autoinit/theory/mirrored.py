@@ -37,8 +37,8 @@ class Tangent:
     """How a nonlinearity is used by a mirrored layer.
 
     paired: whether its units come in pairs; a function that is odd itself stands alone.
-    a: standard deviation of the pre-activation. c: the factor by which what comes out is multiplied, so that its
-    second moment is 1 again.
+    a: standard deviation of the pre-activation.
+    c: the factor by which what comes out is multiplied, so that its second moment is 1 again.
     """
 
     paired: bool

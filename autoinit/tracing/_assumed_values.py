@@ -39,7 +39,8 @@ class Standing(IntEnum):
 class Assumption:
     """A value taken for granted.
 
-    words: taken as what. result: makes it from the node; or operand: makes the first operand of the call.
+    words: taken as what.
+    result: makes it from the node; or operand: makes the first operand of the call.
     """
 
     standing: Standing

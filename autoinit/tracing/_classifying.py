@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from autoinit.ops import REGISTRY, OpSpec, Role, WeightSlot
-from autoinit.theory.activations import ACTIVATIONS, Activation
+from autoinit.theory.activations import ACTIVATIONS
 from autoinit.tracing._operands import operand_layout
 from autoinit.tracing.dataflow import Call, Op, ParamUse
 
@@ -76,9 +76,8 @@ def classified(
     if role is Role.WEIGHT:
         signal = True
     own = weights or tuple(use for use in params if role is not Role.WEIGHT)
-    activation = ACTIVATIONS.get(spec.name)
-    if activation is not None:
-        constants |= _learned(activation, spec, constants, operands, params, slopes)
+    if role is Role.NONLINEARITY:
+        constants |= _learned(spec, constants, operands, params, slopes)
     learned = role is Role.WEIGHT or (spec.role is Role.SOURCE and signal)
     return Op(
         name, spec.name, role, params=own, constants=constants, signal=signal, made=learned or (signal and bool(made)),
@@ -95,32 +94,31 @@ def _product_role(spec: OpSpec, carrying: list[str], made: list[str]) -> Role:
 
 
 def _learned(
-    activation: Activation,
     spec: OpSpec,
     constants: Mapping[str, Any],
     operands: Mapping[str, Op],
     params: tuple[ParamUse, ...],
     values: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """Present values of an activation's parameters that are tensors; defaults, and a note, where they are not known."""
+    """Values of a nonlinearity's parameters that are tensors; the defaults, and a note, where they are not known."""
     found: dict[str, Any] = {}
-    for name in activation.parameters:
+    known = ACTIVATIONS[spec.name].parameters if spec.name in ACTIVATIONS else ()
+    for name, default in spec.arguments:
         held = [use for use in params if use.slot == spec.attributes.get(name, name)]
-        if not held and name in operands:
+        if not held and name in operands and name in known:
             held = list(operands[name].params)
         if held:
             value = _one_number(values.get(held[0].name))
-        elif name in operands:
+        elif name in operands and name in known:
             value = operands[name].constants.get("rms")
         elif isinstance(constants.get(name), torch.Tensor):
             value = _one_number(constants[name])
         else:
             continue
-        if value is None and name in activation.defaults:
-            value = activation.defaults[name]
-            found["assumed"] = (
-                f"the value of {held[0].name if held else name} is not known: {value:g}, the default, taken"
-            )
+        if value is None and isinstance(default, float):
+            value = default
+            what = held[0].name if held else name
+            found["assumed"] = f"the value of {what} is not known: {value:g}, the default, taken"
         found[name] = value
     return found
 

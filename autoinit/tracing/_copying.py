@@ -45,9 +45,12 @@ _FAR = 3
 class Copier:
     """Copies values, each once.
 
-    module: copies a module that has no copy yet. convert: copies a tensor. memo: copies by the id of the original, as
-    `copy.deepcopy` keeps them. tensors: those that were copied. kinds: the classes of objects that were met. shared:
-    what could not be copied, and is used as it is.
+    module: copies a module that has no copy yet.
+    convert: copies a tensor.
+    memo: copies by the id of the original, as `copy.deepcopy` keeps them.
+    tensors: those that were copied.
+    kinds: the classes of objects that were met.
+    shared: what could not be copied, and is used as it is.
     """
 
     def __init__(

@@ -184,7 +184,7 @@ class Kept:
 
         def restore() -> None:
             with torch.no_grad():
-                if not torch.equal(tensor, copied):
+                if tensor.layout is not torch.strided or not torch.equal(tensor, copied):
                     tensor.copy_(copied)
             if tensor.is_leaf and tensor.grad is not grad:
                 tensor.grad = grad

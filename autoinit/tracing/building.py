@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import networkx as nx
 import torch
 import torch.fx
 from torch import nn
@@ -37,12 +38,6 @@ _INTEGER = frozenset(
 )
 
 
-def _empty_graph() -> OpGraph:
-    import networkx as nx  # a quarter of a second, paid by the first trace and not by `import autoinit`
-
-    return nx.DiGraph()
-
-
 @dataclass
 class _Build:
     """The state of one building: fx node -> Op, and the latest version of tensors written in place."""
@@ -50,7 +45,7 @@ class _Build:
     fx: torch.fx.Graph
     module: nn.Module
     tier: Tier
-    graph: OpGraph = field(default_factory=_empty_graph)
+    graph: OpGraph = field(default_factory=nx.DiGraph)
     ops: dict[torch.fx.Node, Op] = field(default_factory=dict)
     latest: dict[Op, Op] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)

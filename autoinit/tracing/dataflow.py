@@ -76,13 +76,17 @@ class Op:
     """One operation of the model; a node of `Dataflow.graph`.
 
     name: unique in the graph; a module's path where the operation is the call of a module.
-    op: canonical name. role: its role *here* (an `add` of a constant is transparent).
+    op: canonical name.
+    role: its role *here* (an `add` of a constant is transparent).
     module: path of the module whose forward called it ("" for the model itself).
-    params: the parameters used. constants: arguments that are not tensors, by name.
-    shape: of the output, when the tier knows it. source: the line that called it, when known.
+    params: the parameters used.
+    constants: arguments that are not tensors, by name.
+    shape: of the output, when the tier knows it.
+    source: the line that called it, when known.
     signal: whether its output carries the signal (depends on an input or left a weight operation).
     made: whether it carries a signal that a weight (or a table that is looked up) made, not inputs alone.
-    operands: the operations whose outputs it takes, by slot. call: how to call it again.
+    operands: the operations whose outputs it takes, by slot.
+    call: how to call it again.
     acts: how it treats elements (see `ops.Acts`).
     """
 
@@ -141,8 +145,9 @@ Tier = Literal["symbolic", "recorded", "exported"]
 class TierFacts:
     """A way to read a model.
 
-    help: how it reads. knows_shapes: whether operations have the shape of their output. follows_views: whether what is
-    written through a view reaches the uses of the tensor beneath without more ado.
+    help: how it reads.
+    knows_shapes: whether operations have the shape of their output.
+    follows_views: whether what is written through a view reaches the uses of the tensor beneath without more ado.
     """
 
     help: str
@@ -166,8 +171,9 @@ class Dataflow:
         operands.
     tier: how it was read, one of `TIERS`.
     fx: the `torch.fx.Graph` it was read from.
-    unsupported: operations with no known role. uncalled: weights (parameters of two or more dimensions) that no
-        operation used. notes: what a reader of the report should know about the tracing.
+    unsupported: operations with no known role.
+    uncalled: weights (parameters of two or more dimensions) that no operation used.
+    notes: what a reader of the report should know about the tracing.
     """
 
     graph: OpGraph

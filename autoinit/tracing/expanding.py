@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ def expand(graph: torch.fx.Graph, module: nn.Module) -> torch.fx.Graph:
     """Write out what is several things at once, so that each has its own walk.
 
     `glu(x, dim)` becomes `a * sigmoid(b)`, `a, b = chunk(x, 2, dim)`. Of `broadcast_tensors(a, b)` and the like each
-    output becomes an operation of its own, on its own operand.
+    output becomes an operation of its own, on its own operand. `slice_scatter(x, y, ...)` writes `y` into a copy of x.
     """
     for node in list(graph.nodes):
         spec = _spec(node, module)
@@ -28,6 +28,8 @@ def expand(graph: torch.fx.Graph, module: nn.Module) -> torch.fx.Graph:
             dim = getattr(module.get_submodule(str(node.target)), "dim", -1) if node.op == "call_module" else None
             bound = spec.bind(node.args, node.kwargs)
             _write_out_glu(graph, node, bound["input"], bound["dim"] if dim is None else dim)
+        elif spec.name in _PLACES:
+            _write_out_scatter(graph, node, spec.bind(node.args, node.kwargs), _PLACES[spec.name])
         elif spec.each and callable(node.target):
             _write_out_each(graph, node, spec.bind(node.args, {})[spec.variadic])
     return graph
@@ -53,6 +55,29 @@ def _write_out_glu(graph: torch.fx.Graph, node: torch.fx.Node, operand: torch.fx
     for made in (value, gate, opened, product):
         _shaped(made, node)
     node.replace_all_uses_with(product)
+    graph.erase_node(node)
+
+
+_PLACES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "slice_scatter": lambda bound: slice(bound["start"], bound["end"], bound["step"]),
+    "select_scatter": lambda bound: bound["index"],
+}
+"""What is written to along `dim`, of the functional forms of writing to a part."""
+
+
+def _write_out_scatter(
+    graph: torch.fx.Graph, node: torch.fx.Node, bound: Mapping[str, Any], place: Callable[[Mapping[str, Any]], Any]
+) -> None:
+    dim, here = bound["dim"], place(bound)
+    every = slice(None)
+    index = (*(every,) * dim, here) if dim >= 0 else (..., here, *(every,) * (-dim - 1))
+    with graph.inserting_before(node):
+        copied = graph.call_function(torch.clone, (bound["input"],))
+        written = graph.call_function(operator.setitem, (copied, index, bound["src"]))
+    for made in (copied, written):
+        _placed(made, node)
+        _shaped(made, node)
+    node.replace_all_uses_with(written)
     graph.erase_node(node)
 
 

@@ -60,4 +60,4 @@ def execute(op: Op, values: Mapping[Op, Any]) -> Any:
 
 def _usable(op: Op) -> dict[str, Any]:
     """The constants of a module that its function takes."""
-    return {key: value for key, value in op.constants.items() if key not in ("input", "inplace")}
+    return {key: value for key, value in op.constants.items() if key not in ("input", "inplace", "assumed")}

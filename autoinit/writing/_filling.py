@@ -49,14 +49,16 @@ class Progress:
 def measure_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, WeightStats]:
     """Statistics of many tensors; those on the meta device are left out."""
     parts: dict[str, dict[int, Moments]] = {name: {} for name, tensor in tensors.items() if not tensor.is_meta}
+    times: dict[str, int] = {}
     tasks = []
     for name, found in parts.items():
-        tensor = elements.any_order(tensors[name])
+        tensor = elements.any_order(elements.stored(tensors[name]))
+        times[name] = tensors[name].numel() // max(tensor.numel(), 1)
         for start in range(0, tensor.numel(), CHUNK):
             stop = min(start + CHUNK, tensor.numel())
             tasks.append(Task(stop - start, partial(_measure, tensor, start, stop, found)))
     in_parallel(tasks)
-    return {name: _total(found) for name, found in parts.items()}
+    return {name: _total(found, times[name]) for name, found in parts.items()}
 
 
 def fill_all(
@@ -104,5 +106,5 @@ def _measure(tensor: torch.Tensor, start: int, stop: int, found: dict[int, Momen
     found[start] = measuring.moments(tensor, start, stop)
 
 
-def _total(parts: dict[int, Moments]) -> WeightStats:
-    return sum((parts[start] for start in sorted(parts)), Moments()).stats()
+def _total(parts: dict[int, Moments], times: int = 1) -> WeightStats:
+    return sum((parts[start] for start in sorted(parts)), Moments()).repeated(times).stats()

@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from autoinit.errors import LazyModuleError, PlanError
 from autoinit.models import ModelView, WeightStorage
 from autoinit.plans.distributions import DISTRIBUTIONS
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.layers import LayerPlan
+from autoinit.plans.plan import Plan
 from autoinit.tensors import elements
 from autoinit.writing import reparametrised
 from autoinit.writing._filling import Job

@@ -24,8 +24,8 @@ import numpy.typing as npt
 import torch
 
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
+from autoinit.plans.layers import SlicePlan
 from autoinit.plans.mirror import Mirror
-from autoinit.plans.plan import SlicePlan
 from autoinit.tensors import elements
 from autoinit.tensors.parallel import one_thread
 from autoinit.theory.truncation import CUT, TRUNCATED_STD

@@ -17,7 +17,7 @@ from torch import nn
 from autoinit.checking.rules.registry import rules
 from autoinit.cli import _check_runs as running
 from autoinit.cli import main
-from autoinit.reporting.formats import FORMATS
+from autoinit.formats import FORMATS
 
 NETS = """\
 import torch

@@ -325,7 +325,13 @@ def test_tracebacks_on_request(here, monkeypatch, how):
 
 def test_an_unforeseen_failure_is_one_line(here, monkeypatch):
     monkeypatch.setattr("autoinit.api.report", lambda *args, **options: 1 / 0)
-    assert "unexpected ZeroDivisionError: division by zero (AUTOINIT_DEBUG=1" in failure("report", "model.pt")
+    assert "unexpected ZeroDivisionError: division by zero (AUTOINIT_DEBUG=1" in failure("report", "nets.py:Block")
+
+
+def test_a_failure_on_a_file_is_said_of_the_file(here, monkeypatch):
+    monkeypatch.setattr("autoinit.api.report", lambda *args, **options: 1 / 0)
+    said = failure("report", "model.pt")
+    assert said.startswith("model.pt holds a model that cannot be analysed: ZeroDivisionError: division by zero; ")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

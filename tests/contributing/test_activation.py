@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.contributing.copying import Copy
+from tests.contributing.guide import promised
 
 FAMILY = "autoinit/theory/activations/saturating.py"
 
@@ -124,6 +125,7 @@ def found(copy: Copy) -> dict[str, Any]:
 
 def test_it_is_added_in_one_file(copy: Copy):
     assert copy.touched == [FAMILY]
+    assert promised("activation", copy.touched)
 
 
 @pytest.mark.parametrize("tier", ["symbolic", "recorded"])

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.contributing.copying import Copy
+from tests.contributing.guide import promised
 
 TABLE, SAMPLING = "autoinit/plans/distributions.py", "autoinit/writing/sampling.py"
 FUNCTION = '''def laplace(stream: np.random.Generator, out: Array) -> None:
@@ -45,6 +46,7 @@ def found(copy: Copy) -> dict[str, Any]:
         import inspect, json
         import autoinit
         from nets import build
+        from tests.contributing.within import command, fails
 
         model = build()
         autoinit.autoinit(model, distribution="laplace", seed=0, verbose=False)
@@ -61,6 +63,8 @@ def found(copy: Copy) -> dict[str, Any]:
             "again": autoinit.Plan.from_json(made.to_json())["weight"].distribution,
             "signature": str(inspect.signature(autoinit.autoinit)),
             "unknown": said,
+            "json": command("report", "nets.py:build", "--distribution", "laplace", "--format", "json"),
+            "asks": fails("tests.writing.test_sampling:test_every_distribution_has_an_oracle"),
         }))
     """)
     )
@@ -68,6 +72,7 @@ def found(copy: Copy) -> dict[str, Any]:
 
 def test_it_is_a_row_and_a_function(copy: Copy):
     assert copy.touched == [TABLE, SAMPLING]
+    assert promised("distribution", copy.touched)
 
 
 def test_values_are_drawn_from_it(found: dict[str, Any]):
@@ -92,10 +97,9 @@ def test_commands_have_it(copy: Copy, command: str):
     assert "laplace: heavy tails" in said
 
 
-def test_json_has_it(copy: Copy):
-    document = json.loads(copy.command("report", "nets.py:build", "--distribution", "laplace", "--format", "json"))
-    assert document["layers"][0]["distribution"] == "laplace"
+def test_json_has_it(found: dict[str, Any]):
+    assert json.loads(found["json"])["layers"][0]["distribution"] == "laplace"
 
 
-def test_the_tests_ask_for_an_oracle(copy: Copy):
-    assert copy.fails("tests.writing.test_sampling:test_every_distribution_has_an_oracle")
+def test_the_tests_ask_for_an_oracle(found: dict[str, Any]):
+    assert found["asks"]

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tests.contributing.copying import Copy
+from tests.contributing.guide import promised
 
-TABLE = "autoinit/reporting/formats.py"
+TABLE = "autoinit/formats.py"
 REPORT = '''
 """Reports as comma-separated values."""
 
@@ -19,7 +20,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from autoinit.plans.report import Report
+    from autoinit.plans.plan import Report
 
 
 def render(reports: Sequence[Report]) -> str:
@@ -52,6 +53,14 @@ def build():
 """
 
 
+CONFIGURATION = """
+[tool.autoinit]
+models = ["nets.py:build"]
+select = ["INI001"]
+format = "csv"
+"""
+
+
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     made = Copy(tmp_path_factory.mktemp("format"))
@@ -62,6 +71,7 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     row = '        "csv": Format("spreadsheets", "autoinit.reporting.findings.commas:render"),\n'
     made.edit(TABLE, '    "check": {\n', '    "check": {\n' + row)
     (made.folder / "nets.py").write_text(NETS, encoding="utf-8")
+    (made.folder / "pyproject.toml").write_text(CONFIGURATION, encoding="utf-8")
     return made
 
 
@@ -72,6 +82,7 @@ def found(copy: Copy) -> dict[str, Any]:
         import json
         import autoinit
         from nets import build
+        from tests.contributing.within import command, fails
 
         def error(value):
             try:
@@ -82,6 +93,9 @@ def found(copy: Copy) -> dict[str, Any]:
         report, result = autoinit.report(build()), autoinit.check(build(), select=["INI001"])
         print(json.dumps({
             "report": report.to("csv"), "check": result.to("csv"), "unknown": [error(report), error(result)],
+            "lines": command("report", "nets.py:build", "nets.py:build", "--format", "csv").splitlines(),
+            "configured": command("check", expected=1),
+            "asks": fails("tests.reporting.test_goldens:test_every_format_has_a_golden"),
         }))
     """)
     )
@@ -89,6 +103,7 @@ def found(copy: Copy) -> dict[str, Any]:
 
 def test_it_is_a_module_and_a_row_for_each_kind(copy: Copy):
     assert copy.touched == ["autoinit/reporting/commas.py", TABLE, "autoinit/reporting/findings/commas.py"]
+    assert promised("format", copy.touched)
 
 
 def test_methods_and_errors_have_it(found: dict[str, Any]):
@@ -106,15 +121,10 @@ def test_commands_offer_it(copy: Copy):
     assert "--format [csv|text|json|github|sarif|junit|markdown]" in " ".join(copy.command("check", "--help").split())
 
 
-def test_commands_and_the_configuration_write_it(copy: Copy):
-    lines = copy.command("report", "nets.py:build", "nets.py:build", "--format", "csv").splitlines()
-    assert lines == ["Sequential (nets.py:build),0,0.353553", "Sequential (nets.py:build),2,0.408248"] * 2
-    (copy.folder / "pyproject.toml").write_text(
-        '[tool.autoinit]\nmodels = ["nets.py:build"]\nselect = ["INI001"]\nformat = "csv"\noutput = "found.csv"\n'
-    )
-    copy.command("check", expected=1)
-    assert (copy.folder / "found.csv").read_text() == "nets.py:build,INI001,0\n"
+def test_commands_and_the_configuration_write_it(found: dict[str, Any]):
+    assert found["lines"] == ["Sequential (nets.py:build),0,0.353553", "Sequential (nets.py:build),2,0.408248"] * 2
+    assert found["configured"] == "nets.py:build,INI001,0\n"
 
 
-def test_the_tests_ask_for_goldens(copy: Copy):
-    assert copy.fails("tests.reporting.test_goldens:test_every_format_has_a_golden")
+def test_the_tests_ask_for_goldens(found: dict[str, Any]):
+    assert found["asks"]

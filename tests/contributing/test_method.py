@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.contributing.copying import Copy
+from tests.contributing.guide import promised
 
 FILE = '''
 """`plan(method="unit")`: 1 / sqrt(fan_in) for every weight."""
@@ -66,6 +67,7 @@ def found(copy: Copy) -> dict[str, Any]:
         import inspect, json
         import autoinit
         from nets import build
+        from tests.contributing.within import command, fails
 
         def error(**options):
             try:
@@ -85,6 +87,8 @@ def found(copy: Copy) -> dict[str, Any]:
             "document": inspect.getdoc(autoinit.plan),
             "unknown": error(method="units"),
             "refused": error(method="unit", mode="fan_out"),
+            "json": command("report", "nets.py:build", "--method", "unit", "--format", "json"),
+            "asks": fails("tests.methods.test_options:test_every_method_has_a_case"),
         }))
     """)
     )
@@ -92,6 +96,7 @@ def found(copy: Copy) -> dict[str, Any]:
 
 def test_it_is_a_file_and_a_row(copy: Copy):
     assert copy.touched == ["autoinit/methods/unit.py", TABLE]
+    assert promised("method", copy.touched)
 
 
 def test_functions_have_it(found: dict[str, Any]):
@@ -117,11 +122,11 @@ def test_commands_have_it(copy: Copy, command: str):
     assert re.search(r"\[default: normal; [\w:; ]*unit: uniform\]", said)
 
 
-def test_json_has_it(copy: Copy):
-    document = json.loads(copy.command("report", "nets.py:build", "--method", "unit", "--format", "json"))
+def test_json_has_it(found: dict[str, Any]):
+    document = json.loads(found["json"])
     assert document["method"] == "unit"
     assert [each["std"] for each in document["layers"]] == pytest.approx([1 / 4, 1 / 8**0.5])
 
 
-def test_the_tests_ask_for_a_case(copy: Copy):
-    assert copy.fails("tests.methods.test_options:test_every_method_has_a_case")
+def test_the_tests_ask_for_a_case(found: dict[str, Any]):
+    assert found["asks"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contributing.copying import Copy
+from tests.contributing.guide import promised
 
 OPTIONS, HEEDING = "autoinit/plans/options.py", "autoinit/planning.py"
 KEYS = "    zeros: Zeros\n    seed: int | None\n"
@@ -39,6 +40,7 @@ def found(copy: Copy) -> dict[str, Any]:
         import inspect, json
         import autoinit
         from nets import build
+        from tests.contributing.within import command
 
         functions = (autoinit.plan, autoinit.report, autoinit.autoinit)
         try:
@@ -53,6 +55,7 @@ def found(copy: Copy) -> dict[str, Any]:
             "parameters": [str(inspect.signature(each).parameters["largest"]) for each in functions],
             "documents": ["largest: no std is planned larger than this." in inspect.getdoc(each) for each in functions],
             "misspelt": said,
+            "json": command("report", "nets.py:build", "--largest", "0.4", "--format", "json"),
         }))
     """)
     )
@@ -60,6 +63,7 @@ def found(copy: Copy) -> dict[str, Any]:
 
 def test_it_is_written_once_beside_the_code_that_heeds_it(copy: Copy):
     assert copy.touched == [OPTIONS, HEEDING]
+    assert promised("option of a plan", copy.touched)
 
 
 def test_functions_have_it(found: dict[str, Any]):
@@ -77,8 +81,10 @@ def test_commands_have_it(copy: Copy, command: str):
     assert "--largest FLOAT No std is planned larger than this." in " ".join(copy.command(command, "--help").split())
 
 
-def test_commands_heed_it(copy: Copy):
+def test_commands_heed_it(found: dict[str, Any]):
+    assert [each["std"] for each in json.loads(found["json"])["layers"]] == pytest.approx([2**0.5 / 4, 0.4])
+
+
+def test_it_is_for_a_plan(copy: Copy):
     """Without a method `signal` plans nothing, so that there is nothing to limit."""
-    document = json.loads(copy.command("report", "nets.py:build", "--largest", "0.4", "--format", "json"))
-    assert [each["std"] for each in document["layers"]] == pytest.approx([2**0.5 / 4, 0.4])
     assert copy.command("signal", "nets.py:build", "--largest", "0.4", expected=2) == ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from autoinit.checking.recipes import names
 from tests.contributing.copying import Copy
+from tests.contributing.guide import promised
 
 MODELS, INITIALISERS = "autoinit/checking/recipes/models.py", "autoinit/checking/recipes/initialisers.py"
 CHECKED = """
@@ -31,6 +32,7 @@ def test_a_recipe_of_a_model_family_is_one_entry(tmp_path: Path):
     copy.edit(MODELS, "MODELS = (\n", 'MODELS = (\n    Published("mynet", "Me 2026, section 3", lambda _: (0.03,)),\n')
     assert json.loads(copy.run(CHECKED.format(recipe="mynet"))) == ["mynet", ["info", "info"]]
     assert copy.touched == [MODELS]
+    assert promised("recipe of a model family", copy.touched)
     assert "mynet" not in names()
 
 
@@ -51,3 +53,4 @@ def test_a_recipe_of_an_initialiser_is_one_file(tmp_path: Path):
     )
     assert said.startswith("no recipe 'tree'; did you mean three")
     assert copy.touched == [INITIALISERS]
+    assert promised("recipe of an initialiser", copy.touched)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from tests.contributing.copying import Copy
+from tests.contributing.guide import promised
 
 FILE = "autoinit/checking/rules/ini110_fourth_root.py"
 RULE = '''
@@ -16,8 +17,8 @@ RULE = '''
     import math
 
     from autoinit.checking._wording import number
-    from autoinit.checking.scale._case import Case, same
-    from autoinit.checking.scale._deviations import Deviation
+    from autoinit.checking.scale.cases import Case, same
+    from autoinit.checking.scale.deviations import Deviation
     from autoinit.checking.scale.declaring import rule_of_scale
 
 
@@ -67,6 +68,7 @@ def test_a_rule_of_scale_is_one_file(tmp_path: Path):
     assert listed
     assert copy.command("explain", "INI110").startswith("# INI110: root taken twice\n\nSeverity: by consequence.")
     assert copy.touched == [FILE]
+    assert promised("rule", copy.touched)
 
 
 def test_a_precedence_is_taken_once(tmp_path: Path):

@@ -15,6 +15,7 @@ from torch import nn
 from autoinit.cli import main
 from autoinit.errors import LoadError
 from autoinit.loading import load
+from autoinit.tensors.measuring import weight_stats
 from tests.shared.archives import rewritten, write_program
 
 
@@ -146,3 +147,37 @@ def test_a_record_that_is_not_what_its_archive_says_is_refused(here):
     Path("odd.pt2").write_bytes(content.replace(weight, b"\xff" + weight[1:]))
     with pytest.raises(LoadError, match=r"^odd\.pt2 is damaged: data/weights/weight_0: Bad CRC-32"):
         load("odd.pt2")
+
+
+def expanded(size: int) -> nn.Sequential:
+    """A model whose first weight is one number, so many times."""
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU())
+    model[0].in_features = model[0].out_features = size
+    model[0].weight = nn.Parameter(torch.full((1,), 3.0).expand(size, size))
+    return model
+
+
+@pytest.mark.parametrize("command", [("report",), ("check", "--no-config")])
+def test_an_expanded_weight_costs_what_it_stores(here, command):
+    """10^12 elements in a file of 3 kB."""
+    torch.save(expanded(10**6), "model.pt")
+    result = CliRunner().invoke(main, [*command, "model.pt"])
+    assert result.exit_code in (0, 1), result.output
+
+
+def test_statistics_of_an_expanded_tensor_are_those_of_its_copy():
+    """(0, 1, 2, 1) each a hundred times: mean 1, variance 1/2, 100 zeros of 400."""
+    row = torch.tensor([0.0, 1.0, 2.0, 1.0])
+    for tensor in (row[:, None].expand(4, 100), row.expand(100, 4), row.expand(100, 4).clone()):
+        found = weight_stats(tensor)
+        assert (found.numel, found.mean, found.zeros) == (400, 1.0, 0.25)
+        assert found.std == pytest.approx(0.5**0.5)
+
+
+def test_tensors_that_overlap_are_refused(here):
+    """10^12 elements, each row one place further than the last."""
+    model = nn.Sequential(nn.Linear(4, 4, bias=False), nn.ReLU())
+    model[0].weight = nn.Parameter(torch.zeros(2 * 10**3).as_strided((10**3, 10**3), (1, 1)))
+    torch.save(model, "model.pt")
+    with pytest.raises(LoadError, match=r"^model\.pt: weight of 0 \(Linear\) has more elements than memory"):
+        load("model.pt")

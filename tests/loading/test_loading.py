@@ -147,8 +147,7 @@ def test_a_malicious_pickle_runs_nothing(here, writer, wrapping, entry):
 
 
 def torch_script(path):
-    with pytest.warns(DeprecationWarning, match="torch.jit"):
-        torch.jit.script(nn.Linear(3, 4)).save(path)
+    torch.jit.script(nn.Linear(3, 4)).save(path)
 
 
 def truncated(path):

@@ -97,7 +97,7 @@ class Drawer:
             if again
             and each.inputs == form.width
             and width in (None, each.outputs)
-            and (each.dims == form.dims if each.kind != "linear" else form.axis == -1)
+            and (each.kind == "linear" if form.axis == -1 else each.kind != "linear" and each.dims == form.dims)
         ]
         if fitting and self.flip(6):
             return self.pick(*fitting)

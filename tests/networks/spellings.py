@@ -215,7 +215,7 @@ NORMS = {
 # What passes and keeps the form.
 
 PASSES: Mapping[str, Sequence[Apply]] = {
-    "scale": (lambda x: x * 0.5, lambda x: x / 3, lambda x: x.mul(2.0), lambda x: -x),
+    "scale": (lambda x: x * -1.0, lambda x: x / -1, lambda x: x.mul(1.0), lambda x: -x),  # others count in the std
     "shift": (lambda x: x + 1, lambda x: x - 0.5, lambda x: 1 + x),
     "dropout": (nn.Dropout(0.1), lambda x: F.dropout(x, 0.1), lambda x: F.dropout(x, p=0.3, training=False)),
     "same": (

@@ -123,6 +123,8 @@ def test_traits_agree_with_roles():
         Trait.CHOOSING: {Role.TRANSPARENT},
         Trait.WINDOWED: {Role.TRANSPARENT},
         Trait.RANKING: {Role.SINK},
+        Trait.SUMMING: {Role.TRANSPARENT},
+        Trait.STANDARDISING: {Role.NORM},
         Trait.SCALING: {Role.PRODUCT},
         Trait.LOOKUP: {Role.SOURCE},
         Trait.RECURRENT: {Role.WEIGHT},

@@ -340,6 +340,43 @@ def test_prelu_with_a_slope_for_each_channel(tier: str):
     assert found.ending.gain == pytest.approx(math.sqrt(2 / (1 + 0.55 / 6)))
 
 
+class Learned(nn.Module):
+    """x + sin(a x)^2 / a with a learned a, one for all channels or one for each."""
+
+    def __init__(self, alpha: list[float]) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(alpha))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + (self.alpha * x).sin() ** 2 / self.alpha
+
+
+@tiers
+@pytest.mark.usefixtures("own_ops")
+@pytest.mark.parametrize(("values", "alpha"), [([0.5], 0.5), ([0.3, 0.4] * 3, math.sqrt((0.09 + 0.16) / 2))])
+def test_a_users_module_with_a_learned_parameter(values: list[float], alpha: float, tier: str):
+    """One number stands for several: their root mean square."""
+    autoinit.register_op(
+        "snake",
+        autoinit.Role.NONLINEARITY,
+        modules=Learned,
+        signature="input, a=1.0",
+        function=lambda x, a=1.0: x + (a * x).sin() ** 2 / a,
+        attributes={"a": "alpha"},
+    )
+    found = resolved(Learned(values), tier)
+    assert (found.nonlinearity, dict(found.params)) == ("snake", {"a": pytest.approx(alpha)})
+    assert found.ending.gain == pytest.approx(1 / math.sqrt(snake_moment(alpha)), rel=1e-6)
+    with torch.device("meta"):
+        unknown = resolve(trace(Between(Learned(values)), (4, WIDTH)))[0]
+    assert unknown.ending.note == "the value of function.alpha is not known: 1, the default, taken"
+    assert dict(unknown.params) == {"a": 1.0}
+
+
+def test_a_slope_of_one_number_keeps_its_sign():
+    assert dict(resolved(nn.PReLU(init=-0.5), "symbolic").params) == {"weight": -0.5}
+
+
 @tiers
 def test_rrelu_takes_the_mean_of_the_squared_slope(tier: str):
     """a uniform in [0.1, 0.5]: E[a^2] = (0.5^3 - 0.1^3) / (3 * 0.4) = 0.31 / 3."""

@@ -165,8 +165,11 @@ def closure(requirements: list[str]) -> dict[str, list[Requirement]]:
 
 @pytest.mark.skipif(sys.version_info < (3, 11), reason="under 3.10 pip chooses some versions")
 def test_constraints_pin_all_that_is_installed_and_nothing_else():
-    asked = closure(PROJECT["dependencies"] + [each for extra in EXTRAS.values() for each in extra])
     pinned = pins()
+    if importlib.metadata.version("torch").partition("+")[0] != str(pinned["torch"]):
+        pytest.skip("the suite runs under other versions than those pinned")
+    extras = [each for name, extra in EXTRAS.items() if name != "bench-libraries" for each in extra]
+    asked = closure(PROJECT["dependencies"] + extras)
     assert sorted(set(asked) - set(pinned)) == []
     direct = {canonicalize_name(Requirement(each).name) for each in EXTRAS["bench"]}
     installed = {name for name in direct if importlib.util.find_spec(name) is not None}

@@ -27,8 +27,8 @@ from autoinit.checking import configuration
 from autoinit.checking.recipes import names
 from autoinit.checking.recipes.models import MODELS
 from autoinit.checking.rules.registry import rules
+from autoinit.formats import FORMATS
 from autoinit.ops import REGISTRY, Role
-from autoinit.reporting.formats import FORMATS
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

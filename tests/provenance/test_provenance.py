@@ -44,6 +44,17 @@ def at(origin: Origin) -> int:
     return origin.source.line
 
 
+def freed(ref: weakref.ReferenceType) -> bool:
+    """Whether nothing holds the object; of a storage, torch 2.9 may hand out an empty shell afterwards."""
+    found = ref()
+    if not isinstance(found, torch.UntypedStorage):
+        return found is None
+    try:
+        return not found.tolist()
+    except RuntimeError:
+        return True
+
+
 def library(name: str, text: str) -> ModuleType:
     """A module in a file of its own, as a library of initialisers is."""
     made = ModuleType(name)
@@ -794,7 +805,7 @@ class TestDoesNoHarm:
             seen = [weakref.ref(model), weakref.ref(model[0].weight), weakref.ref(model[0].weight.untyped_storage())]
             del model
             gc.collect()
-            assert [each() for each in seen] == [None, None, None]
+            assert all(map(freed, seen))
         assert isinstance(log, Recording)
 
     def test_the_freed_are_forgotten(self):

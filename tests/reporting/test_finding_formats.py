@@ -18,10 +18,10 @@ from pydantic import ValidationError
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
 from rich.console import Console
 
+from autoinit import formats
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding, Severity, Suppressed
 from autoinit.checking.rules.registry import BY_CONSEQUENCE, About, Rule
 from autoinit.errors import ArgumentError
-from autoinit.reporting import formats
 from autoinit.reporting.findings import github, jsons, junit, markdown, sarif
 from autoinit.reporting.findings._alike import entries
 from autoinit.reporting.findings.text import lines

@@ -11,8 +11,8 @@ from typing import Any
 import click
 import pytest
 
+from autoinit import formats
 from autoinit.cli import main
-from autoinit.reporting import formats
 from autoinit.reporting.findings import jsons, sarif
 from autoinit.reporting.signals.states import states
 from autoinit.signal.report import SignalRow

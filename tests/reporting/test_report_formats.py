@@ -9,8 +9,8 @@ import re
 import pytest
 from rich.console import Console
 
-from autoinit.plans.plan import Alternative, LayerPlan, OtherParameter, Plan, SlicePlan
-from autoinit.plans.report import Report
+from autoinit.plans.layers import Alternative, LayerPlan, OtherParameter, SlicePlan
+from autoinit.plans.plan import Plan, Report
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._collapsing import collapse
 from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths

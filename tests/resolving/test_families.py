@@ -545,7 +545,7 @@ def test_fourier_features(held: str):
 
 @pytest.mark.parametrize("inputs", [None, (4, 3)], ids=["no_input", "input"])
 def test_sines_of_a_frequency(inputs: Any):
-    """SIREN, sin(30 W x): a constant before a function passes, so that sin itself gives the gain,
+    """SIREN, sin(30 W x): 30 W x is to have variance 1, so that W gets the gain of sin over 30,
     E[sin^2] = (1 - e^-2) / 2.
     """
     model = Net(
@@ -554,7 +554,7 @@ def test_sines_of_a_frequency(inputs: Any):
         second=nn.Linear(HIDDEN, HIDDEN),
         last=nn.Linear(HIDDEN, CLASSES),
     )
-    moment = (1 - math.exp(-2)) / 2
+    moment = (1 - math.exp(-2)) / 2 * 30**2
     assert_planned(model, inputs, {"first": he("sin", moment, 3), "second": he("sin", moment, HIDDEN), "last": HEAD})
 
 

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from autoinit import plan
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan
 from autoinit.tracing import trace
 from tests.shared.models.parted import HALVES, HEAD, HEADS, HIDDEN, THIRDS, WIDTH, Attending, Gated
 from tests.shared.written_nets import GELU_MOMENT, SILU_MOMENT, SOFTPLUS_MOMENT, Many, Net, numbers, xavier

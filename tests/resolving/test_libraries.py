@@ -19,7 +19,7 @@ import torchvision
 from torch import nn
 
 from autoinit import Plan, autoinit, plan
-from autoinit.plans.report import Report
+from autoinit.plans.plan import Report
 
 EVERY_TORCHVISION, EVERY_TIMM = 2, 90
 

@@ -21,6 +21,9 @@ from autoinit.plans.options import PlanOptions
 from autoinit.tracing import trace
 from tests.shared.written_nets import Many, Net, numbers, xavier
 
+GROUPED_MM = getattr(F, "grouped_mm", None) or torch._grouped_mm
+"""Public from torch 2.10 on."""
+
 
 def parameter(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(shape))
@@ -101,7 +104,7 @@ ONE_WEIGHT: dict[str, tuple[Use, tuple[int, ...], tuple[int, ...], Geometry]] = 
         lambda m, x: torch.cat([x @ each for each in m.w.unbind(0)]), (2, 5), (3, 5, 7), ("bio", 5, 7)
     ),
     "grouped_mm": (
-        lambda m, x: F.grouped_mm(x, m.w, offs=torch.tensor([1, 2], dtype=torch.int32)),
+        lambda m, x: GROUPED_MM(x, m.w, offs=torch.tensor([1, 2], dtype=torch.int32)),
         (8, 16), (2, 16, 8), ("bio", 16, 8),
     ),
     "private_grouped_mm": (
@@ -218,8 +221,8 @@ def interleaved_experts(model: Any, x: Tensor) -> Tensor:
 
 def grouped_experts(model: Any, x: Tensor) -> Tensor:
     ends = torch.arange(1, 4, dtype=torch.int32) * x.shape[1]
-    gate, up = F.grouped_mm(x.flatten(0, 1), model.gate_up, offs=ends).chunk(2, -1)
-    return F.grouped_mm(F.silu(gate) * up, model.down, offs=ends)
+    gate, up = GROUPED_MM(x.flatten(0, 1), model.gate_up, offs=ends).chunk(2, -1)
+    return GROUPED_MM(F.silu(gate) * up, model.down, offs=ends)
 
 
 HALVES = (((0, 8),), ((8, 16),))

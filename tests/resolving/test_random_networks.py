@@ -17,8 +17,9 @@ from torch import nn
 from autoinit import plan, report
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.plan import Plan
 from autoinit.tracing import trace
 from tests.networks.building import Network, inputs
 from tests.networks.drawing import descriptions, spellings, streams
@@ -26,7 +27,6 @@ from tests.networks.pieces import Description, parts
 from tests.networks.spellings import Spelling
 from tests.networks.truth import Answer, Runs, Truth, fans, numbers, std
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 """torch.compile's own, when it is first used."""
 
 # Comparing with the truth.

@@ -17,7 +17,6 @@ from tests.shared.models.residual_blocks import CHANNELS, HIDDEN, LAYERS, SPELLI
 from tests.truth import Row, rows_of
 from tests.truth.rows import ADD, LRELU_02, activation
 
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 """torch.compile's own, when it is first used."""
 
 FIRST_GAIN = math.sqrt(2 / 1.04)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autoinit import plan
-from autoinit.plans.plan import LayerPlan
+from autoinit.plans.layers import LayerPlan
 from tests.truth import Case
 from tests.truth.checks import (
     assert_covers_every_parameter,

@@ -8,7 +8,8 @@ from typing import Any
 
 from torch import nn
 
-from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+from autoinit.plans.layers import LayerPlan, SlicePlan
+from autoinit.plans.plan import Plan
 
 
 def slice_plan(rows: tuple[tuple[int, int], ...], std: float) -> SlicePlan:

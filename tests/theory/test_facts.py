@@ -27,6 +27,7 @@ PARAMS: dict[str, tuple[dict[str, float], ...]] = {
     "softplus": ({"beta": 1.0}, {"beta": 3.0}),
     "threshold": ({"threshold": 0.3, "value": -20.0}, {"threshold": -1.0, "value": 0.7}),
     "hardtanh": ({"min_val": -1.0, "max_val": 1.0}, {"min_val": 0.5, "max_val": 3.0}),
+    "sloped_hardsigmoid": ({"slope": 0.2}, {"slope": 0.5}),
     "hardshrink": ({"lambd": 0.5}, {"lambd": 1.5}),
     "softshrink": ({"lambd": 0.5}, {"lambd": 1.5}),
 }
@@ -69,6 +70,10 @@ def is_clipping(phi: Phi) -> bool:
     return same(y, NEAR.clamp(y.min(), y.max()))
 
 
+def is_periodic(phi: Phi) -> bool:
+    return same(phi(NEAR + 2 * torch.pi), phi(NEAR)) and not same(phi(NEAR + 1), phi(NEAR))
+
+
 def is_share(phi: Phi) -> bool:
     values = phi(EVERYWHERE).nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf)
     return bool((values >= 0).all() and (values <= 1).all())
@@ -81,6 +86,7 @@ TRIALS: dict[Fact, Callable[[Phi], bool]] = {
     Fact.HOMOGENEOUS_NEAR_ZERO: is_homogeneous_near_zero,
     Fact.BOUNDED: is_bounded,
     Fact.CLIPPING: is_clipping,
+    Fact.PERIODIC: is_periodic,
     Fact.SHARE: is_share,
 }
 
@@ -136,3 +142,8 @@ def test_facts_that_follow_from_others_are_there():
     for name, (facts, _) in FUNCTIONS.items():
         assert Fact.SHARE not in facts or Fact.BOUNDED in facts, name
         assert Fact.HOMOGENEOUS not in facts or Fact.HOMOGENEOUS_NEAR_ZERO in facts, name
+
+
+def test_no_fact_is_none_of_the_facts():
+    assert not Fact.NONE
+    assert all((Fact.NONE | each) == each and not each & Fact.NONE for each in Fact)

@@ -14,7 +14,7 @@ from autoinit.theory.activations import ACTIVATIONS, NONLINEARITIES, SOFTMAXES
 from autoinit.theory.fans import Fans
 from autoinit.theory.gains import gain, scheme, std
 
-CONSTANTS = {"linear", "affine", "sigmoid", "hardsigmoid", "tanh", "selu"}
+CONSTANTS = {"linear", "affine", "sigmoid", "hardsigmoid", "sloped_hardsigmoid", "tanh", "selu"}
 """Those whose gain is a convention, and straight lines."""
 
 
@@ -23,6 +23,7 @@ CLOSED = [
     ("identity", {}, 1.0),
     ("sigmoid", {}, 1.0),
     ("hardsigmoid", {}, 1.0),
+    ("sloped_hardsigmoid", {"slope": 0.2}, 1.0),
     ("softmax", {}, 1.0),
     ("log_softmax", {}, 1.0),
     ("gumbel_softmax", {}, 1.0),

@@ -64,6 +64,7 @@ NAMED = {
     "clamp from below": (lambda x: x.clamp(min=-0.4), "threshold", {"threshold": -0.4, "value": -0.4}),
     "clamp(0, inf)": (lambda x: x.clamp(0, math.inf), "relu", {}),
     "hardswish by relu6": (lambda x: x * F.relu6(x + 3) / 6, "hardswish", {}),
+    "hardsigmoid, steeper": (lambda x: (0.25 * x + 0.5).clamp(0, 1), "sloped_hardsigmoid", {"slope": 0.25}),
     "hardsigmoid by clamp": (lambda x: (x / 6 + 0.5).clamp(0, 1), "hardsigmoid", {}),
     "hardshrink": (lambda x: x * (x.abs() > 0.7), "hardshrink", {"lambd": 0.7}),
     "softshrink": (lambda x: x.sign() * (x.abs() - 0.4).relu(), "softshrink", {"lambd": 0.4}),
@@ -100,6 +101,21 @@ def test_fits_slopes(params):
     found = identify(ACTIVATIONS["leaky_relu"].bind(params))
     assert found is not None
     assert (found.name, dict(found.params)) == ("leaky_relu", pytest.approx(params, rel=1e-6))
+
+
+@pytest.mark.parametrize("slope", [0.1, 0.25, 0.3125, 0.01234, 0.98765, 0.123456])
+def test_slopes_of_up_to_six_digits_are_told_as_they_were_written(slope):
+    """Single precision keeps a little more than seven digits: what it gives back for 0.123456 is not that number."""
+    found = identify(lambda x: F.leaky_relu(x.float(), slope))
+    assert found is not None
+    assert dict(found.params) == {"negative_slope": slope}
+
+
+def test_slopes_of_more_digits_are_not_rounded():
+    slope = 0.12345678901
+    found = identify(ACTIVATIONS["leaky_relu"].bind({"negative_slope": slope}))
+    assert found is not None
+    assert found.params["negative_slope"] == pytest.approx(slope, rel=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,10 @@ ORACLES: dict[str, list[tuple[dict[str, float], float]]] = {
     "relu6": [({}, hardtanh_moment(0, 6))],
     "hardswish": [({}, by_scipy(lambda z: z * hardsigmoid(z), -3.0, 3.0))],
     "hardsigmoid": [({}, by_scipy(hardsigmoid, -3.0, 3.0))],
+    "sloped_hardsigmoid": [
+        ({"slope": slope}, by_scipy(lambda z, a=slope: min(max(a * z + 0.5, 0.0), 1.0), -0.5 / slope, 0.5 / slope))
+        for slope in (0.2, 0.5)
+    ],
     "hardshrink": [
         ({}, 2 * partial_moment(0.5, math.inf)),
         ({"lambd": 0.7001}, 2 * partial_moment(0.7001, math.inf)),

@@ -190,7 +190,6 @@ class Scripted(nn.Module):
 ACTIVATIONS = {"a": "tanh", "b": "sigmoid", "c": "silu", "d": "linear"}
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 @pytest.mark.parametrize("tier", ["symbolic", "recorded"])
 @pytest.mark.parametrize("by", ["script", "trace"])
 def test_the_python_of_a_function_of_torchscript_is_read(tier: Any, by: str):
@@ -205,7 +204,6 @@ def test_the_python_of_a_function_of_torchscript_is_read(tier: Any, by: str):
     assert torch.equal(model.act(one), swish(one))
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 def test_one_without_python_is_named_and_can_be_described():
     """The advice must help: the function that it names can be registered."""
     scripted = torch.jit.script(swish)

@@ -378,7 +378,6 @@ def test_a_forward_behind_a_decorator_that_hides_its_arguments():
 # What no mode sees.
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 def test_a_function_of_torchscript_without_python_is_one_unknown_call():
     def halves(x: Tensor, scale: Tensor) -> Tensor:
         return x / (scale + 1e-9).relu()

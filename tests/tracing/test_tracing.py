@@ -607,7 +607,6 @@ WRAPPERS: dict[str, Callable[[nn.Module], nn.Module]] = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("wrapper", WRAPPERS)
 @pytest.mark.parametrize("place", ["outside", "inside", "everywhere"])
 @pytest.mark.parametrize("inputs", [None, (2, WIDTH)], ids=["no_input", "input"])
@@ -892,7 +891,6 @@ def test_a_lazy_module_that_has_run_is_not_lazy():
     assert feeds(trace(model)) == {"0": ("relu", "activation")}
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.:DeprecationWarning")
 @pytest.mark.parametrize("inside", [False, True], ids=["whole", "inside"])
 def test_torchscript_is_refused(inside: bool):
     scripted = torch.jit.script(nn.Linear(WIDTH, 2))

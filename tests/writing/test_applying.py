@@ -211,6 +211,16 @@ def test_padding_row_of_a_tied_head_stays(padding_idx, dtype):
     assert (model.head.weight == torch.tensor(math.pi, dtype=dtype)).sum() == 16
 
 
+def test_a_padding_row_counts_in_both_statistics():
+    """It stays, at a thousand times the std of the others: mean square 1000^2 / 30, and so is the std."""
+    model = Tied(padding_idx=3)
+    with torch.no_grad():
+        model.embedding.weight[3] = torch.tensor([1000.0, -1000.0]).repeat(8)
+    written = write(plan_of(layer_plan("head.weight", (30, 16))), ModelView.of(model), seed=1)
+    assert written.before["head"].std == pytest.approx(1000 / math.sqrt(30), rel=1e-3)
+    assert written.after["head"].std == pytest.approx(1000 / math.sqrt(30), rel=1e-3)
+
+
 def test_tied_weights_are_written_once_under_their_first_name():
     by_first, by_alias = Tied(), Tied()
     write(plan_of(layer_plan("embedding.weight", (30, 16))), ModelView.of(by_first), seed=1)

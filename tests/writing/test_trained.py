@@ -92,6 +92,21 @@ def test_models_that_were_just_written_are_not_accused(distribution):
         assert training_signs(ModelView.of(model), plan) == FRESH
 
 
+@pytest.mark.parametrize("copies", [1, 3])
+def test_slices_of_other_sizes_and_scales_are_levelled(copies):
+    """Each row is divided by what its own slice has; rows in no slice are a slice of their own."""
+    runs = {(0, 8): 1.0, (8, 72): 1e-3, (72, 80): 30.0, (80, 96): 0.05}
+    weight = torch.randn(copies, 96, 64, generator=torch.Generator().manual_seed(0))
+    for (start, stop), std in runs.items():
+        weight[:, start:stop] *= std
+    slices = tuple(slice_plan((run,), std) for run, std in runs.items() if run != (8, 72))
+    layer = layer_plan("0", tuple(weight.shape), axes="boi", slices=slices)
+    assert misfit(weight, layer) == ""
+    assert misfit(weight, layer_plan("0", tuple(weight.shape), axes="boi"))
+    weight[:, 8:40] *= 2
+    assert misfit(weight, layer)
+
+
 def test_fused_and_recurrent_weights():
     torch.manual_seed(0)
     modules = (nn.MultiheadAttention(64, 4), nn.LSTM(32, 64), nn.GRU(64, 48))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from autoinit.checking._wording import expression, initialise
+from autoinit.checking._wording import expression, initialise, quoted
 from autoinit.recognising.recognition import recognise
 from autoinit.resolving.resolver import layer_name
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Subject
-    from autoinit.plans.plan import LayerPlan
+    from autoinit.plans.layers import LayerPlan
     from autoinit.tensors.measuring import WeightStats
 
 COPYING = frozenset({"copy_", "load_state_dict"})
@@ -54,7 +54,7 @@ def recipe(subject: Subject, layer: LayerPlan) -> str:
 def redraw(subject: Subject, layer: LayerPlan) -> str:
     """A line of code that draws a weight anew."""
     part = next((part for part in subject.parts if part.layer is layer), None)
-    return initialise(subject, part) if part is not None else f'autoinit(model, only="{layer.name}")'
+    return initialise(subject, part) if part is not None else f"autoinit(model, only={quoted(layer.name)})"
 
 
 def anew(subject: Subject, param: str) -> str:

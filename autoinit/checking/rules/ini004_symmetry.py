@@ -14,7 +14,7 @@ from autoinit.checking.rules._chance import NEVER, coincidence
 from autoinit.checking.rules._lookup import listed, pasted, recipe, redraw, trainable
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Trait
-from autoinit.plans.plan import LayerPlan
+from autoinit.plans.layers import LayerPlan
 
 
 @rule("INI004", "unbroken symmetry", Severity.ERROR, About.VALUES, undrawn=True)

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from autoinit.checking._subject import Subject
-from autoinit.checking._wording import number
+from autoinit.checking._wording import number, quoted
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence, grain, repetition
 from autoinit.checking.rules._lookup import COPYING, listed, pasted, recipe, trainable, written_by
 from autoinit.checking.rules.registry import About, rule
-from autoinit.plans.plan import LayerPlan
+from autoinit.plans.layers import LayerPlan
 
 SAMPLE = 4096
 """Elements that are looked at to tell random values from a pattern."""
@@ -136,7 +136,7 @@ def _stacked(weight: torch.Tensor, axes: str) -> torch.Tensor:
 def _layers(subject: Subject, group: Sequence[LayerPlan]) -> Finding:
     first, second, *rest = group
     copied = next((function for each in group if (function := written_by(subject, each.param)) in COPYING), "")
-    names = ", ".join(f'"{each.name}"' for each in group[1:])
+    names = ", ".join(quoted(each.name) for each in group[1:])
     fix = f"autoinit(model, only={f'[{names}]' if rest else names})"
     more = f", and so {_are(rest)} {listed([each.name for each in rest])}" if rest else ""
     told = (
@@ -167,7 +167,7 @@ def _are(rest: Sequence[LayerPlan]) -> str:
 
 
 def _copies(subject: Subject, layer: LayerPlan, same: Sequence[int]) -> Finding:
-    fix = f'autoinit(model, only="{layer.name}")'
+    fix = f"autoinit(model, only={quoted(layer.name)})"
     total = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "b")
     return Finding(
         code="INI005",

@@ -8,9 +8,9 @@ from autoinit.checking._dead import silent_tables
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression, feeds, number
 from autoinit.checking.findings import Finding, Severity
-from autoinit.checking.scale._case import Misfit
-from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.cases import Misfit
 from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.checking.scale.deviations import Deviation
 
 
 def _is_too_small(misfit: Misfit) -> bool:

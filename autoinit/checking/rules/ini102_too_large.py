@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from autoinit.checking._wording import feeds, number
-from autoinit.checking.scale._case import Misfit
-from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.cases import Misfit
 from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.checking.scale.deviations import Deviation
 
 SPIKE, FEW = 1e-4, 16
 """A larger share of elements at the very bound, and more of them, are no accident of sampling."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from autoinit.checking._wording import feeds, number
-from autoinit.checking.scale._case import Case
-from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.cases import Case
 from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.checking.scale.deviations import Deviation
 
 LARGEST_GAIN = 2.0
 """No nonlinearity in use calls for a larger gain."""

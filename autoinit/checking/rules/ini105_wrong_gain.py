@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from autoinit.checking._wording import feeds, number
-from autoinit.checking.scale._case import SAME, Case, Misfit
-from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.cases import SAME, Case, Misfit
 from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.checking.scale.deviations import Deviation
 
 
 def _has_another_gain(case: Case) -> int | None:

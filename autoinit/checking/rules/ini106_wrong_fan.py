@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from autoinit.checking._wording import number
-from autoinit.checking.scale._case import Case, same
-from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.cases import Case, same
 from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.checking.scale.deviations import Deviation
 
 
 def _counts_wrongly(case: Case) -> int | None:

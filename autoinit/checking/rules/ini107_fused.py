@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from autoinit.checking.scale._case import Case, same
-from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.cases import Case, same
 from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.checking.scale.deviations import Deviation
 
 
 def _is_of_all_rows(case: Case) -> int | None:

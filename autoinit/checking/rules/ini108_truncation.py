@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from autoinit.checking.findings import Severity
-from autoinit.checking.scale._case import Case, same
-from autoinit.checking.scale._deviations import Deviation
+from autoinit.checking.scale.cases import Case, same
 from autoinit.checking.scale.declaring import rule_of_scale
+from autoinit.checking.scale.deviations import Deviation
 from autoinit.theory.truncation import TRUNCATED_STD
 
 

@@ -15,7 +15,7 @@ from autoinit.checking.rules._lookup import pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role, recurrent_gates
-from autoinit.plans.plan import LayerPlan
+from autoinit.plans.layers import LayerPlan
 
 ONE_STD = 1.0
 """The std of a pre-activation of a planned layer, for an input of second moment 1 and no gain."""

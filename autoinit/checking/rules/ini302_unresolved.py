@@ -8,7 +8,7 @@ from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import pasted
 from autoinit.checking.rules.registry import About, rule
-from autoinit.plans.plan import LayerPlan
+from autoinit.plans.layers import LayerPlan
 from autoinit.tracing.dataflow import Unsupported
 
 

@@ -17,7 +17,7 @@ from autoinit.errors import ArgumentError, RegistrationError
 if TYPE_CHECKING:
     from autoinit.checking._subject import Subject
     from autoinit.checking.findings import Finding, Severity
-    from autoinit.checking.scale._explanation import Explanation
+    from autoinit.checking.scale.explanation import Explanation
 
 Look = Callable[["Subject"], Iterator["Finding"]]
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from autoinit.checking.rules.registry import rules
-from autoinit.checking.scale._case import Case, Misfit
+from autoinit.checking.scale.cases import Case, Misfit
 
 if TYPE_CHECKING:
     from autoinit.checking._part import Part
-    from autoinit.checking.scale._explanation import Explanation
+    from autoinit.checking.scale.explanation import Explanation
     from autoinit.recognising.recipes import Recipe
 
 _UNEXPLAINED = 2

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from autoinit.checking.findings import Severity
+from autoinit.ops import REGISTRY, Fact
 from autoinit.recognising.portrait import spread
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ def consequence(part: Part, ratio: float, behind: Normed | None = None) -> tuple
 
     A norm takes the scale away: info; so is an output that starts small, as heads of zeros do on purpose. Off by up to
     a factor of two: warning. Beyond: error, but a warning where the harm is bounded: a branch that is too weak, which
-    the skip connection carries the signal past; a norm further on; a gate; weights behind it that are zero.
+    the skip connection carries the signal past; a norm further on; a gate; a wave (sin), whose frequencies it sets;
+    weights behind it that are zero.
     """
     if part.normalised and ratio < 1 and behind is not None and behind.outweighed:
         severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio)
@@ -61,11 +63,22 @@ def _unnormed(part: Part, ratio: float) -> tuple[Severity, str]:
     if part.gated:
         severity = Severity.ERROR if ratio > 1 and beyond > BOUNDED_LIMIT else Severity.WARNING
         return severity, f"The signal's power is {told} what it should be, on the way to a gate, which is bounded."
+    if ratio > 1 and _is_wave(part.place.nonlinearity):
+        return (
+            Severity.WARNING,
+            f"The power of the argument is {told} what it should be; {part.place.nonlinearity} is bounded and does not "
+            f"level off, so that this only sets the frequencies.",
+        )
     if ratio < 1 and part.final:
         return Severity.WARNING, f"The output starts with {told} the power that it should have."
     effect = "shrinks" if ratio < 1 else "grows"
     sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."
     return (Severity.ERROR if beyond > WARNING_LIMIT else Severity.WARNING), sentence
+
+
+def _is_wave(nonlinearity: str) -> bool:
+    spec = REGISTRY.specs.get(nonlinearity)
+    return spec is not None and Fact.BOUNDED | Fact.PERIODIC in spec.facts
 
 
 def _beyond(part: Part, ratio: float) -> float:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from autoinit.loading._archives import Archive
+from autoinit.loading._states import overlaps
 from autoinit.loading.exported import _schema as schema
 from autoinit.loading.exported._graphs import STRIDED, UnreadableError, dtype_numbered
 
@@ -67,4 +68,7 @@ def _strided(
             f"{name} of sizes {sizes} and strides {strides} needs {needed * dtype.itemsize:,} bytes, and its record "
             f"has {len(record):,}"
         )
-    return torch.frombuffer(record, dtype=dtype).as_strided(sizes, strides, offset)
+    seen = torch.frombuffer(record, dtype=dtype).as_strided(sizes, strides, offset)
+    if overlaps(seen):
+        raise UnreadableError(f"{name} of sizes {sizes} has more elements than its record, which overlap")
+    return seen

@@ -9,9 +9,11 @@ expects. What the baseline or an ignore took out is left out. The last lines, no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from autoinit._escaping import log_line, visible
 from autoinit.reporting.findings._alike import entries
 from autoinit.reporting.findings._locations import repository_path
 from autoinit.reporting.findings.summary import reason, summary
@@ -25,7 +27,8 @@ _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 def commands(run: CheckRun) -> str:
     """One line for each annotation, then the notes and the summary; without a newline at its end."""
     notes = [*run.notes, *(f"{result.model}: {note}" for result in run.results for note in result.notes)]
-    return "\n".join((*_annotations(run), *(f"note: {' '.join(note.split())}" for note in notes), summary(run)))
+    said = [*(f"note: {' '.join(note.split())}" for note in notes), summary(run)]
+    return "\n".join((*_annotations(run), *map(log_line, said)))
 
 
 def _annotations(run: CheckRun) -> Iterator[str]:
@@ -60,6 +63,7 @@ def _command(name: str, properties: dict[str, str], message: str) -> str:
 
 
 def _data(text: str) -> str:
+    text = "".join(piece if piece in ("\r", "\n") else visible(piece) for piece in re.split("([\r\n])", text))
     return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from autoinit.reporting import _wording as wording
+from autoinit.reporting._markdown import cell, code, prose
 from autoinit.reporting.findings._alike import Entry, entries
 from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
 
 if TYPE_CHECKING:
     from autoinit.checking.findings import CheckResult, CheckRun, Finding
-
-_SPECIAL = re.compile(r"([\\`*_\[\]~#])")
-_BAR = r"\|"
-_CODE = re.compile(r"(`[^`]+`)")
 
 
 def render(run: CheckRun) -> str:
@@ -82,28 +78,8 @@ def _row(entry: Entry) -> str:
         "<br>".join(said),
         code(place) if place else "",
     )
-    return f"| {' | '.join(cell.replace('|', _BAR) for cell in cells)} |"
+    return f"| {' | '.join(map(cell, cells))} |"
 
 
 def _layer(finding: Finding) -> str:
     return code(finding.layer) if finding.layer else "the model"
-
-
-def code(text: str) -> str:
-    """A code span that holds any text."""
-    text = " ".join(text.split())
-    fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    pad = " " if text.startswith("`") or text.endswith("`") else ""
-    return f"{fence}{pad}{text}{pad}{fence}"
-
-
-def prose(text: str) -> str:
-    """Text on one line: its code spans stay, all else that Markdown would read as a sign is escaped."""
-    pieces = _CODE.split(" ".join(text.split()))
-    return "".join(code(piece[1:-1]) if index % 2 else _escaped(piece) for index, piece in enumerate(pieces))
-
-
-def _escaped(text: str) -> str:
-    """The text without signs, tags, and mentions of people."""
-    signs = _SPECIAL.sub(r"\\\1", text)
-    return signs.replace("&", "&amp;").replace("<", "&lt;").replace("@", "&#64;")

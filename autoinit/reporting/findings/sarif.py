@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from autoinit._version import __version__
+from autoinit.reporting._markdown import prose
 from autoinit.reporting.findings._locations import repository_path
 from autoinit.reporting.findings.jsons import finite
-from autoinit.reporting.findings.markdown import prose
 from autoinit.reporting.findings.summary import reason
 
 if TYPE_CHECKING:
@@ -210,7 +210,7 @@ def _fingerprint(model: str, finding: Finding, seen: Counter[str]) -> str:
 
 
 def _digest(parts: Iterable[str]) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+    return hashlib.sha256("\0".join(parts).encode(errors="surrogatepass")).hexdigest()[:32]
 
 
 def _escaped(text: str) -> str:

@@ -18,7 +18,8 @@ from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, signal_points
 
 if TYPE_CHECKING:
-    from autoinit.plans.plan import LayerPlan, Plan, SlicePlan
+    from autoinit.plans.layers import LayerPlan, RowsPlan
+    from autoinit.plans.plan import Plan
     from autoinit.signal.report import SignalReport, SignalRow
 
 _SCRIPTS = ("shared.js", "plot.js", "table.js", "start.js")
@@ -143,7 +144,7 @@ def _plan(plan: LayerPlan) -> dict[str, Any]:
     }
 
 
-def _evidence(plan: LayerPlan | SlicePlan) -> dict[str, Any]:
+def _evidence(plan: RowsPlan) -> dict[str, Any]:
     return {
         "std": _number(plan.std),
         "feeds": wording.feeds(plan.nonlinearity, plan.params, plan.reason),

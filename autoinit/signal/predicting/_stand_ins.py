@@ -8,8 +8,9 @@ import torch
 
 from autoinit.models import ModelView
 from autoinit.ops import Role, Trait
+from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror
-from autoinit.plans.plan import LayerPlan, Plan
+from autoinit.plans.plan import Plan
 from autoinit.tensors.pairs import without_partners
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.writing.reparametrised import effective_weight

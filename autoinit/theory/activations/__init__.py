@@ -45,7 +45,8 @@ NONLINEARITIES: Mapping[str, Nonlinearity] = MappingProxyType({**ACTIVATIONS, **
 
 def activation_called(name: str, constants: Mapping[str, Any]) -> Activation | None:
     """The activation that a call is: of a canonical name, with these constant arguments."""
-    for each in ACTIVATIONS.values():
-        if each.variant_of == name and all(constants.get(key) == value for key, value in each.constants.items()):
+    variants = (each for each in ACTIVATIONS.values() if each.variant_of == name and each.constants)
+    for each in variants:
+        if all(constants.get(key) == value for key, value in each.constants.items()):
             return each
     return ACTIVATIONS.get(name)

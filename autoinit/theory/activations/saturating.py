@@ -17,6 +17,11 @@ def _fit_hardtanh(phi: Curve) -> Mapping[str, float] | None:
     return {"min_val": phi.low, "max_val": phi.high} if inside else None
 
 
+def _fit_sloped_hardsigmoid(phi: Curve) -> Mapping[str, float] | None:
+    is_share = phi.low == 0 and phi.high == 1 and abs(phi.at(0.0) - 0.5) <= phi.tolerance
+    return {"slope": (phi.at(1 / 64) - 0.5) * 64} if is_share else None
+
+
 SATURATING = (
     Activation(
         "tanh",
@@ -70,5 +75,17 @@ SATURATING = (
         source="as of sigmoid, whose piecewise linear form it is",
         scheme="xavier",
         spelling=Spelling((nn.Hardsigmoid,), arguments="inplace=False"),
+    ),
+    Activation(
+        "sloped_hardsigmoid",
+        lambda x, slope: (slope * x + 0.5).clamp(0, 1),  # Keras has slope 0.2, others 1/2
+        facts=Fact.BOUNDED | Fact.SHARE,
+        gain=lambda **_: 1.0,
+        source="as of hardsigmoid",
+        scheme="xavier",
+        defaults={"slope": 0.2},
+        condition=("slope > 0", lambda slope: slope > 0),
+        fit=_fit_sloped_hardsigmoid,
+        variant_of="hardsigmoid",
     ),
 )

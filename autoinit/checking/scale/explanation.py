@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from autoinit.checking.scale._case import Case, Misfit
+from autoinit.checking.scale.cases import Case, Misfit
 
 Verdict = Callable[[Case], "int | None"]
 """How many things are wrong with a recipe at a place, if it is this rule that says so; None if it is not."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from autoinit.checking._normed_signals import normed
 from autoinit.checking.findings import Severity
-from autoinit.checking.scale._case import Misfit
 from autoinit.checking.scale._causes import cause, explanations
 from autoinit.checking.scale._consequences import consequence
 from autoinit.checking.scale._recorded import recorded_recipe
+from autoinit.checking.scale.cases import Misfit
 from autoinit.recognising.portrait import spread
 from autoinit.recognising.recipes import Recipe
 

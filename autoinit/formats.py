@@ -13,6 +13,7 @@ from io import StringIO
 from pkgutil import resolve_name
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from autoinit._escaping import log_line
 from autoinit.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -108,8 +109,9 @@ def text(kind: Kind, value: Any, name: str, *, full: bool = False) -> str:
 
 def lines(kind: Kind, value: Any, name: str, options: ConsoleOptions, *, full: bool = False) -> Iterator[Text]:
     """A value on a console, line by line, in a format that is for people."""
-    found: Iterator[Text] = resolve_name(_format(kind, name).lines)(value, options, full=full)
-    return found
+    for line in resolve_name(_format(kind, name).lines)(value, options, full=full):
+        line.plain = log_line(line.plain)
+        yield line
 
 
 def show(

@@ -1,0 +1,81 @@
+"""`benchmarks/mutants.py` makes one change at a time, runs the tests of its line, and tells what nothing notices."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "mutants.py"
+SOURCE = '''"""A docstring with 3 numbers."""
+from typing import Literal
+
+LIMIT: Literal[5] = 5
+
+def clipped(x: float, low: bool = True) -> float:
+    if low and not x >= 1:
+        return -x * LIMIT
+    return max(x, 0.5)
+'''
+CHANGES = {
+    ("", "5", "6"),
+    ("", "5", "4"),
+    ("clipped", "True", "False"),
+    ("clipped", "low and (not x >= 1)", "low or not x >= 1"),
+    ("clipped", "low and (not x >= 1)", "not x >= 1"),
+    ("clipped", "low and (not x >= 1)", "low"),
+    ("clipped", "not x >= 1", "x >= 1"),
+    ("clipped", "x >= 1", "x > 1"),
+    ("clipped", "x >= 1", "x < 1"),
+    ("clipped", "1", "2"),
+    ("clipped", "1", "0"),
+    ("clipped", "-x * LIMIT", "-x / LIMIT"),
+    ("clipped", "-x", "x"),
+    ("clipped", "max(x, 0.5)", "min(x, 0.5)"),
+    ("clipped", "0.5", "1.5"),
+}
+
+
+LISTING = """
+import ast, json, pathlib, sys
+sys.path.append(sys.argv[1])
+from _mutations import changed, changes
+root = pathlib.Path(sys.argv[2])
+file = root / "source.py"
+print(json.dumps([[*each.key[1:], ast.unparse(changed(file, each))] for each in changes(file, root)]))
+"""
+
+
+def test_every_change_is_made_once(tmp_path: Path) -> None:
+    """By hand: annotations and docstrings are left as they are, and each change alone is in its tree."""
+    (tmp_path / "source.py").write_text(SOURCE)
+    command = [sys.executable, "-c", LISTING, str(SCRIPT.parent), str(tmp_path)]
+    found = json.loads(subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout)
+    assert {(function, before, after) for function, before, after, *_ in found} == CHANGES
+    assert len(found) == len(CHANGES)
+    plain = ast.unparse(ast.parse(SOURCE)).splitlines()
+    for *change, made in found:
+        differing = [pair for pair in zip(plain, made.splitlines(), strict=True) if pair[0] != pair[1]]
+        assert len(differing) == 1, change
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="changes are made in forks")
+def test_changes_of_a_file_against_its_tests(tmp_path: Path) -> None:
+    written, kept = tmp_path / "mutants.json", tmp_path / "covering.json"
+    command = [sys.executable, str(SCRIPT), "--rooms", "autoinit/theory/layouts.py", "autoinit/theory/fans.py"]
+    command += ["--tests", "tests/theory/test_fans.py", "--each", "3", "--json", str(written), "--covering", str(kept)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    found = json.loads(written.read_text())
+    assert [each["room"] for each in found["changes"]] == ["theory"] * len(found["changes"])
+    fans = [each for each in found["changes"] if each["file"].endswith("fans.py")]
+    assert len(fans) == 3
+    for each in fans:
+        assert each["state"] == "noticed", each
+        assert each["by"].startswith("tests/theory/test_fans.py::test_")
+    assert json.loads(kept.read_text())["failed"] == []
