@@ -13,7 +13,7 @@ import pytest
 from tests.contributing.copying import Copy
 from tests.contributing.guide import promised
 
-OPTIONS, HEEDING = "autoinit/plans/options.py", "autoinit/planning.py"
+OPTIONS, HEEDING = "autoinit/plans/options.py", "autoinit/planning/layers.py"
 KEYS = "    zeros: Zeros\n    seed: int | None\n"
 STD = "std(ending.gain, here, mode) * factor"
 FIELD = """    largest: float | None = field(default=None, metadata=_about("no std is planned larger than this."))
