@@ -109,7 +109,8 @@ def _layer(
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
     notes += _factors(resolution)
     if transform := [each for each in resolution.transform if each not in _QUIET]:
-        notes.append(f"reaches {resolution.op} through {', '.join(transform)}{_scaling(resolution.factor)}")
+        way = ", ".join(transform) + (", scaled by a signal" if resolution.modulated else "")
+        notes.append(f"reaches {resolution.op} through {way}{_scaling(resolution.factor)}")
     if resolution.param in tables:
         notes.append("tied to an embedding, whose table it is too")
     told = "; ".join(filter(None, notes))
