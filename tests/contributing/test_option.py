@@ -15,7 +15,7 @@ from tests.contributing.guide import promised
 
 OPTIONS, HEEDING = "autoinit/plans/options.py", "autoinit/planning/layers.py"
 KEYS = "    zeros: Zeros\n    seed: int | None\n"
-STD = "std(ending.gain, here, mode) * factor"
+STD = "gains.std(ending.scale, here, mode) * factor"
 FIELD = """    largest: float | None = field(default=None, metadata=_about("no std is planned larger than this."))
 
     def __post_init__(self)"""
