@@ -138,6 +138,8 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         ConfigurationError: it is missing, cannot be read, is no baseline, or is of another version.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path}: no regular file; expected a baseline")
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -148,7 +150,7 @@ def read_baseline(path: Path) -> Baseline:
         version = msgspec.json.decode(content, type=_Version).version
         if version == VERSION:
             return Baseline(tuple(msgspec.json.decode(content, type=_Document).entries))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: not a baseline of autoinit: {error}; {_WRITE_ANEW}") from error
     raise ConfigurationError(f"{path}: version = {version}; expected {VERSION}; {_WRITE_ANEW}")
 

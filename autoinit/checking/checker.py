@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
@@ -14,18 +14,15 @@ from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import CheckResult, Finding, Severity
 from autoinit.checking.recipes import Published, declared, recognised
 from autoinit.checking.rules.registry import About, rules
-from autoinit.checking.selecting import enabled_codes
+from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.checking.selecting import select as selected
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import Model, ModelView
+from autoinit.provenance import Recording
 from autoinit.tensors.surroundings import collector_paused
+from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.tiers import trace_view
 from autoinit.writing.trained import training_signs
-
-if TYPE_CHECKING:
-    from autoinit.checking.selecting import Ignore
-    from autoinit.provenance import Recording
-    from autoinit.tracing.dataflow import Dataflow
 
 
 def check(

@@ -6,13 +6,9 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
-from autoinit.checking.findings import Suppressed
+from autoinit.checking.findings import CheckResult, Finding, Suppressed
 from autoinit.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckResult, Finding
 
 
 @dataclass(frozen=True)

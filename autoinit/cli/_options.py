@@ -43,7 +43,7 @@ def _key_values(context: click.Context, parameter: click.Parameter, values: Sequ
             raise click.BadParameter(f"{value!r} is not of the form key=value", context, parameter)
         try:
             arguments[key] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two of one that is nested too deep
             arguments[key] = text
     return arguments
 

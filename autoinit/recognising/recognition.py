@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from autoinit.plans.layers import LayerPlan
 from autoinit.recognising._candidates import UNUSUAL, Candidate, Window, candidates, exact, scaled
 from autoinit.recognising.families import Drawn, Fit, kurtosis_of, truncated_std
 from autoinit.recognising.noise import TAIL, spread
+from autoinit.recognising.portrait import Portrait, Rows
 from autoinit.recognising.recipes import Recipe, written
-
-if TYPE_CHECKING:
-    from autoinit.plans.layers import LayerPlan
-    from autoinit.recognising.portrait import Portrait, Rows
 
 PRECISION = 0.005
 """What finite precision may add to the relative error of a std."""

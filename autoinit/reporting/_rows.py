@@ -5,15 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from autoinit.plans.layers import LayerPlan, SlicePlan
-from autoinit.plans.plan import Plan
+from autoinit.plans.plan import Plan, Report
 from autoinit.reporting import _wording as wording
-
-if TYPE_CHECKING:
-    from autoinit.plans.plan import Report
-    from autoinit.tensors.measuring import WeightStats
+from autoinit.tensors.measuring import WeightStats
 
 
 @dataclass(frozen=True)

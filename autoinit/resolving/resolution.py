@@ -110,6 +110,7 @@ class Resolution:
     transform: operations between the parameter and the operation (`transpose`, `weight_norm`, ...).
     factor: by how much these multiply the parameter's std; 0 if they normalise it away, None if neither.
     input_factor: the numbers that multiply the operation's input, as they would multiply the weight.
+    modulated: whether a signal changes the weight on the way.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Resolution:
     transform: tuple[str, ...] = ()
     factor: float | None = 1.0
     input_factor: float = 1.0
+    modulated: bool = False
 
     @property
     def nonlinearity(self) -> str:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import networkx as nx
+import torch.fx
 
 from autoinit.ops.registry import REGISTRY, OpSpec
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
-if TYPE_CHECKING:
-    import networkx as nx
-    import torch.fx
-
-    OpGraph: TypeAlias = nx.DiGraph["Op"]
-
+OpGraph: TypeAlias = "nx.DiGraph[Op]"
 
 Left = Literal["", "bent", "unsummed"]
 
@@ -46,6 +44,7 @@ class ParamUse:
     factor: by how much these multiply its std; 0 if they normalise it away, None if neither.
     left: why it is no weight to be scaled, although it stands in a weight's place: `bent` by a function that is not
         proportional to it, or `unsummed`, since nothing is summed over it. Empty otherwise.
+    modulated: whether a signal changes it on the way.
     """
 
     slot: str
@@ -55,6 +54,7 @@ class ParamUse:
     transform: tuple[str, ...] = ()
     factor: float | None = 1.0
     left: Left = ""
+    modulated: bool = False
 
 
 @dataclass(frozen=True)

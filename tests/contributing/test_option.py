@@ -13,7 +13,7 @@ import pytest
 from tests.contributing.copying import Copy
 from tests.contributing.guide import promised
 
-OPTIONS, HEEDING = "autoinit/plans/options.py", "autoinit/planning.py"
+OPTIONS, HEEDING = "autoinit/plans/options.py", "autoinit/planning/layers.py"
 FLAG = """    twice: bool = field(default=False, metadata=_about("every std is doubled."))
 """
 KEYS = "    zeros: Zeros\n    seed: int | None\n"

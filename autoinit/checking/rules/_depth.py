@@ -6,14 +6,12 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from autoinit.checking._subject import Subject
 from autoinit.ops import Fact, Role, Trait
+from autoinit.signal.report import SignalReport
 from autoinit.tracing.dataflow import Op
-
-if TYPE_CHECKING:
-    from autoinit.checking._subject import Subject
-    from autoinit.signal.report import SignalReport
 
 _FIX = 'autoinit(model, method="signal")'
 MOST = 0.5

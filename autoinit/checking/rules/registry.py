@@ -12,12 +12,12 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
+from autoinit.checking.findings import Finding, Severity
+from autoinit.checking.scale.explanation import Explanation
 from autoinit.errors import ArgumentError, RegistrationError
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Subject
-    from autoinit.checking.findings import Finding, Severity
-    from autoinit.checking.scale.explanation import Explanation
 
 Look = Callable[["Subject"], Iterator["Finding"]]
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
+from autoinit.recognising.recipes import Recipe
 from autoinit.theory.truncation import TRUNCATED_STD
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.recognising.recipes import Recipe
 
 SAME = 0.03
 """Gains and fans that differ by less are the same here."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from autoinit.checking._normed_signals import normed
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Severity
 from autoinit.checking.scale._causes import cause, explanations
 from autoinit.checking.scale._consequences import consequence
@@ -15,10 +16,6 @@ from autoinit.checking.scale._recorded import recorded_recipe
 from autoinit.checking.scale.cases import Misfit
 from autoinit.recognising.portrait import spread
 from autoinit.recognising.recipes import Recipe
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.checking._subject import Subject
 
 ALIKE = 1.3
 """Rows of one layer whose std is off by factors no further apart than this are told together."""

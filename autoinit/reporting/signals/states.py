@@ -6,12 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from autoinit.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from autoinit.signal.report import SignalReport, SignalRow
+from autoinit.signal.report import SignalReport, SignalRow
 
 
 @dataclass(frozen=True)

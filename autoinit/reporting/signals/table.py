@@ -17,11 +17,10 @@ from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widt
 from autoinit.reporting._grouping import headed
 from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, ratio
+from autoinit.signal.report import SignalRow
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions
-
-    from autoinit.signal.report import SignalRow
 
 _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20

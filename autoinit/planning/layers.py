@@ -11,8 +11,8 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
-from autoinit.ops import Trait
-from autoinit.plans.layers import Alternative, LayerPlan, OtherParameter, SlicePlan, Status, root_mean_square
+from autoinit.planning._others import other_parameters, parameter_kinds
+from autoinit.plans.layers import Alternative, LayerPlan, SlicePlan, Status, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
@@ -39,7 +39,7 @@ def plan_dataflow(
     """
     resolutions = resolve(dataflow) if resolutions is None else resolutions
     counts = branch_counts(dataflow) if options.residual == "depth" else {}
-    kinds = _kinds(dataflow)
+    kinds = parameter_kinds(dataflow)
     tables = {name for name, kind in kinds.items() if kind == "embedding"}
     layers = tuple(
         _layer(view, resolution, options, counts, tables)
@@ -54,7 +54,7 @@ def plan_dataflow(
         tier=dataflow.tier,
         method=options.method,
         residual=options.residual,
-        others=tuple(_others(view, kinds, _left(dataflow), layers)),
+        others=tuple(other_parameters(view, kinds, dataflow, layers)),
         unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
     )
@@ -109,7 +109,8 @@ def _layer(
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
     notes += _factors(resolution)
     if transform := [each for each in resolution.transform if each not in _QUIET]:
-        notes.append(f"reaches {resolution.op} through {', '.join(transform)}{_scaling(resolution.factor)}")
+        way = ", ".join(transform) + (", scaled by a signal" if resolution.modulated else "")
+        notes.append(f"reaches {resolution.op} through {way}{_scaling(resolution.factor)}")
     if resolution.param in tables:
         notes.append("tied to an embedding, whose table it is too")
     told = "; ".join(filter(None, notes))
@@ -190,64 +191,3 @@ def _status(
 
 def _matches(name: str, globs: Sequence[str]) -> str:
     return next((glob for glob in globs if fnmatchcase(name, glob)), "")
-
-
-def _others(
-    view: ModelView, kinds: Mapping[str, str], left: Mapping[str, str], layers: Sequence[LayerPlan]
-) -> Iterator[OtherParameter]:
-    """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
-    planned = {layer.param for layer in layers}
-    kinds = {name: "magnitude" for layer in layers for name in view.storage(layer.param).written} | dict(kinds)
-    biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
-    for name, parameter in view.parameters.items():
-        if name not in planned and name not in biases:
-            kind = kinds.get(name, "uncalled")
-            yield OtherParameter(name, tuple(parameter.shape), kind, left.get(name, _NOTES.get(kind, "")))
-
-
-def _left(dataflow: Dataflow) -> dict[str, str]:
-    """Why parameters that stand in a weight's place are none to be scaled."""
-    return {
-        use.name: _LEFT[use.left].format(op=op.op, way=", ".join(use.transform) or "nothing")
-        for op in dataflow.graph.nodes
-        for use in op.params
-        if use.left
-    }
-
-
-_LEFT = {
-    "bent": "left as it is: {op} uses it through {way}, which is not proportional to it",
-    "unsummed": "left as it is: {op} multiplies by it, and sums nothing over it",
-}
-_NOTES = {
-    "uncalled": "no operation used it",
-    "magnitude": "part of a parametrised weight, set together with it",
-    "weight": "its place could not be traced back from the operation that uses it",
-}
-
-
-def _kinds(dataflow: Dataflow) -> dict[str, str]:
-    """What each parameter is, from the operations that use it."""
-    kinds: dict[str, str] = {}
-    for op in dataflow.graph.nodes:
-        for use in op.params:
-            if op.op == "parameter":
-                if dataflow.graph.out_degree(op):
-                    kinds.setdefault(use.name, "other")
-            elif op.role.value == "norm":
-                kinds[use.name] = "norm"
-            elif Trait.LOOKUP in op.traits:
-                kinds[use.name] = "embedding"
-            elif use.slot.startswith("bias") or "_bias" in use.slot or use.slot.startswith("params."):
-                kinds[use.name] = "bias"
-            else:
-                kinds.setdefault(use.name, "other")
-        for slot, operand in op.operands.items():
-            for use in operand.params if operand.op == "parameter" else ():
-                if op.role.value == "norm":
-                    kinds[use.name] = "norm"
-                elif Trait.LOOKUP in op.traits and slot == "weight":
-                    kinds[use.name] = "embedding"
-                elif slot == "bias":
-                    kinds[use.name] = "bias"
-    return kinds
