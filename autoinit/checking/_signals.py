@@ -19,7 +19,13 @@ MOST_SAMPLES = 16
 
 
 class Prediction(NamedTuple):
-    """report: None where nothing could be predicted. why: what kept it from that."""
+    """A predicted signal.
+
+    Attributes:
+        report: None where nothing could be predicted.
+        why: what kept it from that.
+        failed: whether it was tried, and an error kept it from that.
+    """
 
     report: SignalReport | None
     why: str = ""

@@ -38,11 +38,14 @@ T = TypeVar("T")
 class Subject:
     """A model under check.
 
-    name: as the user calls it. tolerance: how far a std may be from the planned one, beyond noise.
-    portraits: by layer name, of the weight as the forward reads it; none for weights without values.
-    provenance: what was recorded while the model was built. published: the recipe that it is held against.
-    codes: of the rules that are asked; None for all. What only others need is left out.
-    gradients: whether a rule that is asked looks at gradients.
+    Attributes:
+        name: as the user calls it.
+        tolerance: how far a std may be from the planned one, beyond noise.
+        portraits: by layer name, of the weight as the forward reads it; none for weights without values.
+        provenance: what was recorded while the model was built.
+        published: the recipe that it is held against.
+        codes: of the rules that are asked; None for all. What only others need is left out.
+        gradients: whether a rule that is asked looks at gradients.
     """
 
     name: str

@@ -27,7 +27,11 @@ _WRITE_ANEW = "write it anew with --write-baseline"
 
 @dataclass(frozen=True)
 class BaselineEntry:
-    """Findings of one rule about one parameter. count: how many of this severity there were."""
+    """Findings of one rule about one parameter.
+
+    Attributes:
+        count: how many of this severity there were.
+    """
 
     model: str
     code: str
@@ -48,8 +52,10 @@ class BaselineEntry:
 class Split(NamedTuple):
     """What a baseline makes of a model's findings.
 
-    kept: those that are new, or graver than they were. suppressed: the others. stale: entries of this model that no
-    longer occur, with the number that is missing as their count.
+    Attributes:
+        kept: those that are new, or graver than they were.
+        suppressed: the others.
+        stale: entries of this model that no longer occur, with the number that is missing as their count.
     """
 
     kept: tuple[Finding, ...]

@@ -15,7 +15,9 @@ from autoinit.errors import ConfigurationError
 class Ignore:
     """Findings that may stand, and why.
 
-    layer, model: globs of names. codes: prefixes of codes, in any case.
+    Attributes:
+        layer, model: globs of names.
+        codes: prefixes of codes, in any case.
     """
 
     layer: str
@@ -32,8 +34,11 @@ class Ignore:
 class Selection:
     """What selecting made of a model's findings.
 
-    kept: those that count. suppressed: those that an ignore of their layer took out. unused_ignores: in words, the
-    ignores for this model that took nothing out, though all their rules were selected.
+    Attributes:
+        kept: those that count.
+        suppressed: those that an ignore of their layer took out.
+        unused_ignores: in words, the ignores for this model that took nothing out, though all their rules were
+            selected.
     """
 
     kept: tuple[Finding, ...]

@@ -49,7 +49,11 @@ class _Nobody:
 
 @dataclass(frozen=True)
 class Fixing:
-    """How findings are repaired. target: the file to write; None rewrites the one that a model's weights came from."""
+    """How findings are repaired.
+
+    Attributes:
+        target: the file to write; None rewrites the one that a model's weights came from.
+    """
 
     target: Path | None = None
     seed: int | None = None
@@ -140,7 +144,11 @@ class _Subject:
 
 @dataclass(frozen=True)
 class _Checks:
-    """Checks models one by one. codes: of the rules that are selected."""
+    """Checks models one by one.
+
+    Attributes:
+        codes: of the rules that are selected.
+    """
 
     configuration: Configuration
     codes: frozenset[str]

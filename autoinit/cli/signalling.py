@@ -127,7 +127,9 @@ def signal(
 class _Look:
     """How the signal of a model is looked at.
 
-    planning: the plan's options. seeds: draws to measure; 0 does not measure.
+    Attributes:
+        planning: the plan's options.
+        seeds: draws to measure; 0 does not measure.
     """
 
     loaded: Loaded

@@ -32,8 +32,11 @@ KINDS = (
 class Loaded:
     """A model and where it came from.
 
-    model: a module, or the exported program of a `.pt2` file. name: for the report's header. notes: what a reader
-    should know about the loading. files: every model and weights file that was read, and what it holds.
+    Attributes:
+        model: a module, or the exported program of a `.pt2` file.
+        name: for the report's header.
+        notes: what a reader should know about the loading.
+        files: every model and weights file that was read, and what it holds.
     """
 
     model: nn.Module | ExportedModel | ExportedProgram

@@ -58,8 +58,11 @@ class _Wanted:
 class _Solver:
     """Chooses a weight's std when its input is known.
 
-    fixed: stds that are settled already. factors: of the rows of a weight, beside the std that its input asks for.
-    mirrors: what makes the mirror of a mirrored weight. mirrored: those made.
+    Attributes:
+        fixed: stds that are settled already.
+        factors: of the rows of a weight, beside the std that its input asks for.
+        mirrors: what makes the mirror of a mirrored weight.
+        mirrored: those made.
     """
 
     def __init__(self, propagation: Propagation, layers: Mapping[str, LayerPlan]) -> None:

@@ -101,8 +101,12 @@ class PlanArguments(TypedDict, total=False):
 class Option:
     """A field of `PlanOptions`, and what is said of it.
 
-    type: of one value. several: whether it takes any number of values. annotation: its type as an argument.
-    choices: its values and what each means; empty where it is free. metavar: stands for a value on the command line.
+    Attributes:
+        type: of one value.
+        several: whether it takes any number of values.
+        annotation: its type as an argument.
+        choices: its values and what each means; empty where it is free.
+        metavar: stands for a value on the command line.
     """
 
     name: str

@@ -26,9 +26,13 @@ if TYPE_CHECKING:
 class Plan(Mapping[str, LayerPlan]):
     """A mapping from layer name to `LayerPlan`, in order of the dataflow.
 
-    model: class name. tier: how it was traced. method, residual: how the scales were chosen.
-    others: every parameter that is not a planned weight or its bias. unsupported: operations that the table does
-    not know. notes: about the whole model.
+    Attributes:
+        model: class name.
+        tier: how it was traced.
+        method, residual: how the scales were chosen.
+        others: every parameter that is not a planned weight or its bias.
+        unsupported: operations that the table does not know.
+        notes: about the whole model.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -116,11 +120,14 @@ class Plan(Mapping[str, LayerPlan]):
 class Report:
     """What a model's weights were, what they are to be, and what they became.
 
-    plan: what each weight is to become and why. before, after: statistics of the weights by layer name; `after` is
-    None when nothing was written. seed: of the values written. seconds: tracing, planning, measuring and writing.
+    `print(report)` shows plain text. `report.print()` shows the same with colour, as wide as the terminal; rich
+    consoles and notebooks do so on their own.
 
-    `print(report)` shows plain text. `report.print()` shows the same with colour, as wide as the terminal;
-    rich consoles and notebooks do so on their own.
+    Attributes:
+        plan: what each weight is to become and why.
+        before, after: statistics of the weights by layer name; `after` is None when nothing was written.
+        seed: of the values written.
+        seconds: tracing, planning, measuring and writing.
     """
 
     plan: Plan

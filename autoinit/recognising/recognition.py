@@ -29,8 +29,10 @@ NAMED = 3
 class Recognition:
     """What produced some rows of a weight, as far as their values can tell.
 
-    family: the most likely distribution. std: the root mean square of the elements, without output features that are
-    all zero. recipes: all that fit, most plausible first; empty when nothing does.
+    Attributes:
+        family: the most likely distribution.
+        std: the root mean square of the elements, without output features that are all zero.
+        recipes: all that fit, most plausible first; empty when nothing does.
     """
 
     family: str
@@ -79,7 +81,10 @@ def recognise(portrait: Portrait, layer: LayerPlan, rows: Rows = ()) -> Recognit
 class Evidence:
     """What candidates are held against.
 
-    fit: families and their odds. std: root mean square of `count` elements. peak: the largest magnitude of `sought`.
+    Attributes:
+        fit: families and their odds.
+        std: root mean square of `count` elements.
+        peak: the largest magnitude of `sought`.
     """
 
     fit: Fit

@@ -16,10 +16,17 @@ from autoinit.tensors.measuring import WeightStats
 class Row:
     """One line of the table, in words.
 
-    name: of the layer, or the rows of a slice. nonlinearity, why: what it feeds and the reason; feeds: both in one
-    phrase. before, after: std, one value for each weight that the row stands for; `after` is the planned std where
-    nothing was written. status: the layer's. via: operations walked. remarks: lines that belong under the row.
-    count: weights that the row stands for. slices: rows of the parts of the weight.
+    Attributes:
+        name: of the layer, or the rows of a slice.
+        nonlinearity, why: what it feeds and the reason.
+        feeds: both in one phrase.
+        before, after: std, one value for each weight that the row stands for; `after` is the planned std where nothing
+            was written.
+        status: the layer's.
+        via: operations walked.
+        remarks: lines that belong under the row.
+        count: weights that the row stands for.
+        slices: rows of the parts of the weight.
     """
 
     name: str

@@ -166,8 +166,10 @@ def _entries(rows: Sequence[Row], *, grouped: bool) -> list[_Entry | str]:
 class _Layout:
     """Which columns there are and what a row shows in them.
 
-    repeated: whether rows stand for several layers. joined: whether the reason shares the column of the nonlinearity.
-    shows_op: whether there is room for the operation.
+    Attributes:
+        repeated: whether rows stand for several layers.
+        joined: whether the reason shares the column of the nonlinearity.
+        shows_op: whether there is room for the operation.
     """
 
     report: Report

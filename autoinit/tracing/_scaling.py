@@ -24,8 +24,10 @@ _KEEPING = frozenset({"rearranging"})
 class Scaling(NamedTuple):
     """What the operations between a parameter and its use do to its scale.
 
-    factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it cannot be told.
-    bends: whether they are a function of the parameter that is not proportional to it (exp, softplus, a square).
+    Attributes:
+        factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it cannot be
+            told.
+        bends: whether they are a function of the parameter that is not proportional to it (exp, softplus, a square).
     """
 
     factor: float | None

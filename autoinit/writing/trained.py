@@ -42,7 +42,12 @@ MIN_GAINS = 128
 
 @dataclass(frozen=True)
 class TrainingSigns:
-    """strong: what shows that the model was trained. weak: what a reader of the report should know."""
+    """What looks like training.
+
+    Attributes:
+        strong: what shows that the model was trained.
+        weak: what a reader of the report should know.
+    """
 
     strong: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()

@@ -148,8 +148,9 @@ def _none(recipe: str, arguments: Sequence[str]) -> None:
 class Initialiser(NamedTuple):
     """A recipe that is one initialiser for every weight.
 
-    make: the recipe from the arguments that it is declared with.
-    example: how it is declared.
+    Attributes:
+        make: the recipe from the arguments that it is declared with.
+        example: how it is declared.
     """
 
     make: Callable[[Sequence[str]], Published]

@@ -21,11 +21,13 @@ _OF_FAN = ("kaiming", "xavier", "orthogonal")
 class Misfit:
     """Rows of a weight whose std is not the one called for.
 
-    part: the rows.
-    expected: the std that they are held against.
-    ratio: their std over the nearest that would do.
-    recorded: whether a record tells what produced them, and not statistics, which allow several recipes.
-    strays: whether they are held against a published recipe that they are meant to follow, and not against the plan.
+    Attributes:
+        part: the rows.
+        expected: the std that they are held against.
+        ratio: their std over the nearest that would do.
+        recorded: whether a record tells what produced them, and not statistics, which allow several recipes.
+        strays: whether they are held against a published recipe that they are meant to follow, and not against the
+            plan.
     """
 
     part: Part
@@ -39,8 +41,9 @@ class Misfit:
 class Case:
     """A recipe that could have produced a misfit, held against the place.
 
-    misfit: what is to be explained.
-    recipe: that could have produced it.
+    Attributes:
+        misfit: what is to be explained.
+        recipe: that could have produced it.
     """
 
     misfit: Misfit

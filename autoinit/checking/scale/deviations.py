@@ -27,11 +27,17 @@ MANY = 1000
 class Deviation:
     """A weight, or rows of it, whose std is not the one called for.
 
-    part: what it is about, the first of several. rows: those it is about; empty for the whole weight.
-    actual, expected: root mean squares over all of them; expected is the plan's, or the published recipe's.
-    passing: the least and the greatest std that would do. ratio: actual over the nearer of these.
-    code: of the rule that explains it. cause: the recipe by which it does, if one is known. produced: what produced
-    the weight, ambiguity said. published: the recipe that it was held against; follows: it obeys that recipe.
+    Attributes:
+        part: what it is about, the first of several.
+        rows: those it is about; empty for the whole weight.
+        actual, expected: root mean squares over all of them; expected is the plan's, or the published recipe's.
+        passing: the least and the greatest std that would do.
+        ratio: actual over the nearer of these.
+        code: of the rule that explains it.
+        cause: the recipe by which it does, if one is known.
+        produced: what produced the weight, ambiguity said.
+        published: the recipe that it was held against.
+        follows: it obeys that recipe.
     """
 
     part: Part

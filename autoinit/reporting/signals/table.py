@@ -75,8 +75,9 @@ def _kinds(state: State) -> str:
 class _Quantity:
     """A column of numbers, one for each layer.
 
-    of: what they are, one of `_MEANINGS`. rank: which columns give way first where there is no room: those with the
-    highest; none with 0.
+    Attributes:
+        of: what they are, one of `_MEANINGS`.
+        rank: which columns give way first where there is no room: those with the highest; none with 0.
     """
 
     title: str
@@ -169,8 +170,10 @@ def _body(shown: Sequence[State], lines: Sequence[LayerLine], width: int, *, ful
 class _Layout:
     """Which columns there are.
 
-    groups: a name, and the places of the layers that it stands for. grouped: whether names stand under the module
-    that they share. whole: whether numbers stay on one line.
+    Attributes:
+        groups: a name, and the places of the layers that it stands for.
+        grouped: whether names stand under the module that they share.
+        whole: whether numbers stay on one line.
     """
 
     lines: Sequence[LayerLine]
