@@ -29,9 +29,12 @@ PLAIN_WIDTH = 100
 class Format:
     """A form of one kind of value.
 
-    help: what it is for. text: `module:function` that takes the value and gives the text, without a newline at its end.
-    lines: in its place, `module:function` that takes the value, a console's options and `full`, and gives the lines to
-    print there. given: `module:function` that gives what `text` takes beside the value.
+    Attributes:
+        help: what it is for.
+        text: `module:function` that takes the value and gives the text, without a newline at its end.
+        lines: in its place, `module:function` that takes the value, a console's options and `full`, and gives the lines
+            to print there.
+        given: `module:function` that gives what `text` takes beside the value.
     """
 
     help: str

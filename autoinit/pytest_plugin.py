@@ -5,20 +5,18 @@ pytest loads it at the start of every run, so it imports nothing of weight befor
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from autoinit.checking.findings import Severity
+from autoinit.checking.configuration import Configuration
+from autoinit.checking.findings import CheckResult, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
-
     from typing_extensions import Unpack
 
-    from autoinit.checking.configuration import Configuration
-    from autoinit.checking.findings import CheckResult
     from autoinit.models import Model
     from autoinit.testing import CheckOptions
 

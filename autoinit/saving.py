@@ -76,6 +76,8 @@ def require_outputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 def _regular(path: Path) -> Path:
     """The file that a path names, links followed, whether it is there or is to be made."""
+    if "\0" in os.fspath(path):
+        raise ArgumentError(f"{path} cannot be written: no name of a file holds a null byte")
     try:
         target = path.resolve()
         if target.exists() and not target.is_file():
@@ -92,8 +94,8 @@ def _same(path: Path, other: Path) -> bool:
     """Whether two paths name one file, by whatever links; or would, if it were there."""
     try:
         return path.samefile(other)
-    except OSError:
-        return path.resolve() == other.resolve()
+    except (OSError, ValueError):
+        return os.path.abspath(path) == os.path.abspath(other)
 
 
 def _unwritable(path: Path, error: Exception) -> ArgumentError:

@@ -13,17 +13,14 @@ from autoinit.checking.baselines import read_baseline, stale_note
 from autoinit.checking.checker import check
 from autoinit.checking.findings import CheckResult, CheckRun, Severity
 from autoinit.checking.rules.registry import rules
-from autoinit.checking.selecting import enabled_codes
+from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.errors import ArgumentError
-from autoinit.provenance import recording
+from autoinit.models import Model
+from autoinit.provenance import Recording, recording
 from autoinit.tracing.exported import is_exported
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
-
-    from autoinit.checking.selecting import Ignore
-    from autoinit.models import Model
-    from autoinit.provenance import Recording
 
 
 class CheckOptions(TypedDict, total=False):

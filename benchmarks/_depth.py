@@ -1,12 +1,15 @@
 """Deep networks without norms, trained member by member: convolutions, residual branches, autoencoders, recurrences."""
 
+import math
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
-from _methods import initialise
+from _methods import TITLES, initialise
 from _steps import Record
 from _training import CALIBRATION, Digits, digits
+from rich.table import Table
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -79,8 +82,58 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
+def deep_keys(method: str, name: str) -> list[tuple[str, str]]:
+    """Method and name of every run of a network: each learning rate, each seed."""
+    return [(method, f"deep:{name}:{rate:g}:{seed}") for rate in RATES for seed in SEEDS]
+
+
+def deep_trained(method: str, run: str) -> Record:
+    """One run, by `name:rate:seed`: the test accuracy at the end of each epoch, and the best of them."""
+    name, rate, seed = run.split(":")
+    return trained(method, name, float(rate), int(seed))
+
+
+def deep_totals(records: Sequence[Record]) -> list[Record]:
+    """For each network and method the best rate, and the mean over seeds of the best accuracy there."""
+    runs: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for each in records:
+        if each["name"].startswith("deep:") and each["state"] == "done":
+            _, name, rate, _ = each["name"].split(":")
+            runs.setdefault((name, each["library"]), {}).setdefault(rate, []).append(each["best"])
+    found = []
+    for (name, method), by_rate in runs.items():
+        rate, best = max(by_rate.items(), key=lambda item: statistics.mean(item[1]))
+        spread = statistics.stdev(best) / math.sqrt(len(best)) if len(best) > 1 else None
+        found.append(
+            {
+                "part": "deep",
+                "network": name,
+                "method": method,
+                "rate": float(rate),
+                "accuracy": statistics.mean(best),
+                "standard_error": spread,
+                "seeds": len(best),
+            }
+        )
+    return found
+
+
+def deep_table(totals: Sequence[Record]) -> Table:
+    """The same for people: a row a network, a column a method."""
+    methods = list(dict.fromkeys(each["method"] for each in totals))
+    shown = Table(title="best test accuracy, mean over seeds, at the best learning rate")
+    shown.add_column("")
+    for method in methods:
+        shown.add_column(TITLES[method], justify="right")
+    for name in dict.fromkeys(each["network"] for each in totals):
+        by_method = {each["method"]: each for each in totals if each["network"] == name}
+        cells = (by_method.get(method) for method in methods)
+        shown.add_row(name, *("" if each is None else f"{each['accuracy']:.3f} ({each['rate']:g})" for each in cells))
+    return shown
+
+
 def trained(method: str, name: str, rate: float, seed: int) -> Record:
-    """One network under one method at one rate: the best test accuracy at the end of an epoch."""
+    """One network under one method at one rate."""
     data = digits()
     images = data.train.view(-1, 1, 8, 8)
     torch.manual_seed(seed)

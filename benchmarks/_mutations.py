@@ -23,11 +23,12 @@ NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
 class Change:
     """One change. place: of the changed node in the order of `ast.walk`. before, after: its source.
 
-    function: the dotted name of what it stands in, empty for the module itself.
+    function: the dotted name of what it stands in, empty for the module itself. text: the line it begins in.
     """
 
     file: str
     line: int
+    text: str
     function: str
     place: int
     before: str
@@ -38,14 +39,15 @@ class Change:
         return f"{self.file}:{self.line} {self.function or 'module'}: {self.before}  ->  {self.after}"
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> tuple[str, ...]:
         """What stays when lines move."""
-        return self.file, self.function, self.before, self.after
+        return self.file, self.function, self.text, self.before, self.after
 
 
 def changes(path: Path, root: Path) -> Iterator[Change]:
     """Every change of a file, but in annotations and in what only a type checker reads."""
-    tree = ast.parse(path.read_text())
+    source = path.read_text()
+    tree, lines = ast.parse(source), source.splitlines()
     left_out = set(_left_out(tree))
     functions = _functions(tree)
     for place, node in enumerate(ast.walk(tree)):
@@ -54,9 +56,8 @@ def changes(path: Path, root: Path) -> Iterator[Change]:
         for variant, changed in enumerate(_variants(node)):
             before, after = ast.unparse(node), ast.unparse(changed)
             line: int = node.lineno  # type: ignore[attr-defined]  # every node that has variants has one
-            yield Change(
-                str(path.relative_to(root)), line, functions.get(node, ""), place, *_shown(before, after), variant
-            )
+            where = (str(path.relative_to(root)), line, lines[line - 1].strip(), functions.get(node, ""))
+            yield Change(*where, place, *_shown(before, after), variant)
 
 
 def changed(path: Path, change: Change) -> ast.Module:

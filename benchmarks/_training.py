@@ -152,7 +152,6 @@ def trained(method: str, setting: str, epochs: int = EPOCHS) -> Record:
     contrast = setting in CONTRAST
     data = digits(contrast=contrast)
     goal = REACHED_CONTRAST if contrast else REACHED
-    epochs = 3 * epochs if contrast else epochs
     calibration = data.train[:CALIBRATION]
     start = time.perf_counter()
     models = [drawn(method, activation, int(depth), seed, calibration) for seed in SEEDS]

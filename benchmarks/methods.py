@@ -4,7 +4,7 @@
     python benchmarks/methods.py --part models --models 'torchvision:vgg*' --without lsuv
 
 Methods: the model's own initialisation, kaiming_normal_ (relu), xavier_normal_ and orthogonal_ on every weight, lsuv,
-and autoinit's three.
+and autoinit's four.
 
 Part `models`: of the 62 smallest of torchvision's 80 classification models (up to 88.6 million parameters) and of 20
 plain networks without normalisation, 10 to 200 weights deep: the share of weight layers whose pre-activation has a
@@ -20,7 +20,13 @@ output has std 1 +- 0.1 on that batch.
 Part `training`: plain networks on scikit-learn's digits, 8 activations, 3 depths, 3 seeds; SGD with momentum at the
 same six learning rates for every method, 12 epochs: the share of settings that reach 90 % test accuracy at one of the
 rates, and how often each rate was the first to. The rest of a setting's rates stop there; hopeless ones are given up
-on the way. autoinit's `signal` and `data` are there twice, the second time with orthogonal weights, as lsuv has them.
+on the way. autoinit's `signal` and `data` are there twice, the second time with orthogonal weights, as lsuv has them;
+`mirrored` the second time with Gaussian ones. Beside the 72 settings of depth 10 to 60 there are 200 layers, 3 and 5,
+and images of which half have their contrast inverted, which no linear function can tell (95 %, 30 layers).
+
+Part `deep`: convolutional, residual and recurrent networks without norms, images of digits, SGD with momentum, 5
+epochs, 3 seeds: the mean over seeds of the best test accuracy, at the best of five learning rates.
+
 The JSON has what `propagate` predicts of each: output, gradients by layer, depth at which inputs look alike.
 """
 
@@ -32,15 +38,16 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from _depth import NETWORKS, deep_keys, deep_table, deep_totals, deep_trained
 from _methods import METHODS, TITLES, VARIANTS
 from _preserving import BATCH, chosen_names, preserved
 from _steps import Key, Record, go_through, write
-from _training import RATES, SEEDS, SETTINGS, trained
+from _training import CONTRAST, DEEPEST, RATES, SEEDS, SETTINGS, SHALLOW, trained
 from _versus import RIVALS, contested
 from rich.console import Console
 from rich.table import Table
 
-PARTS = ("models", "lsuv", "training")
+PARTS = ("models", "lsuv", "training", "deep")
 GROUPS = {"torchvision": "torchvision's classification models", "plain": "plain networks without normalisation"}
 
 
@@ -59,8 +66,11 @@ def chosen(options: argparse.Namespace) -> list[Key]:
     if "lsuv" in options.part:
         keys += [(method, "versus:resnet50") for method in RIVALS if method in methods]
     if "training" in options.part:
-        names = matching([f"training:{setting}" for setting in SETTINGS])
+        names = matching([f"training:{setting}" for setting in (*SETTINGS, *DEEPEST, *SHALLOW, *CONTRAST)])
         keys += [(method, name) for name in names for method in (*methods, *VARIANTS)]
+    if "deep" in options.part:
+        pairs = [(method, name) for name in matching(list(NETWORKS)) for method in (*methods, *VARIANTS)]
+        keys += [key for method, name in pairs for key in deep_keys(method, name)]
     return keys
 
 
@@ -72,6 +82,8 @@ def done(method: str, name: str, limit: float) -> Record:
             return contested(method, rest)
         if part == "training":
             return trained(method, rest)
+        if part == "deep":
+            return deep_trained(method, rest)
         return preserved(method, name, limit if method == "lsuv" else None)
     except Exception as error:  # noqa: BLE001 - listed like any other failure
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -251,6 +263,10 @@ def main() -> int:
     if learnt:
         console.print(learning_table(learnt))
         totals += learnt
+    deep = deep_totals(records)
+    if deep:
+        console.print(deep_table(deep))
+        totals += deep
     for each in records:
         if each["state"] != "done":
             console.print(f"{each['state']} {each['library']} {each['name']}: {each['cause']}", highlight=False)

@@ -7,8 +7,8 @@
 First every test of the rooms (the folders of `tests` named as they are, and those of --tests) runs once, to learn which
 test runs which line; --covering FILE keeps this for the next call, until a file of a room or of the tests changes. Then
 each change runs the tests that run its line, those of its own room first and the quickest of each first, until one
-fails, hangs, or --limit seconds of tests are done. A change that nothing notices is a survivor: it wants a test, or a
-line in equivalent_mutants.json that says why it changes nothing that anyone could see.
+fails, hangs, or --limit seconds of tests are done. A change that nothing notices is a survivor: it wants a test, or an
+entry in equivalent_mutants.json that says why it changes nothing that anyone could see.
 
 Each change is made in a fork, as the module is imported: nothing is written into the package. POSIX only.
 """
@@ -45,6 +45,7 @@ ROOMS = ("theory", "ops", "resolving", "methods", "planning.py", "writing", "rec
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
 HEAVY = ("torch", "torch.export", "torch._dynamo", "torch.distributed", "hypothesis", "networkx", "scipy.stats", "rich")
 """Imported once, before all forks; nothing that imports the package."""
+KEY = ("file", "function", "text", "before", "after")
 STATES = ("noticed", "survived", "equivalent", "uncovered")
 Record = dict[str, Any]
 
@@ -93,24 +94,25 @@ class Changed(importlib.abc.MetaPathFinder):
 
 
 def ordered(change: Change, covering: Covering, limit: float) -> tuple[list[str], float]:
-    """The tests that run the line, as many as take `limit` seconds: file by file, those of the room first."""
+    """The tests that run the line, as many as take `limit` seconds: of each file the quickest, those of the room first.
+
+    They come file by file, the quickest file first.
+    """
     own = f"tests/{room_of(change.file).removesuffix('.py')}/"
-    tests = covering.of(change.file, change.line)
     by_file: dict[str, list[str]] = {}
-    for test in sorted(tests, key=lambda each: covering.seconds[each]):
+    for test in sorted(covering.of(change.file, change.line), key=lambda each: covering.seconds[each]):
         by_file.setdefault(test.partition("::")[0], []).append(test)
-
-    def cost(file: str) -> tuple[bool, float]:
-        return not file.startswith(own), sum(covering.seconds[test] for test in by_file[file])
-
-    chosen: list[str] = []
+    in_turn = [(not file.startswith(own), place, test) for file, tests in by_file.items()
+               for place, test in enumerate(tests)]  # fmt: skip
+    chosen: set[str] = set()
     total = 0.0
-    for file in sorted(by_file, key=cost):
-        for test in by_file[file]:
-            if total + covering.seconds[test] <= limit:
-                chosen.append(test)
-                total += covering.seconds[test]
-    return chosen, total
+    for *_, test in sorted(in_turn):
+        if total + covering.seconds[test] <= limit:
+            chosen.add(test)
+            total += covering.seconds[test]
+    kept = [(file, [test for test in tests if test in chosen]) for file, tests in by_file.items()]
+    kept.sort(key=lambda each: (not each[0].startswith(own), sum(covering.seconds[test] for test in each[1])))
+    return [test for _, tests in kept for test in tests], total
 
 
 def room_of(file: str) -> str:
@@ -210,7 +212,7 @@ def drawn(rooms: Sequence[Path], each: int, seed: int) -> list[Change]:
 
 def run(chosen: Sequence[Change], covering: Covering, options: argparse.Namespace) -> list[Record]:
     """What became of each; those that an earlier run has told of are not tried again."""
-    equivalent = {tuple(each[:4]) for each in json.loads(EQUIVALENT.read_text())}
+    equivalent = {tuple(each[name] for name in KEY) for each in json.loads(EQUIVALENT.read_text())}
     lines = options.resume.read_text().splitlines() if options.resume and options.resume.exists() else []
     done = {(each["file"], each["place"], each["variant"]): each for each in map(json.loads, lines)}
     records: list[Record] = []
@@ -272,7 +274,7 @@ def main() -> int:
     chosen = drawn(rooms, options.each, options.seed)
     if options.again is not None:
         survived = [each for each in json.loads(options.again.read_text())["changes"] if each["state"] == "survived"]
-        keys = {(each["file"], each["function"], each["before"], each["after"]) for each in survived}
+        keys = {tuple(each[name] for name in KEY) for each in survived}
         chosen = [each for room in rooms for file in files_of(room) for each in changes(file, ROOT) if each.key in keys]
     kept, written = [each and each.resolve() for each in (options.covering, options.json)]
     options.resume = options.resume and options.resume.resolve()

@@ -37,11 +37,12 @@ _SHIFTING = ("other", "value", "min", "max")
 class Stuck:
     """A zero parameter that stays zero.
 
-    param: its name.
-    op: the operation in which it is a factor.
-    starved: whether what it is multiplied with is zero.
-    cut_off: whether no gradient reaches the product.
-    group: the first of the parameters that keep each other at zero, it among them.
+    Attributes:
+        param: its name.
+        op: the operation in which it is a factor.
+        starved: whether what it is multiplied with is zero.
+        cut_off: whether no gradient reaches the product.
+        group: the first of the parameters that keep each other at zero, it among them.
     """
 
     param: str

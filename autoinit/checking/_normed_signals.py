@@ -11,7 +11,12 @@ from autoinit.tracing.dataflow import Op
 
 
 class Normed(NamedTuple):
-    """What a norm makes of the signal. q: the second moment behind it. asked: that which its gain and bias ask for."""
+    """What a norm makes of the signal.
+
+    Attributes:
+        q: the second moment behind it.
+        asked: that which its gain and bias ask for.
+    """
 
     norm: str
     q: float

@@ -16,13 +16,17 @@ from autoinit.theory.layouts import Layout
 class Part:
     """A weight, or some of its output rows, that has one plan of its own.
 
-    layer: the plan of the whole weight. rows: half-open runs of output rows; empty for all of them.
-    place: what these rows feed, their fans and the std that is called for.
-    portrait: what the whole weight looks like. layout: what its axes mean.
-    branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
-    normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
-    gains: of all that the layer feeds, where that is several things.
     The others: what `surroundings` says of all the layer's uses.
+
+    Attributes:
+        layer: the plan of the whole weight.
+        rows: half-open runs of output rows; empty for all of them.
+        place: what these rows feed, their fans and the std that is called for.
+        portrait: what the whole weight looks like.
+        layout: what its axes mean.
+        branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
+        normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
+        gains: of all that the layer feeds, where that is several things.
     """
 
     layer: LayerPlan

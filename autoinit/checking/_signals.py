@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from autoinit.models import ModelView
 from autoinit.signal.predicting.propagating import InputSignal, Propagation
+from autoinit.signal.report import SignalReport
+from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.inputs import given_inputs
-
-if TYPE_CHECKING:
-    from autoinit.signal.report import SignalReport
-    from autoinit.tracing.dataflow import Dataflow
-
 
 MOST_SAMPLES = 16
 """Samples of a batch that a prediction is made for: enough for statistics over a batch, cheap for what holds them."""
 
 
 class Prediction(NamedTuple):
-    """report: None where nothing could be predicted. why: what kept it from that."""
+    """A predicted signal.
+
+    Attributes:
+        report: None where nothing could be predicted.
+        why: what kept it from that.
+        failed: whether it was tried, and an error kept it from that.
+    """
 
     report: SignalReport | None
     why: str = ""

@@ -6,33 +6,30 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
+from autoinit.checking.recipes import Published
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
+from autoinit.provenance import Origin, Recording
 from autoinit.recognising.portrait import Portrait, portray
 from autoinit.resolving import Resolution, resolve
 from autoinit.resolving.normalising import written_norms
 from autoinit.resolving.residual import branch_counts
+from autoinit.signal.report import SignalReport
 from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.tensors.parallel import Task, in_parallel
 from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
 from autoinit.writing.reparametrised import effective_weight
-
-if TYPE_CHECKING:
-    import torch
-
-    from autoinit.checking.recipes import Published
-    from autoinit.provenance import Origin, Recording
-    from autoinit.signal.report import SignalReport
 
 T = TypeVar("T")
 
@@ -41,11 +38,14 @@ T = TypeVar("T")
 class Subject:
     """A model under check.
 
-    name: as the user calls it. tolerance: how far a std may be from the planned one, beyond noise.
-    portraits: by layer name, of the weight as the forward reads it; none for weights without values.
-    provenance: what was recorded while the model was built. published: the recipe that it is held against.
-    codes: of the rules that are asked; None for all. What only others need is left out.
-    gradients: whether a rule that is asked looks at gradients.
+    Attributes:
+        name: as the user calls it.
+        tolerance: how far a std may be from the planned one, beyond noise.
+        portraits: by layer name, of the weight as the forward reads it; none for weights without values.
+        provenance: what was recorded while the model was built.
+        published: the recipe that it is held against.
+        codes: of the rules that are asked; None for all. What only others need is left out.
+        gradients: whether a rule that is asked looks at gradients.
     """
 
     name: str

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import keyword
 import math
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.checking._subject import Subject
-    from autoinit.checking.scale.deviations import Deviation
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
+from autoinit.checking.scale.deviations import Deviation
 
 _ENDS = {
     "add": "an addition, no nonlinearity",

@@ -27,7 +27,11 @@ _WRITE_ANEW = "write it anew with --write-baseline"
 
 @dataclass(frozen=True)
 class BaselineEntry:
-    """Findings of one rule about one parameter. count: how many of this severity there were."""
+    """Findings of one rule about one parameter.
+
+    Attributes:
+        count: how many of this severity there were.
+    """
 
     model: str
     code: str
@@ -48,8 +52,10 @@ class BaselineEntry:
 class Split(NamedTuple):
     """What a baseline makes of a model's findings.
 
-    kept: those that are new, or graver than they were. suppressed: the others. stale: entries of this model that no
-    longer occur, with the number that is missing as their count.
+    Attributes:
+        kept: those that are new, or graver than they were.
+        suppressed: the others.
+        stale: entries of this model that no longer occur, with the number that is missing as their count.
     """
 
     kept: tuple[Finding, ...]
@@ -138,6 +144,8 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         ConfigurationError: it is missing, cannot be read, is no baseline, or is of another version.
     """
+    if path.exists() and not path.is_file():
+        raise ConfigurationError(f"{path}: no regular file; expected a baseline")
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
@@ -148,7 +156,7 @@ def read_baseline(path: Path) -> Baseline:
         version = msgspec.json.decode(content, type=_Version).version
         if version == VERSION:
             return Baseline(tuple(msgspec.json.decode(content, type=_Document).entries))
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: not a baseline of autoinit: {error}; {_WRITE_ANEW}") from error
     raise ConfigurationError(f"{path}: version = {version}; expected {VERSION}; {_WRITE_ANEW}")
 

@@ -33,12 +33,12 @@ _KEYS = (
 )  # fmt: skip
 _MODEL_KEYS = ("spec", "name", "arguments", "weights", "input-shape", "recipe", "trust", "max-size")
 _IGNORE_KEYS = ("layer", "codes", "reason", "model")
-_DTYPES = (
+DTYPES = (
     "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
     "complex128",
 )  # fmt: skip
 _LEVELS = tuple(level.value for level in Severity)
-_SHAPE = re.compile(r"\s*(\d+(?:\s*,\s*\d+)*)\s*(?::\s*(\w+)\s*)?", re.ASCII)
+_SHAPE = re.compile(r"\s*(\d{1,15}(?:\s*,\s*\d{1,15})*)\s*(?::\s*(\w+)\s*)?", re.ASCII)
 _SHAPE_FORM = 'a shape such as "1,3,224,224", or with a dtype "1,128:int64"'
 _IN_TOLERANCE = "a number between 0 and 1, such as 0.1"
 _LONGEST = 100
@@ -284,8 +284,8 @@ class _Table:
         if not isinstance(texts, list):
             raise self.refusal(key, f"{_SHAPE_FORM}, or an array of such")
         shapes = [parse_shape(text) if isinstance(text, str) else None for text in texts]
-        if any(shape is None or shape[1] not in ("", *_DTYPES) for shape in shapes):
-            raise self.refusal(key, f"{_SHAPE_FORM}, or an array of such; dtypes are {', '.join(_DTYPES)}")
+        if any(shape is None or shape[1] not in ("", *DTYPES) for shape in shapes):
+            raise self.refusal(key, f"{_SHAPE_FORM}, or an array of such; dtypes are {', '.join(DTYPES)}")
         return tuple(shape for shape in shapes if shape is not None)
 
     def _at(self, key: str) -> str:
@@ -294,11 +294,15 @@ class _Table:
 
 def _table_of(file: Path) -> object | None:
     """A file's [tool.autoinit], or None where it has none."""
+    if file.exists() and not file.is_file():
+        raise ConfigurationError(f"{file}: no regular file; expected TOML")
     try:
         with file.open("rb") as opened:
             document = tomllib.load(opened)
     except OSError as error:
         raise ConfigurationError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except RecursionError as error:
+        raise ConfigurationError(f"{file}: not TOML that can be read: it is nested too deep") from error
     except ValueError as error:
         raise ConfigurationError(f"{file}: not TOML: {error}") from error
     tool = document.get("tool")

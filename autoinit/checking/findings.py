@@ -57,13 +57,18 @@ class Severity(str, Enum):
 class Finding:
     """One thing that is wrong with the start of a model.
 
-    code: of the rule, permanent. severity: by consequence. layer: the layer's name as in the plan (a module's path
-    for norms, a parameter's name elsewhere). param: the parameter's name, empty where the finding is not about one.
-    message: value, expected, why it matters here and what to do, in one paragraph that begins with the layer's name.
-    expected_std, actual_std: of the parameter's elements, or of the rows that the finding is about.
-    rows: half-open runs of output rows that it is about; empty for the whole weight.
-    recipe: what produced the weight, as far as it can be told. fix: a line of code to paste; empty where there is none.
-    location: the line that last wrote the weight, else the one that built or first used it.
+    Attributes:
+        code: of the rule, permanent.
+        severity: by consequence.
+        layer: the layer's name as in the plan (a module's path for norms, a parameter's name elsewhere).
+        param: the parameter's name, empty where the finding is not about one.
+        message: value, expected, why it matters here and what to do, in one paragraph that begins with the layer's
+            name.
+        expected_std, actual_std: of the parameter's elements, or of the rows that the finding is about.
+        rows: half-open runs of output rows that it is about; empty for the whole weight.
+        recipe: what produced the weight, as far as it can be told.
+        fix: a line of code to paste; empty where there is none.
+        location: the line that last wrote the weight, else the one that built or first used it.
     """
 
     code: str
@@ -90,7 +95,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Suppressed:
-    """A finding that does not count. by: `baseline`, or the ignore that matched, with its reason."""
+    """A finding that does not count.
+
+    Attributes:
+        by: `baseline`, or the ignore that matched, with its reason.
+    """
 
     finding: Finding
     by: str
@@ -100,12 +109,17 @@ class Suppressed:
 class CheckResult:
     """What a check of one model found.
 
-    model: its name: the spec, or the class. findings: in order of the dataflow, gravest first within a layer.
-    suppressed: findings that the baseline or an ignore took out. unused_ignores: ignores that matched nothing.
-    fail_level: findings at or above it make `ok` false. layers: how many weight layers had values to look at.
-    recipe: the declared or recognised recipe that weights were held against, empty for the plan alone.
-    notes: what a reader should know about tracing and loading. fixed: layers that `--fix` wrote.
-    seconds: tracing, planning and checking.
+    Attributes:
+        model: its name: the spec, or the class.
+        findings: in order of the dataflow, gravest first within a layer.
+        suppressed: findings that the baseline or an ignore took out.
+        unused_ignores: ignores that matched nothing.
+        fail_level: findings at or above it make `ok` false.
+        layers: how many weight layers had values to look at.
+        recipe: the declared or recognised recipe that weights were held against, empty for the plan alone.
+        notes: what a reader should know about tracing and loading.
+        fixed: layers that `--fix` wrote.
+        seconds: tracing, planning and checking.
     """
 
     model: str
@@ -162,8 +176,11 @@ class CheckFailure:
 class CheckRun:
     """The checks of one or several models, in one document.
 
-    results: of the models that could be checked. failures: those that could not.
-    exit_zero: whether findings leave the exit status at 0. notes: about the run as a whole.
+    Attributes:
+        results: of the models that could be checked.
+        failures: those that could not.
+        exit_zero: whether findings leave the exit status at 0.
+        notes: about the run as a whole.
     """
 
     results: tuple[CheckResult, ...]

@@ -6,20 +6,18 @@ import difflib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
 
-from autoinit.checking.findings import Suppressed
+from autoinit.checking.findings import CheckResult, Finding, Suppressed
 from autoinit.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckResult, Finding
 
 
 @dataclass(frozen=True)
 class Ignore:
     """Findings that may stand, and why.
 
-    layer, model: globs of names. codes: prefixes of codes, in any case.
+    Attributes:
+        layer, model: globs of names.
+        codes: prefixes of codes, in any case.
     """
 
     layer: str
@@ -36,8 +34,11 @@ class Ignore:
 class Selection:
     """What selecting made of a model's findings.
 
-    kept: those that count. suppressed: those that an ignore of their layer took out. unused_ignores: in words, the
-    ignores for this model that took nothing out, though all their rules were selected.
+    Attributes:
+        kept: those that count.
+        suppressed: those that an ignore of their layer took out.
+        unused_ignores: in words, the ignores for this model that took nothing out, though all their rules were
+            selected.
     """
 
     kept: tuple[Finding, ...]

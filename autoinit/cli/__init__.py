@@ -1,4 +1,7 @@
-"""The command line. torch and the rest of the package are imported by the commands that need them."""
+"""The command line. torch and the rest of the package are imported by the commands that need them.
+
+To add a command, write it in a module here and name it below; an option of a plan is offered by itself (`_options`).
+"""
 
 from __future__ import annotations
 

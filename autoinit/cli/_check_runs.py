@@ -7,11 +7,15 @@ import sys
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+import torch
+from torch import nn
 
 from autoinit import saving
 from autoinit.checking.baselines import Baseline, BaselineEntry, baseline_of, stale_note
 from autoinit.checking.checker import check
+from autoinit.checking.configuration import Configuration, ModelEntry
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun
 from autoinit.checking.fixing import fix
 from autoinit.checking.recipes import declared
@@ -22,13 +26,7 @@ from autoinit.loading import Loaded, load
 from autoinit.loading.examples import example_inputs
 from autoinit.models import ModelView
 from autoinit.provenance import Origin, Recording, recording
-
-if TYPE_CHECKING:
-    import torch
-    from torch import nn
-
-    from autoinit.checking.configuration import Configuration, ModelEntry
-    from autoinit.tracing.dataflow import SourceLine
+from autoinit.tracing.dataflow import SourceLine
 
 
 class Watcher(Protocol):
@@ -51,7 +49,11 @@ class _Nobody:
 
 @dataclass(frozen=True)
 class Fixing:
-    """How findings are repaired. target: the file to write; None rewrites the one that a model's weights came from."""
+    """How findings are repaired.
+
+    Attributes:
+        target: the file to write; None rewrites the one that a model's weights came from.
+    """
 
     target: Path | None = None
     seed: int | None = None
@@ -142,7 +144,11 @@ class _Subject:
 
 @dataclass(frozen=True)
 class _Checks:
-    """Checks models one by one. codes: of the rules that are selected."""
+    """Checks models one by one.
+
+    Attributes:
+        codes: of the rules that are selected.
+    """
 
     configuration: Configuration
     codes: frozenset[str]

@@ -14,6 +14,8 @@ from autoinit.errors import AutoinitError, TraceError
 
 _INTERRUPTED = 130
 _UNREAD = 1
+_NO_MEMORY = "can't allocate memory"
+"""In what torch says of it."""
 
 
 class Commands(click.Group):
@@ -53,6 +55,10 @@ class Commands(click.Group):
 
 def unforeseen(error: BaseException) -> str:
     """What is said of a failure that is none of autoinit's own errors."""
+    if str(error) == "embedded null byte":  # from click, which looks at paths
+        return "no name of a file holds a null byte"
+    if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+        return f"there is not enough memory ({str(error).rpartition(_NO_MEMORY)[2].strip(': ') or 'asked by Python'})"
     return f"unexpected {type(error).__name__}: {error} (AUTOINIT_DEBUG=1 shows where; please report it)"
 
 

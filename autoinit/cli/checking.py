@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.configuration import InputShape
-from autoinit.checking.findings import Severity
+from autoinit.checking.configuration import Configuration, InputShape, ModelEntry
+from autoinit.checking.findings import CheckFailure, CheckRun, Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.cli._group import wants_traceback
 from autoinit.cli._options import (
@@ -28,8 +28,6 @@ from autoinit.errors import AutoinitError, ConfigurationError
 
 if TYPE_CHECKING:
     from autoinit.checking.baselines import Baseline
-    from autoinit.checking.configuration import Configuration, ModelEntry
-    from autoinit.checking.findings import CheckFailure, CheckRun
     from autoinit.cli._check_runs import Fixing
 
 _EPILOG = (

@@ -27,11 +27,11 @@ from autoinit.cli._options import (
 from autoinit.cli._showing import format_option, show, write, write_form
 from autoinit.cli._talking import Talk, say
 from autoinit.plans.options import plan_options
+from autoinit.reporting.signals.states import State
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
     from autoinit.plans.plan import Plan
-    from autoinit.reporting.signals.states import State
     from autoinit.signal import SignalReport
 
 _PLANNING = plan_options()
@@ -127,7 +127,9 @@ def signal(
 class _Look:
     """How the signal of a model is looked at.
 
-    planning: the plan's options. seeds: draws to measure; 0 does not measure.
+    Attributes:
+        planning: the plan's options.
+        seeds: draws to measure; 0 does not measure.
     """
 
     loaded: Loaded

@@ -15,6 +15,8 @@ from autoinit.errors import LoadError
 from autoinit.tensors.elements import stored
 
 _LONGEST = 60
+_HOLDING = ("_parameters", "_buffers", "_modules")
+"""What every module has."""
 
 
 def check_states(model: nn.Module, place: object) -> None:
@@ -29,8 +31,7 @@ def check_states(model: nn.Module, place: object) -> None:
         for name, declared in _declared(kind).items():
             if name in vars(module) and not fits(vars(module)[name], declared):
                 raise LoadError(
-                    f"{place}: {of} holds {name} = {_short(vars(module)[name])}, expected {_spelled(declared)}; "
-                    "export or save the model again"
+                    f"{place}: {of} holds {_misfit(name, vars(module)[name], declared)}; save the model again"
                 )
         for name, tensor in (*module._parameters.items(), *module._buffers.items()):
             if tensor is not None and overlaps(tensor):
@@ -45,6 +46,9 @@ def check_states(model: nn.Module, place: object) -> None:
 
 def _walk(module: nn.Module, path: str, above: tuple[nn.Module, ...], place: object) -> Iterator[tuple[str, nn.Module]]:
     """(path, module) of every module under each of its paths; what holds the others is looked at before they are."""
+    missing = [each for each in _HOLDING if not isinstance(vars(module).get(each), dict)]
+    if missing:
+        raise LoadError(f"{place}: {path or 'the model'} ({type(module).__name__}) has no dictionary {missing[0]}")
     yield path, module
     for name, inner in module._modules.items():
         if inner is None:
@@ -109,8 +113,24 @@ def _fits_sequence(value: object, inner: tuple[Any, ...]) -> bool:
     return len(value) == len(inner) and all(map(fits, value, inner))
 
 
+def _misfit(name: str, value: object, declared: Any) -> str:
+    """What is there and what was expected: of a dictionary, the entry that does not fit."""
+    inner = typing.get_args(declared)
+    if typing.get_origin(declared) is dict and isinstance(value, Mapping):
+        for key, held in value.items():
+            if not fits(key, inner[0]):
+                return f"{name} with the key {_short(key)}, expected {_spelled(inner[0])}"
+            if not fits(held, inner[1]):
+                return _misfit(f"{name}[{_short(key)}]", held, inner[1])
+    return f"{name} = {_short(value)}, expected {_spelled(declared)}"
+
+
 def _spelled(declared: Any) -> str:
-    return declared.__name__ if isinstance(declared, type) and not typing.get_args(declared) else str(declared)
+    if isinstance(declared, type) and not typing.get_args(declared):
+        return declared.__name__
+    if typing.get_origin(declared) in (Union, types.UnionType):
+        return " or ".join(_spelled(each) for each in typing.get_args(declared))
+    return str(declared)
 
 
 def _short(value: object) -> str:

@@ -70,7 +70,7 @@ def _vet(file: BinaryIO, limit: int, place: object) -> None:
     try:
         pickled = _pickled(file, limit, place)
     except (ValueError, RuntimeError, OSError, zipfile.BadZipFile) as error:
-        raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({one_line(error)})") from error
+        raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({_cause(error)})") from error
     builders = set(torch._weights_only_unpickler._get_allowed_globals())
     foreign = sorted(pickled.named - {name for _, name in _safe()} - builders)
     if foreign:
@@ -108,7 +108,7 @@ def _cause(error: Exception) -> str:
     _, found, reason = text.partition("WeightsUnpickler error: ")
     if found:
         return reason.strip().splitlines()[0]
-    return one_line(error)
+    return one_line(error).partition("(Could this error message")[0].strip()
 
 
 @cache

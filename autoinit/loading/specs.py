@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +17,10 @@ from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
 from autoinit.loading import files
 from autoinit.loading._wording import one_line
+from autoinit.tracing import ExportedModel
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-
-    from autoinit.tracing import ExportedModel
 
 _FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
 KINDS = (
@@ -32,8 +32,11 @@ KINDS = (
 class Loaded:
     """A model and where it came from.
 
-    model: a module, or the exported program of a `.pt2` file. name: for the report's header. notes: what a reader
-    should know about the loading. files: every model and weights file that was read, and what it holds.
+    Attributes:
+        model: a module, or the exported program of a `.pt2` file.
+        name: for the report's header.
+        notes: what a reader should know about the loading.
+        files: every model and weights file that was read, and what it holds.
     """
 
     model: nn.Module | ExportedModel | ExportedProgram
@@ -102,8 +105,8 @@ def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Pa
     if source == "hf":
         found += [Path(name), Path(name) / "config.json"]
     elif source and colon and not source.endswith(".py"):
-        module = Path(*source.split("."))
-        found += [module.with_suffix(".py"), module / "__init__.py"]
+        module = source.replace(".", "/")
+        found += [Path(f"{module}.py"), Path(module, "__init__.py")]
     if weights_file is not None:
         found.append(Path(weights_file))
     return found
@@ -129,4 +132,4 @@ def _is_file(spec: str) -> bool:
     path = Path(spec)
     if path.suffix == ".py":
         return False
-    return path.suffix.lower() in _FILE_SUFFIXES or path.exists()
+    return path.suffix.lower() in _FILE_SUFFIXES or os.path.lexists(path)

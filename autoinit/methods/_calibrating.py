@@ -46,8 +46,10 @@ class MeasuredUse:
 class Found:
     """What the passes find out.
 
-    factors: by parameter, what its rows are multiplied by, all passes together; `()` stands for all rows.
-    uses: by parameter and rows, each use in the last pass. apart: parameters that are left alone, and why.
+    Attributes:
+        factors: by parameter, what its rows are multiplied by, all passes together; `()` stands for all rows.
+        uses: by parameter and rows, each use in the last pass.
+        apart: parameters that are left alone, and why.
     """
 
     factors: dict[str, dict[Rows, float]] = field(default_factory=dict)
@@ -172,9 +174,11 @@ def _is_leaf_attention(op: Op) -> bool:
 class Corrector(Follower):
     """Divides the output of each weight by its level, and the weight with it, at the weight's first use.
 
-    before: the uses in the pass before. tolerance: what is nearer to its target is left.
-    corrected: whether anything was. off: by layer, the std of the first output of each that was off by more than
-    `TOLERANCE` before any correction.
+    Attributes:
+        before: the uses in the pass before.
+        tolerance: what is nearer to its target is left.
+        corrected: whether anything was.
+        off: by layer, the std of the first output of each that was off by more than `TOLERANCE` before any correction.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -26,14 +26,12 @@ from autoinit.methods.signal import with_std
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, SlicePlan, root_mean_square
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.signal.batches import first_success, require_values
 from autoinit.tensors.surroundings import silenced, tensors_on_cpu
+from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.rng import untouched_generators
-
-if TYPE_CHECKING:
-    from autoinit.plans.options import PlanOptions
-    from autoinit.tracing.dataflow import Dataflow
 
 
 def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoinit.methods.mirrored import advice
+from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
-
-if TYPE_CHECKING:
-    from autoinit.models import ModelView
-    from autoinit.plans.options import PlanOptions
-    from autoinit.plans.plan import Plan
-    from autoinit.tracing.dataflow import Dataflow
+from autoinit.plans.options import PlanOptions
+from autoinit.plans.plan import Plan
+from autoinit.tracing.dataflow import Dataflow
 
 
 def plan_by_nonlinearity(

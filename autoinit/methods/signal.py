@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -23,17 +23,15 @@ from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.plans.mirror import Mirror
+from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.resolving.residual import branch_counts
 from autoinit.signal.predicting.fields import TINY, second_moment
 from autoinit.signal.predicting.linear_maps import LinearMap
 from autoinit.signal.predicting.meanfield import unit_moment
 from autoinit.signal.predicting.propagating import InputSignal, Propagation
-
-if TYPE_CHECKING:
-    from autoinit.plans.options import PlanOptions
-    from autoinit.signal.predicting.replaying import Runner
-    from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
+from autoinit.signal.predicting.replaying import Runner
+from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 
 NEAR = 1.05
 """Factor within which a logit's second moment counts as 1 already: the surrogates' own scatter."""
@@ -60,8 +58,11 @@ class _Wanted:
 class _Solver:
     """Chooses a weight's std when its input is known.
 
-    fixed: stds that are settled already. factors: of the rows of a weight, beside the std that its input asks for.
-    mirrors: what makes the mirror of a mirrored weight. mirrored: those made.
+    Attributes:
+        fixed: stds that are settled already.
+        factors: of the rows of a weight, beside the std that its input asks for.
+        mirrors: what makes the mirror of a mirrored weight.
+        mirrored: those made.
     """
 
     def __init__(self, propagation: Propagation, layers: Mapping[str, LayerPlan]) -> None:

@@ -21,11 +21,14 @@ if TYPE_CHECKING:
 class Method:
     """A way to find the stds of a plan.
 
-    help: what it does, as a phrase that follows its name. function: `module:function`, called with the view of
-    the model, its dataflow, the options and the example inputs; gives the plan.
-    needs_shapes: whether the dataflow must know them; then values of example inputs may be made up from shapes.
-    needs_seed: whether the stds hold for the values of one seed, so that plan and apply must share it.
-    refuses: options that mean nothing to it, and why. defaults: of options whose default is another one here.
+    Attributes:
+        help: what it does, as a phrase that follows its name.
+        function: `module:function`, called with the view of the model, its dataflow, the options and the example
+            inputs; gives the plan.
+        needs_shapes: whether the dataflow must know them; then values of example inputs may be made up from shapes.
+        needs_seed: whether the stds hold for the values of one seed, so that plan and apply must share it.
+        refuses: options that mean nothing to it, and why.
+        defaults: of options whose default is another one here.
     """
 
     name: str

@@ -43,13 +43,14 @@ class Acts(str, Enum):
 class WeightSlot:
     """A weight operand of an operation.
 
-    layout: gives the weight's layout from the operation's constants and the operand's shape.
-    bias: the slots of the biases that go with it.
-    gates: nonlinearity of each equal run of output rows, where the operation applies one itself (LSTM gates);
-        `attention` for a projection into attention. Empty: the output of the operation decides.
-    features: the axes of the operation's output that hold the weight's output features, counted from the end,
-        from the constants and the weight's shape.
-    prefix: whether `slot` (and `bias`) stand for all names that continue with a layer's number (`weight_ih_l0`).
+    Attributes:
+        layout: gives the weight's layout from the operation's constants and the operand's shape.
+        bias: the slots of the biases that go with it.
+        gates: nonlinearity of each equal run of output rows, where the operation applies one itself (LSTM gates);
+            `attention` for a projection into attention. Empty: the output of the operation decides.
+        features: the axes of the operation's output that hold the weight's output features, counted from the end, from
+            the constants and the weight's shape.
+        prefix: whether `slot` (and `bias`) stand for all names that continue with a layer's number (`weight_ih_l0`).
     """
 
     slot: str
@@ -73,23 +74,24 @@ class WeightSlot:
 class OpSpec:
     """One canonical operation.
 
-    name: canonical name.
-    role: what it does to a walk.
-    arguments: names and defaults, in the order of the functional form.
-    variadic: the argument that takes all that are left (`*tensors`); empty for none.
-    acts: how it treats elements.
-    function: computes it, from tensors and keyword arguments; for a nonlinearity, phi.
-    weights: how its parameters enter, as a function of its constants; None for an operation without weights.
-    carries: whether the output carries a signal; None: as the operands do.
-    variant: names another canonical operation that a call with these arguments really is.
-    several: whether it returns a tuple of different things rather than pieces of one.
-    ranks: whether the values decide which of them come out (topk, sort); the second thing returned is their places.
-    attributes: module attributes that bear another name than the argument.
-    passes: the operands of a product that it is linear in; none named: all.
-    each: whether each of its outputs belongs to the operand in the same place.
-    facts: what holds of a nonlinearity's function.
-    traits: what holds of the operation beside its role.
-    steered_by: operands that say only which elements go where, or how much each counts (a mask, boxes, targets).
+    Attributes:
+        name: canonical name.
+        role: what it does to a walk.
+        arguments: names and defaults, in the order of the functional form.
+        variadic: the argument that takes all that are left (`*tensors`); empty for none.
+        acts: how it treats elements.
+        function: computes it, from tensors and keyword arguments; for a nonlinearity, phi.
+        weights: how its parameters enter, as a function of its constants; None for an operation without weights.
+        carries: whether the output carries a signal; None: as the operands do.
+        variant: names another canonical operation that a call with these arguments really is.
+        several: whether it returns a tuple of different things rather than pieces of one.
+        ranks: whether the values decide which of them come out (topk, sort); the second thing returned is their places.
+        attributes: module attributes that bear another name than the argument.
+        passes: the operands of a product that it is linear in; none named: all.
+        each: whether each of its outputs belongs to the operand in the same place.
+        facts: what holds of a nonlinearity's function.
+        traits: what holds of the operation beside its role.
+        steered_by: operands that say only which elements go where, or how much each counts (a mask, boxes, targets).
     """
 
     name: str
@@ -146,7 +148,8 @@ _NAMESPACES: tuple[Any, ...] = (
 class NamedOperator:
     """An operator that a file names and that this process may not have: known by its name, and never called.
 
-    space, name, overload: as in `torch.ops.SPACE.NAME.OVERLOAD`.
+    Attributes:
+        space, name, overload: as in `torch.ops.SPACE.NAME.OVERLOAD`.
     """
 
     def __init__(self, space: str, name: str, overload: str = "default") -> None:

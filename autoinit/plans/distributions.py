@@ -16,8 +16,10 @@ Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
 class DistributionRow:
     """A distribution of mean 0.
 
-    help: what it is. elements: `module:function`, called with a random stream and an array that it fills with
-    independent values of unit std; empty where whole matrices are drawn.
+    Attributes:
+        help: what it is.
+        elements: `module:function`, called with a random stream and an array that it fills with independent values of
+            unit std; empty where whole matrices are drawn.
     """
 
     help: str

@@ -13,10 +13,11 @@ Taps = Literal["shift", "centre", "full"]
 class Run:
     """Consecutive features that are treated alike.
 
-    start, size: which features of the axis.
-    paired: whether the first half of them is paired with the second: start + i with start + size / 2 + i. A pair is
-        one row or column of the smaller matrix, once as it is and once negated.
-    factor: multiplies what is read from these features (1 for outputs). 0: they are not read.
+    Attributes:
+        start, size: which features of the axis.
+        paired: whether the first half of them is paired with the second: start + i with start + size / 2 + i. A pair is
+            one row or column of the smaller matrix, once as it is and once negated.
+        factor: multiplies what is read from these features (1 for outputs). 0: they are not read.
     """
 
     start: int
@@ -37,15 +38,17 @@ class Mirror:
     With both sides paired W = scale [[A, -A], [-A, A]]: a pair of units with pre-activations z and -z, read with
     opposite signs.
 
-    outputs, inputs: runs that cover the output and the input features, in order. Those of factor 0 take no column.
-    scale: of A, whose rows or columns are orthonormal (its elements have variance 1 / columns if it is Gaussian),
-        times sqrt(rows / columns) where that is above 1.
-    taps: where A stands in a convolution's kernel: `shift`: each column at a tap of its own, drawn from `seen`;
-        `centre`: all in the middle; `full`: Gaussian on all taps. `shift` for a weight without a kernel.
-    seen: along each axis of the kernel the half-open range of taps that reach inside of the input.
-    moment: the second moment of the input, as predicted for inputs of the given shapes, where some of it comes from no
-        mirrored layer; None where all of it does.
-    a: the standard deviation of the pre-activation. c: what makes up for the nonlinearity, applied by the next layer.
+    Attributes:
+        outputs, inputs: runs that cover the output and the input features, in order. Those of factor 0 take no column.
+        scale: of A, whose rows or columns are orthonormal (its elements have variance 1 / columns if it is Gaussian),
+            times sqrt(rows / columns) where that is above 1.
+        taps: where A stands in a convolution's kernel: `shift`: each column at a tap of its own, drawn from `seen`;
+            `centre`: all in the middle; `full`: Gaussian on all taps. `shift` for a weight without a kernel.
+        seen: along each axis of the kernel the half-open range of taps that reach inside of the input.
+        moment: the second moment of the input, as predicted for inputs of the given shapes, where some of it comes from
+            no mirrored layer; None where all of it does.
+        a: the standard deviation of the pre-activation.
+        c: what makes up for the nonlinearity, applied by the next layer.
     """
 
     outputs: tuple[Run, ...]

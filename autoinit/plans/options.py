@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
 
+from autoinit._arguments import texts
 from autoinit.errors import ArgumentError
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
 from autoinit.theory.fans import MODES, Mode
@@ -101,8 +102,12 @@ class PlanArguments(TypedDict, total=False):
 class Option:
     """A field of `PlanOptions`, and what is said of it.
 
-    type: of one value. several: whether it takes any number of values. annotation: its type as an argument.
-    choices: its values and what each means; empty where it is free. metavar: stands for a value on the command line.
+    Attributes:
+        type: of one value.
+        several: whether it takes any number of values.
+        annotation: its type as an argument.
+        choices: its values and what each means; empty where it is free.
+        metavar: stands for a value on the command line.
     """
 
     name: str
@@ -124,7 +129,7 @@ class Option:
         """An argument as `PlanOptions` holds it: one value where several may be given is a tuple of one."""
         if not self.several:
             return value
-        return (value,) if isinstance(value, str) else tuple(value)
+        return texts(self.name, value)
 
 
 @cache

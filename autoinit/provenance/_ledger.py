@@ -25,8 +25,11 @@ _MOST = 1000
 class WriteRecord:
     """A write to a region.
 
-    origin: where the new values come from; None for a change of those that were there.
-    text: of the change. factor: what it multiplies the values with. token: of the initialiser that made it.
+    Attributes:
+        origin: where the new values come from; None for a change of those that were there.
+        text: of the change.
+        factor: what it multiplies the values with.
+        token: of the initialiser that made it.
     """
 
     region: StorageRegion

@@ -11,8 +11,10 @@ import torch
 class StorageRegion:
     """The part of a storage that a tensor views.
 
-    start, stop: half-open run of bytes. sizes, strides: of the axes, strides in bytes. dense: no byte of the run is
-    left out.
+    Attributes:
+        start, stop: half-open run of bytes.
+        sizes, strides: of the axes, strides in bytes.
+        dense: no byte of the run is left out.
     """
 
     start: int

@@ -63,9 +63,12 @@ def code_owner(filename: str) -> CodeOwner:
 class Site:
     """Who called a torch function.
 
-    function, arguments: of the outermost initialiser on the way to it, or `load_state_dict` or `to_empty`; empty where
-    there is none. source: the line of the user's code. default: whether a module of torch.nn called on its own.
-    token: of the initialiser.
+    Attributes:
+        function, arguments: of the outermost initialiser on the way to it, or `load_state_dict` or `to_empty`; empty
+            where there is none.
+        source: the line of the user's code.
+        default: whether a module of torch.nn called on its own.
+        token: of the initialiser.
     """
 
     function: str

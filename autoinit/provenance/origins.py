@@ -13,13 +13,14 @@ from autoinit.tracing.dataflow import SourceLine
 class Origin:
     """What last wrote all values of a parameter, and what was done to them since.
 
-    function: `torch.nn.init.kaiming_uniform_`, `Tensor.normal_`, `torch.randn`, `copy_` (of values with no recorded
-        origin), `load_state_dict`, `to_empty`, `timm.layers.weight_init.trunc_normal_`, ...
-    arguments: numbers, strings and bools of the call by name, defaults included.
-    source: the innermost line outside torch, autoinit and the initialiser itself; None if there is none.
-    default: whether a module of torch.nn made the call itself, as it was constructed or reset.
-    then: later changes in order: `mul_(0.1)`, `clamp_(-2, 2)`, `row 0 fill_(0)`.
-    factor: product of the numbers that all values were multiplied with since.
+    Attributes:
+        function: `torch.nn.init.kaiming_uniform_`, `Tensor.normal_`, `torch.randn`, `copy_` (of values with no recorded
+            origin), `load_state_dict`, `to_empty`, `timm.layers.weight_init.trunc_normal_`, ...
+        arguments: numbers, strings and bools of the call by name, defaults included.
+        source: the innermost line outside torch, autoinit and the initialiser itself; None if there is none.
+        default: whether a module of torch.nn made the call itself, as it was constructed or reset.
+        then: later changes in order: `mul_(0.1)`, `clamp_(-2, 2)`, `row 0 fill_(0)`.
+        factor: product of the numbers that all values were multiplied with since.
     """
 
     function: str

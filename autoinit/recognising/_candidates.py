@@ -6,15 +6,11 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
 
 from autoinit.ops import recurrent_gates
-from autoinit.recognising._readings import place_of, readings
+from autoinit.plans.layers import LayerPlan, RowsPlan
+from autoinit.recognising._readings import Rows, place_of, readings
 from autoinit.recognising.recipes import Recipe, RecipeKind, written
-
-if TYPE_CHECKING:
-    from autoinit.plans.layers import LayerPlan, RowsPlan
-    from autoinit.recognising._readings import Rows
 
 ROOT_3 = math.sqrt(3)
 DIGITS = (1.0, 2.0, 5.0, 3.0, 4.0, 6.0, 8.0, 7.0, 9.0)

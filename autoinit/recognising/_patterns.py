@@ -30,8 +30,9 @@ MAX_COMPARED = 1024
 class Orthogonality:
     """A weight whose rows or columns are orthogonal and of one length.
 
-    unit: the standard deviation of the elements of such a weight when that length is 1.
-    parts: equal runs of rows that are orthogonal each on its own; 1 for the whole.
+    Attributes:
+        unit: the standard deviation of the elements of such a weight when that length is 1.
+        parts: equal runs of rows that are orthogonal each on its own; 1 for the whole.
     """
 
     unit: float

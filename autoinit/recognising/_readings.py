@@ -14,7 +14,11 @@ Rows = tuple[tuple[int, int], ...]
 
 @dataclass(frozen=True)
 class Reading:
-    """Two fans, and whose they are (`Recipe.fans`). doubt: how much less usual it is than the plainest reading."""
+    """Two fans, and whose they are (`Recipe.fans`).
+
+    Attributes:
+        doubt: how much less usual it is than the plainest reading.
+    """
 
     fans: str
     fan_in: float

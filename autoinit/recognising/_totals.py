@@ -18,7 +18,8 @@ from autoinit.tensors.measuring import BLOCK, TRANSFER, Moments, WeightStats, mo
 class Totals:
     """Sums over all of a weight.
 
-    power: shape (copies, outputs), the mean square of each feature's finite elements; 0 where there is none.
+    Attributes:
+        power: shape (copies, outputs), the mean square of each feature's finite elements; 0 where there is none.
     """
 
     stats: WeightStats

@@ -42,9 +42,11 @@ WIDE_CUT = 3.0
 class Fit:
     """What a sample says of its family.
 
-    likely: families by likelihood, best first, without those ruled out; empty where no family could have drawn it.
-    odds: logarithm of the likelihood of each, over that of the first.
-    cut: of the truncated normal, in sigma. misfit: why no family fits.
+    Attributes:
+        likely: families by likelihood, best first, without those ruled out; empty where no family could have drawn it.
+        odds: logarithm of the likelihood of each, over that of the first.
+        cut: of the truncated normal, in sigma.
+        misfit: why no family fits.
     """
 
     likely: tuple[Drawn, ...]

@@ -32,8 +32,11 @@ class Portrait:
 
     The sums are taken at once, the closer look when it is asked for: the weight must not change meanwhile.
 
-    stats: exact, of the whole. power: shape (copies, outputs): the mean square of each output feature's finite
-    weights; the `b` axes flattened, the `o` axes flattened. width: weights of one output feature of one copy.
+    Attributes:
+        stats: exact, of the whole.
+        power: shape (copies, outputs): the mean square of each output feature's finite weights; the `b` axes flattened,
+            the `o` axes flattened.
+        width: weights of one output feature of one copy.
     """
 
     stats: WeightStats

@@ -15,13 +15,18 @@ RecipeKind = Literal[
 class Recipe:
     """What would produce a weight.
 
-    name: as people say it. kind: where its scale comes from. distribution: `normal`, `uniform`, `truncated_normal`,
-    `orthogonal`, or empty for constants and patterns.
-    std: that it gives to the elements (of the rows asked about). gain: the factor on 1 / sqrt(fan). nonlinearity:
-    that the gain is for, if one is named. mode: `fan_in`, `fan_out`, `fan_avg`, or empty.
-    fans: whose: `true` (by geometry), `torch` (read from the shape as torch.nn.init does, where that differs),
-    `packed` (of the whole matrix, for a slice), `shape[0]`, `ungrouped`, `transposed`.
-    factor: a scale on top. corrected: False for a truncated normal whose std was not corrected for the truncation.
+    Attributes:
+        name: as people say it.
+        kind: where its scale comes from.
+        distribution: `normal`, `uniform`, `truncated_normal`, `orthogonal`, or empty for constants and patterns.
+        std: that it gives to the elements (of the rows asked about).
+        gain: the factor on 1 / sqrt(fan).
+        nonlinearity: that the gain is for, if one is named.
+        mode: `fan_in`, `fan_out`, `fan_avg`, or empty.
+        fans: whose: `true` (by geometry), `torch` (read from the shape as torch.nn.init does, where that differs),
+            `packed` (of the whole matrix, for a slice), `shape[0]`, `ungrouped`, `transposed`.
+        factor: a scale on top.
+        corrected: False for a truncated normal whose std was not corrected for the truncation.
     """
 
     name: str

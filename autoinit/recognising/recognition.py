@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from autoinit.plans.layers import LayerPlan
 from autoinit.recognising._candidates import UNUSUAL, Candidate, Window, candidates, exact, scaled
 from autoinit.recognising.families import Drawn, Fit, kurtosis_of, truncated_std
 from autoinit.recognising.noise import TAIL, spread
+from autoinit.recognising.portrait import Portrait, Rows
 from autoinit.recognising.recipes import Recipe, written
-
-if TYPE_CHECKING:
-    from autoinit.plans.layers import LayerPlan
-    from autoinit.recognising.portrait import Portrait, Rows
 
 PRECISION = 0.005
 """What finite precision may add to the relative error of a std."""
@@ -32,8 +29,10 @@ NAMED = 3
 class Recognition:
     """What produced some rows of a weight, as far as their values can tell.
 
-    family: the most likely distribution. std: the root mean square of the elements, without output features that are
-    all zero. recipes: all that fit, most plausible first; empty when nothing does.
+    Attributes:
+        family: the most likely distribution.
+        std: the root mean square of the elements, without output features that are all zero.
+        recipes: all that fit, most plausible first; empty when nothing does.
     """
 
     family: str
@@ -82,7 +81,10 @@ def recognise(portrait: Portrait, layer: LayerPlan, rows: Rows = ()) -> Recognit
 class Evidence:
     """What candidates are held against.
 
-    fit: families and their odds. std: root mean square of `count` elements. peak: the largest magnitude of `sought`.
+    Attributes:
+        fit: families and their odds.
+        std: root mean square of `count` elements.
+        peak: the largest magnitude of `sought`.
     """
 
     fit: Fit

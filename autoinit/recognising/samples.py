@@ -21,7 +21,12 @@ SAMPLE = 1 << 15
 
 @dataclass(frozen=True, eq=False)
 class SampledWeight:
-    """matrix: one row of elements for each feature. features: their indices over copies and outputs together."""
+    """Some features of a weight.
+
+    Attributes:
+        matrix: one row of elements for each feature.
+        features: their indices over copies and outputs together.
+    """
 
     matrix: Matrix
     features: Indices
@@ -31,8 +36,11 @@ class SampledWeight:
 class RowSums:
     """Sums over the elements of each sampled feature that are not zero.
 
-    features: indices over copies and outputs together. counts: elements. sums, seconds, fourths: of their first,
-    second and fourth powers. peaks: the largest magnitude.
+    Attributes:
+        features: indices over copies and outputs together.
+        counts: elements.
+        sums, seconds, fourths: of their first, second and fourth powers.
+        peaks: the largest magnitude.
     """
 
     features: Indices

@@ -16,7 +16,8 @@ _GAP = 2
 class Column:
     """A column's title, how its cells are set, and how far it may shrink before others must.
 
-    least: the width that it is never squeezed below (its own natural width, if that is less).
+    Attributes:
+        least: the width that it is never squeezed below (its own natural width, if that is less).
     """
 
     title: str

@@ -5,25 +5,28 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from autoinit.plans.layers import LayerPlan, SlicePlan
-from autoinit.plans.plan import Plan
+from autoinit.plans.plan import Plan, Report
 from autoinit.reporting import _wording as wording
-
-if TYPE_CHECKING:
-    from autoinit.plans.plan import Report
-    from autoinit.tensors.measuring import WeightStats
+from autoinit.tensors.measuring import WeightStats
 
 
 @dataclass(frozen=True)
 class Row:
     """One line of the table, in words.
 
-    name: of the layer, or the rows of a slice. nonlinearity, why: what it feeds and the reason; feeds: both in one
-    phrase. before, after: std, one value for each weight that the row stands for; `after` is the planned std where
-    nothing was written. status: the layer's. via: operations walked. remarks: lines that belong under the row.
-    count: weights that the row stands for. slices: rows of the parts of the weight.
+    Attributes:
+        name: of the layer, or the rows of a slice.
+        nonlinearity, why: what it feeds and the reason.
+        feeds: both in one phrase.
+        before, after: std, one value for each weight that the row stands for; `after` is the planned std where nothing
+            was written.
+        status: the layer's.
+        via: operations walked.
+        remarks: lines that belong under the row.
+        count: weights that the row stands for.
+        slices: rows of the parts of the weight.
     """
 
     name: str

@@ -22,14 +22,12 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from autoinit.plans.layers import LayerPlan
+from autoinit.plans.plan import Report
 from autoinit.reporting._rows import status_counts
-
-if TYPE_CHECKING:
-    from autoinit.plans.layers import LayerPlan
-    from autoinit.plans.plan import Report
-    from autoinit.tensors.measuring import WeightStats
+from autoinit.tensors.measuring import WeightStats
 
 VERSION = 1
 

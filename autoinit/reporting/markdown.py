@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from autoinit.plans.plan import Report
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._markdown import cell, code, prose
 from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
-
-if TYPE_CHECKING:
-    from autoinit.plans.plan import Report
 
 
 def render(reports: Sequence[Report]) -> str:

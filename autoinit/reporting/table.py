@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from autoinit.plans.plan import Report
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._collapsing import collapse
 from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths, total
@@ -17,8 +18,6 @@ from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions
-
-    from autoinit.plans.plan import Report
 
 _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20
@@ -167,8 +166,10 @@ def _entries(rows: Sequence[Row], *, grouped: bool) -> list[_Entry | str]:
 class _Layout:
     """Which columns there are and what a row shows in them.
 
-    repeated: whether rows stand for several layers. joined: whether the reason shares the column of the nonlinearity.
-    shows_op: whether there is room for the operation.
+    Attributes:
+        repeated: whether rows stand for several layers.
+        joined: whether the reason shares the column of the nonlinearity.
+        shows_op: whether there is room for the operation.
     """
 
     report: Report

@@ -1,4 +1,7 @@
-"""Dataflow -> what each weight feeds."""
+"""Dataflow -> what each weight feeds.
+
+The walk asks operations for their roles and traits, so that a new operation is added in `ops` and not here.
+"""
 
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
 from autoinit.resolving.resolver import resolve

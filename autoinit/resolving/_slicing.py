@@ -85,7 +85,11 @@ def _shape(walker: Walker, op: Op) -> tuple[int, ...] | None:
 
 
 class _Labelled:
-    """One labelled walk. lost: whether there is an operation that cannot be made on labels, as in a shape not right."""
+    """One labelled walk.
+
+    Attributes:
+        lost: whether there is an operation that cannot be made on labels, as in a shape not right.
+    """
 
     def __init__(self, walker: Walker) -> None:
         self.walker = walker

@@ -25,12 +25,13 @@ from autoinit.tracing.dataflow import Dataflow, Op
 class Step:
     """One step from a tensor: to an ending, or (with `to`) on to another tensor.
 
-    via: names of the operations stepped over.
-    normalised: whether one of them is a norm.
-    splits: whether features may part on it.
-    region: the operations stepped over, when they are several.
-    factor: by how much they multiply the signal.
-    keeps: whether they keep its scale otherwise.
+    Attributes:
+        via: names of the operations stepped over.
+        normalised: whether one of them is a norm.
+        splits: whether features may part on it.
+        region: the operations stepped over, when they are several.
+        factor: by how much they multiply the signal.
+        keeps: whether they keep its scale otherwise.
     """
 
     via: tuple[str, ...]

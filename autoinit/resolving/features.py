@@ -27,12 +27,14 @@ _NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, Attribu
 class Source:
     """A weight whose output features are followed.
 
-    op: its use.
-    features: their number.
-    axis: of the output that holds them, from the end.
-    end: the operation that ends its nonlinearity; None where it feeds none.
-    gate: where `end` is the product of some of the features with a function of others, one by one: how many features
-        lie from each of the first to its gate. What comes out of the product bears the numbers of the first.
+    Attributes:
+        op: its use.
+        features: their number.
+        axis: of the output that holds them, from the end.
+        end: the operation that ends its nonlinearity; None where it feeds none.
+        gate: where `end` is the product of some of the features with a function of others, one by one: how many
+            features lie from each of the first to its gate. What comes out of the product bears the numbers of the
+            first.
     """
 
     op: Op
@@ -46,9 +48,10 @@ class Source:
 class Origins:
     """What came of the features of several weights.
 
-    columns: for each weight operation that reads some, a number for each of its input features: 1 + its place among the
-        features of all sources, 0 for what no source made.
-    lost: why the features of a source could not be followed to weights alone.
+    Attributes:
+        columns: for each weight operation that reads some, a number for each of its input features: 1 + its place among
+            the features of all sources, 0 for what no source made.
+        lost: why the features of a source could not be followed to weights alone.
     """
 
     starts: Mapping[Op, int]
@@ -86,7 +89,12 @@ def _starts(sources: Mapping[Op, Source]) -> dict[Op, int]:
 
 @dataclass
 class _Following:
-    """One pass over the graph. labels: by operation. past: operations behind a source's nonlinearity."""
+    """One pass over the graph.
+
+    Attributes:
+        labels: by operation.
+        past: operations behind a source's nonlinearity.
+    """
 
     found: Origins
     sources: Mapping[Op, Source]

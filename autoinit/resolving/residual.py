@@ -21,8 +21,9 @@ _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 class Stream:
     """A residual stream.
 
-    sums: those that a branch adds into, first to last.
-    ends: for each, the weights that end its branch.
+    Attributes:
+        sums: those that a branch adds into, first to last.
+        ends: for each, the weights that end its branch.
     """
 
     sums: tuple[Op, ...]

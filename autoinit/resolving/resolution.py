@@ -34,14 +34,15 @@ class Reason(str, Enum):
 class Ending:
     """Where one walk from a weight ended.
 
-    nonlinearity: torch.nn.functional's name, `linear` for none, `custom` for a function without one.
-    params: its parameters (`negative_slope`, `alpha`, ...).
-    gain: 1 / sqrt(E[phi(z)^2]) or the table's constant.
-    path: names of the operations walked, the last one being where it ended.
-    normalised: whether a norm lay on the way.
-    note: what a reader should know about this ending.
-    before, behind: numbers that multiply the nonlinearity's argument, and what it gives on the way to a weight.
-    function: the nonlinearity itself, of a one-dimensional tensor; None where there is none.
+    Attributes:
+        nonlinearity: torch.nn.functional's name, `linear` for none, `custom` for a function without one.
+        params: its parameters (`negative_slope`, `alpha`, ...).
+        gain: 1 / sqrt(E[phi(z)^2]) or the table's constant.
+        path: names of the operations walked, the last one being where it ended.
+        normalised: whether a norm lay on the way.
+        note: what a reader should know about this ending.
+        before, behind: numbers that multiply the nonlinearity's argument, and what it gives on the way to a weight.
+        function: the nonlinearity itself, of a one-dimensional tensor; None where there is none.
     """
 
     nonlinearity: str
@@ -85,7 +86,8 @@ class Ending:
 class SliceResolution:
     """The resolution of some of a weight's output features.
 
-    rows: half-open runs of indices on the weight's output axis (of all its `o` axes together, flattened).
+    Attributes:
+        rows: half-open runs of indices on the weight's output axis (of all its `o` axes together, flattened).
     """
 
     rows: tuple[tuple[int, int], ...]
@@ -97,19 +99,21 @@ class SliceResolution:
 class Resolution:
     """What one weight feeds, all its uses taken together.
 
-    name: the layer's name: the weight's, less a trailing `.weight`.
-    param: the weight's name.
-    op: the canonical operation that uses it.
-    shape, layout: its geometry.
-    ending: the combined ending (reason `mixed` when the ways disagree).
-    alternatives: every distinct ending found, when there is more than one.
-    slices: one entry for each part of the output features that is treated on its own; empty when all are alike.
-    biases: names of the parameters that enter the same operations as bias.
-    uses: names of the operations that use it.
-    source: the line of the first use.
-    transform: operations between the parameter and the operation (`transpose`, `weight_norm`, ...).
-    factor: by how much these multiply the parameter's std; 0 if they normalise it away, None if neither.
-    input_factor: the numbers that multiply the operation's input, as they would multiply the weight.
+    Attributes:
+        name: the layer's name: the weight's, less a trailing `.weight`.
+        param: the weight's name.
+        op: the canonical operation that uses it.
+        shape, layout: its geometry.
+        ending: the combined ending (reason `mixed` when the ways disagree).
+        alternatives: every distinct ending found, when there is more than one.
+        slices: one entry for each part of the output features that is treated on its own; empty when all are alike.
+        biases: names of the parameters that enter the same operations as bias.
+        uses: names of the operations that use it.
+        source: the line of the first use.
+        transform: operations between the parameter and the operation (`transpose`, `weight_norm`, ...).
+        factor: by how much these multiply the parameter's std; 0 if they normalise it away, None if neither.
+        input_factor: the numbers that multiply the operation's input, as they would multiply the weight.
+        modulated: whether a signal changes the weight on the way.
     """
 
     name: str
@@ -126,6 +130,7 @@ class Resolution:
     transform: tuple[str, ...] = ()
     factor: float | None = 1.0
     input_factor: float = 1.0
+    modulated: bool = False
 
     @property
     def nonlinearity(self) -> str:

@@ -140,6 +140,7 @@ def _combined(name: str, uses: Sequence[_Use], walker: Walker) -> Resolution:
         source=first.op.source,
         transform=first.use.transform,
         factor=first.use.factor,
+        modulated=first.use.modulated,
         input_factor=1.0 if first.slot.gates else factor_before(first.op, walker.regions) * factor_inside(first.op),
     )
 

@@ -40,9 +40,10 @@ def gradient_moment(grad: torch.Tensor | None) -> float:
 class Meter:
     """Moments by operation and, for pre-activations, by weight.
 
-    samples: of the model's input.
-    sample_axis: where they are in tensors that keep its axes, 0 or 1.
-    without_moments: weights that made nothing to take moments of, and why.
+    Attributes:
+        samples: of the model's input.
+        sample_axis: where they are in tensors that keep its axes, 0 or 1.
+        without_moments: weights that made nothing to take moments of, and why.
     """
 
     def __init__(self, samples: int, *, backward: bool, sample_axis: int = 0) -> None:

@@ -87,9 +87,10 @@ class EmbeddingTable:
 class Batch:
     """Inputs with values, some of them drawn.
 
-    made_up: which of the input tensors, by number, hold numbers that only stand for a shape.
-    tables: what the input tensors of ids look up, by number; only those whose ids only stand for a shape.
-    alike: the weights that are looked up, where all are with ids that are all the same.
+    Attributes:
+        made_up: which of the input tensors, by number, hold numbers that only stand for a shape.
+        tables: what the input tensors of ids look up, by number; only those whose ids only stand for a shape.
+        alike: the weights that are looked up, where all are with ids that are all the same.
     """
 
     inputs: Inputs

@@ -27,13 +27,14 @@ COLLAPSED = 0.99
 class SignalRow:
     """Moments of one tensor, for one random feature.
 
-    q: the second moment.
-    p: the covariance between two positions of one sample, about zero.
-    s: the same between two samples.
-    mean: the average of all elements.
-    grad: the second moment of the gradient of sum(output * e), e ~ N(0, 1).
-
     None where a moment is not known, or does not exist (p of a tensor with one position).
+
+    Attributes:
+        q: the second moment.
+        p: the covariance between two positions of one sample, about zero.
+        s: the same between two samples.
+        mean: the average of all elements.
+        grad: the second moment of the gradient of sum(output * e), e ~ N(0, 1).
     """
 
     q: float
@@ -47,14 +48,15 @@ class SignalRow:
 class OperationSignal:
     """One operation and what leaves it.
 
-    op: canonical name.
-    role: its role.
-    layer: the weight layer whose pre-activation it is.
-    depth: weight operations on the longest way to it.
-    stream: whether it is a sum of a residual stream.
-    row: of several tensors together; None where it could not be computed, and note says why, or where no tensor has
-        floating-point numbers.
-    weights: every weight layer that it uses, several where its output is no pre-activation.
+    Attributes:
+        op: canonical name.
+        role: its role.
+        layer: the weight layer whose pre-activation it is.
+        depth: weight operations on the longest way to it.
+        stream: whether it is a sum of a residual stream.
+        row: of several tensors together; None where it could not be computed, and note says why, or where no tensor has
+            floating-point numbers.
+        weights: every weight layer that it uses, several where its output is no pre-activation.
     """
 
     name: str
@@ -73,13 +75,14 @@ class OperationSignal:
 class SignalReport(Mapping[str, SignalRow]):
     """A mapping from weight-layer name to the `SignalRow` of its pre-activation.
 
-    kind: `predicted` or `measured`.
-    operations: every operation that carries a signal, in order of call.
-    outputs: the rows of the model's outputs.
-    notes: assumptions, and what could not be computed; weight layers without a row are named there.
-
     The pre-activation of a recurrent module's weight is its product at all steps, from the first with a state that is
     not zero.
+
+    Attributes:
+        kind: `predicted` or `measured`.
+        operations: every operation that carries a signal, in order of call.
+        outputs: the rows of the model's outputs.
+        notes: assumptions, and what could not be computed; weight layers without a row are named there.
     """
 
     kind: str

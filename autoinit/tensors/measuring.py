@@ -21,7 +21,11 @@ class WeightStats:
     """What a weight's elements are like.
 
     mean, std, minimum and maximum are of its finite elements (NaN when there are none); std is the population's,
-    divided by numel. zeros: the fraction that is exactly zero. nonfinite: how many are NaN or infinite.
+    divided by numel.
+
+    Attributes:
+        zeros: the fraction that is exactly zero.
+        nonfinite: how many are NaN or infinite.
     """
 
     numel: int
@@ -44,8 +48,10 @@ class WeightStats:
 class Moments:
     """Sums from which statistics follow, and that add up over parts of a tensor.
 
-    finite: how many elements are finite; mean, squares, minimum, maximum are theirs, squares being the sum of squared
-    deviations from the mean. zeros, nonfinite: counts.
+    Attributes:
+        finite: how many elements are finite; mean, squares, minimum, maximum are theirs, squares being the sum of
+            squared deviations from the mean.
+        zeros, nonfinite: counts.
     """
 
     finite: int = 0
@@ -120,7 +126,8 @@ def is_zero(tensor: torch.Tensor) -> bool:
         return False
     ordered = elements.any_order(elements.stored(tensor))
     size = ordered.numel()
-    return not any(elements.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
+    with np.errstate(invalid="ignore"):  # of memory that nothing has written
+        return not any(elements.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
 
 
 def _block_moments(block: elements.Floats) -> Moments:

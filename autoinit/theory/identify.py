@@ -16,9 +16,10 @@ from autoinit.theory.pointwise import Function, name_of, require_elementwise
 class Identified:
     """A known activation that a function agrees with.
 
-    name, params: as `torch.nn.functional` calls them; `linear` for the identity, `affine` (scale, shift) for other
-        straight lines, constants included.
-    max_error: the largest difference seen on [-8, 8].
+    Attributes:
+        name, params: as `torch.nn.functional` calls them; `linear` for the identity, `affine` (scale, shift) for other
+            straight lines, constants included.
+        max_error: the largest difference seen on [-8, 8].
     """
 
     name: str

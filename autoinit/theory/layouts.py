@@ -9,14 +9,15 @@ from dataclasses import dataclass
 class Layout:
     """The geometry of one use of a weight.
 
-    axes: one letter for each dimension of the weight: `o` output features, `i` input features, `k` kernel
-        positions, `b` independent copies (experts, heads with matrices of their own).
-        A linear weight is `oi`, a 2-d convolution `oikk`, a transposed one `iokk`, `x @ W` is `io`,
-        stacked experts `bio` and `nn.Bilinear` `oii`.
-    groups: groups of a convolution. The tensor holds in / groups (transposed: out / groups) features on its `i`
-        (`o`) axis.
-    stride_area: product of the strides of a convolution.
-    transposed: whether the operation is a transposed convolution.
+    Attributes:
+        axes: one letter for each dimension of the weight: `o` output features, `i` input features, `k` kernel
+            positions, `b` independent copies (experts, heads with matrices of their own). A linear weight is `oi`, a
+            2-d convolution `oikk`, a transposed one `iokk`, `x @ W` is `io`, stacked experts `bio` and `nn.Bilinear`
+            `oii`.
+        groups: groups of a convolution. The tensor holds in / groups (transposed: out / groups) features on its `i`
+            (`o`) axis.
+        stride_area: product of the strides of a convolution.
+        transposed: whether the operation is a transposed convolution.
     """
 
     axes: str

@@ -36,9 +36,10 @@ _ODD = 1e-6
 class Tangent:
     """How a nonlinearity is used by a mirrored layer.
 
-    paired: whether its units come in pairs; a function that is odd itself stands alone.
-    a: standard deviation of the pre-activation.
-    c: the factor by which what comes out is multiplied, so that its second moment is 1 again.
+    Attributes:
+        paired: whether its units come in pairs; a function that is odd itself stands alone.
+        a: standard deviation of the pre-activation.
+        c: the factor by which what comes out is multiplied, so that its second moment is 1 again.
     """
 
     paired: bool

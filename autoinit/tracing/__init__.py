@@ -1,4 +1,8 @@
-"""Model -> torch.fx.Graph -> Dataflow."""
+"""Model -> torch.fx.Graph -> Dataflow.
+
+Three tiers write one kind of graph (`symbolic`, `recording`, `exported`; `tiers` chooses), and `building` reads it. To
+guess another kind of input, add to `guessing`.
+"""
 
 from autoinit.tracing.dataflow import Call, Dataflow, Op, ParamUse, SourceLine, Unsupported
 from autoinit.tracing.exported import ExportedModel

@@ -39,8 +39,9 @@ class Standing(IntEnum):
 class Assumption:
     """A value taken for granted.
 
-    words: taken as what.
-    result: makes it from the node; or operand: makes the first operand of the call.
+    Attributes:
+        words: taken as what.
+        result: makes it from the node; or operand: makes the first operand of the call.
     """
 
     standing: Standing

@@ -158,7 +158,7 @@ def _weight_role(
         found = next((named for slot in known if (named := slot.named(use.slot)) is not None), None)
         uses.append(_with_layout(use, found, constants) if found is not None and len(use.shape) >= 2 else use)
     for name, op in operands.items():
-        if op.signal:
+        if op.signal and (spec.role is not Role.WEIGHT or op.role is Role.WEIGHT):
             continue
         found = next((named for slot in known if (named := slot.named(name)) is not None), None)
         needed = spec.role is not Role.WEIGHT

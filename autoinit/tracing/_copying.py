@@ -45,12 +45,13 @@ _FAR = 3
 class Copier:
     """Copies values, each once.
 
-    module: copies a module that has no copy yet.
-    convert: copies a tensor.
-    memo: copies by the id of the original, as `copy.deepcopy` keeps them.
-    tensors: those that were copied.
-    kinds: the classes of objects that were met.
-    shared: what could not be copied, and is used as it is.
+    Attributes:
+        module: copies a module that has no copy yet.
+        convert: copies a tensor.
+        memo: copies by the id of the original, as `copy.deepcopy` keeps them.
+        tensors: those that were copied.
+        kinds: the classes of objects that were met.
+        shared: what could not be copied, and is used as it is.
     """
 
     def __init__(

@@ -62,8 +62,9 @@ _AS = frozenset({"expand_as", "view_as", "reshape_as", "type_as", "to"})
 class Answers:
     """Real values of recorded nodes.
 
-    assumed: what had to be assumed.
-    undecided: whether a condition was met for which nothing may be assumed.
+    Attributes:
+        assumed: what had to be assumed.
+        undecided: whether a condition was met for which nothing may be assumed.
     """
 
     def __init__(self, values: Mapping[str, torch.Tensor], turning: int | None = None) -> None:

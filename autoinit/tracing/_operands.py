@@ -8,7 +8,7 @@ which of the operand's axes it became.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -28,20 +28,75 @@ def operand_layout(
 
     The shape is that of the part that reaches the operation, where only a part does (`F.linear(x, self.w[:, :5])`).
     `known` keeps what was found for equal operations on equal shapes; `tag` tells layouts apart.
+
+    Where a signal changes the operand (StyleGAN2's modulated convolutions), only parameters with both output and summed
+    axes are weights; what cannot be followed, for want of shapes, is taken to be laid out as the operand is.
     """
-    for parameter in _parameters(op):
+    parameters = _parameters(op)
+    noises = _scales_of_noise(parameters, op) if len(parameters) > 1 else set()
+    for parameter in parameters:
         (use,) = parameter.params
         chain = _chain(parameter, op)
         transform = tuple(each.op for each in chain if Trait.NEUTRAL not in each.traits)
-        parted = any(each.role is Role.SPLIT or each.op == "gather" for each in chain)
         steps = tuple(_step(each) for each in chain)
         key = (tag, use.shape, steps)
         if key not in known:
-            known[key] = _own_layout(parameter, op, use.shape, layout_of, parted)
+            known[key] = _own_layout(parameter, op, use.shape, layout_of, chain)
         layout, shape = known[key]
+        if op.signal:
+            layout = layout if layout is not None else _as_operand(use.shape, layout_of)
+            if layout is None or "o" not in layout.axes or not {"i", "k"} & set(layout.axes):
+                continue
         scale = scaling(parameter, op, chain, steps, known)
-        left = _left(layout, bends=scale.bends)
-        yield ParamUse("", use.name, shape, None if left else layout, transform, scale.factor, left)
+        left = "noise" if parameter in noises else _left(layout, bends=scale.bends)
+        yield ParamUse("", use.name, shape, None if left else layout, transform, scale.factor, left, op.signal)
+
+
+def _as_operand(shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], Layout]) -> Layout | None:
+    """The layout of an operand whose last axes a parameter has, of one axis more at most, which is a sample's."""
+    inner = shape[1:] if shape and shape[0] == 1 else shape
+    try:
+        layout = layout_of(inner)
+    except (ValueError, IndexError):
+        return None
+    alone = Layout(layout.axes, 1, layout.stride_area, layout.transposed)
+    return alone if inner == shape else Layout("b" + alone.axes, 1, alone.stride_area, alone.transposed)
+
+
+def _scales_of_noise(parameters: list[Op], end: Op) -> set[Op]:
+    """Of the parameters that are added up to `end`, those that are multiplied by noise on the way: a buffer, or draws.
+
+    `mu + sigma * eps`: the values of sigma say how noisy the weight is. None, if all of them are multiplied so.
+    """
+    noisy = {each for each in parameters if any(_by_noise(op) for op in _chain(each, end))}
+    added = any(op.op in ("add", "addcmul", "sub") for each in noisy for op in _chain(each, end))
+    return noisy if added and len(noisy) < len(parameters) else set()
+
+
+def _by_noise(op: Op) -> bool:
+    """Whether it multiplies by a buffer that is no mask, or by random numbers."""
+    return op.op in ("mul", "addcmul") and any(_is_noise(each) for each in op.operands.values())
+
+
+def _is_noise(op: Op) -> bool:
+    """Whether it is random, or computed of a buffer that is no mask, and of no parameter."""
+    waiting, seen, noisy = [op], {op}, False
+    for here in waiting:
+        if here.signal or here.op == "parameter":
+            return False
+        drawn = here.op == "random"  # whatever it is shaped like
+        noisy |= drawn or (here.op == "buffer" and not _may_be_mask(here))
+        fresh = [each for each in here.operands.values() if each not in seen and not drawn]
+        waiting += fresh
+        seen.update(fresh)
+    return noisy
+
+
+def _may_be_mask(buffer: Op) -> bool:
+    """Whether it is a single number, or all zeros and ones."""
+    value, rms = buffer.constants.get("value"), buffer.constants.get("rms")
+    masks = rms is not None and (value is None or (value > 0 and abs(value - rms * rms) < 1e-6))
+    return masks or not buffer.shape
 
 
 def _left(layout: Layout | None, *, bends: bool) -> Left:
@@ -58,13 +113,13 @@ def _step(op: Op) -> Any:
 
 
 def _parameters(op: Op) -> list[Op]:
-    """Parameter nodes that `op` is computed from, in order of appearance."""
+    """Parameter nodes that `op` is computed from, other than by weights of other layers, in order of appearance."""
     found: dict[Op, None] = {}
     seen: set[Op] = set()
     waiting = [op]
     while waiting:
         here = waiting.pop()
-        if here in seen or here.signal:
+        if here in seen or here.role is Role.WEIGHT or (here.signal and not op.signal):
             continue
         seen.add(here)
         if here.op == "parameter":
@@ -80,7 +135,8 @@ def _chain(start: Op, end: Op) -> list[Op]:
     def visit(op: Op) -> bool:
         if op not in depends:
             depends[op] = op is start
-            depends[op] = op is start or any([visit(each) for each in op.operands.values()])  # noqa: C419 - all are to be visited
+            operands = () if op.role is Role.WEIGHT else op.operands.values()
+            depends[op] = op is start or any([visit(each) for each in operands])  # noqa: C419 - all are to be visited
         return depends[op]
 
     visit(end)
@@ -88,18 +144,19 @@ def _chain(start: Op, end: Op) -> list[Op]:
 
 
 def _own_layout(
-    parameter: Op, op: Op, shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], Layout], parted: bool
+    parameter: Op, op: Op, shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], Layout], chain: list[Op]
 ) -> tuple[Layout | None, tuple[int, ...]]:
     if parameter is op:
         return layout_of(shape), shape
+    parted = any(each.role is Role.SPLIT or each.op == "gather" for each in chain)
     letters: list[str] = []
     sizes: list[int] = []
     made: Layout | None = None
     for axis, size in enumerate(shape):
         index = torch.arange(size, dtype=torch.float32).reshape([-1 if at == axis else 1 for at in range(len(shape))])
-        result = _sent(parameter, op, index.expand(shape))
+        result = _sent(parameter, op, index.expand(shape), chain)
         if result is None:  # a view that an expanded tensor does not allow
-            result = _sent(parameter, op, index.expand(shape).contiguous())
+            result = _sent(parameter, op, index.expand(shape).contiguous(), chain)
         if not isinstance(result, torch.Tensor):
             return None, shape
         made = layout_of(tuple(result.shape))
@@ -109,7 +166,9 @@ def _own_layout(
         sizes.append(len(np.unique(_stored(result).numpy())) if parted and letters[-1] != "b" else size)
     if made is None:
         return None, shape
-    return Layout("".join(letters), made.groups, made.stride_area, made.transposed), tuple(sizes)
+    copies = result.numel() // math.prod(shape)
+    groups = made.groups // copies if copies and made.groups % copies == 0 else made.groups
+    return Layout("".join(letters), groups, made.stride_area, made.transposed), tuple(sizes)
 
 
 def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
@@ -143,11 +202,14 @@ def _varies(result: torch.Tensor, axis: int) -> bool:
     return any(bool((start != result.select(axis, other)).any()) for other in (1, -1))
 
 
-def _sent(parameter: Op, op: Op, value: torch.Tensor) -> Any:
+def _sent(parameter: Op, op: Op, value: torch.Tensor, chain: list[Op]) -> Any:
     """`value` sent the way of the parameter; operations that keep the shape pass it as it is."""
     values: dict[Op, Any] = {parameter: value}
+    inside = set(chain)
 
     def visit(here: Op) -> Any:
+        if here.signal and here not in inside:
+            return None
         if here in values:
             return values[here]
         operands = {each: visit(each) for each in here.operands.values()}
@@ -180,7 +242,18 @@ def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     if op.acts != "elementwise":
         return None
     shape = _broadcast(op, operands)
-    return next((value for value in held.values() if tuple(value.shape) == shape), None)
+    whole = next((value for value in held.values() if tuple(value.shape) == shape), None)
+    return whole if whole is not None or not op.signal else _for_each_sample(held.values(), shape)
+
+
+def _for_each_sample(values: Iterable[torch.Tensor], shape: tuple[int, ...] | None) -> torch.Tensor | None:
+    """A parameter's index where a signal changes it, which differs from sample to sample."""
+    for value in values:
+        try:
+            return value.broadcast_to(shape or ()).contiguous()
+        except RuntimeError:
+            continue
+    return None
 
 
 def _nowhere(op: Op) -> torch.Tensor | None:

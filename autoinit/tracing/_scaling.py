@@ -24,8 +24,10 @@ _KEEPING = frozenset({"rearranging"})
 class Scaling(NamedTuple):
     """What the operations between a parameter and its use do to its scale.
 
-    factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it cannot be told.
-    bends: whether they are a function of the parameter that is not proportional to it (exp, softplus, a square).
+    Attributes:
+        factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it cannot be
+            told.
+        bends: whether they are a function of the parameter that is not proportional to it (exp, softplus, a square).
     """
 
     factor: float | None
@@ -52,7 +54,7 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
         return smaller
     key = ("scale", shape, steps)
     if key not in known:
-        known[key] = known[names] = _measured(parameter, end, shape, bends=_bend(chain))
+        known[key] = known[names] = _measured(parameter, end, shape, chain)
     found: Scaling = known[key]
     return found
 
@@ -65,10 +67,10 @@ def _bend(chain: list[Op]) -> bool:
     )
 
 
-def _measured(parameter: Op, end: Op, shape: tuple[int, ...], *, bends: bool) -> Scaling:
+def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -> Scaling:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    once = _std_at(parameter, end, weight)
-    scaled = {scale: _std_at(parameter, end, scale * weight) for scale in _SCALES}
+    once = _std_at(parameter, end, weight, chain)
+    scaled = {scale: _std_at(parameter, end, scale * weight, chain) for scale in _SCALES}
     stds = {scale: std for scale, std in scaled.items() if std is not None}
     if not once or len(stds) < len(scaled):
         return Scaling(None)
@@ -76,17 +78,17 @@ def _measured(parameter: Op, end: Op, shape: tuple[int, ...], *, bends: bool) ->
         return Scaling(0.0)
     proportional = all(abs(std / scale - once) < 1e-3 * once for scale, std in stds.items())
     if not proportional:
-        return Scaling(None, bends)
-    return Scaling(_tidy(once / float(weight.std())) if _all_known(parameter, end) else None)
+        return Scaling(None, _bend(chain))
+    return Scaling(_tidy(once / float(weight.std(correction=0))) if _all_known(parameter, end, chain) else None)
 
 
-def _all_known(parameter: Op, op: Op) -> bool:
+def _all_known(parameter: Op, op: Op, chain: list[Op]) -> bool:
     """Whether every other parameter and buffer on the way has a value (not on meta, not large)."""
-    if op is parameter:
+    if op is parameter or (op.signal and op not in chain):
         return True
     if op.op in ("parameter", "buffer"):
         return "rms" in op.constants
-    return all(_all_known(parameter, each) for each in op.operands.values())
+    return all(_all_known(parameter, each, chain) for each in op.operands.values())
 
 
 def _tidy(factor: float) -> float:
@@ -94,26 +96,30 @@ def _tidy(factor: float) -> float:
     return 1.0 if abs(factor - 1) < 1e-5 else factor
 
 
-def _std_at(parameter: Op, end: Op, weight: torch.Tensor) -> float | None:
+def _std_at(parameter: Op, end: Op, weight: torch.Tensor, chain: list[Op]) -> float | None:
+    """The std at the end. A signal that changes the weight stands at 1."""
     values: dict[Op, Any] = {parameter: weight.clone()}  # it may be written to
     try:
-        result = _value(end, values)
+        result = _value(end, values, chain)
     except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
         return None  # an operation that cannot be run outside the model
     if not isinstance(result, torch.Tensor) or not result.is_floating_point() or result.numel() < 2:
         return None
-    std = float(result.std())
+    std = float(result.std(correction=0))  # the same for one sample's and for several samples' copies
     return std if math.isfinite(std) else None
 
 
-def _value(op: Op, values: dict[Op, Any]) -> Any:
+def _value(op: Op, values: dict[Op, Any], chain: list[Op]) -> Any:
     if op in values:
+        return values[op]
+    if op.signal and op not in chain:
+        values[op] = torch.ones(op.shape or ())
         return values[op]
     if op.op in ("parameter", "buffer"):
         stands = op.constants.get("rms", op.constants.get("value", 1.0))
         values[op] = torch.full(op.shape or (), float(stands))
     else:
         for each in op.operands.values():
-            _value(each, values)
+            _value(each, values, chain)
         values[op] = execute(op, values)
     return values[op]

@@ -33,7 +33,8 @@ _NEEDS_GRADIENTS = "require grad"
 class FailedError(Exception):
     """One attempt's failure, for the TraceError that names them all.
 
-    undecided: whether it came of a condition that depends on weights, and for which nothing was assumed.
+    Attributes:
+        undecided: whether it came of a condition that depends on weights, and for which nothing was assumed.
     """
 
     def __init__(self, what: str, error: BaseException, module: str = "", *, undecided: bool = False) -> None:

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import networkx as nx
 import torch
@@ -18,10 +18,7 @@ from autoinit.tracing._classifying import classified, operands_of, slots
 from autoinit.tracing._hidden_calls import ScriptCall
 from autoinit.tracing._leaves import leaf_params
 from autoinit.tracing._overwriting import overwritten, viewed, writes
-from autoinit.tracing.dataflow import TIERS, Call, Dataflow, Op, ParamUse, Tier, Unsupported
-
-if TYPE_CHECKING:
-    from autoinit.tracing.dataflow import OpGraph
+from autoinit.tracing.dataflow import TIERS, Call, Dataflow, Op, OpGraph, ParamUse, Tier, Unsupported
 
 _INTEGER = frozenset(
     {

@@ -5,21 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
+
+import networkx as nx
+import torch.fx
 
 from autoinit.ops.registry import REGISTRY, OpSpec
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
 
-if TYPE_CHECKING:
-    import networkx as nx
-    import torch.fx
+OpGraph: TypeAlias = "nx.DiGraph[Op]"
 
-    OpGraph: TypeAlias = nx.DiGraph["Op"]
-
-
-Left = Literal["", "bent", "unsummed"]
+Left = Literal["", "bent", "unsummed", "noise"]
 
 
 @dataclass(frozen=True)
@@ -38,14 +36,16 @@ class SourceLine:
 class ParamUse:
     """One parameter entering one operation.
 
-    slot: the operand it enters as (`weight`, `bias`, `in_proj_weight`, `weight_ih_l0`, ...).
-    name: its name, as `model.named_parameters()` gives it, wrappers seen through.
-    shape: the parameter's shape.
-    layout: what its axes mean to the operation; None where it is not a weight.
-    transform: canonical names of the operations between the parameter and this operand, first to last.
-    factor: by how much these multiply its std; 0 if they normalise it away, None if neither.
-    left: why it is no weight to be scaled, although it stands in a weight's place: `bent` by a function that is not
-        proportional to it, or `unsummed`, since nothing is summed over it. Empty otherwise.
+    Attributes:
+        slot: the operand it enters as (`weight`, `bias`, `in_proj_weight`, `weight_ih_l0`, ...).
+        name: its name, as `model.named_parameters()` gives it, wrappers seen through.
+        shape: the parameter's shape.
+        layout: what its axes mean to the operation; None where it is not a weight.
+        transform: canonical names of the operations between the parameter and this operand, first to last.
+        factor: by how much these multiply its std; 0 if they normalise it away, None if neither.
+        left: why it is no weight to be scaled, although it stands in a weight's place: `bent` by a function that is not
+            proportional to it, or `unsummed`, since nothing is summed over it. Empty otherwise.
+        modulated: whether a signal changes it on the way.
     """
 
     slot: str
@@ -55,14 +55,16 @@ class ParamUse:
     transform: tuple[str, ...] = ()
     factor: float | None = 1.0
     left: Left = ""
+    modulated: bool = False
 
 
 @dataclass(frozen=True)
 class Call:
     """How to call an operation again, on other values.
 
-    target: function or method name; None for a module of the table, which `spec.function` computes.
-    args, kwargs: as called, with an `Op` in place of each tensor.
+    Attributes:
+        target: function or method name; None for a module of the table, which `spec.function` computes.
+        args, kwargs: as called, with an `Op` in place of each tensor.
     """
 
     target: Any
@@ -75,19 +77,20 @@ class Call:
 class Op:
     """One operation of the model; a node of `Dataflow.graph`.
 
-    name: unique in the graph; a module's path where the operation is the call of a module.
-    op: canonical name.
-    role: its role *here* (an `add` of a constant is transparent).
-    module: path of the module whose forward called it ("" for the model itself).
-    params: the parameters used.
-    constants: arguments that are not tensors, by name.
-    shape: of the output, when the tier knows it.
-    source: the line that called it, when known.
-    signal: whether its output carries the signal (depends on an input or left a weight operation).
-    made: whether it carries a signal that a weight (or a table that is looked up) made, not inputs alone.
-    operands: the operations whose outputs it takes, by slot.
-    call: how to call it again.
-    acts: how it treats elements (see `ops.Acts`).
+    Attributes:
+        name: unique in the graph; a module's path where the operation is the call of a module.
+        op: canonical name.
+        role: its role *here* (an `add` of a constant is transparent).
+        module: path of the module whose forward called it ("" for the model itself).
+        params: the parameters used.
+        constants: arguments that are not tensors, by name.
+        shape: of the output, when the tier knows it.
+        source: the line that called it, when known.
+        signal: whether its output carries the signal (depends on an input or left a weight operation).
+        made: whether it carries a signal that a weight (or a table that is looked up) made, not inputs alone.
+        operands: the operations whose outputs it takes, by slot.
+        call: how to call it again.
+        acts: how it treats elements (see `ops.Acts`).
     """
 
     name: str
@@ -145,9 +148,10 @@ Tier = Literal["symbolic", "recorded", "exported"]
 class TierFacts:
     """A way to read a model.
 
-    help: how it reads.
-    knows_shapes: whether operations have the shape of their output.
-    follows_views: whether what is written through a view reaches the uses of the tensor beneath without more ado.
+    Attributes:
+        help: how it reads.
+        knows_shapes: whether operations have the shape of their output.
+        follows_views: whether what is written through a view reaches the uses of the tensor beneath without more ado.
     """
 
     help: str
@@ -167,13 +171,14 @@ TIERS: Mapping[Tier, TierFacts] = {
 class Dataflow:
     """The operations of a model and what flows between them.
 
-    graph: nodes are `Op` records; an edge u -> v means that v takes u's output, `slots` on the edge says as which
-        operands.
-    tier: how it was read, one of `TIERS`.
-    fx: the `torch.fx.Graph` it was read from.
-    unsupported: operations with no known role.
-    uncalled: weights (parameters of two or more dimensions) that no operation used.
-    notes: what a reader of the report should know about the tracing.
+    Attributes:
+        graph: nodes are `Op` records; an edge u -> v means that v takes u's output, `slots` on the edge says as which
+            operands.
+        tier: how it was read, one of `TIERS`.
+        fx: the `torch.fx.Graph` it was read from.
+        unsupported: operations with no known role.
+        uncalled: weights (parameters of two or more dimensions) that no operation used.
+        notes: what a reader of the report should know about the tracing.
     """
 
     graph: OpGraph

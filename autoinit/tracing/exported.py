@@ -27,10 +27,11 @@ _TORCH = re.compile(r"[\\/](site|dist)-packages[\\/]torch[\\/]")
 class ExportedModel:
     """A model as `torch.export` saw it: what it computes, and the tensors that it holds.
 
-    graph: each parameter, buffer and constant is an attribute by its name in the model; node.meta may hold `module`,
-        `source`, `shape` and `dtype`, and `constant`, a tensor that no state dict holds.
-    state_dict: parameters (`nn.Parameter`) and buffers by name; a tied parameter under each of its names.
-    parameters: their names, each parameter once, in the model's order.
+    Attributes:
+        graph: each parameter, buffer and constant is an attribute by its name in the model; node.meta may hold
+            `module`, `source`, `shape` and `dtype`, and `constant`, a tensor that no state dict holds.
+        state_dict: parameters (`nn.Parameter`) and buffers by name; a tied parameter under each of its names.
+        parameters: their names, each parameter once, in the model's order.
     """
 
     graph: torch.fx.Graph = field(repr=False)

@@ -17,7 +17,8 @@ from autoinit.errors import ArgumentError
 class Inputs:
     """Arguments of a forward, and how they were come by.
 
-    repaired: other arguments worth trying after a run with these has failed, from what its exception says.
+    Attributes:
+        repaired: other arguments worth trying after a run with these has failed, from what its exception says.
     """
 
     args: tuple[Any, ...] = ()

@@ -134,7 +134,11 @@ def _emptied(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
 
 
 class _Shadowing:
-    """The making of one shadow. skipped: how many user hooks were left out."""
+    """The making of one shadow.
+
+    Attributes:
+        skipped: how many user hooks were left out.
+    """
 
     def __init__(self, convert: Callable[[torch.Tensor], torch.Tensor]) -> None:
         self.copier = Copier(self.tree, convert)

@@ -43,7 +43,8 @@ class ShadowTracer(torch.fx.Tracer):
 
     torch.fx traces by replacing `nn.Module.__call__` for the whole process.
 
-    every: whether a proxy stands for each argument of forward, also for those that have a default.
+    Attributes:
+        every: whether a proxy stands for each argument of forward, also for those that have a default.
     """
 
     def __init__(self, *, every: bool = True) -> None:
@@ -102,7 +103,8 @@ class ShadowTracer(torch.fx.Tracer):
 class SymbolicTracer(ShadowTracer):
     """Stops at the modules that the table knows, and notes module and source line of every node.
 
-    strict: raise LeavesOpenError at the first call that a recording could tell more about.
+    Attributes:
+        strict: raise LeavesOpenError at the first call that a recording could tell more about.
     """
 
     def __init__(self, module: nn.Module, strict: bool, *, every: bool = True) -> None:

@@ -123,7 +123,11 @@ def _steady(view: ModelView, inputs: _GivenInputs, tier: Tier | None, found: Dat
 
 @dataclass(frozen=True)
 class _Attempt:
-    """A way to trace. another: worth taking, too, where one before has left weights uncalled."""
+    """A way to trace.
+
+    Attributes:
+        another: worth taking, too, where one before has left weights uncalled.
+    """
 
     run: Callable[[], Dataflow]
     another: bool = False

@@ -19,7 +19,11 @@ CHUNK = sampling.CHUNK
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One tensor to fill. inline: whether to measure each part just before and after it is filled."""
+    """One tensor to fill.
+
+    Attributes:
+        inline: whether to measure each part just before and after it is filled.
+    """
 
     name: str
     tensor: torch.Tensor

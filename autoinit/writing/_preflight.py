@@ -29,7 +29,9 @@ WRITABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 class WeightWrite:
     """One weight of the plan in the model at hand.
 
-    tensor: the parameter that takes the values. padding: its rows that stay as they are.
+    Attributes:
+        tensor: the parameter that takes the values.
+        padding: its rows that stay as they are.
     """
 
     layer: LayerPlan
@@ -56,8 +58,11 @@ class WeightWrite:
 class Targets:
     """The plan's weights in the model at hand.
 
-    all: every layer of the plan; writes: the planned ones. biases: what becomes zero.
-    touched: every parameter that is written, biases included.
+    Attributes:
+        all: every layer of the plan.
+        writes: the planned ones.
+        biases: what becomes zero.
+        touched: every parameter that is written, biases included.
     """
 
     all: tuple[WeightWrite, ...]

@@ -40,9 +40,12 @@ BACKUP_BYTES = 64 * 2**20
 class Written:
     """What `write` did.
 
-    before, after: statistics by layer name, of every layer in the plan whose weight has values, the effective weight
-    where it is parametrised; the same in both for a layer that was not written. Empty without `measure`.
-    seed: of the values. notes: weaker signs that the model was trained. seconds: checking, writing and measuring.
+    Attributes:
+        before, after: statistics by layer name, of every layer in the plan whose weight has values, the effective
+            weight where it is parametrised; the same in both for a layer that was not written. Empty without `measure`.
+        seed: of the values.
+        notes: weaker signs that the model was trained.
+        seconds: checking, writing and measuring.
     """
 
     before: Mapping[str, WeightStats]
@@ -263,7 +266,11 @@ class _Undo:
 class _Held:
     """Ctrl-C (SIGINT) held back while a model is written, and gradients switched off. Both can be released twice.
 
-    Python delivers it to the main thread alone; elsewhere none is held. received: whether one came. stop: set then.
+    Python delivers it to the main thread alone; elsewhere none is held.
+
+    Attributes:
+        received: whether one came.
+        stop: set then.
     """
 
     def __init__(self, stop: threading.Event | None) -> None:

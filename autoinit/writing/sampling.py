@@ -71,11 +71,16 @@ Piece = Run | Matrix | Mirrored
 class Draw:
     """What a weight's values are to be.
 
-    name: the weight's name, part of the seed. shape, axes: its geometry, one letter for each axis as in `Layout`;
-    without letters the first axis is the output. std: of its elements. slices: other standard deviations for some
-    output rows (indices on all `o` axes together, flattened); rows that no slice names have `std`.
-    delta: an orthogonal convolution's matrix sits at the centre of its kernel and all else is zero (Xiao et al.
-    2018). mirror: makes the weight of a smaller matrix, which has the distribution; std and slices then say nothing.
+    Attributes:
+        name: the weight's name, part of the seed.
+        shape, axes: its geometry, one letter for each axis as in `Layout`; without letters the first axis is the
+            output.
+        std: of its elements.
+        slices: other standard deviations for some output rows (indices on all `o` axes together, flattened); rows that
+            no slice names have `std`.
+        delta: an orthogonal convolution's matrix sits at the centre of its kernel and all else is zero (Xiao et al.
+            2018).
+        mirror: makes the weight of a smaller matrix, which has the distribution; std and slices then say nothing.
     """
 
     distribution: Distribution

@@ -126,6 +126,7 @@ def found(copy: Copy) -> dict[str, Any]:
 def test_it_is_added_in_one_file(copy: Copy):
     assert copy.touched == [FAMILY]
     assert promised("activation", copy.touched)
+    assert promised("activation", copy.touched)
 
 
 @pytest.mark.parametrize("tier", ["symbolic", "recorded"])

@@ -43,7 +43,9 @@ SCRIPT = """
 def test_an_operation_is_one_entry(tmp_path: Path):
     assert REGISTRY.of_name("trapezoid") is None, "there is one: take another for this test"
     copy = Copy(tmp_path)
-    copy.edit(POOLING, "from autoinit.ops.roles import Role\n", "from autoinit.ops.roles import Role\n" + ENTRY)
+    copy.edit(
+        POOLING, "from autoinit.ops.roles import Role, Trait\n", "from autoinit.ops.roles import Role, Trait\n" + ENTRY
+    )
     found = json.loads(copy.run(SCRIPT))
     assert found["symbolic"] == found["recorded"] == ["relu", ["trapezoid", "relu"], []]
     assert found["exported"][0] == "relu"

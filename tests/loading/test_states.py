@@ -35,6 +35,11 @@ def add(**named: object) -> Callable[[nn.Sequential], object]:
     return lambda made: made._modules.update({name.replace("_DOT_", "."): each for name, each in named.items()})
 
 
+def enter(kind: str, **held: object) -> Callable[[nn.Sequential], object]:
+    """Entries of a dictionary of the last layer."""
+    return lambda made: getattr(made[4], kind).update(held)
+
+
 ODD: dict[str, tuple[Callable[[nn.Sequential], object], str]] = {
     "a text for a number": (put(0, in_channels="3"), r"0 \(Conv1d\) holds in_channels = '3', expected int"),
     "nothing for a number": (put(2, negative_slope=None), "negative_slope = None, expected float"),
@@ -42,12 +47,12 @@ ODD: dict[str, tuple[Callable[[nn.Sequential], object], str]] = {
     "sizes of texts": (put(0, dilation=("1",)), "dilation = a tuple, expected tuple"),
     "another mode": (put(0, padding_mode="x\n::error::"), r"padding_mode = 'x\\n::error::', expected"),
     "no switch": (put(None, training=0), r"the model \(Sequential\) holds training = 0, expected bool"),
-    "no dictionary": (put(None, _modules=[1]), "holds _modules = a list, expected dict"),
-    "a tensor for a module": (add(five=torch.zeros(2)), "_modules = a "),
-    "a text for a parameter": (lambda m: m[4]._parameters.update(weight="x"), r"4 \(Linear\) holds _parameters = a "),
-    "a tensor for a parameter": (lambda m: m[4]._parameters.update(weight=torch.zeros(2)), "_parameters = a "),
-    "a number for a buffer": (lambda m: m[1]._buffers.update(running_mean=3), r"1 \(BatchNorm1d\) holds _buffers"),
-    "no hook": (lambda m: m[4]._forward_hooks.update({1: "x"}), "_forward_hooks = a "),
+    "no dictionary": (put(None, _modules=[1]), r"the model \(Sequential\) has no dictionary _modules"),
+    "a tensor for a module": (add(five=torch.zeros(2)), r"holds _modules\['five'\] = a Tensor, expected Module"),
+    "a text for a parameter": (enter("_parameters", weight="x"), r"_parameters\['weight'\] = 'x', expected Parameter"),
+    "a tensor for a parameter": (enter("_parameters", weight=torch.zeros(2)), "= a Tensor, expected Parameter"),
+    "a number for a buffer": (enter("_buffers", running_mean=3), r"\(Linear\) holds _buffers\['running_mean'\] = 3"),
+    "no hook": (lambda m: m[4]._forward_hooks.update({1: "x"}), r"_forward_hooks\[1\] = 'x', expected"),
     "a name with dots": (add(a_DOT_b=nn.ReLU()), r"something named 'a\.b', expected a name of whole"),
     "a name of nothing": (lambda m: m._modules.update({"": nn.ReLU()}), "something named '', expected a name of whole"),
     "half a character": (lambda m: m._modules.update({"\ud800": nn.ReLU()}), r"something named '\\ud800', expected"),

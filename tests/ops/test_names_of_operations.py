@@ -115,6 +115,29 @@ def test_every_trait_holds_of_some_operation_and_is_asked_for(trait: Trait):
     assert asking
 
 
+def test_operands_that_only_steer():
+    """A mask, boxes, and what a loss compares with or weighs classes by, as torch's documents name them."""
+    found = {name: spec.steered_by for name, spec in REGISTRY.specs.items() if spec.steered_by}
+    assert found == {
+        "where": ("condition",),
+        "masked_fill": ("mask",),
+        "softmax_loss": ("target", "weight"),
+        "roi_align": ("boxes",),
+    }
+
+
+def test_what_joins_chooses_and_ranks():
+    found = {
+        trait: {name for name, spec in REGISTRY.specs.items() if trait in spec.traits}
+        for trait in (Trait.JOINING, Trait.CHOOSING, Trait.RANKING)
+    }
+    assert found == {
+        Trait.JOINING: {"cat", "stack", "group", "block_diag"},
+        Trait.CHOOSING: {"where", "masked_fill", "setitem", "maximum", "minimum", "fmax", "fmin"},
+        Trait.RANKING: {"index", "comparison", "rounding"},
+    }
+
+
 def test_traits_agree_with_roles():
     """What is neutral, joins or chooses passes a signal on; a table's rows are a source; norms are norms."""
     roles = {

@@ -373,6 +373,15 @@ def test_a_users_module_with_a_learned_parameter(values: list[float], alpha: flo
     assert dict(unknown.params) == {"a": 1.0}
 
 
+def test_a_call_whose_values_are_a_plainer_function_bears_its_name():
+    """threshold(x, 0, 0) is x above 0, else 0."""
+    assert resolved(nn.Threshold(0.0, 0.0), "symbolic").nonlinearity == "relu"
+
+
+def test_clipping_behind_an_activation_leaves_it_its_name():
+    assert resolved(lambda x: x.sigmoid().clamp(0.1, 0.9), "symbolic").nonlinearity == "sigmoid"
+
+
 def test_a_slope_of_one_number_keeps_its_sign():
     assert dict(resolved(nn.PReLU(init=-0.5), "symbolic").params) == {"weight": -0.5}
 

@@ -100,3 +100,11 @@ def test_an_operator_is_found_by_its_words():
     assert registry.of_operator("aten", "special_i0e") is spec
     assert registry.of_function(torch.ops.aten.special_i0e) is spec
     assert registry.of_operator("other", "special_i0e") is None
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.RNNCell])
+@pytest.mark.parametrize("nonlinearity", ["relu", "tanh"])
+def test_a_plain_recurrent_layer_feeds_the_nonlinearity_it_names(kind: type[nn.Module], nonlinearity: str):
+    made = plan(kind(4, 6, nonlinearity=nonlinearity), (3, 4) if kind is nn.RNNCell else (3, 5, 4))
+    assert {layer.nonlinearity for layer in made.layers} == {nonlinearity}
+    assert len(made.layers) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import networkx as nx
 import pytest
 
@@ -86,3 +88,11 @@ def test_imports_in_functions_have_a_reason() -> None:
 def test_every_module_was_read() -> None:
     assert {"autoinit", "autoinit.plans.plan", "autoinit.checking.rules.ini001_nonfinite"} <= set(modules())
     assert Import("autoinit.plans.plan", "autoinit.writing.applying", "write", "apply") in imports()
+
+
+def test_the_architecture_names_every_room_and_module_at_the_top() -> None:
+    document = (ROOT.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    tops = {path.stem if path.is_file() else path.name for path in ROOT.iterdir() if path.suffix in ("", ".py")}
+    named = set(re.findall(r"`(\w+)`", document.partition("## Rooms")[2].partition("## What is")[0]))
+    assert {top for top in tops if not top.startswith("_")} - named == set()
+    assert {room for room in named if room.islower()} - tops == set()

@@ -50,7 +50,7 @@ def test_a_slice_has_the_figures_that_follow_by_hand(tmp_path: Path) -> None:
 
     found = json.loads(written.read_text())
     by_key = {(each["library"], each["name"]): each for each in found["models"]}
-    assert len(by_key) == 2 * 6
+    assert len(by_key) == 2 * 7
     xavier = by_key["xavier", "plain:mlp_relu_10"]
     assert (xavier["layers"], xavier["apart"], xavier["dead"]) == (10, 0, 0)
     # 64 -> 128: second moment 64 * 2 / (64 + 128) = 2/3. Then a ReLU and 128 -> 128 halve it each time.

@@ -47,7 +47,8 @@ sys.path.append(sys.argv[1])
 from _mutations import changed, changes
 root = pathlib.Path(sys.argv[2])
 file = root / "source.py"
-print(json.dumps([[*each.key[1:], ast.unparse(changed(file, each))] for each in changes(file, root)]))
+told = [(each.function, each.before, each.after, ast.unparse(changed(file, each))) for each in changes(file, root)]
+print(json.dumps(told))
 """
 
 
@@ -79,3 +80,9 @@ def test_changes_of_a_file_against_its_tests(tmp_path: Path) -> None:
         assert each["state"] == "noticed", each
         assert each["by"].startswith("tests/theory/test_fans.py::test_")
     assert json.loads(kept.read_text())["failed"] == []
+
+
+def test_equivalent_changes_say_why() -> None:
+    entries = json.loads(SCRIPT.with_name("equivalent_mutants.json").read_text())
+    assert all(each.keys() == {"file", "function", "text", "before", "after", "why"} for each in entries)
+    assert all(len(each["why"].split()) > 4 for each in entries)

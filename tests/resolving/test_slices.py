@@ -155,3 +155,23 @@ def test_plan_gives_each_slice_its_own_fan():
     ]
     assert [part.std for part in plan.slices] == pytest.approx([(1 / 6) ** 0.5, (2 / 9) ** 0.5, (2 / 9) ** 0.5])
     assert plan.std == pytest.approx(((6 / 6 + 3 * 2 / 9 + 3 * 2 / 9) / 12) ** 0.5)
+
+
+def test_rows_that_part_beside_a_whole_that_does_not():
+    """Half of the features feed the tanh, half the relu, and all of them a further layer: each half is mixed."""
+
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Linear(4, 6), nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = self.first(x)
+            one, other = y.split([2, 4], -1)
+            return self.second(y), torch.tanh(one), torch.relu(other)
+
+    for inputs in ((3, 4), (3, 5, 4)):
+        slices = autoinit.plan(Beside(), inputs)["first"].slices
+        assert [(part.rows, part.nonlinearity, part.reason) for part in slices] == [
+            (((0, 2),), "tanh", "mixed"), (((2, 6),), "relu", "mixed"),
+        ]  # fmt: skip

@@ -19,11 +19,13 @@ Stds = Callable[["Part"], tuple[float, ...]]
 class Published:
     """A published recipe.
 
-    name: as it is declared: `gpt2`, `normal(0.02)`. reference: the paper and section, or the public source that
-    documents it. stds: every std that it allows for these rows; nothing where it says nothing about them.
-    trait: what a model must show before it is taken to follow the recipe unasked; None where weights alone are no
-    evidence, as of a single normal distribution or a framework's default. uniform: whether most weights are drawn from
-    uniform distributions.
+    Attributes:
+        name: as it is declared: `gpt2`, `normal(0.02)`.
+        reference: the paper and section, or the public source that documents it.
+        stds: every std that it allows for these rows; nothing where it says nothing about them.
+        trait: what a model must show before it is taken to follow the recipe unasked; None where weights alone are no
+            evidence, as of a single normal distribution or a framework's default.
+        uniform: whether most weights are drawn from uniform distributions.
     """
 
     name: str

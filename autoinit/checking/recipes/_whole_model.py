@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
 from autoinit.checking.recipes._geometry import is_standardised
 from autoinit.checking.recipes._published import Published, noise
 from autoinit.checking.recipes.models import MODELS
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
 
 _FEWEST = 6
 _NEARLY_ALL = 0.95

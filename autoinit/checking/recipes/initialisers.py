@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from autoinit.checking._part import Part
 from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, size
 from autoinit.checking.recipes._published import Published
 from autoinit.errors import ArgumentError
@@ -13,9 +14,6 @@ from autoinit.ops import recurrent_gates
 from autoinit.theory.fans import MODES
 from autoinit.theory.gains import gain
 from autoinit.theory.truncation import TRUNCATED_STD
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
 
 
 def normal(arguments: Sequence[str]) -> Published:
@@ -150,8 +148,9 @@ def _none(recipe: str, arguments: Sequence[str]) -> None:
 class Initialiser(NamedTuple):
     """A recipe that is one initialiser for every weight.
 
-    make: the recipe from the arguments that it is declared with.
-    example: how it is declared.
+    Attributes:
+        make: the recipe from the arguments that it is declared with.
+        example: how it is declared.
     """
 
     make: Callable[[Sequence[str]], Published]

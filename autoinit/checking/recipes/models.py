@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
 from autoinit.checking.recipes._geometry import (
     blocks,
     fan_outs,
@@ -19,9 +19,6 @@ from autoinit.checking.recipes._geometry import (
 from autoinit.checking.recipes._published import Published
 from autoinit.checking.recipes.initialisers import framework_default, glorot, he
 from autoinit.theory.truncation import TRUNCATED_STD
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
 
 _T5_HEAD_WIDTHS = (32, 64, 128, 256)
 _MOST_BLOCKS = 64

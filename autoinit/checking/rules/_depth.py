@@ -6,14 +6,12 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from autoinit.checking._subject import Subject
 from autoinit.ops import Fact, Role, Trait
+from autoinit.signal.report import SignalReport
 from autoinit.tracing.dataflow import Op
-
-if TYPE_CHECKING:
-    from autoinit.checking._subject import Subject
-    from autoinit.signal.report import SignalReport
 
 _FIX = 'autoinit(model, method="signal")'
 MOST = 0.5
@@ -23,10 +21,14 @@ MOST = 0.5
 class Leaving(NamedTuple):
     """A weight operation at which a signal leaves its range and from which it does not come back.
 
-    level: there. layers: how many weights the signal has passed. since: the norm behind which counting begins.
-    factor: what each makes of it, as a geometric mean. worst: one that makes most of it, and its factor.
-    sigmoids: whether a sigmoid is on the way, behind which no scale keeps what differs.
-    fixed: whether weights whose scale no values change make most of it.
+    Attributes:
+        level: there.
+        layers: how many weights the signal has passed.
+        since: the norm behind which counting begins.
+        factor: what each makes of it, as a geometric mean.
+        worst: one that makes most of it, and its factor.
+        sigmoids: whether a sigmoid is on the way, behind which no scale keeps what differs.
+        fixed: whether weights whose scale no values change make most of it.
     """
 
     op: Op
@@ -43,11 +45,15 @@ class Leaving(NamedTuple):
 class Flow:
     """One direction through a dataflow.
 
-    order: the operations that carry a signal, in the direction of the flow. before: those that an operation's signal
-    comes from. ends: where the flow comes out. levels: the size of the signal at operations, 0 where it is lost in
-    rounding; that of an operation without one is taken to be that of the ones before it.
-    opaque: operations behind which nothing is known. heads: those that no weight comes behind.
-    fixed: those whose weights have the same scale whatever their values.
+    Attributes:
+        order: the operations that carry a signal, in the direction of the flow.
+        before: those that an operation's signal comes from.
+        ends: where the flow comes out.
+        levels: the size of the signal at operations, 0 where it is lost in rounding; that of an operation without one
+            is taken to be that of the ones before it.
+        opaque: operations behind which nothing is known.
+        heads: those that no weight comes behind.
+        fixed: those whose weights have the same scale whatever their values.
     """
 
     order: Sequence[Op]

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 
+from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression, initialise, quoted
+from autoinit.plans.layers import LayerPlan
 from autoinit.recognising.recognition import recognise
 from autoinit.resolving.resolver import layer_name
-
-if TYPE_CHECKING:
-    from autoinit.checking._subject import Subject
-    from autoinit.plans.layers import LayerPlan
-    from autoinit.tensors.measuring import WeightStats
+from autoinit.tensors.measuring import WeightStats
 
 COPYING = frozenset({"copy_", "load_state_dict"})
 """Functions that give a parameter values from elsewhere."""

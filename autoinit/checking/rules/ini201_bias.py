@@ -31,8 +31,9 @@ SIGMAS = 5.0
 class _Bias:
     """A bias and the layer whose planned weight it belongs to.
 
-    rest: its values, less the runs that are a documented prior. moving: the largest magnitude of those that move a
-    pre-activation which is to have mean zero.
+    Attributes:
+        rest: its values, less the runs that are a documented prior.
+        moving: the largest magnitude of those that move a pre-activation which is to have mean zero.
     """
 
     layer: LayerPlan

@@ -12,12 +12,12 @@ from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
+from autoinit.checking.findings import Finding, Severity
+from autoinit.checking.scale.explanation import Explanation
 from autoinit.errors import ArgumentError, RegistrationError
 
 if TYPE_CHECKING:
     from autoinit.checking._subject import Subject
-    from autoinit.checking.findings import Finding, Severity
-    from autoinit.checking.scale.explanation import Explanation
 
 Look = Callable[["Subject"], Iterator["Finding"]]
 
@@ -43,15 +43,16 @@ class About(Enum):
 class Rule:
     """A named fault, how it is found, and all that is said about it.
 
-    code: permanent.
-    name: a few words.
-    severity: of its findings, or `by consequence`.
-    about: what it speaks of.
-    look: yields its findings.
-    document: what it is, why it matters, example, what to do, references; Markdown.
-    undrawn: whether its findings say that a weight holds no draw at all. Such rules are always asked.
-    gradients: whether it looks at gradients, which cost a propagation of their own.
-    explanation: of a rule of scale, when it is the one that speaks.
+    Attributes:
+        code: permanent.
+        name: a few words.
+        severity: of its findings, or `by consequence`.
+        about: what it speaks of.
+        look: yields its findings.
+        document: what it is, why it matters, example, what to do, references; Markdown.
+        undrawn: whether its findings say that a weight holds no draw at all. Such rules are always asked.
+        gradients: whether it looks at gradients, which cost a propagation of their own.
+        explanation: of a rule of scale, when it is the one that speaks.
     """
 
     code: str

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.scale.cases import Case, Misfit
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.checking.scale.explanation import Explanation
-    from autoinit.recognising.recipes import Recipe
+from autoinit.checking.scale.explanation import Explanation
+from autoinit.recognising.recipes import Recipe
 
 _UNEXPLAINED = 2
 """Things wrong with a recipe, of rows that stray from a published one, about which no rule speaks."""

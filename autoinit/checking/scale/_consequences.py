@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from autoinit.checking._normed_signals import Normed
+from autoinit.checking._part import Part
 from autoinit.checking.findings import Severity
 from autoinit.ops import REGISTRY, Fact
-
-if TYPE_CHECKING:
-    from autoinit.checking._normed_signals import Normed
-    from autoinit.checking._part import Part
 
 WARNING_LIMIT = 2.1
 """A std that is off by up to this factor is a warning, beyond it an error: 2, and what rounding makes of it."""

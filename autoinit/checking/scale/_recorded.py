@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from autoinit.checking._part import Part
+from autoinit.provenance import Origin
 from autoinit.recognising.recipes import Recipe
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.provenance import Origin
 
 _GAINS = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 3 / 4}
 """torch.nn.init.calculate_gain: those that are not 1."""

@@ -5,13 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
+from autoinit.recognising.recipes import Recipe
 from autoinit.theory.truncation import TRUNCATED_STD
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.recognising.recipes import Recipe
 
 SAME = 0.03
 """Gains and fans that differ by less are the same here."""
@@ -24,12 +21,14 @@ _OF_FAN = ("kaiming", "xavier", "orthogonal")
 class Misfit:
     """Rows of a weight whose std is not the one called for.
 
-    part: the rows.
-    expected: the std that they are held against.
-    ratio: their std over the nearest that would do.
-    named: whether a record, or the pattern of all layers of the kind, tells what produced them.
-    recorded: whether it is a record that does, and not statistics.
-    strays: whether they are held against a published recipe that they are meant to follow, and not against the plan.
+    Attributes:
+        part: the rows.
+        expected: the std that they are held against.
+        ratio: their std over the nearest that would do.
+        named: whether a record, or the pattern of all layers of the kind, tells what produced them.
+        recorded: whether it is a record that does, and not statistics.
+        strays: whether they are held against a published recipe that they are meant to follow, and not against the
+            plan.
     """
 
     part: Part
@@ -44,8 +43,9 @@ class Misfit:
 class Case:
     """A recipe that could have produced a misfit, held against the place.
 
-    misfit: what is to be explained.
-    recipe: that could have produced it.
+    Attributes:
+        misfit: what is to be explained.
+        recipe: that could have produced it.
     """
 
     misfit: Misfit

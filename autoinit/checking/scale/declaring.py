@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import wraps
-from typing import TYPE_CHECKING
 
+from autoinit.checking._subject import Subject
 from autoinit.checking._wording import compared, initialise
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules.registry import BY_CONSEQUENCE, About, Look, rule
-from autoinit.checking.scale.deviations import deviations
+from autoinit.checking.scale.cases import Misfit
+from autoinit.checking.scale.deviations import Deviation, deviations
 from autoinit.checking.scale.explanation import Explanation, Verdict, never, not_otherwise
 from autoinit.errors import RegistrationError
-
-if TYPE_CHECKING:
-    from autoinit.checking._subject import Subject
-    from autoinit.checking.scale.cases import Misfit
-    from autoinit.checking.scale.deviations import Deviation
 
 Fault = Callable[["Deviation"], str]
 """What is wrong, as one or two sentences."""

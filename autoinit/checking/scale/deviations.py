@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from autoinit.checking._normed_signals import normed
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Severity
 from autoinit.checking.scale._causes import cause, explanations
 from autoinit.checking.scale._consequences import consequence
 from autoinit.checking.scale._nominal import drawn
 from autoinit.checking.scale.cases import Misfit
 from autoinit.recognising.recipes import Recipe
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.checking._subject import Subject
 
 ALIKE = 1.3
 """Rows of one layer whose std is off by factors no further apart than this are told together."""
@@ -27,11 +24,17 @@ ALIKE = 1.3
 class Deviation:
     """A weight, or rows of it, whose std is not the one called for.
 
-    part: what it is about, the first of several. rows: those it is about; empty for the whole weight.
-    actual, expected: root mean squares over all of them; expected is the plan's, or the published recipe's.
-    passing: the least and the greatest std that would do. ratio: actual over the nearer of these.
-    code: of the rule that explains it. cause: the recipe by which it does, if one is known. produced: what produced
-    the weight, ambiguity said. published: the recipe that it was held against; follows: it obeys that recipe.
+    Attributes:
+        part: what it is about, the first of several.
+        rows: those it is about; empty for the whole weight.
+        actual, expected: root mean squares over all of them; expected is the plan's, or the published recipe's.
+        passing: the least and the greatest std that would do.
+        ratio: actual over the nearer of these.
+        code: of the rule that explains it.
+        cause: the recipe by which it does, if one is known.
+        produced: what produced the weight, ambiguity said.
+        published: the recipe that it was held against.
+        follows: it obeys that recipe.
     """
 
     part: Part

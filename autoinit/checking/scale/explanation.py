@@ -24,11 +24,12 @@ def not_otherwise(_: Misfit) -> bool:
 class Explanation:
     """When a rule of scale is the one that explains a std, and before which others.
 
-    precedence: of several rules that explain a recipe equally well, or rows of one layer that are off alike, the one
-    with the lowest speaks.
-    verdict: on a recipe that does not give the planned std.
-    strays: the same of rows that are meant to follow a published recipe.
-    otherwise: whether it speaks of a misfit about which no verdict does.
+    Attributes:
+        precedence: of several rules that explain a recipe equally well, or rows of one layer that are off alike, the
+            one with the lowest speaks.
+        verdict: on a recipe that does not give the planned std.
+        strays: the same of rows that are meant to follow a published recipe.
+        otherwise: whether it speaks of a misfit about which no verdict does.
     """
 
     precedence: int

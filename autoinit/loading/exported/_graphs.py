@@ -68,7 +68,11 @@ def graph_of(module: schema.GraphModule, constants: Mapping[str, torch.Tensor]) 
 
 
 class _Builder:
-    """The graph so far. made: the node of each value, by the value's name."""
+    """The graph so far.
+
+    Attributes:
+        made: the node of each value, by the value's name.
+    """
 
     def __init__(self, document: schema.Graph) -> None:
         self.graph = torch.fx.Graph()

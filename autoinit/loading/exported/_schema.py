@@ -340,7 +340,11 @@ class SchemaVersion(Strict, frozen=True):
 
 
 class ExportedProgram(Strict, frozen=True):
-    """The document in `models/NAME.json`. guards_code: Python that torch would run; it is not read."""
+    """The document in `models/NAME.json`.
+
+    Attributes:
+        guards_code: Python that torch would run; it is not read.
+    """
 
     graph_module: GraphModule
     opset_version: dict[str, int]

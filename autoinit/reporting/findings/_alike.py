@@ -7,13 +7,10 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from autoinit.checking.findings import Finding
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._collapsing import Name, spell, tokens_of
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import Finding
 
 _LEAST = 3
 _SAME_STD = 0.05

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from autoinit.tracing.dataflow import SourceLine
+from autoinit.tracing.dataflow import SourceLine
 
 
 def path_of(location: SourceLine | None) -> Path | None:

@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from autoinit._escaping import log_line, visible
+from autoinit.checking.findings import CheckRun, Finding
 from autoinit.reporting.findings._alike import entries
 from autoinit.reporting.findings._locations import repository_path
 from autoinit.reporting.findings.summary import reason, summary
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckRun, Finding
 
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}
 

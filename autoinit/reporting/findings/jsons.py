@@ -44,12 +44,10 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from autoinit._version import __version__
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckResult, CheckRun, Finding
+from autoinit.checking.findings import CheckResult, CheckRun, Finding
 
 VERSION = 1
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Container, Sequence
-from typing import TYPE_CHECKING
 
+from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding, Severity
 from autoinit.reporting import _wording as wording
 from autoinit.reporting.findings._locations import path_of, spelled
 from autoinit.reporting.findings.summary import reason
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding, Severity
 
 _WHOLE = "the model"
 _NOT_IN_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

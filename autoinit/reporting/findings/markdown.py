@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
+from autoinit.checking.findings import CheckResult, CheckRun, Finding
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._markdown import cell, code, prose
 from autoinit.reporting.findings._alike import Entry, entries
 from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckResult, CheckRun, Finding
 
 
 def render(run: CheckRun) -> str:

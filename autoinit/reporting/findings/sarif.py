@@ -23,19 +23,17 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import quote
 
 from autoinit._version import __version__
+from autoinit.checking.findings import CheckResult, CheckRun, Finding
+from autoinit.checking.rules.registry import Rule
 from autoinit.reporting._markdown import prose
 from autoinit.reporting.findings._locations import repository_path
 from autoinit.reporting.findings.jsons import finite
 from autoinit.reporting.findings.summary import reason
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckResult, CheckRun, Finding
-    from autoinit.checking.rules.registry import Rule
-    from autoinit.tracing.dataflow import SourceLine
+from autoinit.tracing.dataflow import SourceLine
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LEVELS = {"error": "error", "warning": "warning", "info": "note"}

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun
 from autoinit.reporting import _wording as wording
-
-if TYPE_CHECKING:
-    from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun
 
 BASELINE = "baseline"
 

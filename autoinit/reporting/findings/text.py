@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding
 from autoinit.reporting import _wording as wording
 from autoinit.reporting.findings._alike import Entry, entries
 from autoinit.reporting.findings._locations import spelled
@@ -15,8 +16,6 @@ from autoinit.reporting.findings.summary import counted, reason, summary
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions
-
-    from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding
 
 _LEAST_WIDTH = 40
 _INDENT = "    "

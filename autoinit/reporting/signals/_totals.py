@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from autoinit.reporting import _wording as wording
-
-if TYPE_CHECKING:
-    from autoinit.signal.report import SignalReport
+from autoinit.signal.report import SignalReport
 
 
 def totals(report: SignalReport) -> Iterator[tuple[str, str]]:

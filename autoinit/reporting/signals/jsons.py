@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from autoinit.reporting.signals.states import State
+from autoinit.reporting.signals.states import State
 
 VERSION = 1
 

@@ -11,16 +11,14 @@ import math
 from collections.abc import Sequence
 from importlib.resources import files
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from autoinit.plans.layers import LayerPlan, RowsPlan
+from autoinit.plans.plan import Plan
 from autoinit.reporting import _wording as wording
 from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, signal_points
-
-if TYPE_CHECKING:
-    from autoinit.plans.layers import LayerPlan, RowsPlan
-    from autoinit.plans.plan import Plan
-    from autoinit.signal.report import SignalReport, SignalRow
+from autoinit.signal.report import SignalReport, SignalRow
 
 _SCRIPTS = ("shared.js", "plot.js", "table.js", "start.js")
 _MOMENTS = ("q", "p", "s", "mean", "grad")

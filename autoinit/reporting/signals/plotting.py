@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 from autoinit.errors import ArgumentError
 from autoinit.reporting.signals.states import SignalPoint, State, signal_points, states
+from autoinit.signal.report import SignalReport, SignalRow
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
-
-    from autoinit.signal.report import SignalReport, SignalRow
 
 SUFFIXES = (".svg", ".png", ".pdf")
 HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")

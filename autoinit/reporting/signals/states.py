@@ -6,19 +6,18 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from autoinit.errors import ArgumentError
-
-if TYPE_CHECKING:
-    from autoinit.signal.report import SignalReport, SignalRow
+from autoinit.signal.report import SignalReport, SignalRow
 
 
 @dataclass(frozen=True)
 class SignalPoint:
     """Where the signal was looked at: a weight layer's pre-activation, or a sum of a residual stream.
 
-    depth: weight operations passed on the longest way to it. module: whose forward called the operation.
+    Attributes:
+        depth: weight operations passed on the longest way to it.
+        module: whose forward called the operation.
     """
 
     name: str
@@ -105,7 +104,11 @@ def signal_points(report: SignalReport) -> tuple[SignalPoint, ...]:
 
 @dataclass(frozen=True)
 class LayerLine:
-    """A weight layer in all states. predicted, measured: one row for each state, or None."""
+    """A weight layer in all states.
+
+    Attributes:
+        predicted, measured: one row for each state, or None.
+    """
 
     name: str
     op: str

@@ -17,11 +17,10 @@ from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widt
 from autoinit.reporting._grouping import headed
 from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, ratio
+from autoinit.signal.report import SignalRow
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions
-
-    from autoinit.signal.report import SignalRow
 
 _COLLAPSE_ABOVE = 60
 _GROUP_ABOVE = 20
@@ -76,8 +75,9 @@ def _kinds(state: State) -> str:
 class _Quantity:
     """A column of numbers, one for each layer.
 
-    of: what they are, one of `_MEANINGS`. rank: which columns give way first where there is no room: those with the
-    highest; none with 0.
+    Attributes:
+        of: what they are, one of `_MEANINGS`.
+        rank: which columns give way first where there is no room: those with the highest; none with 0.
     """
 
     title: str
@@ -170,8 +170,10 @@ def _body(shown: Sequence[State], lines: Sequence[LayerLine], width: int, *, ful
 class _Layout:
     """Which columns there are.
 
-    groups: a name, and the places of the layers that it stands for. grouped: whether names stand under the module
-    that they share. whole: whether numbers stay on one line.
+    Attributes:
+        groups: a name, and the places of the layers that it stands for.
+        grouped: whether names stand under the module that they share.
+        whole: whether numbers stay on one line.
     """
 
     lines: Sequence[LayerLine]

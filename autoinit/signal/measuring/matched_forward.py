@@ -47,7 +47,8 @@ class Follower(Recorder):
     Subclasses say what to do with each result (`met`, `met_several`) and with the linear maps inside
     `nn.MultiheadAttention` (`projected`).
 
-    left: the operation at which the forward left the dataflow, if it did; nothing is told from there on.
+    Attributes:
+        left: the operation at which the forward left the dataflow, if it did; nothing is told from there on.
     """
 
     def __init__(self, shadow: Shadow, values: Mapping[str, torch.Tensor], dataflow: Dataflow | None) -> None:

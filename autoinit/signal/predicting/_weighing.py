@@ -30,8 +30,9 @@ Choose = Callable[[Op, ParamUse, torch.Tensor, LinearMap], None]
 class Weighing:
     """The rule for weight operations and embeddings.
 
-    choose: is asked before each use of a weight.
-    fresh: whether equal ids of a guessed input are different tokens.
+    Attributes:
+        choose: is asked before each use of a weight.
+        fresh: whether equal ids of a guessed input are different tokens.
     """
 
     def __init__(

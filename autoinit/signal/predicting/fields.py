@@ -60,7 +60,8 @@ class Covariance:
 class Rows:
     """A tensor as samples, positions and features: three axes in one of two orders, whichever needs no copy.
 
-    order: `bft` or `btf`, `f` standing for groups and features together.
+    Attributes:
+        order: `bft` or `btf`, `f` standing for groups and features together.
     """
 
     values: torch.Tensor

@@ -32,15 +32,16 @@ FEWEST_MIXED = 16
 class LinearMap:
     """One weight operation between two tensors, seen through views whose axes have one meaning each.
 
-    opened, into: shape and meaning of the input's view.
-    made, out: of the output's view.
-    spread: from the profile of second moments over the input's view (features summed, their axis kept with size 1) to
-        the output's; samples and groups may be of size 1 there, too.
-    kept: by how much pairs of output positions are less correlated than pairs of input positions, since not all see
-        their inputs through the same weights.
-    kept_back: the same of the gradients of input positions.
-    mixed: of a convolution, the output's view for weights drawn from N(0, 1): it tells how alike neighbours are, and
-        positions near a border, up to scale.
+    Attributes:
+        opened, into: shape and meaning of the input's view.
+        made, out: of the output's view.
+        spread: from the profile of second moments over the input's view (features summed, their axis kept with size 1)
+            to the output's; samples and groups may be of size 1 there, too.
+        kept: by how much pairs of output positions are less correlated than pairs of input positions, since not all see
+            their inputs through the same weights.
+        kept_back: the same of the gradients of input positions.
+        mixed: of a convolution, the output's view for weights drawn from N(0, 1): it tells how alike neighbours are,
+            and positions near a border, up to scale.
     """
 
     opened: tuple[int, ...]

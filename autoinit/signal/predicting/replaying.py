@@ -27,10 +27,11 @@ class UnknownValueError(Exception):
 class Runner:
     """Values of operations: those that carry a signal in order, all others when they are asked for.
 
-    weigh: computes a weight operation.
-    seen: is told of each value that carries a signal.
-    watch: is told of each operation that is done, while the values of its operands are still held.
-    failed: operations that could not be computed, and why.
+    Attributes:
+        weigh: computes a weight operation.
+        seen: is told of each value that carries a signal.
+        watch: is told of each operation that is done, while the values of its operands are still held.
+        failed: operations that could not be computed, and why.
     """
 
     def __init__(

@@ -45,12 +45,13 @@ class Fact(Flag):
 class Spelling:
     """The calls that are a nonlinearity.
 
-    modules: module classes.
-    functions: functions and custom operators.
-    names: its names in torch, torch.nn.functional and torch.Tensor, beside its own.
-    arguments: of its function, beside the input and the parameters, with their defaults (`inplace=False`).
-    input: what its function calls the input.
-    attributes: module attributes that bear another name than the argument.
+    Attributes:
+        modules: module classes.
+        functions: functions and custom operators.
+        names: its names in torch, torch.nn.functional and torch.Tensor, beside its own.
+        arguments: of its function, beside the input and the parameters, with their defaults (`inplace=False`).
+        input: what its function calls the input.
+        attributes: module attributes that bear another name than the argument.
     """
 
     modules: tuple[type[nn.Module], ...] = ()
@@ -66,17 +67,18 @@ class Spelling:
 class Nonlinearity:
     """A function of a tensor that ends the walk from a weight.
 
-    name: torch.nn.functional's.
-    function: takes a tensor and the parameters by name.
-    facts: what holds of it.
-    gain: its gain as a function of its parameters; None: 1 / sqrt(E[phi(z)^2]), by quadrature.
-    source: of that gain.
-    scheme: `xavier` takes the average of the fans, `he` fan_in.
-    spelling: how it is called; None: only ever written by hand, or a variant.
-    acts: how it treats elements, a value of `ops.Acts`.
-    defaults: the parameters and what they are when a call omits them.
-    required: parameters without a default.
-    condition: what its parameters must satisfy beyond being finite, in words, and the test of it.
+    Attributes:
+        name: torch.nn.functional's.
+        function: takes a tensor and the parameters by name.
+        facts: what holds of it.
+        gain: its gain as a function of its parameters; None: 1 / sqrt(E[phi(z)^2]), by quadrature.
+        source: of that gain.
+        scheme: `xavier` takes the average of the fans, `he` fan_in.
+        spelling: how it is called; None: only ever written by hand, or a variant.
+        acts: how it treats elements, a value of `ops.Acts`.
+        defaults: the parameters and what they are when a call omits them.
+        required: parameters without a default.
+        condition: what its parameters must satisfy beyond being finite, in words, and the test of it.
     """
 
     name: str
@@ -142,11 +144,12 @@ class Nonlinearity:
 class Activation(Nonlinearity):
     """A nonlinearity of each element by itself.
 
-    fit: the parameters that a function must have if it is this one, None if it cannot be; needed for an activation with
-        parameters to be told when it is written by hand.
-    variant_of: the activation whose call it is where the call has these `constants` (none: it is only ever written by
-        hand), and whose name reports give it.
-    told_by_values: whether its parameters may make it another one, so that a call is named by its values.
+    Attributes:
+        fit: the parameters that a function must have if it is this one, None if it cannot be; needed for an activation
+            with parameters to be told when it is written by hand.
+        variant_of: the activation whose call it is where the call has these `constants` (none: it is only ever written
+            by hand), and whose name reports give it.
+        told_by_values: whether its parameters may make it another one, so that a call is named by its values.
     """
 
     _: KW_ONLY

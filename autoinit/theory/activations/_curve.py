@@ -25,9 +25,10 @@ _NOISE = 1e-9
 class Curve:
     """A function phi and its values on the grid.
 
-    function: phi.
-    name: what to call it in messages.
-    values: phi on `GRID`.
+    Attributes:
+        function: phi.
+        name: what to call it in messages.
+        values: phi on `GRID`.
     """
 
     function: Function

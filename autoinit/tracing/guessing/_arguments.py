@@ -22,8 +22,9 @@ Maker = Callable[[Request, str], Made]
 class Entry:
     """How to make the arguments whose whole name matches the pattern.
 
-    wanted: it brings in a part of the model of its own, so it is given even where it has a default.
-    companion: some models cannot do without it, so it is given after a failure that looks like a missing value.
+    Attributes:
+        wanted: it brings in a part of the model of its own, so it is given even where it has a default.
+        companion: some models cannot do without it, so it is given after a failure that looks like a missing value.
     """
 
     pattern: re.Pattern[str]

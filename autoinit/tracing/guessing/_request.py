@@ -35,13 +35,14 @@ def numbers(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 class Request:
     """One call of a model's forward that arguments are made for.
 
-    choice: which of what an argument may be, the last one where there are fewer: of the arguments whose name has
-        `varied`; the first one of the others.
-    special: how many placeholder tokens the whole batch must have for an image, say ({"image": 576}).
-    given: the arguments made so far.
-    changes: other sizes, after failures.
-    seen: what calls were made, so that none is made again after another's failure.
-    axes: how many axes arguments with so many axes are to have in their place, where they can.
+    Attributes:
+        choice: which of what an argument may be, the last one where there are fewer: of the arguments whose name has
+            `varied`; the first one of the others.
+        special: how many placeholder tokens the whole batch must have for an image, say ({"image": 576}).
+        given: the arguments made so far.
+        changes: other sizes, after failures.
+        seen: what calls were made, so that none is made again after another's failure.
+        axes: how many axes arguments with so many axes are to have in their place, where they can.
     """
 
     subject: Subject

@@ -23,7 +23,8 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class Subject:
     """A model, the arguments of its forward, its configuration, and its weight layers in order.
 
-    layers: (path, kind, module) of the modules with weights that the table of operations knows.
+    Attributes:
+        layers: (path, kind, module) of the modules with weights that the table of operations knows.
     """
 
     model: nn.Module

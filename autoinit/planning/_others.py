@@ -1,0 +1,73 @@
+"""What each parameter is that no plan touches, and why it is left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from autoinit.models import ModelView
+from autoinit.ops import Trait
+from autoinit.plans.layers import LayerPlan, OtherParameter
+from autoinit.tracing import Dataflow
+
+
+def other_parameters(
+    view: ModelView, kinds: Mapping[str, str], dataflow: Dataflow, layers: Sequence[LayerPlan]
+) -> Iterator[OtherParameter]:
+    """Every parameter that is neither a layer's weight nor a bias that becomes zero with it, with what it is."""
+    planned = {layer.param for layer in layers}
+    left = _left(dataflow)
+    kinds = {name: "magnitude" for layer in layers for name in view.storage(layer.param).written} | dict(kinds)
+    biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
+    for name, parameter in view.parameters.items():
+        if name not in planned and name not in biases:
+            kind = kinds.get(name, "uncalled")
+            yield OtherParameter(name, tuple(parameter.shape), kind, left.get(name, _NOTES.get(kind, "")))
+
+
+def _left(dataflow: Dataflow) -> dict[str, str]:
+    """Why parameters that stand in a weight's place are none to be scaled."""
+    return {
+        use.name: _LEFT[use.left].format(op=op.op, way=", ".join(use.transform) or "nothing")
+        for op in dataflow.graph.nodes
+        for use in op.params
+        if use.left
+    }
+
+
+_LEFT = {
+    "bent": "left as it is: {op} uses it through {way}, which is not proportional to it",
+    "unsummed": "left as it is: {op} multiplies by it, and sums nothing over it",
+    "noise": "left as it is: it scales the noise that is added to another parameter",
+}
+_NOTES = {
+    "uncalled": "no operation used it",
+    "magnitude": "part of a parametrised weight, set together with it",
+    "weight": "its place could not be traced back from the operation that uses it",
+}
+
+
+def parameter_kinds(dataflow: Dataflow) -> dict[str, str]:
+    """What each parameter is, from the operations that use it."""
+    kinds: dict[str, str] = {}
+    for op in dataflow.graph.nodes:
+        for use in op.params:
+            if op.op == "parameter":
+                if dataflow.graph.out_degree(op):
+                    kinds.setdefault(use.name, "other")
+            elif op.role.value == "norm":
+                kinds[use.name] = "norm"
+            elif Trait.LOOKUP in op.traits:
+                kinds[use.name] = "embedding"
+            elif use.slot.startswith("bias") or "_bias" in use.slot or use.slot.startswith("params."):
+                kinds[use.name] = "bias"
+            else:
+                kinds.setdefault(use.name, "other")
+        for slot, operand in op.operands.items():
+            for use in operand.params if operand.op == "parameter" else ():
+                if op.role.value == "norm":
+                    kinds[use.name] = "norm"
+                elif Trait.LOOKUP in op.traits and slot == "weight":
+                    kinds[use.name] = "embedding"
+                elif slot == "bias":
+                    kinds[use.name] = "bias"
+    return kinds
