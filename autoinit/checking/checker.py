@@ -6,8 +6,10 @@ import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from types import NoneType
 from typing import Any
 
+from autoinit._arguments import all_of, refusal, require, texts
 from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
@@ -16,7 +18,7 @@ from autoinit.checking.recipes import Published, declared, recognised
 from autoinit.checking.rules.registry import About, rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.checking.selecting import select as selected
-from autoinit.errors import ArgumentError, TraceError
+from autoinit.errors import TraceError
 from autoinit.models import Model, ModelView
 from autoinit.provenance import Recording
 from autoinit.tensors.surroundings import collector_paused
@@ -66,8 +68,14 @@ def check(
     """
     started = time.perf_counter()
     level = Severity.of(fail_level)
+    select, ignore = texts("select", select), texts("ignore", ignore)
+    ignores = all_of("ignores", ignores, Ignore, "a sequence of Ignore")
+    require("recipe", recipe, str, "a recipe, auto or none")
+    require("name", name, str, "a text")
+    require("provenance", provenance, (Recording, NoneType), "what recording() gave")
+    require("tolerance", tolerance, (int, float), "a fraction between 0 and 1, such as 0.1")
     if not 0 < tolerance < 1:
-        raise ArgumentError(f"tolerance={tolerance!r}: expected a fraction between 0 and 1, such as 0.1")
+        raise refusal("tolerance", tolerance, "a fraction between 0 and 1, such as 0.1")
     given = declared(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
     view = ModelView.of(model)

@@ -294,7 +294,7 @@ class _Table:
 
 def _table_of(file: Path) -> object | None:
     """A file's [tool.autoinit], or None where it has none."""
-    if file.exists() and not file.is_file():
+    if file.exists() and not (file.is_file() or file.is_dir()):
         raise ConfigurationError(f"{file}: no regular file; expected TOML")
     try:
         with file.open("rb") as opened:

@@ -117,9 +117,11 @@ def plan_option(option: Option, help: str | None = None) -> Callable[[_F], _F]:
     """
     more = _default(option) if help is None else ""
     said = option.document.replace("`", "") if help is None else help
+    name = option.name.replace("_", "-")
     return click.option(
-        f"--{option.name.replace('_', '-')}",
+        f"--{name}/--no-{name}" if option.type is bool else f"--{name}",
         option.name,
+        default=None,
         type=click.Choice([*option.choices]) if option.choices else option.type,
         multiple=option.several,
         metavar=option.metavar,

@@ -49,8 +49,15 @@ class ModelView:
 
     @classmethod
     def of(cls, model: Model) -> ModelView:
-        """The view of a model, wrapped or not."""
-        return cls(inner_module(model) if isinstance(model, nn.Module) else model)
+        """The view of a model, wrapped or not.
+
+        Raises:
+            PlanError: a module holds itself, so that the model is no tree.
+        """
+        if isinstance(model, nn.Module):
+            _require_tree(model, "", (), set())
+            return cls(inner_module(model))
+        return cls(model)
 
     @property
     def has_modules(self) -> bool:
@@ -174,6 +181,17 @@ class ModelView:
             for leaf, buffer in module._buffers.items()
             if buffer is not None
         ]
+
+
+def _require_tree(module: nn.Module, path: str, above: tuple[nn.Module, ...], seen: set[int]) -> None:
+    """Refuse a module that is inside itself; `above` are the modules around it, `seen` those that were looked at."""
+    if any(module is each for each in above):
+        raise PlanError(f"{path} is the module that it is in, expected a tree of modules: take it out of `_modules`.")
+    if id(module) not in seen:
+        for name, inner in module._modules.items():
+            if isinstance(inner, nn.Module):
+                _require_tree(inner, f"{path}.{name}" if path else name, (*above, module), seen)
+        seen.add(id(module))
 
 
 def _once(named: Iterable[tuple[str, Held]]) -> dict[str, Held]:

@@ -37,6 +37,7 @@ def _left(dataflow: Dataflow) -> dict[str, str]:
 _LEFT = {
     "bent": "left as it is: {op} uses it through {way}, which is not proportional to it",
     "unsummed": "left as it is: {op} multiplies by it, and sums nothing over it",
+    "noise": "left as it is: it scales the noise that is added to another parameter",
 }
 _NOTES = {
     "uncalled": "no operation used it",

@@ -14,13 +14,15 @@ from autoinit.models import ModelView
 from autoinit.planning._others import other_parameters, parameter_kinds
 from autoinit.plans.layers import Alternative, LayerPlan, SlicePlan, Status, root_mean_square
 from autoinit.plans.options import PlanOptions
-from autoinit.plans.plan import Plan
+from autoinit.plans.plan import ALL_ZERO, Plan
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
 from autoinit.resolving.residual import branch_counts
+from autoinit.tensors.fixed_patterns import fixed_pattern
 from autoinit.tensors.measuring import is_zero
 from autoinit.theory import gains
 from autoinit.theory.fans import Mode, fans
 from autoinit.tracing import Dataflow
+from autoinit.tracing.dataflow import Op
 
 
 def plan_dataflow(
@@ -41,10 +43,13 @@ def plan_dataflow(
     counts = branch_counts(dataflow) if options.residual == "depth" else {}
     kinds = parameter_kinds(dataflow)
     tables = {name for name, kind in kinds.items() if kind == "embedding"}
-    layers = tuple(
-        _layer(view, resolution, options, counts, tables)
-        for resolution in resolutions
-        if resolution.param in view.parameters
+    read = _read_whole(dataflow)
+    layers = _without_intent(
+        tuple(
+            _layer(view, resolution, options, counts, tables, read)
+            for resolution in resolutions
+            if resolution.param in view.parameters
+        )
     )
     _check_globs(options, [layer.name for layer in layers])
     return Plan(
@@ -74,6 +79,7 @@ def _layer(
     options: PlanOptions,
     counts: Mapping[str, int],
     tables: Collection[str],
+    read: Mapping[str, str],
 ) -> LayerPlan:
     """One weight's plan."""
     stored = view.storage(resolution.param)
@@ -104,6 +110,8 @@ def _layer(
     )
     written = [view.parameters[name] for name in stored.written if name in view.parameters]
     status, note = _status(made, resolution, written, options)
+    if status == "planned" and options.zeros == "keep" and (why := _intent(made, written, read)):
+        status, note = "kept", f"{why}: the author's intent (zeros='reset' overrides)"
     notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
     if branches > 1:
         notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
@@ -184,9 +192,58 @@ def _status(
         return "unresolved", resolution.ending.note
     if resolution.reason is Reason.UNUSED:
         return "skipped", "unused: its output reaches neither an output nor a loss"
-    if options.zeros == "keep" and any(not parameter.is_meta and is_zero(parameter) for parameter in written):
-        return "kept", "exactly zero: the author's intent (zeros='reset' overrides)"
     return "planned", ""
+
+
+_ZERO = "exactly zero"
+
+
+def _intent(layer: LayerPlan, written: Sequence[torch.nn.Parameter], read: Mapping[str, str]) -> str:
+    """What shows that the author has set a weight; empty if nothing does."""
+    if any(not parameter.is_meta and is_zero(parameter) for parameter in written):
+        return _ZERO
+    if reader := read.get(layer.param):
+        return f"{reader} reads it for its own sake"
+    return "" if layer.reparam else fixed_pattern(written[0], layer.axes, layer.groups)
+
+
+def _without_intent(layers: tuple[LayerPlan, ...]) -> tuple[LayerPlan, ...]:
+    """The layers as they are; planned all the same if every weight is zero: no author means that."""
+    zero = [layer.status == "kept" and layer.note.startswith(_ZERO) for layer in layers]
+    if len(layers) < 2 or not all(zero):
+        return layers
+    return tuple(replace(layer, status="planned", note=ALL_ZERO) for layer in layers)
+
+
+_READING = frozenset(
+    {"det", "logdet", "slogdet", "inverse", "inv", "inv_ex", "pinverse", "pinv", "solve", "solve_ex", "lu", "lu_factor"}
+    | {"lu_factor_ex", "cholesky", "cholesky_ex", "cholesky_inverse"}
+)
+"""What is taken of a matrix whose values mean something: an invertible map, a metric."""
+
+
+def _called(op: Op) -> str:
+    """The bare name of the function or method that an operation calls."""
+    target = op.call.target if op.call is not None else None
+    name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+    return name.partition(".")[0].removeprefix("_").removeprefix("linalg_")
+
+
+def _read_whole(dataflow: Dataflow) -> dict[str, str]:
+    """The parameters that such an operation takes, and the operation."""
+    found: dict[str, str] = {}
+    for op in dataflow.graph.nodes:
+        reader = _called(op)
+        if reader not in _READING:
+            continue
+        waiting, seen = list(op.operands.values()) or list(dataflow.graph.predecessors(op)), set()
+        while waiting:
+            here = waiting.pop()
+            if here not in seen and not here.signal:
+                seen.add(here)
+                waiting += here.operands.values()
+                found.update(dict.fromkeys((use.name for use in here.params if here.op == "parameter"), reader))
+    return found
 
 
 def _matches(name: str, globs: Sequence[str]) -> str:

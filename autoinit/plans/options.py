@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
 
+from autoinit._arguments import texts
 from autoinit.errors import ArgumentError
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
 from autoinit.theory.fans import MODES, Mode
@@ -128,7 +129,7 @@ class Option:
         """An argument as `PlanOptions` holds it: one value where several may be given is a tuple of one."""
         if not self.several:
             return value
-        return (value,) if isinstance(value, str) else tuple(value)
+        return texts(self.name, value)
 
 
 @cache

@@ -51,13 +51,20 @@ class Plan(Mapping[str, LayerPlan]):
         """What a reader must know before anything else: that little of the model is planned, and why."""
         unreached = [each.name for each in self.others if each.kind == "uncalled" and len(each.shape) > 1]
         reached = len(self.layers) + sum(each.kind != "uncalled" and len(each.shape) > 1 for each in self.others)
-        if len(unreached) <= reached:
-            return ()
-        return (
-            f"forward reaches only {reached} of {reached + len(unreached)} weights; not planned, and not written by "
-            f"apply: {_some(unreached)}. Pass example_inputs=... that bring in the rest, by name where they are "
-            f"optional",
-        )
+        found = []
+        if self.layers and all(layer.note == ALL_ZERO for layer in self.layers):
+            found.append(
+                f"all {len(self.layers)} weights of the model are exactly zero, as fresh memory is after to_empty: no "
+                f"author's intent. They are planned; norms, embeddings and other parameters, which may be as empty, "
+                f"are not: reset them, or load a state_dict"
+            )
+        if len(unreached) > reached:
+            found.append(
+                f"forward reaches only {reached} of {reached + len(unreached)} weights; not planned, and not written "
+                f"by apply: {_some(unreached)}. Pass example_inputs=... that bring in the rest, by name where they are "
+                f"optional"
+            )
+        return tuple(found)
 
     @cached_property
     def _by_name(self) -> dict[str, LayerPlan]:
@@ -176,6 +183,8 @@ class Report:
         return self.to("markdown") + "\n"
 
 
+ALL_ZERO = "exactly zero, as all weights of the model are: memory that nothing has written"
+"""The note of a layer that is planned although it is zero."""
 _LISTED = 12
 
 

@@ -126,7 +126,8 @@ def is_zero(tensor: torch.Tensor) -> bool:
         return False
     ordered = elements.any_order(elements.stored(tensor))
     size = ordered.numel()
-    return not any(elements.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
+    with np.errstate(invalid="ignore"):  # of memory that nothing has written
+        return not any(elements.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
 
 
 def _block_moments(block: elements.Floats) -> Moments:

@@ -32,7 +32,9 @@ def operand_layout(
     Where a signal changes the operand (StyleGAN2's modulated convolutions), only parameters with both output and summed
     axes are weights; what cannot be followed, for want of shapes, is taken to be laid out as the operand is.
     """
-    for parameter in _parameters(op):
+    parameters = _parameters(op)
+    noises = _scales_of_noise(parameters, op) if len(parameters) > 1 else set()
+    for parameter in parameters:
         (use,) = parameter.params
         chain = _chain(parameter, op)
         transform = tuple(each.op for each in chain if Trait.NEUTRAL not in each.traits)
@@ -46,7 +48,7 @@ def operand_layout(
             if layout is None or "o" not in layout.axes or not {"i", "k"} & set(layout.axes):
                 continue
         scale = scaling(parameter, op, chain, steps, known)
-        left = _left(layout, bends=scale.bends)
+        left = "noise" if parameter in noises else _left(layout, bends=scale.bends)
         yield ParamUse("", use.name, shape, None if left else layout, transform, scale.factor, left, op.signal)
 
 
@@ -59,6 +61,42 @@ def _as_operand(shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], L
         return None
     alone = Layout(layout.axes, 1, layout.stride_area, layout.transposed)
     return alone if inner == shape else Layout("b" + alone.axes, 1, alone.stride_area, alone.transposed)
+
+
+def _scales_of_noise(parameters: list[Op], end: Op) -> set[Op]:
+    """Of the parameters that are added up to `end`, those that are multiplied by noise on the way: a buffer, or draws.
+
+    `mu + sigma * eps`: the values of sigma say how noisy the weight is. None, if all of them are multiplied so.
+    """
+    noisy = {each for each in parameters if any(_by_noise(op) for op in _chain(each, end))}
+    added = any(op.op in ("add", "addcmul", "sub") for each in noisy for op in _chain(each, end))
+    return noisy if added and len(noisy) < len(parameters) else set()
+
+
+def _by_noise(op: Op) -> bool:
+    """Whether it multiplies by a buffer that is no mask, or by random numbers."""
+    return op.op in ("mul", "addcmul") and any(_is_noise(each) for each in op.operands.values())
+
+
+def _is_noise(op: Op) -> bool:
+    """Whether it is random, or computed of a buffer that is no mask, and of no parameter."""
+    waiting, seen, noisy = [op], {op}, False
+    for here in waiting:
+        if here.signal or here.op == "parameter":
+            return False
+        drawn = here.op == "random"  # whatever it is shaped like
+        noisy |= drawn or (here.op == "buffer" and not _may_be_mask(here))
+        fresh = [each for each in here.operands.values() if each not in seen and not drawn]
+        waiting += fresh
+        seen.update(fresh)
+    return noisy
+
+
+def _may_be_mask(buffer: Op) -> bool:
+    """Whether it is a single number, or all zeros and ones."""
+    value, rms = buffer.constants.get("value"), buffer.constants.get("rms")
+    masks = rms is not None and (value is None or (value > 0 and abs(value - rms * rms) < 1e-6))
+    return masks or not buffer.shape
 
 
 def _left(layout: Layout | None, *, bends: bool) -> Left:

@@ -17,7 +17,7 @@ from autoinit.theory.layouts import Layout
 
 OpGraph: TypeAlias = "nx.DiGraph[Op]"
 
-Left = Literal["", "bent", "unsummed"]
+Left = Literal["", "bent", "unsummed", "noise"]
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,12 @@ from autoinit.recognising.families import (
 )
 from autoinit.recognising.samples import Indices, Matrix, row_sums, sample, unit
 from autoinit.tensors.pairs import without_partners
+from autoinit.tensors.unwritten import looks_unwritten
 
+HANDFUL = 5
+"""Batches that a batch norm may have seen at construction: a forward or a few that a constructor runs."""
+MOST_BATCHES = 1 << 40
+"""Beyond it, a counter is memory that nothing has written."""
 MAX_WEIGHTS = 32
 """Weights that are sampled, evenly over the model."""
 DCGAN_GAIN_STD = 0.02
@@ -90,8 +95,10 @@ def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
         return misfit(alone)  # of a mirrored weight, which is one smaller matrix with both signs
     taken = sample(weight, axes)
     count = int(np.count_nonzero(taken.matrix))
-    if count < MIN_SAMPLE or not np.isfinite(taken.matrix).all():
+    if count < MIN_SAMPLE or looks_unwritten(taken.matrix):
         return None
+    if _is_uniform_of_one_sign(taken.matrix):
+        return ""
     magnitudes = np.abs(taken.matrix[taken.matrix != 0])
     if float(magnitudes.min()) == float(magnitudes.max()):
         return ""
@@ -101,13 +108,35 @@ def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
     return _first_misfit(level)
 
 
+def _is_uniform_of_one_sign(matrix: Matrix) -> bool:
+    """Whether numbers could be draws from U(0, b), as `scale * torch.rand(...)` gives: mean b / 2, variance b^2 / 12.
+
+    The mean of n draws has standard error b / sqrt(12 n).
+    """
+    values = np.abs(matrix.astype(np.float64))
+    if float(matrix.min()) < 0 < float(matrix.max()):
+        return False
+    bound, count = float(values.max()), values.size
+    centred = values - bound / 2
+    near = abs(float(centred.mean())) * math.sqrt(12 * count) < ERRORS * bound
+    power = float(np.square(centred).mean())
+    return near and kurtosis_fits(float((centred**4).mean()) / power**2, count, "uniform")
+
+
 def _running_evidence(view: ModelView) -> tuple[list[str], list[str]]:
     buffers = {name: buffer for name, buffer in view.buffers.items() if not buffer.is_meta}
     counted = {n: int(b) for n, b in buffers.items() if n.endswith("num_batches_tracked") and b.numel() == 1}
-    trained = {name.rpartition(".")[0]: count for name, count in counted.items() if count > 0}
+    seen = {name.rpartition(".")[0]: count for name, count in counted.items() if 0 < count < MOST_BATCHES}
+    trained = {name: count for name, count in seen.items() if count > HANDFUL or _has_moved(view, name)}
     if trained:
         name, count = max(trained.items(), key=lambda item: item[1])
         return [f"{len(trained)} batch norms have seen training batches ({name or 'the model'}: {count})"], []
+    if seen:
+        name, count = max(seen.items(), key=lambda item: item[1])
+        told = (
+            f"{len(seen)} batch norms have seen a batch or a few ({name or 'the model'}: {count}), as of a forward at"
+        )
+        return [], [f"{told} construction: gains are all 1, shifts all 0"]
     fresh = {"running_mean": 0.0, "running_var": 1.0}
     moved = [
         n for n, b in buffers.items() if n.rpartition(".")[2] in fresh and (b != fresh[n.rpartition(".")[2]]).any()
@@ -117,11 +146,19 @@ def _running_evidence(view: ModelView) -> tuple[list[str], list[str]]:
     return [], []
 
 
+def _has_moved(view: ModelView, norm: str) -> bool:
+    """Whether the gains of a norm are not all exactly 1, or its shifts not all exactly 0."""
+    prefix = f"{norm}." if norm else ""
+    gain, shift = view.parameters.get(f"{prefix}weight"), view.parameters.get(f"{prefix}bias")
+    moved = gain is not None and not gain.is_meta and bool((gain != 1).any())
+    return moved or (shift is not None and not shift.is_meta and bool((shift != 0).any()))
+
+
 def _gain_evidence(view: ModelView) -> list[str]:
     moved = {}
     for name, gain in _gains(view):
         values = gain.detach().to("cpu", torch.float64)
-        if values.numel() and bool((values != values[0]).any()):
+        if values.numel() and bool((values != values[0]).any()) and not looks_unwritten(values.numpy()):
             moved[name] = values
     if not moved or _drawn_as_in_dcgan(torch.cat(list(moved.values()))):
         return []

@@ -92,7 +92,7 @@ CONFIGURATIONS: dict[str, tuple[Callable[[Path], None], str]] = {
     "nested deeply": (deep, "nested too deep"),
     "not UTF-8": (latin, "not TOML"),
     "a pipe": (lambda path: os.mkfifo(path), "no regular file; expected TOML"),
-    "a folder": (lambda path: path.mkdir(), "no regular file; expected TOML"),
+    "a folder": (lambda path: path.mkdir(), "cannot be read: Is a directory"),
     "a loop": (lambda path: path.symlink_to(path), "symbolic links"),
 }
 

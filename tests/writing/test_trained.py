@@ -6,6 +6,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
+from autoinit import autoinit
 from autoinit.errors import TrainedModelError
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
@@ -177,9 +178,10 @@ def test_gains_drawn_as_in_dcgan_are_an_initialisation():
 
 def test_counters_betray_training_and_statistics_alone_are_weak():
     model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
-    model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
+    for _ in range(6):
+        model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
     evidence = training_signs(ModelView.of(model), plan_all(model))
-    assert evidence.strong == ("1 batch norms have seen training batches (1: 1)",)
+    assert evidence.strong == ("1 batch norms have seen training batches (1: 6)",)
     model[1].num_batches_tracked.zero_()
     evidence = training_signs(ModelView.of(model), plan_all(model))
     assert evidence.strong == ()
@@ -217,7 +219,8 @@ def test_what_a_misfit_is_called(change, told):
 
 def test_writing_a_trained_model_needs_force():
     model = nn.Sequential(nn.Linear(64, 64), nn.BatchNorm1d(64))
-    model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
+    for _ in range(6):
+        model(torch.randn(8, 64, generator=torch.Generator().manual_seed(0)))
     plan, before, rng = plan_all(model), model[0].weight.detach().clone(), torch.get_rng_state()
     with pytest.raises(TrainedModelError, match=r"looks trained.* batch norms have seen .* force=True"):
         write(plan, ModelView.of(model))
@@ -225,3 +228,85 @@ def test_writing_a_trained_model_needs_force():
     assert torch.equal(torch.get_rng_state(), rng)
     write(plan, ModelView.of(model), seed=1, force=True)
     assert not torch.equal(model[0].weight, before)
+
+
+# What a constructor does is no training.
+
+
+class RunsAForward(nn.Module):
+    """As YOLOv5's: the constructor runs a forward, to learn the strides."""
+
+    def __init__(self, batches=1):
+        super().__init__()
+        self.conv, self.norm, self.head = nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.Conv2d(32, 8, 1)
+        for _ in range(batches):
+            self(torch.randn(2, 3, 16, 16))
+
+    def forward(self, x):
+        return self.head(torch.relu(self.norm(self.conv(x))))
+
+
+@pytest.mark.parametrize("batches", [1, 2, 5])
+def test_a_forward_at_construction_is_no_training(batches):
+    model = RunsAForward(batches)
+    done = autoinit(model, (2, 3, 16, 16), seed=0, verbose=False)
+    assert any(f"batch norms have seen a batch or a few (norm: {batches})" in note for note in done.plan.notes)
+
+
+@pytest.mark.parametrize("move", ["batches", "gains", "shifts"])
+def test_more_batches_or_moved_gains_and_shifts_are(move):
+    model = RunsAForward(6 if move == "batches" else 1)
+    with torch.no_grad():
+        if move == "gains":
+            model.norm.weight[3] = 1.001
+        if move == "shifts":
+            model.norm.bias[3] = 1e-4
+    with pytest.raises(TrainedModelError, match=r"1 batch norms have seen training batches \(norm: "):
+        autoinit(model, (2, 3, 16, 16), seed=0, verbose=False)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda shape: torch.rand(shape) / shape[1],
+        lambda shape: 0.02 * torch.rand(shape),
+        lambda shape: -torch.rand(shape),
+        lambda shape: torch.empty(shape).uniform_(0, 3),
+    ],
+    ids=["FNO", "FiLM", "negative", "uniform_"],
+)
+def test_draws_from_zero_to_a_bound_are_an_initialisation(draw):
+    """U(0, b): mean b / 2, kurtosis about the mean 9 / 5."""
+    model = nn.Sequential(nn.Linear(64, 96), nn.ReLU(), nn.Linear(96, 64))
+    with torch.no_grad():
+        for layer in (model[0], model[2]):
+            layer.weight.copy_(draw(layer.weight.shape))
+    assert misfit(model[0].weight) == ""
+    autoinit(model, (2, 64), seed=0, verbose=False)
+
+
+def test_other_numbers_of_one_sign_are_none():
+    """|N(0, 1)| has kurtosis 3.87 about its mean, and a mean far from half of its bound."""
+    torch.manual_seed(0)
+    assert misfit(torch.randn(64, 64).abs())
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda values: values.view(torch.int32).random_(0, 2**31 - 1),
+        lambda values: values.view(torch.int32).random_(0, 255),
+        lambda values: values.normal_().view(-1)[::50].mul_(1e8),
+        lambda values: values.normal_().view(-1)[::50].fill_(float("nan")),
+    ],
+    ids=["any bits", "small integers", "a few large", "not finite"],
+)
+def test_memory_that_nothing_has_written_is_no_sign_of_training(fill):
+    """After `to_empty` weights, gains and counters are whatever the memory held."""
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    with torch.no_grad():
+        for value in (*model.parameters(), model[1].running_mean, model[1].running_var):
+            fill(value.data)
+        model[1].num_batches_tracked.fill_(94_032_811_540_000_000)
+    autoinit(model, (2, 3, 16, 16), seed=0, verbose=False)
+    assert float(model[0].weight.detach().std()) == pytest.approx((1 / 27) ** 0.5, rel=1)

@@ -12,14 +12,7 @@ from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import ALLOCATING, all_stats, anew, owner, pasted, written_by
 from autoinit.checking.rules.registry import About, rule
 from autoinit.tensors.measuring import WeightStats
-
-HUGE = 1e6
-"""No initialisation draws a weight of this size."""
-LARGE = 100.0
-"""Nor this, among values of which most are smaller by `SPREAD`."""
-SPREAD = 1e4
-TINY = 1e-30
-"""No initialisation draws values that are all smaller than this and not zero."""
+from autoinit.tensors.unwritten import HUGE, LARGE, SPREAD, TINY
 
 
 @rule("INI002", "uninitialised memory", Severity.ERROR, About.VALUES, undrawn=True)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from autoinit._arguments import require
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
 from autoinit.ops import Trait
@@ -56,6 +57,9 @@ def measure(
         TraceError: the model could not be run.
         LazyModuleError: the model has parameters without a shape.
     """
+    require("backward", backward, bool, "True or False")
+    require("seed", seed, int, "a whole number")
+    require("seeds", seeds, int, "a whole number from 1")
     started = time.perf_counter()
     view = ModelView.of(model)
     _check(view, seeds)

@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import torch
 
+from autoinit._arguments import refusal, require
 from autoinit.errors import ArgumentError
 from autoinit.models import Model, ModelView
 from autoinit.ops import Role, Trait
@@ -75,7 +77,12 @@ def propagate(
             raise ArgumentError("propagate(plan) needs the model that was planned: propagate(plan, model=model)")
     else:
         model = subject
-    assert model is not None
+    if model is None:
+        raise refusal("model", model, "a torch.nn.Module, an ExportedProgram or a Plan")
+    require("inputs", inputs, (InputSignal, NoneType), "an InputSignal")
+    require("backward", backward, bool, "True or False")
+    require("seed", seed, int, "a whole number")
+    require("seeds", seeds, int, "a whole number from 1")
     view = ModelView.of(model)
     dataflow = trace_view(view, example_inputs, tier="recorded" if view.has_modules else None)
     if made is None and _on_meta(view):

@@ -1,0 +1,59 @@
+"""Arguments of public functions: refused before anything is read, with the name, the value and what was expected."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from autoinit.errors import ArgumentError
+
+_LONGEST = 60
+
+
+def texts(name: str, value: Any) -> tuple[str, ...]:
+    """One text, or any number of them, as a tuple.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    found = (value,) if isinstance(value, str) else _items(value)
+    if found is None or not all(isinstance(each, str) for each in found):
+        raise refusal(name, value, "a text or a sequence of texts")
+    return found
+
+
+def all_of(name: str, value: Any, kind: type, expected: str) -> tuple[Any, ...]:
+    """Any number of values of a kind, as a tuple.
+
+    Raises:
+        ArgumentError: it is something else.
+    """
+    found = _items(value)
+    if found is None or not all(isinstance(each, kind) for each in found):
+        raise refusal(name, value, expected)
+    return found
+
+
+def require(name: str, value: Any, kinds: type | tuple[type, ...], expected: str) -> None:
+    """Refuse a value of another type; a bool is no number.
+
+    Raises:
+        ArgumentError: it is one.
+    """
+    kinds = kinds if isinstance(kinds, tuple) else (kinds,)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise refusal(name, value, expected)
+
+
+def refusal(name: str, value: Any, expected: str) -> ArgumentError:
+    """What is said of a value that no call could use."""
+    shown = " ".join(repr(value).split())
+    shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
+    return ArgumentError(f"{name}={shown}: expected {expected}")
+
+
+def _items(value: Any) -> tuple[Any, ...] | None:
+    """What a sequence or set holds; None for what is neither."""
+    if isinstance(value, bytes | dict) or not isinstance(value, Iterable) or hasattr(value, "shape"):
+        return None
+    return tuple(value)
