@@ -27,7 +27,7 @@ def cause(misfit: Misfit, recipes: Sequence[Recipe]) -> tuple[str, Recipe | None
         misfit: rows whose std is not the one that they are held against.
         recipes: that could have produced them, the most usual first.
     """
-    near = [each for each in recipes if misfit.recorded or misfit.strays or _near(misfit.part, each)]
+    near = [each for each in recipes if misfit.named or misfit.strays or _near(misfit.part, each)]
     verdicts = [(*verdict, each) for each in near if (verdict := _verdict(Case(misfit, each))) is not None]
     if not verdicts:
         return _plain(misfit), None
@@ -60,6 +60,6 @@ def _plain(misfit: Misfit) -> str:
 
 
 def _near(part: Part, recipe: Recipe) -> bool:
-    """Whether a recipe is within three standard errors: further off it may be true, but explains little."""
+    """Whether a recipe is within four standard errors: further off it may be true, but explains little."""
     error = math.sqrt((max(3.0, part.portrait.kurtosis) - 1) / (4 * part.count))
-    return recipe.std > 0 and abs(math.log(recipe.std / part.actual)) <= 3 * error + 0.01
+    return recipe.std > 0 and abs(math.log(recipe.std / part.actual)) <= 4 * error + 0.01

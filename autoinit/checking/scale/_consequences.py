@@ -8,19 +8,19 @@ from autoinit.checking._normed_signals import Normed
 from autoinit.checking._part import Part
 from autoinit.checking.findings import Severity
 from autoinit.ops import REGISTRY, Fact
-from autoinit.recognising.portrait import spread
 
 WARNING_LIMIT = 2.1
 """A std that is off by up to this factor is a warning, beyond it an error: 2, and what rounding makes of it."""
-BOUNDED_LIMIT = 5.0
-"""The same where the harm is bounded, but not absent: in front of a gate."""
-NORMED_LIMIT = 10.0
-"""The same where a norm comes further on, and sums before it weigh what is added."""
+BOUNDED_LIMIT = 5.25
+"""The same where the harm is bounded, but not absent, in front of a gate: 5."""
+NORMED_LIMIT = 10.5
+"""The same where a norm comes further on, and sums before it weigh what is added: 10."""
 
 
-def consequence(part: Part, ratio: float, behind: Normed | None = None) -> tuple[Severity, str]:
+def consequence(part: Part, ratio: float, beyond: float, behind: Normed | None = None) -> tuple[Severity, str]:
     """The severity of a std that is `ratio` times the one called for, and what it does, as a sentence.
 
+    beyond: how far off it is at least, either way, noise allowed for.
     behind: what the norm that the part feeds makes of the signal, where that is known. A norm takes the scale away
     unless its eps outweighs the signal.
 
@@ -30,7 +30,7 @@ def consequence(part: Part, ratio: float, behind: Normed | None = None) -> tuple
     weights behind it that are zero.
     """
     if part.normalised and ratio < 1 and behind is not None and behind.outweighed:
-        severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio)
+        severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio, beyond)
         remark = (
             f"{behind.norm} does not restore it, since its eps outweighs it: second moment {behind.q:.2g} after the "
             f"norm, expected {behind.asked:.2g}."
@@ -38,15 +38,14 @@ def consequence(part: Part, ratio: float, behind: Normed | None = None) -> tuple
         return severity, f"{sentence} {remark}"
     if part.normalised:
         return Severity.INFO, "A normalisation takes the scale away, so that the forward signal is not harmed."
-    return _unnormed(part, ratio)
+    return _unnormed(part, ratio, beyond)
 
 
-def _unnormed(part: Part, ratio: float) -> tuple[Severity, str]:
+def _unnormed(part: Part, ratio: float, beyond: float) -> tuple[Severity, str]:
     """The same where no norm takes the scale away at once."""
     told = f"{_spelled(ratio * ratio)} times"
     if ratio < 1 and part.final and part.place.reason in ("output", "softmax"):
         return Severity.INFO, f"The output starts with {told} the power that it could have, which does no harm."
-    beyond = _beyond(part, ratio)
     if part.muted:
         return Severity.WARNING, f"The signal's power is {told} what it should be; all that it feeds starts at zero."
     if ratio < 1 and part.skipped_over:
@@ -76,12 +75,6 @@ def _unnormed(part: Part, ratio: float) -> tuple[Severity, str]:
 def _is_wave(nonlinearity: str) -> bool:
     spec = REGISTRY.specs.get(nonlinearity)
     return spec is not None and Fact.BOUNDED | Fact.PERIODIC in spec.facts
-
-
-def _beyond(part: Part, ratio: float) -> float:
-    """How far off the std is at least, either way, the sampling error of its size allowed for."""
-    less, more = spread(part.count)
-    return ratio / more if ratio > 1 else less / ratio
 
 
 def _spelled(power: float) -> str:

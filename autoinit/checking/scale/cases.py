@@ -25,7 +25,8 @@ class Misfit:
         part: the rows.
         expected: the std that they are held against.
         ratio: their std over the nearest that would do.
-        recorded: whether a record tells what produced them, and not statistics, which allow several recipes.
+        named: whether a record, or the pattern of all layers of the kind, tells what produced them.
+        recorded: whether it is a record that does, and not statistics.
         strays: whether they are held against a published recipe that they are meant to follow, and not against the
             plan.
     """
@@ -33,6 +34,7 @@ class Misfit:
     part: Part
     expected: float
     ratio: float
+    named: bool = False
     recorded: bool = False
     strays: bool = False
 

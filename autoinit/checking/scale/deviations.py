@@ -12,15 +12,12 @@ from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Severity
 from autoinit.checking.scale._causes import cause, explanations
 from autoinit.checking.scale._consequences import consequence
-from autoinit.checking.scale._recorded import recorded_recipe
+from autoinit.checking.scale._nominal import drawn
 from autoinit.checking.scale.cases import Misfit
-from autoinit.recognising.portrait import spread
 from autoinit.recognising.recipes import Recipe
 
 ALIKE = 1.3
 """Rows of one layer whose std is off by factors no further apart than this are told together."""
-MANY = 1000
-"""From so many elements on, a sample's kurtosis tells that of what it was drawn from."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,24 +64,22 @@ def deviations(subject: Subject) -> tuple[Deviation, ...]:
 
 def _deviation(subject: Subject, part: Part) -> Deviation | None:
     """What is wrong with a part's scale; None if nothing is. A recipe that says something about it decides."""
-    published = subject.published
-    allowed = published.stds(part) if published is not None else ()
-    nearest = min(allowed, key=lambda std: abs(math.log(std / part.actual)), default=None)
-    strayed = _ratio(part, nearest, nearest, subject.tolerance) if nearest is not None else None
-    ratio = strayed if strayed is not None else _ratio(part, *part.scales, subject.tolerance)
+    published, origin = subject.published, subject.origin(part.layer.param)
+    made = drawn(subject, part)
+    nearest = published.nearest(part) if published is not None else None
+    strayed = made.ratio(nearest, nearest, subject.tolerance) if nearest is not None else None
+    ratio = strayed if strayed is not None else made.ratio(*part.scales, subject.tolerance)
     if ratio is None:
         return None
-    origin = subject.origin(part.layer.param)
-    recorded = recorded_recipe(origin, part) if origin is not None else None
-    recipes = (recorded,) if recorded is not None else part.recognition.recipes
+    recipes = (made.recipe,) if made.recipe is not None else part.recognition.recipes
     expected, passing = part.place.std, part.scales
     if strayed is not None and nearest is not None:
         expected, passing = nearest, (nearest, nearest)
-    misfit = Misfit(part, expected, ratio, recorded=recorded is not None, strays=strayed is not None)
+    misfit = Misfit(part, expected, ratio, made.recipe is not None, made.recorded, strays=strayed is not None)
     code, why = cause(misfit, recipes)
     follows = nearest is not None and strayed is None
     open_to_harm = part.normalised and ratio < 1 and not follows and subject.asks(code)
-    severity, sentence = consequence(part, ratio, normed(subject, part) if open_to_harm else None)
+    severity, sentence = consequence(part, ratio, made.at_least(ratio), normed(subject, part) if open_to_harm else None)
     return Deviation(
         part=part,
         rows=part.rows,
@@ -100,19 +95,6 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
         published=published.name if published is not None and nearest is not None else "",
         follows=follows,
     )
-
-
-def _ratio(part: Part, low: float, high: float, tolerance: float) -> float | None:
-    """Actual std over the nearer end of a range; None within it, noise and tolerance allowed for."""
-
-    def passes(kurtosis: float) -> bool:
-        less, more = spread(part.count, kurtosis)
-        return low * less / (1 + tolerance) <= part.actual <= high * more * (1 + tolerance)
-
-    # The kurtosis of a sample takes a closer look, so it is asked for only where it could matter.
-    if passes(3.0) or (part.count >= MANY and passes(max(3.0, part.portrait.kurtosis))):
-        return None
-    return part.actual / (high if part.actual > high else low)
 
 
 def _joined(found: Sequence[Deviation]) -> Iterator[Deviation]:
