@@ -24,7 +24,7 @@ from autoinit.models import ModelView
 from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan
-from autoinit.plans.mirror import Mirror, Run, Taps
+from autoinit.plans.mirror import FeatureRun, Mirror, Taps
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.resolving import Reason, resolve
@@ -195,7 +195,7 @@ def _mirror(
     if layer.ending.reason in _OUTPUTS:  # what was averaged before it may be less white than predicted
         factor = min(factor, 1.0)
     if columns is None:
-        inputs: tuple[Run, ...] = (Run(0, layer.size("i"), paired=False, factor=factor),)
+        inputs: tuple[FeatureRun, ...] = (FeatureRun(0, layer.size("i"), paired=False, factor=factor),)
     else:
         inputs = input_runs(columns.numpy(), found.starts, layers, tangents, factor)
         if pads(layer.op):

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoinit._arguments import require
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import require
 from autoinit.models import ModelView
 from autoinit.ops import Trait
 from autoinit.signal._metering import Meter, gradient_moment, merged, number_of_draws

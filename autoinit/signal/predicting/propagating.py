@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from autoinit._arguments import refusal, require
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import refusal, require
 from autoinit.models import Model, ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
