@@ -21,7 +21,7 @@ from autoinit.errors import TraceError
 from autoinit.errors.arguments import all_of, refusal, require, texts
 from autoinit.models import Model, ModelView
 from autoinit.provenance import Recording
-from autoinit.tensors.surroundings import collector_paused
+from autoinit.tensors.process_state import collector_paused
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.tiers import trace_view
 from autoinit.writing.trained import training_signs

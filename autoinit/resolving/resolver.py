@@ -13,7 +13,7 @@ from autoinit.resolving._naming import unresolved
 from autoinit.resolving._slicing import parted
 from autoinit.resolving._walking import Endings, Walker, add_ending
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse

@@ -21,7 +21,7 @@ from autoinit.signal.batches import Batch, first_success, mapped, require_values
 from autoinit.signal.measuring.matched_forward import Follower, Projection
 from autoinit.signal.predicting.propagating import report_of
 from autoinit.signal.report import SignalReport
-from autoinit.tensors.surroundings import silenced, tensors_on_cpu
+from autoinit.tensors.process_state import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, notes_on, record
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op

@@ -28,7 +28,7 @@ from autoinit.signal.predicting._weighing import Choose, Weighing
 from autoinit.signal.predicting.fields import TINY, Covariance, draw
 from autoinit.signal.predicting.replaying import Runner
 from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.inputs import given_inputs
 from autoinit.tracing.rng import untouched_generators
