@@ -304,7 +304,8 @@ register_op(
 
 _LSTM_GATES = ("sigmoid", "sigmoid", "tanh", "sigmoid")  # input, forget, cell, output
 _GRU_GATES = ("sigmoid", "sigmoid", "tanh")  # reset, update, new
-_OF_STATE = {_GRU_GATES: ("sigmoid", "sigmoid", "gate")}  # a GRU's new state is multiplied by the reset gate first
+_OF_STATE: dict[tuple[str, ...], tuple[str, ...]] = {_GRU_GATES: ("sigmoid", "sigmoid", "gate")}
+"""Where what comes from the state meets something else first: the reset gate multiplies it in a GRU's new gate."""
 
 
 def _recurrent(gates: tuple[str, ...]) -> Callable[[Constants], tuple[WeightSlot, ...]]:
