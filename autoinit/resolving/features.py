@@ -53,7 +53,8 @@ class Origins:
         columns: for each weight operation that reads some, a number for each of its input features: 1 + its place among
             the features of all sources, 0 for what no source made.
         starts: how many features lie before each source's.
-        scales: for each such operation, by how much what it reads of each source was multiplied behind the nonlinearity.
+        scales: for each such operation, by how much what it reads of each source was multiplied behind the
+            nonlinearity.
         lost: why the features of a source could not be followed to weights alone.
     """
 
