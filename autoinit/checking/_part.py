@@ -42,6 +42,7 @@ class Part:
     faded: bool = False
     gated: bool = False
     muted: bool = False
+    starved: bool = False
     final: bool = False
 
     @cached_property

@@ -16,8 +16,9 @@ from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.recipes import Published
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
+from autoinit.ops import recurrent_gates
 from autoinit.planning import plan_dataflow
-from autoinit.plans.layers import LayerPlan, SlicePlan
+from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.provenance import Origin, Recording
@@ -115,7 +116,8 @@ class Subject:
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or resolution.factor == 0
-            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, **where)
+            kinds = where | {"gated": where["gated"] or _is_gate(layer, place)}
+            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, **kinds)
             if part.actual > 0:
                 yield part
 
@@ -217,6 +219,11 @@ def subject(
         codes=codes,
         gradients=gradients,
     )
+
+
+def _is_gate(layer: LayerPlan, place: RowsPlan) -> bool:
+    """Whether these are rows of a recurrent operation's gates (LSTM, GRU): bounded, and multiplied by each other."""
+    return recurrent_gates(layer.op) > 1 and isinstance(place, SlicePlan)
 
 
 def _portraits(view: ModelView, plan: Plan) -> dict[str, Portrait]:
