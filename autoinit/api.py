@@ -14,7 +14,7 @@ from autoinit.models import Model, ModelView
 from autoinit.ops import REGISTRY
 from autoinit.plans.options import PlanArguments, takes_plan_options
 from autoinit.plans.plan import Plan, Report
-from autoinit.tensors.surroundings import collector_paused, tensors_on_cpu
+from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
 from autoinit.tracing.dataflow import Tier

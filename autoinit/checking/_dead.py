@@ -18,7 +18,7 @@ import networkx as nx
 import torch
 
 from autoinit.ops import Role, Trait
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.rerunning import execute
 

@@ -153,9 +153,9 @@ def read_baseline(path: Path) -> Baseline:
     except OSError as error:
         raise ConfigurationError(f"{path}: the baseline cannot be read: {error.strerror or error}") from error
     try:
-        version = msgspec.json.decode(content, type=_Version).version
+        version = msgspec.json.decode(content, type=_BaselineVersion).version
         if version == VERSION:
-            return Baseline(tuple(msgspec.json.decode(content, type=_Document).entries))
+            return Baseline(tuple(msgspec.json.decode(content, type=_BaselineFile).entries))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise ConfigurationError(f"{path}: not a baseline of autoinit: {error}; {_WRITE_ANEW}") from error
     raise ConfigurationError(f"{path}: version = {version}; expected {VERSION}; {_WRITE_ANEW}")
@@ -170,13 +170,13 @@ def stale_note(stale: Sequence[BaselineEntry], path: Path) -> str:
     return f"{count} {entries} of the baseline {path} no longer {occur} (first: {stale[0]}): {_WRITE_ANEW}"
 
 
-class _Version(msgspec.Struct):
+class _BaselineVersion(msgspec.Struct):
     """The part of a baseline file that every version has."""
 
     version: int
 
 
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
+class _BaselineFile(msgspec.Struct, forbid_unknown_fields=True):
     """A baseline file."""
 
     version: int

@@ -9,7 +9,6 @@ from dataclasses import replace
 from types import NoneType
 from typing import Any
 
-from autoinit._arguments import all_of, refusal, require, texts
 from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
@@ -19,9 +18,10 @@ from autoinit.checking.rules.registry import About, rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.checking.selecting import select as selected
 from autoinit.errors import TraceError
+from autoinit.errors.arguments import all_of, refusal, require, texts
 from autoinit.models import Model, ModelView
 from autoinit.provenance import Recording
-from autoinit.tensors.surroundings import collector_paused, tensors_on_cpu
+from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.tiers import trace_view
 from autoinit.writing.trained import training_signs

@@ -11,7 +11,7 @@ from autoinit.checking.rules.registry import About, rules
 from autoinit.models import Model, ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tracing.tiers import trace_view
 
 _MENDED = (About.VALUES, About.SCALE)

@@ -29,7 +29,7 @@ from autoinit.provenance import Origin, Recording, recording
 from autoinit.tracing.dataflow import SourceLine
 
 
-class Watcher(Protocol):
+class CheckWatcher(Protocol):
     """Whoever wants to know how the checks go on."""
 
     def stage(self, doing: str) -> contextlib.AbstractContextManager[None]:
@@ -66,7 +66,7 @@ def check_models(
     baseline: Baseline | None = None,
     fixing: Fixing | None = None,
     exit_zero: bool = False,
-    watcher: Watcher | None = None,
+    watcher: CheckWatcher | None = None,
 ) -> CheckRun:
     """Checks the models of a configuration. What they print goes to standard error.
 
@@ -90,7 +90,7 @@ def check_models(
     checks = _Checks(
         configuration, _enabled(configuration), baseline or Baseline(), fixing, watcher if watcher else _Nobody()
     )
-    looks: list[_Look] = []
+    looks: list[_CheckedModel] = []
     failures: list[CheckFailure] = []
     for entry in configuration.models:
         try:
@@ -125,7 +125,7 @@ def noted(run: CheckRun, earlier: Baseline, configured: Collection[str] = ()) ->
 
 
 @dataclass(frozen=True)
-class _Look:
+class _CheckedModel:
     """A result, and the entries of the baseline that no longer occur in it."""
 
     result: CheckResult
@@ -133,7 +133,7 @@ class _Look:
 
 
 @dataclass(frozen=True)
-class _Subject:
+class _LoadedModel:
     """A model that was loaded, and how to look at it."""
 
     entry: ModelEntry
@@ -154,9 +154,9 @@ class _Checks:
     codes: frozenset[str]
     baseline: Baseline
     fixing: Fixing | None
-    watcher: Watcher
+    watcher: CheckWatcher
 
-    def one(self, entry: ModelEntry) -> _Look:
+    def one(self, entry: ModelEntry) -> _CheckedModel:
         """Load, check and, if asked for, repair a model."""
         with contextlib.redirect_stdout(sys.stderr), _importable(self.configuration.root):
             with self.watcher.stage(f"loading {entry.name}"), recording() as provenance:
@@ -167,7 +167,7 @@ class _Checks:
                     trust=entry.trust,
                     max_size=entry.max_size,
                 )
-            subject = _Subject(entry, loaded, example_inputs(entry.input_shape), provenance)
+            subject = _LoadedModel(entry, loaded, example_inputs(entry.input_shape), provenance)
             with self.watcher.stage(f"checking {entry.name}"), loaded.analysed():
                 look = self._look(subject)
             if self.fixing is None or not look.result.findings:
@@ -175,7 +175,7 @@ class _Checks:
             with self.watcher.stage(f"fixing {entry.name}"), loaded.analysed():
                 return self._fixed(subject, look, self.fixing)
 
-    def _look(self, subject: _Subject) -> _Look:
+    def _look(self, subject: _LoadedModel) -> _CheckedModel:
         chosen = self.configuration
         result = check(
             subject.loaded.model,
@@ -190,9 +190,9 @@ class _Checks:
             name=subject.entry.name,
         )
         result = replace(result, notes=(*subject.loaded.notes, *result.notes))
-        return _Look(*self.baseline.taken_out(result, self.codes))
+        return _CheckedModel(*self.baseline.taken_out(result, self.codes))
 
-    def _fixed(self, subject: _Subject, look: _Look, fixing: Fixing) -> _Look:
+    def _fixed(self, subject: _LoadedModel, look: _CheckedModel, fixing: Fixing) -> _CheckedModel:
         """The look after the layers with findings were initialised and the file was written."""
         model, found = subject.loaded.model, look.result
         target = fixing.target or _source(subject.loaded)

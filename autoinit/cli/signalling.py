@@ -104,7 +104,9 @@ def signal(
         loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     for note in loaded.notes:
         talk.note(note)
-    look = _Look(loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk)
+    look = _SignalCommand(
+        loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk
+    )
     with loaded.analysed():
         shown = look.states(method)
     if output is not None:
@@ -124,7 +126,7 @@ def signal(
 
 
 @dataclass(frozen=True)
-class _Look:
+class _SignalCommand:
     """How the signal of a model is looked at.
 
     Attributes:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from autoinit.plans.layers import LayerPlan
-from autoinit.plans.mirror import Run
+from autoinit.plans.mirror import FeatureRun
 from autoinit.resolving import Ending, Reason, Resolution
 from autoinit.resolving.features import Origins
 from autoinit.theory.mirrored import Tangent
@@ -107,54 +107,56 @@ def pads(op: Op) -> bool:
     return padding == "same" or (not isinstance(padding, str) and np.any(np.asarray(padding)).item())
 
 
-def output_runs(layer: MirrorableLayer, here: Tangent | None) -> tuple[Run, ...]:
+def output_runs(layer: MirrorableLayer, here: Tangent | None) -> tuple[FeatureRun, ...]:
     """The output features in pairs, those of a gate apart; an odd one is left over."""
     if here is None or not here.paired:
-        return (Run(0, layer.size("o"), paired=False),)
+        return (FeatureRun(0, layer.size("o"), paired=False),)
     pairs, left = divmod(layer.features, 2)
-    made: list[Run] = []
+    made: list[FeatureRun] = []
     for start in (0, layer.features) if layer.gate else (0,):
-        made += [Run(start, 2 * pairs, paired=True)] if pairs else []
-        made += [Run(start + 2 * pairs, 1, paired=False)] if left else []
+        made += [FeatureRun(start, 2 * pairs, paired=True)] if pairs else []
+        made += [FeatureRun(start + 2 * pairs, 1, paired=False)] if left else []
     return tuple(made)
 
 
 def input_runs(
-    columns: Numbers,
-    starts: Mapping[Op, int],
+    reader: Op,
+    found: Origins,
     layers: Mapping[Op, MirrorableLayer],
     tangents: Mapping[Op, Tangent],
     factor: float,
-) -> tuple[Run, ...]:
+) -> tuple[FeatureRun, ...]:
     """The input features by where they come from: runs of one source's, with what makes up for its nonlinearity.
 
-    columns: 1 + the place of each column's feature among those of all sources. factor: for columns of no source.
+    factor: for columns of no source.
     """
+    columns, starts, scales = found.columns[reader].numpy(), found.starts, found.scales[reader]
     ops = list(starts)
     source = np.where(columns > 0, np.searchsorted(list(starts.values()), columns - 1, side="right") - 1, -1)
     breaks = [0, *(np.flatnonzero(np.diff(source)) + 1).tolist(), len(columns)]
-    made: list[Run] = []
+    made: list[FeatureRun] = []
     for begin, stop in itertools.pairwise(breaks):
         if source[begin] < 0:
-            made.append(Run(begin, stop - begin, paired=False, factor=factor))
+            made.append(FeatureRun(begin, stop - begin, paired=False, factor=factor))
         else:
             op = ops[int(source[begin])]
             here = tangents.get(op)
+            own = (here.c if here is not None else 1.0) / scales[op]
             if here is None or not here.paired:
-                made.append(Run(begin, stop - begin, paired=False, factor=here.c if here is not None else 1.0))
+                made.append(FeatureRun(begin, stop - begin, paired=False, factor=own))
             else:
                 local = columns[begin:stop] - 1 - starts[op]
-                made += (replace(run, factor=run.factor * here.c) for run in _pairs(begin, local, layers[op]) or ())
+                made += (replace(run, factor=run.factor * own) for run in _pairs(begin, local, layers[op]) or ())
     return tuple(made)
 
 
-def _pairs(begin: int, local: Numbers, layer: MirrorableLayer) -> list[Run] | None:
+def _pairs(begin: int, local: Numbers, layer: MirrorableLayer) -> list[FeatureRun] | None:
     """Runs of whole pairs, and of what is left over, among the columns that read one layer's features.
 
     local: the feature of each column. None where a pair is read in part, or its halves are not side by side: a pair
     must be read as one column and its negative.
     """
-    made: list[Run] = []
+    made: list[FeatureRun] = []
     half = layer.features // 2
     local = local - local.min() if layer.gate else local
     breaks = [0, *(np.flatnonzero(np.diff(local) < 0) + 1).tolist(), len(local)]
@@ -164,8 +166,8 @@ def _pairs(begin: int, local: Numbers, layer: MirrorableLayer) -> list[Run] | No
         first, second = np.split(whole[: len(whole) - left], [(len(whole) - left) // 2])
         if len(first) != len(second) or not np.array_equal(first + half, second):
             return None
-        made += [Run(begin + start, 2 * len(first), paired=True)] if len(first) else []
-        made += [Run(begin + stop - left, left, paired=False, factor=0.0)] if left else []
+        made += [FeatureRun(begin + start, 2 * len(first), paired=True)] if len(first) else []
+        made += [FeatureRun(begin + stop - left, left, paired=False, factor=0.0)] if left else []
     return made
 
 

@@ -29,7 +29,7 @@ from autoinit.plans.layers import LayerPlan, SlicePlan, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.signal.batches import first_success, require_values
-from autoinit.tensors.surroundings import silenced, tensors_on_cpu
+from autoinit.tensors.process_state import silenced, tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.rng import untouched_generators
 

@@ -24,7 +24,7 @@ from autoinit.models import ModelView
 from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan
-from autoinit.plans.mirror import Mirror, Run, Taps
+from autoinit.plans.mirror import FeatureRun, Mirror, Taps
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.resolving import Reason, resolve
@@ -195,9 +195,9 @@ def _mirror(
     if layer.ending.reason in _OUTPUTS:  # what was averaged before it may be less white than predicted
         factor = min(factor, 1.0)
     if columns is None:
-        inputs: tuple[Run, ...] = (Run(0, layer.size("i"), paired=False, factor=factor),)
+        inputs: tuple[FeatureRun, ...] = (FeatureRun(0, layer.size("i"), paired=False, factor=factor),)
     else:
-        inputs = input_runs(columns.numpy(), found.starts, layers, tangents, factor)
+        inputs = input_runs(layer.op, found, layers, tangents, factor)
         if pads(layer.op):
             inputs = tuple(replace(run, factor=run.factor / math.sqrt(share)) for run in inputs)
     kernel = tuple(size for size, axis in zip(layer.plan.shape, layer.plan.axes, strict=True) if axis == "k")
@@ -205,7 +205,7 @@ def _mirror(
     return Mirror(
         outputs=output_runs(layer, here),
         inputs=inputs,
-        scale=a / math.sqrt(branches) / layer.factor,
+        scale=a / layer.ending.before / math.sqrt(branches) / layer.factor,
         taps=taps,
         seen=taps_seen(layer.op, kernel),
         moment=moment if columns is None or not bool(columns.all()) else None,

@@ -10,7 +10,7 @@ Taps = Literal["shift", "centre", "full"]
 
 
 @dataclass(frozen=True)
-class Run:
+class FeatureRun:
     """Consecutive features that are treated alike.
 
     Attributes:
@@ -51,8 +51,8 @@ class Mirror:
         c: what makes up for the nonlinearity, applied by the next layer.
     """
 
-    outputs: tuple[Run, ...]
-    inputs: tuple[Run, ...]
+    outputs: tuple[FeatureRun, ...]
+    inputs: tuple[FeatureRun, ...]
     scale: float
     taps: Taps = "shift"
     seen: tuple[tuple[int, int], ...] = ()

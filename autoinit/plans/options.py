@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
 
-from autoinit._arguments import texts
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import texts
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
 from autoinit.theory.fans import MODES, Mode
 

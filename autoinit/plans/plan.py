@@ -114,7 +114,7 @@ class Plan(Mapping[str, LayerPlan]):
             PlanError: the text is no plan, or of another version; says where and what was expected.
         """
         try:
-            document = msgspec.json.decode(text, type=_Document)
+            document = msgspec.json.decode(text, type=_PlanDocument)
             PlanOptions(method=document.method)  # refuses one that there is not
         except (msgspec.MsgspecError, ArgumentError) as error:
             raise PlanError(f"not a plan: {error}. Expected the output of Plan.to_json().") from None
@@ -200,7 +200,7 @@ def _names(kind: type) -> list[str]:
     return [each.name for each in fields(kind)]
 
 
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
+class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
     """The JSON form of a plan."""
 
     version: int

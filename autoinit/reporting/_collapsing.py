@@ -27,7 +27,7 @@ def runs(names: Sequence[str], signatures: Sequence[Hashable]) -> list[tuple[str
     signatures: what must agree, beside the name, for two to be one. Each stays where the first of its kind stood.
     """
     merged = [
-        _Run(tokens_of(name), signature, (index,))
+        _MergedNames(tokens_of(name), signature, (index,))
         for index, (name, signature) in enumerate(zip(names, signatures, strict=True))
     ]
     while True:
@@ -40,7 +40,7 @@ def runs(names: Sequence[str], signatures: Sequence[Hashable]) -> list[tuple[str
 
 
 @dataclass(frozen=True)
-class _Run:
+class _MergedNames:
     """What has been merged so far: its name, what its members agree in, and their places."""
 
     tokens: Name
@@ -77,7 +77,7 @@ def _signature(row: Row) -> Row:
     return replace(row, name="", before=(), after=(), via=(), count=1, slices=planned)
 
 
-def _merge_once(found: list[_Run]) -> list[_Run]:
+def _merge_once(found: list[_MergedNames]) -> list[_MergedNames]:
     """Along one number of the names, merge the largest sets of equal runs that leave no run in two sets."""
     sets: dict[tuple[Name, Name, Hashable], list[int]] = defaultdict(list)
     for index, run in enumerate(found):
@@ -85,7 +85,7 @@ def _merge_once(found: list[_Run]) -> list[_Run]:
             if isinstance(token, tuple):
                 sets[run.tokens[:place], run.tokens[place + 1 :], run.signature].append(index)
     taken: set[int] = set()
-    replaced: dict[int, _Run] = {}
+    replaced: dict[int, _MergedNames] = {}
     for (head, tail, signature), members in sorted(sets.items(), key=lambda item: (-len(item[1]), item[1][0])):
         free = [index for index in members if index not in taken]
         if len(free) < 2:
@@ -94,7 +94,7 @@ def _merge_once(found: list[_Run]) -> list[_Run]:
         place = len(head)
         numbers = tuple(sorted({value for index in free for value in _at(found[index].tokens, place)}))
         places = tuple(each for index in free for each in found[index].members)
-        replaced[free[0]] = _Run((*head, numbers, *tail), signature, places)
+        replaced[free[0]] = _MergedNames((*head, numbers, *tail), signature, places)
     return [replaced.get(index, run) for index, run in enumerate(found) if index not in taken or index in replaced]
 
 

@@ -101,13 +101,13 @@ def _header(report: Report, width: int) -> Iterator[Text]:
 def _body(report: Report, rows: Sequence[Row], width: int, glyphs: Glyphs) -> Iterator[Text]:
     repeated = any(row.count > 1 for row in rows)
     entries = _entries(rows, grouped=len(rows) > _GROUP_ABOVE)
-    layout = _Layout(report, glyphs, repeated, joined=False, rows=rows)
+    layout = _ReportTable(report, glyphs, repeated, joined=False, rows=rows)
     if layout.width(entries) > width:
         layout = replace(layout, joined=True, shows_op=width >= _OP_FROM)
     if layout.width(entries) > width and len(rows) > 1:
         entries = _entries(rows, grouped=True)
     columns = layout.columns()
-    lines = [layout.line(entry) for entry in entries if isinstance(entry, _Entry)]
+    lines = [layout.line(entry) for entry in entries if isinstance(entry, _TreeRow)]
     widths = fit(columns, natural_widths(columns, lines), width)
     via = width - total(widths) - 2
     shows_via = via >= _VIA_LEAST and not layout.joined
@@ -143,27 +143,27 @@ def _path(path: tuple[str, ...], width: int, glyphs: Glyphs) -> str:
 
 
 @dataclass(frozen=True)
-class _Entry:
+class _TreeRow:
     """A row at its depth in the tree."""
 
     row: Row
     depth: int
 
 
-def _entries(rows: Sequence[Row], *, grouped: bool) -> list[_Entry | str]:
+def _entries(rows: Sequence[Row], *, grouped: bool) -> list[_TreeRow | str]:
     """Headers (as text) and rows, slices below their layer, in the order of printing."""
-    entries: list[_Entry | str] = []
+    entries: list[_TreeRow | str] = []
     for header, members in group(rows) if grouped else [("", list(rows))]:
         if header:
             entries.append(header)
         for row in members:
-            entries.append(_Entry(row, depth=1 if header else 0))
-            entries += [_Entry(part, depth=2 if header else 1) for part in row.slices]
+            entries.append(_TreeRow(row, depth=1 if header else 0))
+            entries += [_TreeRow(part, depth=2 if header else 1) for part in row.slices]
     return entries
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _ReportTable:
     """Which columns there are and what a row shows in them.
 
     Attributes:
@@ -197,7 +197,7 @@ class _Layout:
             Column(std, least=40),
         ]
 
-    def line(self, entry: _Entry) -> list[Cell]:
+    def line(self, entry: _TreeRow) -> list[Cell]:
         row = entry.row
         status = _STATUS_STYLES[row.status]
         feeds = _REASON_STYLES.get(row.why, "")
@@ -216,9 +216,9 @@ class _Layout:
             Cell(self._std(row), status or "green"),
         ]
 
-    def width(self, entries: Sequence[_Entry | str]) -> int:
+    def width(self, entries: Sequence[_TreeRow | str]) -> int:
         """The width of the table when nothing is wrapped."""
-        lines = [self.line(entry) for entry in entries if isinstance(entry, _Entry)]
+        lines = [self.line(entry) for entry in entries if isinstance(entry, _TreeRow)]
         return total(natural_widths(self.columns(), lines))
 
     @property
@@ -235,7 +235,7 @@ class _Layout:
         return f"{before.rjust(self._before_width)} {sign} {row.result if row.op or row.status == 'planned' else ''}"
 
 
-def _remarks(entry: _Entry, width: int) -> Iterator[Text]:
+def _remarks(entry: _TreeRow, width: int) -> Iterator[Text]:
     indent = "  " * (entry.depth + 1)
     style = "dim" if entry.row.status == "planned" else _STATUS_STYLES[entry.row.status]
     for remark in entry.row.remarks:

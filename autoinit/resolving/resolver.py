@@ -13,7 +13,7 @@ from autoinit.resolving._naming import unresolved
 from autoinit.resolving._slicing import parted
 from autoinit.resolving._walking import Endings, Walker, add_ending
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
@@ -113,6 +113,8 @@ def _gated(op: Op, use: ParamUse, slot: WeightSlot) -> tuple[tuple[Ending, ...],
 def _gate(name: str, path: str) -> Ending:
     if name == "attention":
         return Ending("linear", Reason.ATTENTION, path=(path,))
+    if name == "gate":
+        return Ending("linear", Reason.GATE, path=(path,))
     if name == "softmax":
         return Ending("softmax", Reason.SOFTMAX, path=(path,))
     return Ending(name, Reason.ACTIVATION, gain(name), path=(path,))

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autoinit._arguments import refusal, require
+from autoinit.errors.arguments import refusal, require
 from autoinit.ops import Role, Trait
 from autoinit.signal.batches import tensors_in
 from autoinit.signal.predicting.fields import Axes, Rows, row_covariance, second_moment

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from autoinit.tensors.surroundings import alone
+from autoinit.tensors.process_state import alone
 
 WORTH_SHARING = 1 << 15
 """Elements from which a task is given to a thread. Smaller ones hold the interpreter for most of their time."""

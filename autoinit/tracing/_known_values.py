@@ -67,15 +67,15 @@ class Answers:
         undecided: whether a condition was met for which nothing may be assumed.
     """
 
-    def __init__(self, values: Mapping[str, torch.Tensor], turning: int | None = None) -> None:
+    def __init__(self, values: Mapping[str, torch.Tensor], as_assumed: int | None = None) -> None:
         """values: parameters and buffers by name, which are not written to.
 
-        turning: how many times, at each place, a condition that depends on weights goes as what is assumed of its
+        as_assumed: how many times, at each place, a condition that depends on weights goes as what is assumed of its
         operands has it, before it goes the other way; None: such a condition has no answer.
         """
         self.assumed = Assumed()
         self.undecided = False
-        self._turning = turning
+        self._as_assumed = as_assumed
         self._decisions: Counter[SourceLine | None] = Counter()
         self._held = values
         self._known: dict[torch.fx.Node, Any] = {}
@@ -109,11 +109,11 @@ class Answers:
     def _decided(self, node: torch.fx.Node, standing: Standing) -> bool:
         """Which way a condition goes that depends on weights."""
         source = node.meta["source"]
-        if self._turning is None or self._decisions[source] == MOST_DECISIONS:
+        if self._as_assumed is None or self._decisions[source] == MOST_DECISIONS:
             self.undecided = True
             raise UnknownError(f"{node.name} depends on weights")
         assumed = standing is Standing.OPEN or bool(self._value(node))
-        answer = assumed is (self._decisions[source] < self._turning)
+        answer = assumed is (self._decisions[source] < self._as_assumed)
         self._decisions[source] += 1
         self.assumed.add(node, str(answer).lower())
         return answer

@@ -18,7 +18,7 @@ class TooMuchError(Exception):
     """The run would take too long, or too much memory."""
 
 
-class Effort:
+class RunCost:
     """Counts the multiplications of a run."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from autoinit.errors import LazyModuleError
 from autoinit.models import ModelView
 from autoinit.tracing._known_values import MOST_DECISIONS
-from autoinit.tracing._run_limits import Effort
+from autoinit.tracing._run_limits import RunCost
 from autoinit.tracing._sources import failing_line
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, SourceLine
@@ -82,10 +82,10 @@ def record(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:
         first = failure
     found: list[Dataflow] = []
     ways = [("meta", MOST_DECISIONS), ("meta", 0), ("meta", 1)]
-    for device, turning in [("cpu", None), *ways] if _is_cheap(view.module) else ways:
+    for device, as_assumed in [("cpu", None), *ways] if _is_cheap(view.module) else ways:
         given = inputs.single() if device == "cpu" else inputs
         try:
-            found.append(_record(view, training, given, device, turning))
+            found.append(_record(view, training, given, device, as_assumed))
         except FailedError:
             continue
         if not found[-1].uncalled:
@@ -100,7 +100,7 @@ def record_really(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:
     return _record(view, training, inputs.single(), "cpu")
 
 
-def _record(view: ModelView, training: bool, inputs: Inputs, device: str, turning: int | None = None) -> Dataflow:
+def _record(view: ModelView, training: bool, inputs: Inputs, device: str, as_assumed: int | None = None) -> Dataflow:
     model = view.module
     model = view.module
     what = f"recorded on {device}{in_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
@@ -113,7 +113,7 @@ def _record(view: ModelView, training: bool, inputs: Inputs, device: str, turnin
     except (RuntimeError, MemoryError) as error:  # no room for a copy
         raise FailedError(what, error) from error
     set_mode(shadow.module, training)
-    recorder = Recorder(shadow.module, view.tensors, turning, Effort() if device == "cpu" else None)
+    recorder = Recorder(shadow.module, view.tensors, as_assumed, RunCost() if device == "cpu" else None)
     try:
         with _default_device(device), _uncompiled(device), undisturbed(shadow):
             graph = recorder.run(args, kwargs, (inputs.args, inputs.kwargs))
@@ -122,7 +122,7 @@ def _record(view: ModelView, training: bool, inputs: Inputs, device: str, turnin
     except Exception as error:
         if _NEEDS_GRADIENTS in str(error) and not torch.is_grad_enabled():
             with torch.enable_grad():
-                return _record(view, training, inputs, device, turning)
+                return _record(view, training, inputs, device, as_assumed)
         raise FailedError(what, error, recorder.failed, undecided=recorder.answers.undecided) from error
     origin = () if inputs.origin == "given" else (f"input {_shapes(inputs)} {inputs.origin}",)
     notes = notes_on((*shadow.notes, *origin, *recorder.answers.assumed.notes()), training)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 import torch.nn.modules.module as torch_modules
 
-from autoinit.tensors.surroundings import alone
+from autoinit.tensors.process_state import alone
 from autoinit.tracing._keeping import Kept
 from autoinit.tracing.shadow import Shadow
 

@@ -21,7 +21,7 @@ from autoinit.tracing._hidden_calls import following_maps, opening_scripts
 from autoinit.tracing._kernels import called_on_meta, run
 from autoinit.tracing._known_values import ASKING, NO_ANSWER, Answers
 from autoinit.tracing._leaves import is_leaf
-from autoinit.tracing._run_limits import Effort
+from autoinit.tracing._run_limits import RunCost
 from autoinit.tracing._sources import current_line
 
 
@@ -45,18 +45,18 @@ class Recorder(TorchFunctionMode):
     failed: path of the innermost module that an exception came from.
 
     module: what to run, a shadow. values: the parameters and buffers of the model itself, which the shadow's may lack.
-    turning: where a condition depends on weights (see `Answers`). effort: what a real run may cost.
+    as_assumed: where a condition depends on weights (see `Answers`). cost: what a real run may cost.
     """
 
     def __init__(
         self,
         module: nn.Module,
         values: Mapping[str, torch.Tensor] | None = None,
-        turning: int | None = None,
-        effort: Effort | None = None,
+        as_assumed: int | None = None,
+        cost: RunCost | None = None,
     ) -> None:
         super().__init__()
-        self.effort = effort
+        self.cost = cost
         self.graph = torch.fx.Graph()
         self.module = module
         self.stack: list[str] = [""]
@@ -66,7 +66,7 @@ class Recorder(TorchFunctionMode):
         self._nodes = WeakIdKeyDictionary()
         self._aliases = WeakIdKeyDictionary()  # a parameter's `data` -> the parameter
         self._written_parameters = WeakIdKeyDictionary()
-        self.answers = Answers(values or {}, turning)
+        self.answers = Answers(values or {}, as_assumed)
         self._names: dict[int, str] = {}
         for name, parameter in module.named_parameters():
             self._names.setdefault(id(parameter), name)
@@ -144,8 +144,8 @@ class Recorder(TorchFunctionMode):
                     result = called_on_meta(module, args) if not kwargs else None
                     if result is None:
                         result = forward(*args, **kwargs)
-                    if self.effort is not None:
-                        self.effort.after(module, result)
+                    if self.cost is not None:
+                        self.cost.after(module, result)
                     self._record("call_module", name, *written, result)
             except Exception as error:
                 self._blame(name, error)
@@ -197,8 +197,8 @@ class Recorder(TorchFunctionMode):
 
     def _result(self, func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], written: Any) -> Any:
         """What a function gives; where meta cannot tell the shape, what it gives for real or assumed values."""
-        if self.effort is not None:
-            self.effort.before(getattr(func, "__name__", ""), args)
+        if self.cost is not None:
+            self.cost.before(getattr(func, "__name__", ""), args)
         try:
             return run(func, args, kwargs)
         except (NotImplementedError, RuntimeError) as error:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from autoinit.tensors.surroundings import alone
+from autoinit.tensors.process_state import alone
 
 
 def drawn() -> tuple[Any, ...]:

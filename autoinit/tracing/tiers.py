@@ -13,7 +13,7 @@ import torch
 
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import Model, ModelView, require_readable
-from autoinit.tensors.surroundings import silenced, tensors_on_cpu
+from autoinit.tensors.process_state import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, told
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import TIERS, Dataflow, Tier

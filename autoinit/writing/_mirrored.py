@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoinit.plans.mirror import Mirror, Run
+from autoinit.plans.mirror import FeatureRun, Mirror
 
 Taps = npt.NDArray[np.intp]
 
@@ -67,7 +67,7 @@ def _taps(stream: np.random.Generator, mirror: Mirror, kernel: tuple[int, ...]) 
     return np.concatenate(made)
 
 
-def _signed(matrix: torch.Tensor, runs: tuple[Run, ...]) -> torch.Tensor:
+def _signed(matrix: torch.Tensor, runs: tuple[FeatureRun, ...]) -> torch.Tensor:
     """First axis of the small matrix -> that of the weight: a pair is a row and its negative, what is not read is 0."""
     made, at = [], 0
     for run in runs:

@@ -27,7 +27,7 @@ from autoinit.errors import ApplyError, ArgumentError, TrainedModelError
 from autoinit.models import ModelView
 from autoinit.plans.plan import Plan
 from autoinit.tensors.measuring import WeightStats
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.writing import _filling as filling
 from autoinit.writing import reparametrised
 from autoinit.writing._preflight import Targets, WeightWrite, preflight

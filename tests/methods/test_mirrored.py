@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoinit import Plan, autoinit, plan
-from autoinit.plans.mirror import Run
+from autoinit.plans.mirror import FeatureRun
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
@@ -95,7 +95,7 @@ def test_odd_nonlinearities_stand_alone() -> None:
     """tanh is odd: no unit is paired, and gradients of a depth of 40 keep their size within a factor of two."""
     model = mlp(nn.Tanh, depth=40)
     made = mirrored(model, 64, 16)
-    assert all(run == Run(0, run.size, paired=False) for layer in made.layers for run in layer.mirror.outputs)
+    assert all(run == FeatureRun(0, run.size, paired=False) for layer in made.layers for run in layer.mirror.outputs)
     model(torch.randn(64, 16, generator=torch.Generator().manual_seed(2))).square().sum().backward()
     norms = torch.stack([model[2 * index].weight.grad.norm() for index in range(1, 39)])
     assert norms.max() / norms.min() < 2
@@ -105,7 +105,7 @@ def test_an_odd_unit_is_left_over_and_not_read() -> None:
     """7 units: 3 pairs, and a last one whose column is zero, so that the start stays linear."""
     model = nn.Sequential(nn.Linear(8, 7), nn.ReLU(), nn.Linear(7, 3))
     made = mirrored(model, 4, 8)
-    assert made["0"].mirror.outputs == (Run(0, 6, paired=True), Run(6, 1, paired=False))
+    assert made["0"].mirror.outputs == (FeatureRun(0, 6, paired=True), FeatureRun(6, 1, paired=False))
     assert not model[2].weight[:, 6].any()
     assert model[0].weight[6].any()
     assert_linear(model, 4, 8)
@@ -381,7 +381,7 @@ def test_a_head_is_not_louder_than_what_it_reads() -> None:
     """The mean of 64 white positions has second moment 1 / 64; real images are not white: no factor of 8."""
     model = Written(lambda net, x: net.b(net.a(x).mean((2, 3))), a=nn.Conv2d(2, 8, 1), b=nn.Linear(8, 4))
     made = mirrored(model, 4, 2, 8, 8)
-    assert made["b"].mirror.inputs == (Run(0, 8, paired=False, factor=1.0),)
+    assert made["b"].mirror.inputs == (FeatureRun(0, 8, paired=False, factor=1.0),)
 
 
 def deep(depth: int, *, norm: bool = False, skip: bool = False) -> nn.Module:
@@ -417,3 +417,28 @@ def test_the_report_shows_pairs() -> None:
     assert [line.split("  ")[0] for line in text.splitlines() if "pairs out + in" in line] == ["2"]
     assert "pairs out " in text
     assert "pairs in " in text
+
+
+FACTORS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "behind": lambda layer, x: 2 * F.relu(layer(x)),
+    "before": lambda layer, x: F.relu(3 * layer(x)),
+    "on the input": lambda layer, x: F.relu(layer(x * 0.5)),
+    "on both sides": lambda layer, x: F.gelu(layer(x) / 4) / 3,
+    "behind a slope": lambda layer, x: F.leaky_relu(layer(x), 0.2) * 2**0.5,
+}
+
+
+@pytest.mark.parametrize("case", FACTORS)
+def test_numbers_around_the_nonlinearity_are_made_up_for(case: str) -> None:
+    """Each would grow or shrink the signal eight times over: the start is the isometry that it is without them."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        for index in range(8):
+            x = FACTORS[case](net.get_submodule(f"l{index}"), x)
+        return net.head(x)
+
+    layers = {f"l{index}": nn.Linear(32 if index else 16, 32) for index in range(8)}
+    model = Written(forward, **layers, head=nn.Linear(32, 8))
+    mirrored(model, 4, 16)
+    values = torch.linalg.svdvals(assert_linear(model, 4, 16))
+    torch.testing.assert_close(values, torch.ones(8), rtol=1e-3, atol=0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections import Counter
 
 import networkx as nx
 import pytest
@@ -96,3 +98,14 @@ def test_the_architecture_names_every_room_and_module_at_the_top() -> None:
     named = set(re.findall(r"`(\w+)`", document.partition("## Rooms")[2].partition("## What is")[0]))
     assert {top for top in tops if not top.startswith("_")} - named == set()
     assert {room for room in named if room.islower()} - tops == set()
+
+
+def test_one_class_name_is_one_thing() -> None:
+    """Also where one of them is private."""
+    named = [
+        node.name.lstrip("_")
+        for path in modules().values()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert {name for name, count in Counter(named).items() if count > 1} == set()

@@ -21,7 +21,7 @@ from autoinit import plan
 from autoinit.errors import TraceError
 from autoinit.tracing import trace
 from autoinit.tracing._kernels import run
-from autoinit.tracing._run_limits import Effort, TooMuchError
+from autoinit.tracing._run_limits import RunCost, TooMuchError
 from autoinit.tracing.dataflow import Dataflow
 
 WIDTH = 8
@@ -410,17 +410,17 @@ def test_a_product_too_large_for_a_real_run():
     with torch.device("meta"):
         left, right = torch.empty(1 << 14, 2), torch.empty(2, 1 << 15)
     with pytest.raises(TooMuchError, match=re.escape("5e+08 elements; up to 3e+08")):
-        Effort().before("matmul", (left, right))
+        RunCost().before("matmul", (left, right))
 
 
 def test_too_many_products_for_a_real_run():
-    effort = Effort()
+    cost = RunCost()
     with torch.device("meta"):
         layer, result = nn.Linear(1 << 10, 1 << 10), torch.empty(1 << 17, 1 << 10)
-    effort.after(layer, result)  # 2^37
-    effort.after(layer, result)  # 2^38
+    cost.after(layer, result)  # 2^37
+    cost.after(layer, result)  # 2^38
     with pytest.raises(TooMuchError, match=re.escape("more than 3e+11 multiplications")):
-        effort.after(layer, result)
+        cost.after(layer, result)
 
 
 def test_a_real_run_that_would_take_too_long(monkeypatch):

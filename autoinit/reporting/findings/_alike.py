@@ -18,7 +18,7 @@ _MEASURED = re.compile(r"\d+\.\d+(?:e[+-]?\d+)?|\d+e[+-]?\d+")
 
 
 @dataclass(frozen=True)
-class Entry:
+class AlikeFindings:
     """A finding and those that say the same of its siblings."""
 
     finding: Finding
@@ -34,7 +34,7 @@ class Entry:
         return f"{_spelled(self.others)} ({wording.plural(len(self.others), 'layer')}{std})"
 
 
-def entries(findings: Sequence[Finding]) -> list[Entry]:
+def entries(findings: Sequence[Finding]) -> list[AlikeFindings]:
     """One entry for at least three findings that differ in one number of their layers' names, and in noise.
 
     Equal must be: rule, severity, source line, rows, every word and every whole number of the message, fix and recipe.
@@ -44,12 +44,12 @@ def entries(findings: Sequence[Finding]) -> list[Entry]:
     for index, finding in enumerate(findings):
         buckets[_signature(finding)].append(index)
     names = [tokens_of(finding.layer) for finding in findings]
-    merged: dict[int, Entry] = {}
+    merged: dict[int, AlikeFindings] = {}
     for bucket in buckets.values():
         left = bucket
         while left:
             run = _run(findings, names, left)
-            merged[run[0]] = Entry(findings[run[0]], tuple(findings[index] for index in run[1:]))
+            merged[run[0]] = AlikeFindings(findings[run[0]], tuple(findings[index] for index in run[1:]))
             left = [index for index in left if index not in run]
     return [merged[index] for index in sorted(merged)]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from autoinit.checking.findings import CheckResult, CheckRun, Finding
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._markdown import cell, code, prose
-from autoinit.reporting.findings._alike import Entry, entries
+from autoinit.reporting.findings._alike import AlikeFindings, entries
 from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
 
@@ -61,7 +61,7 @@ def _table(findings: Sequence[Finding]) -> Iterator[str]:
         yield _row(entry)
 
 
-def _row(entry: Entry) -> str:
+def _row(entry: AlikeFindings) -> str:
     finding = entry.finding
     layers = [_layer(finding)]
     if entry.others:

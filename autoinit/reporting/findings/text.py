@@ -10,7 +10,7 @@ from rich.text import Text
 
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding
 from autoinit.reporting import _wording as wording
-from autoinit.reporting.findings._alike import Entry, entries
+from autoinit.reporting.findings._alike import AlikeFindings, entries
 from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
 
@@ -66,7 +66,7 @@ def _model(result: CheckResult, width: int, *, full: bool) -> Iterator[Text]:
             text.stylize("bold underline", 0, len(result.model))
         yield text
     shown = [finding for finding in result.findings if full or finding.severity != "info"]
-    for entry in map(Entry, shown) if full else entries(shown):
+    for entry in map(AlikeFindings, shown) if full else entries(shown):
         yield from _entry(entry, width)
     if full:
         for known in result.suppressed:
@@ -80,7 +80,7 @@ def _model(result: CheckResult, width: int, *, full: bool) -> Iterator[Text]:
         yield from _note(note, width)
 
 
-def _entry(entry: Entry, width: int) -> Iterator[Text]:
+def _entry(entry: AlikeFindings, width: int) -> Iterator[Text]:
     yield from _finding(entry.finding, width)
     if entry.others:
         said = f"the same: {entry.siblings}"

@@ -150,7 +150,7 @@ def _body(shown: Sequence[State], lines: Sequence[LayerLine], width: int, *, ful
     grouped = len(groups) > _GROUP_ABOVE
     for rank, whole in ((3, True), (2, True), (1, True), (0, True), (-1, True), (-1, False)):
         kept = [each for each in quantities if each.rank <= max(rank, 0)]
-        layout = _Layout(lines, kept, groups, grouped, rank >= 0, whole)
+        layout = _SignalTable(lines, kept, groups, grouped, rank >= 0, whole)
         if total(layout.widths(width)) <= width:
             break
     yield from layout.render(width)
@@ -167,7 +167,7 @@ def _body(shown: Sequence[State], lines: Sequence[LayerLine], width: int, *, ful
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _SignalTable:
     """Which columns there are.
 
     Attributes:

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoinit._arguments import require
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import require
 from autoinit.models import ModelView
 from autoinit.ops import Trait
 from autoinit.signal._metering import Meter, gradient_moment, merged, number_of_draws
@@ -21,7 +21,7 @@ from autoinit.signal.batches import Batch, first_success, mapped, require_values
 from autoinit.signal.measuring.matched_forward import Follower, Projection
 from autoinit.signal.predicting.propagating import report_of
 from autoinit.signal.report import SignalReport
-from autoinit.tensors.surroundings import silenced, tensors_on_cpu
+from autoinit.tensors.process_state import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, notes_on, record
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
-from autoinit._arguments import refusal, require
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import refusal, require
 from autoinit.models import Model, ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
@@ -28,7 +28,7 @@ from autoinit.signal.predicting._weighing import Choose, Weighing
 from autoinit.signal.predicting.fields import TINY, Covariance, draw
 from autoinit.signal.predicting.replaying import Runner
 from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
-from autoinit.tensors.surroundings import tensors_on_cpu
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.inputs import given_inputs
 from autoinit.tracing.rng import as_torch_takes, untouched_generators

@@ -16,7 +16,7 @@ from autoinit.tracing.guessing._declared import batched, configured, dummies, du
 from autoinit.tracing.guessing._declared_sizes import from_patterns
 from autoinit.tracing.guessing._request import Request
 from autoinit.tracing.guessing._resizing import repairing
-from autoinit.tracing.guessing._subject import Subject
+from autoinit.tracing.guessing._subject import GuessedModel
 from autoinit.tracing.guessing._takers import from_takers
 from autoinit.tracing.guessing._weights import for_argument, from_weights
 from autoinit.tracing.inputs import Inputs
@@ -30,10 +30,12 @@ def guessed_inputs(model: nn.Module) -> Iterator[Inputs]:
     What the model itself declares; then each argument made by its name; then what its first weights take.
     """
     forwards = type(model).forward is not nn.Module.forward or "forward" in vars(model)
-    return itertools.islice(_guesses(Subject.of(model)), _MOST if forwards else 1)  # one, for what torch says of it
+    return itertools.islice(
+        _guesses(GuessedModel.of(model)), _MOST if forwards else 1
+    )  # one, for what torch says of it
 
 
-def _guesses(subject: Subject) -> Iterator[Inputs]:
+def _guesses(subject: GuessedModel) -> Iterator[Inputs]:
     yield from configured(subject)
     yield from calls(subject)
     declared = dummy_inputs(subject)
@@ -50,7 +52,7 @@ def _guesses(subject: Subject) -> Iterator[Inputs]:
             yield repairing(replace(inputs, args=args), subject.positional)
 
 
-def _positional(subject: Subject, first: torch.Tensor) -> tuple[Any, ...]:
+def _positional(subject: GuessedModel, first: torch.Tensor) -> tuple[Any, ...]:
     """The tensor, and the other arguments that must be passed: by their names, or alike (two images, say)."""
     _, *others = subject.positional or ("",)
     request = Request(subject)

@@ -19,7 +19,7 @@ Maker = Callable[[Request, str], Made]
 
 
 @dataclass(frozen=True)
-class Entry:
+class ArgumentRule:
     """How to make the arguments whose whole name matches the pattern.
 
     Attributes:
@@ -33,8 +33,8 @@ class Entry:
     companion: bool = False
 
 
-def _entry(pattern: str, make: Maker, *, wanted: bool = False, companion: bool = False) -> Entry:
-    return Entry(re.compile(pattern), make, wanted, companion)
+def _entry(pattern: str, make: Maker, *, wanted: bool = False, companion: bool = False) -> ArgumentRule:
+    return ArgumentRule(re.compile(pattern), make, wanted, companion)
 
 
 TABLE = (
@@ -89,7 +89,7 @@ TABLE = (
 )
 
 
-def entry_of(name: str) -> Entry | None:
+def entry_of(name: str) -> ArgumentRule | None:
     """The first entry of the table that knows the name."""
     return next((each for each in TABLE if each.pattern.fullmatch(name)), None)
 

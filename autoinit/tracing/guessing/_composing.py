@@ -12,7 +12,7 @@ from autoinit.tracing.guessing import _resizing as resizing
 from autoinit.tracing.guessing import _tokens as tokens
 from autoinit.tracing.guessing._arguments import entry_of, made
 from autoinit.tracing.guessing._request import Request
-from autoinit.tracing.guessing._subject import Subject
+from autoinit.tracing.guessing._subject import GuessedModel
 from autoinit.tracing.inputs import Inputs
 
 ORIGIN = "guessed from argument names"
@@ -29,7 +29,7 @@ _UNPACKED = re.compile(r"values to unpack \(expected (\d+), got (\d+)\)")
 _OF_TOKEN = re.compile(r"features \((\d+)\).* token id (\d+)", re.DOTALL)
 
 
-def calls(subject: Subject) -> Iterator[Inputs]:
+def calls(subject: GuessedModel) -> Iterator[Inputs]:
     """All parts of the model at once, then fewer of them; nothing where an argument is of no known name."""
     wanted = [name for name in subject.arguments if (entry := entry_of(name)) is not None and entry.wanted]
     images = [name for name in wanted if "video" not in name]
@@ -50,14 +50,14 @@ def calls(subject: Subject) -> Iterator[Inputs]:
             yield call
 
 
-def _variations(subject: Subject, names: Sequence[str], groups: Iterable[re.Pattern[str]]) -> Iterator[Request]:
+def _variations(subject: GuessedModel, names: Sequence[str], groups: Iterable[re.Pattern[str]]) -> Iterator[Request]:
     """Other forms of the arguments of one group at a time."""
     for group in groups:
         if any(group.search(name) for name in names):
             yield from (Request(subject, choice, group) for choice in range(1, _CHOICES))
 
 
-def _main(subject: Subject) -> tuple[str, ...]:
+def _main(subject: GuessedModel) -> tuple[str, ...]:
     main = getattr(subject.model, "main_input_name", None)
     names = main if isinstance(main, (list, tuple)) else (main,)
     return tuple(name for name in names if name in subject.arguments)
@@ -140,7 +140,7 @@ def _special(request: Request, text: str) -> Mapping[str, int]:
     return request.special
 
 
-def _missing(text: str, subject: Subject, forgotten: bool) -> list[str]:
+def _missing(text: str, subject: GuessedModel, forgotten: bool) -> list[str]:
     """Arguments of forward that a failure names, or that explain it, if the table knows them."""
     words = set(re.findall(r"\w+", text))
     entries = {name: entry for name in subject.arguments if (entry := entry_of(name)) is not None}

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from autoinit.tracing.guessing._request import BATCH, numbers
-from autoinit.tracing.guessing._subject import Subject
+from autoinit.tracing.guessing._subject import GuessedModel
 from autoinit.tracing.inputs import Inputs, is_shape
 
 _FEW = 3  # arguments: fewer than these and **kwargs, and forward passes all it gets on
 
 
-def configured(subject: Subject) -> Iterator[Inputs]:
+def configured(subject: GuessedModel) -> Iterator[Inputs]:
     """`pretrained_cfg` and `default_cfg` hold `input_size`."""
     for name in ("pretrained_cfg", "default_cfg"):
         config = getattr(subject.model, name, None)
@@ -23,7 +23,7 @@ def configured(subject: Subject) -> Iterator[Inputs]:
             yield Inputs((numbers((BATCH, *(size or ())), subject.dtype),), origin=f"guessed from {name}")
 
 
-def dummy_inputs(subject: Subject) -> dict[str, Any]:
+def dummy_inputs(subject: GuessedModel) -> dict[str, Any]:
     """Those of the model's `dummy_inputs` that forward takes."""
     try:
         dummy = getattr(subject.model, "dummy_inputs", None)
@@ -46,7 +46,7 @@ def dummies(declared: Mapping[str, Any]) -> Iterator[Inputs]:
             yield Inputs((), plain, origin)
 
 
-def main_argument(subject: Subject, declared: Mapping[str, Any]) -> str | None:
+def main_argument(subject: GuessedModel, declared: Mapping[str, Any]) -> str | None:
     """The argument that what the first weight takes is for, where the model names one (`main_input_name`)."""
     names = (getattr(subject.model, "main_input_name", None), "pixel_values", "input_values", "input_features")
     return next(

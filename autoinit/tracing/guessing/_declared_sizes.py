@@ -14,7 +14,7 @@ from torch import nn
 from autoinit.ops import REGISTRY
 from autoinit.tracing.guessing._request import BATCH, numbers
 from autoinit.tracing.guessing._resizing import repairing
-from autoinit.tracing.guessing._subject import Subject
+from autoinit.tracing.guessing._subject import GuessedModel
 from autoinit.tracing.inputs import Inputs
 
 _GROUP = re.compile(r"\(([^)]*)\)|(\S+)")
@@ -24,7 +24,7 @@ _EXTRA = (0, 1, 2)
 """Tokens beside those of the patches: none, a class token, a distillation token."""
 
 
-def from_patterns(subject: Subject) -> Iterator[Inputs]:
+def from_patterns(subject: GuessedModel) -> Iterator[Inputs]:
     """What the first einops layer takes: `b c (h p1) (w p2) -> ...`, where it says how large p1 and p2 are."""
     for path, module in subject.model.named_modules():
         pattern, lengths = getattr(module, "pattern", None), getattr(module, "axes_lengths", None)

@@ -12,7 +12,7 @@ import torch
 
 from autoinit.tracing.guessing._resizing import Change
 from autoinit.tracing.guessing._settings import Settings
-from autoinit.tracing.guessing._subject import Subject
+from autoinit.tracing.guessing._subject import GuessedModel
 from autoinit.tracing.inputs import floats
 
 BATCH = 2
@@ -45,7 +45,7 @@ class Request:
         axes: how many axes arguments with so many axes are to have in their place, where they can.
     """
 
-    subject: Subject
+    subject: GuessedModel
     choice: int = 0
     varied: re.Pattern[str] = re.compile("")
     special: Mapping[str, int] = field(default_factory=dict)

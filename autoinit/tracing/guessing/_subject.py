@@ -20,7 +20,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 
 @dataclass(frozen=True)
-class Subject:
+class GuessedModel:
     """A model, the arguments of its forward, its configuration, and its weight layers in order.
 
     Attributes:
@@ -34,7 +34,7 @@ class Subject:
     dtype: torch.dtype
 
     @classmethod
-    def of(cls, model: nn.Module) -> Subject:
+    def of(cls, model: nn.Module) -> GuessedModel:
         """Ask the model."""
         dtype = next((each.dtype for each in model.parameters() if each.is_floating_point()), torch.float32)
         return cls(model, arguments_of(model), Settings(model), _layers(model), dtype)

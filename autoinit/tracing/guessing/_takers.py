@@ -15,7 +15,7 @@ from autoinit.tracing.guessing._arguments import entry_of, made
 from autoinit.tracing.guessing._request import BATCH, Request, numbers
 from autoinit.tracing.guessing._resizing import repairing
 from autoinit.tracing.guessing._sequences import hidden
-from autoinit.tracing.guessing._subject import Subject
+from autoinit.tracing.guessing._subject import GuessedModel
 from autoinit.tracing.guessing._weights import shapes
 from autoinit.tracing.inputs import Inputs
 from autoinit.tracing.shadow import make_shadow
@@ -29,7 +29,7 @@ Layer = tuple[str, nn.Module]
 """Its kind, and the module."""
 
 
-def from_takers(subject: Subject) -> Iterator[Inputs]:
+def from_takers(subject: GuessedModel) -> Iterator[Inputs]:
     """Each argument as the layer that it comes to first takes it; nothing where the model cannot be read so.
 
     First with the arguments that may be left out, where a layer takes them; then without.
@@ -43,7 +43,7 @@ def from_takers(subject: Subject) -> Iterator[Inputs]:
 
 
 def _formed_calls(
-    subject: Subject, names: Sequence[str], required: int, layers: Mapping[str, Layer]
+    subject: GuessedModel, names: Sequence[str], required: int, layers: Mapping[str, Layer]
 ) -> Iterator[Inputs]:
     """Calls with arguments of these names, of which so many must be given."""
     given = {name: _named(subject, name, name in layers) for name in names}
@@ -56,7 +56,7 @@ def _formed_calls(
             yield repairing(Inputs(tuple(made[:required]), named, ORIGIN), names[:required])
 
 
-def _named(subject: Subject, name: str, taken: bool) -> Any:
+def _named(subject: GuessedModel, name: str, taken: bool) -> Any:
     """What the table of arguments makes; nothing where it goes by the first layer and the right one is known."""
     entry = entry_of(name)
     guesswork = entry is not None and entry.make is hidden and not subject.settings.parts
@@ -67,7 +67,7 @@ def _indices(layers: Mapping[str, Layer], given: Mapping[str, Any]) -> bool:
     return any(kind == "embedding" and given[name] is None for name, (kind, _) in layers.items() if name in given)
 
 
-def _formed(subject: Subject, layer: Layer, flat: bool, form: int) -> torch.Tensor | None:
+def _formed(subject: GuessedModel, layer: Layer, flat: bool, form: int) -> torch.Tensor | None:
     kind, module = layer
     forms = list(shapes(kind, module, ()))
     if kind == "embedding":
@@ -75,7 +75,7 @@ def _formed(subject: Subject, layer: Layer, flat: bool, form: int) -> torch.Tens
     return numbers(forms[min(form, len(forms) - 1)], subject.dtype) if forms else None
 
 
-def _takers(subject: Subject) -> Mapping[str, Layer]:
+def _takers(subject: GuessedModel) -> Mapping[str, Layer]:
     shadow = make_shadow(subject.model, "meta")
     try:
         with undisturbed(shadow):

@@ -10,14 +10,14 @@ from torch import nn
 
 from autoinit.ops import REGISTRY
 from autoinit.tracing.guessing._request import BATCH, LENGTH, numbers
-from autoinit.tracing.guessing._subject import Subject
+from autoinit.tracing.guessing._subject import GuessedModel
 from autoinit.tracing.inputs import Inputs
 
 _SIDES = (224, 32, 28, 64, 84, 256, 96, 128, 299, 512, 16, 8)
 _CLIPS = ((16, 112, 112), (16, 224, 224), (8, 224, 224))
 
 
-def from_weights(subject: Subject) -> Iterator[Inputs]:
+def from_weights(subject: GuessedModel) -> Iterator[Inputs]:
     """One tensor for the first weights of each kind, the first in the model first."""
     kinds: dict[str, nn.Module] = {}
     sides = _image_sides(subject)
@@ -36,7 +36,7 @@ def from_weights(subject: Subject) -> Iterator[Inputs]:
             yield from (Inputs((numbers(shape, subject.dtype),), origin=origin) for shape in _anonymous_shapes(weight))
 
 
-def for_argument(subject: Subject, name: str, like: torch.Tensor) -> torch.Tensor:
+def for_argument(subject: GuessedModel, name: str, like: torch.Tensor) -> torch.Tensor:
     """What the first weight under the argument's name takes, in as many dimensions as another; else that other."""
     for path, kind, module in subject.layers:
         if name in path.split("."):
@@ -51,7 +51,7 @@ def _own_weight(module: nn.Module) -> torch.Tensor | None:
     return next((parameter for parameter in module.parameters(recurse=False) if parameter.dim() >= 2), None)
 
 
-def _image_sides(subject: Subject) -> tuple[int | tuple[int, int], ...]:
+def _image_sides(subject: GuessedModel) -> tuple[int | tuple[int, int], ...]:
     """The `image_size` that a model's configuration names, itself or in a part of it, and those that modules have."""
     found = [subject.settings.number("image_size"), subject.settings.number("image_size", near=("vision", "image"))]
     return tuple(dict.fromkeys((*(side for side in found if side is not None), *subject.sides)))

@@ -1,4 +1,4 @@
-"""Surroundings that the work must not depend on, and that it leaves as they are.
+"""What a process has only one of, as the work needs it, and put back as it was.
 
 All that touches what a process has only one of (the collector, random states, filters of warnings, torch's hooks for
 all modules) is done under one lock, so that several threads may work at a time.

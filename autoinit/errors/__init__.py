@@ -1,4 +1,7 @@
-"""What can go wrong, as types. Each message says what, where, value and expected, and the next step."""
+"""What can go wrong, as types. Each message says what, where, value and expected, and the next step.
+
+`arguments` refuses the arguments of public functions with the first of them.
+"""
 
 from __future__ import annotations
 
