@@ -120,16 +120,17 @@ def output_runs(layer: MirrorableLayer, here: Tangent | None) -> tuple[FeatureRu
 
 
 def input_runs(
-    columns: Numbers,
-    starts: Mapping[Op, int],
+    reader: Op,
+    found: Origins,
     layers: Mapping[Op, MirrorableLayer],
     tangents: Mapping[Op, Tangent],
     factor: float,
 ) -> tuple[FeatureRun, ...]:
     """The input features by where they come from: runs of one source's, with what makes up for its nonlinearity.
 
-    columns: 1 + the place of each column's feature among those of all sources. factor: for columns of no source.
+    factor: for columns of no source.
     """
+    columns, starts, scales = found.columns[reader].numpy(), found.starts, found.scales[reader]
     ops = list(starts)
     source = np.where(columns > 0, np.searchsorted(list(starts.values()), columns - 1, side="right") - 1, -1)
     breaks = [0, *(np.flatnonzero(np.diff(source)) + 1).tolist(), len(columns)]
@@ -140,11 +141,12 @@ def input_runs(
         else:
             op = ops[int(source[begin])]
             here = tangents.get(op)
+            own = (here.c if here is not None else 1.0) / scales[op]
             if here is None or not here.paired:
-                made.append(FeatureRun(begin, stop - begin, paired=False, factor=here.c if here is not None else 1.0))
+                made.append(FeatureRun(begin, stop - begin, paired=False, factor=own))
             else:
                 local = columns[begin:stop] - 1 - starts[op]
-                made += (replace(run, factor=run.factor * here.c) for run in _pairs(begin, local, layers[op]) or ())
+                made += (replace(run, factor=run.factor * own) for run in _pairs(begin, local, layers[op]) or ())
     return tuple(made)
 
 

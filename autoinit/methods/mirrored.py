@@ -197,7 +197,7 @@ def _mirror(
     if columns is None:
         inputs: tuple[FeatureRun, ...] = (FeatureRun(0, layer.size("i"), paired=False, factor=factor),)
     else:
-        inputs = input_runs(columns.numpy(), found.starts, layers, tangents, factor)
+        inputs = input_runs(layer.op, found, layers, tangents, factor)
         if pads(layer.op):
             inputs = tuple(replace(run, factor=run.factor / math.sqrt(share)) for run in inputs)
     kernel = tuple(size for size, axis in zip(layer.plan.shape, layer.plan.axes, strict=True) if axis == "k")
@@ -205,7 +205,7 @@ def _mirror(
     return Mirror(
         outputs=output_runs(layer, here),
         inputs=inputs,
-        scale=a / math.sqrt(branches) / layer.factor,
+        scale=a / layer.ending.before / math.sqrt(branches) / layer.factor,
         taps=taps,
         seen=taps_seen(layer.op, kernel),
         moment=moment if columns is None or not bool(columns.all()) else None,

@@ -304,6 +304,8 @@ register_op(
 
 _LSTM_GATES = ("sigmoid", "sigmoid", "tanh", "sigmoid")  # input, forget, cell, output
 _GRU_GATES = ("sigmoid", "sigmoid", "tanh")  # reset, update, new
+_OF_STATE: dict[tuple[str, ...], tuple[str, ...]] = {_GRU_GATES: ("sigmoid", "sigmoid", "gate")}
+"""Where what comes from the state meets something else first: the reset gate multiplies it in a GRU's new gate."""
 
 
 def _recurrent(gates: tuple[str, ...]) -> Callable[[Constants], tuple[WeightSlot, ...]]:
@@ -311,8 +313,8 @@ def _recurrent(gates: tuple[str, ...]) -> Callable[[Constants], tuple[WeightSlot
         chosen = constants.get("nonlinearity")
         here = (chosen,) if isinstance(chosen, str) and len(gates) == 1 else gates
         named = [
-            WeightSlot(f"weight_{which}", _fixed("oi"), (f"bias_{which}",), gates=here, prefix=True)
-            for which in ("ih", "hh")
+            WeightSlot(f"weight_{which}", _fixed("oi"), (f"bias_{which}",), gates=fed, prefix=True)
+            for which, fed in (("ih", here), ("hh", _OF_STATE.get(here, here)))
         ]
         named.append(WeightSlot("weight_hr", _fixed("oi"), prefix=True))
         return (*named, *_flat_recurrent(constants, here))
@@ -328,9 +330,9 @@ def _flat_recurrent(constants: Constants, gates: tuple[str, ...]) -> tuple[Weigh
     step = 4 if biases else 2
     slots = []
     for start in range(0, layers * (2 if both else 1) * step, step):
-        for offset in range(2):
+        for offset, fed in enumerate((gates, _OF_STATE.get(gates, gates))):
             bias = (f"params.{start + 2 + offset}",) if biases else ()
-            slots.append(WeightSlot(f"params.{start + offset}", _fixed("oi"), bias, gates=gates))
+            slots.append(WeightSlot(f"params.{start + offset}", _fixed("oi"), bias, gates=fed))
     return tuple(slots)
 
 

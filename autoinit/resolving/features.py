@@ -19,6 +19,7 @@ from autoinit.resolving._labelling import LostError, combined, rearranged
 from autoinit.resolving._labels import numbered, one_entry
 from autoinit.resolving._walking import only_steers
 from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.rerunning import execute
 
 _NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError, LostError)
 
@@ -51,11 +52,15 @@ class Origins:
     Attributes:
         columns: for each weight operation that reads some, a number for each of its input features: 1 + its place among
             the features of all sources, 0 for what no source made.
+        starts: how many features lie before each source's.
+        scales: for each such operation, by how much what it reads of each source was multiplied behind the
+            nonlinearity.
         lost: why the features of a source could not be followed to weights alone.
     """
 
     starts: Mapping[Op, int]
     columns: dict[Op, torch.Tensor] = field(default_factory=dict)
+    scales: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
     lost: dict[Op, str] = field(default_factory=dict)
 
 
@@ -99,7 +104,7 @@ class _Following:
     found: Origins
     sources: Mapping[Op, Source]
     labels: dict[Op, Any] = field(default_factory=dict)
-    made_by: dict[Op, frozenset[Op]] = field(default_factory=dict)
+    scales: dict[Op, dict[Op, float]] = field(default_factory=dict)
     past: set[Op] = field(default_factory=set)
 
     def visit(self, op: Op, readers: Mapping[Op, str]) -> None:
@@ -113,7 +118,7 @@ class _Following:
             source = self.sources[op]
             assert op.shape is not None
             self.labels[op] = numbered(op.shape, (source.axis,), (source.features,)) + self.found.starts[op]
-            self.made_by[op] = frozenset({op})
+            self.scales[op] = {op: 1.0}
             if source.end is None:
                 self.past.add(op)
 
@@ -132,9 +137,10 @@ class _Following:
             self.lose(operand, f"{op.name} reads them before their nonlinearity")
             return
         self.found.columns[op] = single.reshape(-1).long()
+        self.found.scales[op] = self.scales[operand]
 
     def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
-        ends = {self.sources[source].end for each in known for source in self.made_by[each]}
+        ends = {self.sources[source].end for each in known for source in self.scales[each]}
         behind = [each in self.past for each in known]
         problem = ""
         if op.role is Role.WEIGHT:
@@ -149,7 +155,11 @@ class _Following:
                 self.lose(each, problem or f"they cannot be followed through {op.op}")
             return
         self.labels[op] = moved
-        self.made_by[op] = frozenset().union(*(self.made_by[each] for each in known))
+        if op in ends:
+            self.scales[op] = {source: 1.0 for each in known for source in self.scales[each]}
+        else:
+            by = _multiplied_by(op)
+            self.scales[op] = {source: scale * by for each in known for source, scale in self.scales[each].items()}
         if all(behind) or op in ends:
             self.past.add(op)
 
@@ -173,13 +183,13 @@ class _Following:
         """The distance between features and their gates where this is the product of both; 0 elsewhere."""
         if op.role is not Role.PRODUCT:
             return 0
-        made_by = {source for each in known for source in self.made_by[each]}
+        made_by = {source for each in known for source in self.scales[each]}
         source = self.sources[made_by.pop()] if len(made_by) == 1 else None
         return source.gate if source is not None and source.end is op else 0
 
     def lose(self, op: Op, why: str) -> None:
         """Give up the sources whose features an operation's output holds."""
-        for source in self.made_by.get(op, ()):
+        for source in self.scales.get(op, ()):
             self.found.lost.setdefault(source, why)
 
 
@@ -205,6 +215,18 @@ def _alike(op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
             return None
     spread: torch.Tensor = first.broadcast_to(op.shape)
     return spread
+
+
+def _multiplied_by(op: Op) -> float:
+    """The number by which an elementwise operation with constants multiplies a signal; 1 for any other."""
+    operands = [each for each in op.operands.values() if each.signal]
+    if op.acts != "elementwise" or op.role is not Role.TRANSPARENT or len(operands) != 1 or len(op.operands) != 1:
+        return 1.0
+    try:
+        zero, one = (execute(op, {operands[0]: torch.tensor([value])}) for value in (0.0, 1.0))
+        return float(one - zero)
+    except _NO_RESULT:
+        return 1.0
 
 
 _AVERAGING = frozenset({"avg_pool", "adaptive_avg_pool", "interpolate", "mean", "pad", "dropout"})

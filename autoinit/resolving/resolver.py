@@ -113,6 +113,8 @@ def _gated(op: Op, use: ParamUse, slot: WeightSlot) -> tuple[tuple[Ending, ...],
 def _gate(name: str, path: str) -> Ending:
     if name == "attention":
         return Ending("linear", Reason.ATTENTION, path=(path,))
+    if name == "gate":
+        return Ending("linear", Reason.GATE, path=(path,))
     if name == "softmax":
         return Ending("softmax", Reason.SOFTMAX, path=(path,))
     return Ending(name, Reason.ACTIVATION, gain(name), path=(path,))

@@ -25,7 +25,7 @@ def current_line() -> SourceLine | None:
         code = frame.f_code
         if _is_users(code.co_filename):
             return SourceLine(code.co_filename, frame.f_lineno, code.co_name)
-        if code.co_filename.startswith(_OWN) and code.co_name == "trace":
+        if code.co_filename.startswith(_OWN) and code.co_name == "trace_view":
             return None
         frame = frame.f_back
     return None

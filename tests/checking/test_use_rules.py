@@ -1,5 +1,7 @@
 """Rules about what the forward does with a weight: INI301 (nothing), INI302 (it is not known what)."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -64,6 +66,125 @@ def test_ini301_names_a_bare_parameter():
 
     finding = only("INI301", Bare())
     assert (finding.layer, finding.param, finding.fix) == ("left", "left", "del model.left")
+
+
+class ActorCritic(nn.Module):
+    """The critic is called by another method; the one that sets it up does not count, nor does a forgotten layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.actor, self.forgotten = nn.Linear(8, 8), nn.Linear(8, 2), nn.Linear(8, 8)
+        self.judge = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
+        self.reset_parameters()
+        self.spread()
+
+    def reset_parameters(self):
+        nn.init.orthogonal_(self.forgotten.weight)
+
+    def spread(self):
+        nn.init.zeros_(self.forgotten.bias)
+
+    def forward(self, x):
+        return self.actor(self.body(x).tanh())
+
+    @torch.no_grad()
+    def value(self, x):
+        return self.judge(self.body(x).tanh())
+
+
+class Branches(nn.Module):
+    """Forward calls the decoder on a second input, the auxiliary head where asked, one head of each task."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.decoder, self.aux = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.tasks = nn.ModuleDict({"a": nn.Linear(8, 2), "b": nn.Linear(8, 3)})
+
+    def forward(self, x, target=None, task="a", name=""):
+        x = self.body(x)
+        if target is not None:
+            x = x + self.decoder(target)
+        if name:
+            x = x + getattr(self, "aux")(x)  # noqa: B009 - another spelling
+        return self.tasks[task](x)
+
+
+class Targets(nn.Module):
+    """A copy beside the trained network, one named as a target, a pair of critics; nothing here calls them."""
+
+    def __init__(self):
+        super().__init__()
+        self.online = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+        self.slow = copy.deepcopy(self.online)
+        self.target_net = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+        self.critic1, self.other = nn.Linear(8, 1), nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.online(x)
+
+
+class Wrapped(nn.Module):
+    """The method that names the critic stands two modules above it."""
+
+    def __init__(self):
+        super().__init__()
+        self.agent = nn.Module()
+        self.agent.pi, self.agent.v, self.agent.left = nn.Linear(8, 2), nn.Linear(8, 1), nn.Linear(8, 1)
+
+    def forward(self, x):
+        return self.agent.pi(x)
+
+    def losses(self, x):
+        return [self.agent.v(each) for each in x]
+
+
+@pytest.mark.parametrize(
+    ("build", "elsewhere", "faults"),
+    [
+        (ActorCritic, {"judge": "ActorCritic.value uses it"}, {"forgotten"}),
+        (
+            Branches,
+            dict.fromkeys(["decoder", "aux", "tasks.b"], "another branch of Branches.forward uses it"),
+            set(),
+        ),
+        (
+            Targets,
+            {
+                "slow": "it is a copy of online, as a target network is",
+                "target_net": "a network called target_net is for the training loop to call",
+                "critic1": "a network called critic1 is for the training loop to call",
+            },
+            {"other"},
+        ),
+        (Wrapped, {"agent.v": "Wrapped.losses uses it"}, {"agent.left"}),
+    ],
+)
+def test_ini301_of_weights_that_are_not_on_this_forward_advises_no_deletion(build, elsewhere, faults):
+    """What another method, branch or training loop calls is no fault; what nothing calls still is."""
+    found = {each.layer: each for each in findings("INI301", build(), torch.randn(2, 8))}
+    assert {name for name, each in found.items() if each.severity == "warning"} == faults
+    assert all(found[name].fix == f"del model.{name}" for name in faults)
+    assert found.keys() - faults == elsewhere.keys()
+    for name, user in elsewhere.items():
+        assert (found[name].severity, found[name].fix) == ("info", "")
+        assert f"not on this forward, as is expected: {user}. " in found[name].message
+        assert "remove" not in found[name].message
+
+
+def test_ini301_takes_no_layer_of_a_stack_of_copies_for_a_target_network():
+    class Stack(nn.Module):
+        def __init__(self):
+            super().__init__()
+            layer = nn.Linear(8, 8)
+            self.layers = nn.ModuleList(copy.deepcopy(layer) for _ in range(3))
+
+        def forward(self, x):
+            for layer in self.layers[:2]:
+                x = layer(x).relu()
+            return x
+
+    finding = only("INI301", Stack())
+    assert (finding.layer, finding.severity) == ("layers.2", "warning")
 
 
 @pytest.mark.parametrize(

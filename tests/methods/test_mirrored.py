@@ -417,3 +417,28 @@ def test_the_report_shows_pairs() -> None:
     assert [line.split("  ")[0] for line in text.splitlines() if "pairs out + in" in line] == ["2"]
     assert "pairs out " in text
     assert "pairs in " in text
+
+
+FACTORS: dict[str, Callable[[nn.Module, Tensor], Tensor]] = {
+    "behind": lambda layer, x: 2 * F.relu(layer(x)),
+    "before": lambda layer, x: F.relu(3 * layer(x)),
+    "on the input": lambda layer, x: F.relu(layer(x * 0.5)),
+    "on both sides": lambda layer, x: F.gelu(layer(x) / 4) / 3,
+    "behind a slope": lambda layer, x: F.leaky_relu(layer(x), 0.2) * 2**0.5,
+}
+
+
+@pytest.mark.parametrize("case", FACTORS)
+def test_numbers_around_the_nonlinearity_are_made_up_for(case: str) -> None:
+    """Each would grow or shrink the signal eight times over: the start is the isometry that it is without them."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        for index in range(8):
+            x = FACTORS[case](net.get_submodule(f"l{index}"), x)
+        return net.head(x)
+
+    layers = {f"l{index}": nn.Linear(32 if index else 16, 32) for index in range(8)}
+    model = Written(forward, **layers, head=nn.Linear(32, 8))
+    mirrored(model, 4, 16)
+    values = torch.linalg.svdvals(assert_linear(model, 4, 16))
+    torch.testing.assert_close(values, torch.ones(8), rtol=1e-3, atol=0)

@@ -192,8 +192,9 @@ def test_message_passing_with_an_update():
             h = net.update(torch.zeros_like(h).index_add_(0, edges[1], message), h)
         return net.last(h.sum(0))
 
-    gates = [(HIDDEN, row) for row in (sigmoid(HIDDEN, HIDDEN), sigmoid(HIDDEN, HIDDEN), tanh(HIDDEN, HIDDEN))]
-    gru = parted(mixed(sigmoid(HIDDEN, HIDDEN)), *gates)
+    reset_update = [(HIDDEN, sigmoid(HIDDEN, HIDDEN))] * 2
+    of_message = parted(mixed(sigmoid(HIDDEN, HIDDEN)), *reset_update, (HIDDEN, tanh(HIDDEN, HIDDEN)))
+    of_state = parted(mixed(sigmoid(HIDDEN, HIDDEN)), *reset_update, (HIDDEN, linear("gate", HIDDEN, HIDDEN)))
     model = Many(
         forward,
         embed=nn.Linear(WIDTH, HIDDEN),
@@ -204,8 +205,8 @@ def test_message_passing_with_an_update():
     expected = {
         "embed": tanh(WIDTH, HIDDEN),
         "message": silu(2 * HIDDEN + 2),
-        "update.weight_ih": gru,
-        "update.weight_hh": gru,
+        "update.weight_ih": of_message,
+        "update.weight_hh": of_state,
         "last": HEAD,
     }
     assert_planned(model, (NODES, EDGES, numbers(7, 2)), expected)

@@ -330,25 +330,32 @@ TANH = 5 / 3
 
 def gates(names: str, hidden: int, fan_in: int) -> list[Slice]:
     rows = [(((n * hidden, (n + 1) * hidden),), name) for n, name in enumerate(names.split())]
-    stds = {"sigmoid": xavier(fan_in, hidden), "tanh": xavier(fan_in, hidden, TANH)}
-    return [(each, name, "activation", fan_in, hidden, stds[name]) for each, name in rows]
+    stds = {name: xavier(fan_in, hidden, TANH if name == "tanh" else 1.0) for _, name in rows}
+    reasons = {"linear": "gate"}
+    return [(each, name, reasons.get(name, "activation"), fan_in, hidden, stds[name]) for each, name in rows]
 
 
 LSTM, GRU = "sigmoid sigmoid tanh sigmoid", "sigmoid sigmoid tanh"
+GRU_STATE = "sigmoid sigmoid linear"  # the reset gate multiplies the state's part before tanh
 
 
 @ways
 @pytest.mark.parametrize(
-    ("layer", "names"),
-    [(nn.LSTM(6, 5), LSTM), (nn.GRU(6, 5), GRU), (nn.LSTMCell(6, 5), LSTM), (nn.GRUCell(6, 5), GRU)],
+    ("layer", "of_input", "of_state"),
+    [
+        (nn.LSTM(6, 5), LSTM, LSTM),
+        (nn.GRU(6, 5), GRU, GRU_STATE),
+        (nn.LSTMCell(6, 5), LSTM, LSTM),
+        (nn.GRUCell(6, 5), GRU, GRU_STATE),
+    ],
     ids=["LSTM", "GRU", "LSTMCell", "GRUCell"],
 )
-def test_gates_of_torch_s_own(layer: nn.Module, names: str, with_input: bool):
+def test_gates_of_torch_s_own(layer: nn.Module, of_input: str, of_state: str, with_input: bool):
     cell = isinstance(layer, nn.RNNCellBase)
     made = plan(layer, ((2, 6) if cell else (4, 2, 6)) if with_input else None)
     suffix = "" if cell else "_l0"
-    assert slices(made[f"weight_ih{suffix}"]) == gates(names, 5, 6)
-    assert slices(made[f"weight_hh{suffix}"]) == gates(names, 5, 5)
+    assert slices(made[f"weight_ih{suffix}"]) == gates(of_input, 5, 6)
+    assert slices(made[f"weight_hh{suffix}"]) == gates(of_state, 5, 5)
     assert made[f"weight_hh{suffix}"].biases == (f"bias_hh{suffix}",)
 
 

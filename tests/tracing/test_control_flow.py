@@ -55,9 +55,10 @@ def lstm(fan_in: int, hidden: int) -> Layer:
     return parted(mixed(sigmoid(fan_in, hidden)), *gates, gates[0])
 
 
-def gru(fan_in: int, hidden: int) -> Layer:
-    """Reset, update and new gates."""
-    gates = [(hidden, row) for row in (sigmoid(fan_in, hidden), sigmoid(fan_in, hidden), tanh(fan_in, hidden))]
+def gru(fan_in: int, hidden: int, *, state: bool) -> Layer:
+    """Reset, update and new gates; the state's part of the new one is multiplied by the reset gate first."""
+    new = linear("gate", fan_in, hidden) if state else tanh(fan_in, hidden)
+    gates = [(hidden, row) for row in (sigmoid(fan_in, hidden), sigmoid(fan_in, hidden), new)]
     return parted(mixed(sigmoid(fan_in, hidden)), *gates)
 
 
@@ -163,8 +164,8 @@ def test_a_loop_as_long_as_the_lengths_say():
     )
     expected = {
         "embed": relu(WIDTH),
-        "cell.weight_ih": gru(WIDTH, HIDDEN),
-        "cell.weight_hh": gru(HIDDEN, HIDDEN),
+        "cell.weight_ih": gru(WIDTH, HIDDEN, state=False),
+        "cell.weight_hh": gru(HIDDEN, HIDDEN, state=True),
         "head": linear("output", HIDDEN, CLASSES),
     }
     made = assert_planned(model, (numbers(2, 4, WIDTH), torch.tensor([3, 2])), expected)

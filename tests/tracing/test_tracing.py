@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
-from autoinit import ArgumentError, LazyModuleError, TraceError
+from autoinit import ArgumentError, LazyModuleError, TraceError, plan
 from autoinit.resolving import Reason, Resolution, resolve
 from autoinit.tracing import Dataflow, trace
 from autoinit.tracing.dataflow import TIERS, Tier
@@ -1009,3 +1009,9 @@ def test_questions_about_buffers_are_answered_on_meta(monkeypatch):
     found = trace(model, torch.zeros(1, 4, 7), tier="recorded")
     assert found.by_name["conv"].shape == (1, 4, 7 + 3 - 2)
     assert model.stride.item() == 2
+
+
+def test_a_layer_that_no_line_of_the_user_calls_has_no_source():
+    """nn.Sequential calls its modules by itself: the line that asks for the plan is not theirs."""
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2))
+    assert {layer.source for layer in plan(model, torch.zeros(2, WIDTH)).layers} == {""}

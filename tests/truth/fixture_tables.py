@@ -91,7 +91,11 @@ def lstm_table() -> Table:
 
 
 def gru_table() -> Table:
-    table = {f"gru.weight_{kind}_l0{way}": gru_gates(5) for way in ("", "_reverse") for kind in ("ih", "hh")}
+    table = {
+        f"gru.weight_{kind}_l0{way}": gru_gates(5, state=kind == "hh")
+        for way in ("", "_reverse")
+        for kind in ("ih", "hh")
+    }
     return table | {"fc": OUTPUT}
 
 

@@ -71,9 +71,9 @@ def lstm_gates(hidden: int) -> Row:
     return parted(Row("sigmoid", "mixed"), *gates)
 
 
-def gru_gates(hidden: int) -> Row:
-    """Reset, update and new gate."""
-    return parted(Row("sigmoid", "mixed"), (hidden, SIGMOID), (hidden, SIGMOID), (hidden, TANH))
+def gru_gates(hidden: int, *, state: bool) -> Row:
+    """Reset, update and new gate; the state's part of the new one is multiplied by the reset gate first."""
+    return parted(Row("sigmoid", "mixed"), (hidden, SIGMOID), (hidden, SIGMOID), (hidden, GATE if state else TANH))
 
 
 def rows_of(resolutions: Iterable[Resolution]) -> dict[str, Row]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression
 from autoinit.checking.findings import Finding, Severity
+from autoinit.checking.rules._elsewhere import used_elsewhere
 from autoinit.checking.rules._lookup import listed, pasted
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role
@@ -37,6 +38,9 @@ def look(subject: Subject) -> Iterator[Finding]:
     Parameters of two or more dimensions that no operation of the traced forward uses, and weights whose output
     reaches neither an output nor a loss. A module that is unused as a whole is one finding, which says how many
     weights it holds. Frozen ones (a target network beside the trained one) are left out.
+
+    What is merely not on this forward is an info: weights that another method or another branch of forward uses, a
+    copy of the module beside it, and networks named as those are that training calls by itself (a target, a critic).
 
     ## Why it matters
 
@@ -71,7 +75,12 @@ def look(subject: Subject) -> Iterator[Finding]:
         if subject.parameters[param].requires_grad:
             groups.setdefault(next((path for path in _above(param) if path in prefixes), param), []).append(each)
     for path, members in groups.items():
-        yield _one(subject, members[0]) if len(members) == 1 else _tree(subject, path, members)
+        uncalled = all(each.why == UNCALLED for each in members)
+        user = used_elsewhere(subject, path) if uncalled else ""
+        if user:
+            yield _beside(subject, path, members, user)
+        else:
+            yield _one(subject, members[0]) if len(members) == 1 else _tree(subject, path, members)
 
 
 def _idle(subject: Subject) -> Iterator[_Idle]:
@@ -131,6 +140,28 @@ def _one(subject: Subject, idle: _Idle) -> Finding:
     )
 
 
+def _beside(subject: Subject, path: str, members: Sequence[_Idle], user: str) -> Finding:
+    """Of weights that something else than this forward uses."""
+    name, first = layer_name(path), members[0].param
+    shape = tuple(subject.parameters[first].shape)
+    held = f"{first} {shape} is" if len(members) == 1 else f"its {len(members)} weights ({_all_of(members)}) are"
+    return Finding(
+        code="INI301",
+        severity=Severity.INFO,
+        layer=name,
+        param=first,
+        message=(
+            f"{name}: {held} not on this forward, as is expected: {user}. This check says nothing about how it starts: "
+            f"check it with example_inputs that lead there, or by itself."
+        ),
+        location=subject.location(first, members[0].source),
+    )
+
+
+def _all_of(members: Sequence[_Idle]) -> str:
+    return listed([each.param for each in members])
+
+
 def _tree(subject: Subject, path: str, members: Sequence[_Idle]) -> Finding:
     count = sum(math.prod(subject.parameters[each.param].shape) for each in members)
     whys = {each.why for each in members}
@@ -142,7 +173,7 @@ def _tree(subject: Subject, path: str, members: Sequence[_Idle]) -> Finding:
         layer=path,
         param=members[0].param,
         message=(
-            f"{path}: none of its {len(members)} weights ({listed([each.param for each in members])}; {count:,} "
+            f"{path}: none of its {len(members)} weights ({_all_of(members)}; {count:,} "
             f"numbers) is ever used, expected a place in forward: {why.replace('uses it', 'uses them')}, so they get "
             f"no gradient and stay as they start. Call it, or remove it: {pasted(fix)}"
         ),
