@@ -59,7 +59,7 @@ def _added_behind(subject: Subject, op: Op) -> Iterator[Op]:
 def _is_mixed(op: Op, param: str) -> bool:
     """Whether an operation's value depends on more than one parameter: on another tensor, or on chance."""
     if op.op == "parameter":
-        return op.constants["name"] != param
+        return bool(op.constants["name"] != param)
     return not op.operands or op.op == "random" or any(_is_mixed(each, param) for each in op.operands.values())
 
 

@@ -97,7 +97,7 @@ def test_rules_of_scale_speak_where_a_parametrization_passes_the_scale_on() -> N
 @pytest.mark.parametrize("wrap", [old, new])
 @pytest.mark.parametrize("shape", [(64, 1), (1, 64)], ids=["one output", "one input"])
 def test_the_std_of_one_row_or_column_is_that_of_a_unit_vector(wrap: Wrap, shape: tuple[int, int]) -> None:
-    """The spectral norm of one row is its length: of 64 elements of sum of squares 1 the rms is 1 / sqrt(64) = 1 / 8."""
+    """The spectral norm of one row is its length: the rms of 64 elements of length 1 is 1 / sqrt(64) = 1 / 8."""
     for seed in range(5):
         torch.manual_seed(seed)
         view = ModelView.of(wrap(nn.Linear(*shape, bias=False)))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from autoinit.checking._in_use import shifts, mixed_weights
+from autoinit.checking._in_use import mixed_weights, shifts
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number
 from autoinit.checking.findings import Finding, Severity
@@ -94,7 +94,7 @@ def _tells_apart(subject: Subject, layer: LayerPlan) -> bool:
     """Whether the outputs of a constant weight differ: by biases set on purpose, or what the weight is mixed with."""
     bound = default_bound(layer) * ROUNDING
     biases = (each for each in shifts(subject, layer) if each.numel() == _outputs(layer))
-    if any(float(each.abs().max()) > bound and 2 * each.unique().numel() > each.numel() for each in biases):
+    if any(float(each.abs().max()) > bound and 2 * torch.unique(each).numel() > each.numel() for each in biases):
         return True
     mixed = list(mixed_weights(subject, layer))
     return bool(mixed) and not any(each is None or _repeats(each) for each in mixed)
@@ -163,7 +163,7 @@ def _interleaved(subject: Subject, layer: LayerPlan) -> int:
 
 def _constant(subject: Subject, layer: LayerPlan, alike: int) -> Finding:
     stats, fix = subject.portraits[layer.name].stats, redraw(subject, layer)
-    but = " but for their biases" if any(each.unique().numel() > 1 for each in shifts(subject, layer)) else ""
+    but = " but for their biases" if any(torch.unique(each).numel() > 1 for each in shifts(subject, layer)) else ""
     return Finding(
         code="INI004",
         severity=Severity.ERROR,
