@@ -14,7 +14,7 @@ from autoinit.models import Model, ModelView
 from autoinit.ops import REGISTRY
 from autoinit.plans.options import PlanArguments, takes_plan_options
 from autoinit.plans.plan import Plan, Report
-from autoinit.tensors.process_state import collector_paused
+from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
 from autoinit.tracing.dataflow import Tier
@@ -47,7 +47,7 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
     method = METHODS[chosen.method]
     view = ModelView.of(model)
     tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
-    with collector_paused():
+    with collector_paused(), tensors_on_cpu():
         made = method.plan(view, trace_view(view, example_inputs, tier=tier), chosen, example_inputs)
     return replace(made, seconds=time.perf_counter() - started)
 
@@ -89,7 +89,7 @@ def autoinit(
     """
     chosen = complete(options)
     if METHODS[chosen.method].needs_seed and chosen.seed is None:  # the plan measures the values that will be written
-        options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64))
+        options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
     made = plan(model, example_inputs, **options)
     done = made.apply(model, options.get("seed"), force=force)
     if verbose:

@@ -21,7 +21,7 @@ from autoinit.errors import TraceError
 from autoinit.errors.arguments import all_of, refusal, require, texts
 from autoinit.models import Model, ModelView
 from autoinit.provenance import Recording
-from autoinit.tensors.process_state import collector_paused
+from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow
 from autoinit.tracing.tiers import trace_view
 from autoinit.writing.trained import training_signs
@@ -80,7 +80,7 @@ def check(
     codes = enabled_codes(rules(), select, ignore)
     view = ModelView.of(model)
     shapes = any(_all_about_depth(prefix) for prefix in select)
-    with collector_paused():
+    with collector_paused(), tensors_on_cpu():
         looked_at = subject(
             view,
             _traced(view, example_inputs, shapes=shapes),

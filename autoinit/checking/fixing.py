@@ -11,6 +11,7 @@ from autoinit.checking.rules.registry import About, rules
 from autoinit.models import Model, ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tracing.tiers import trace_view
 
 _MENDED = (About.VALUES, About.SCALE)
@@ -41,14 +42,16 @@ def fix(model: Model, result: CheckResult, example_inputs: Any = None, *, seed: 
         return result
     view = ModelView.of(model)
     dataflow = trace_view(view, example_inputs)
-    whole = plan_dataflow(dataflow, view, PlanOptions(zeros="reset"))
+    with tensors_on_cpu():
+        whole = plan_dataflow(dataflow, view, PlanOptions(zeros="reset"))
     names = [layer.name for layer in whole.layers if layer.name in wanted and layer.status == "planned"]
     left = sorted(wanted - set(names))
     notes = result.notes + tuple(f"{name}: not written, for it is no layer of the plan that can be" for name in left)
     if not names:
         return replace(result, notes=notes)
     only = tuple(glob.escape(name) for name in names)
-    made = plan_dataflow(dataflow, view, PlanOptions(zeros="reset", only=only))
+    with tensors_on_cpu():
+        made = plan_dataflow(dataflow, view, PlanOptions(zeros="reset", only=only))
     faulty = {finding.param for finding in result.findings}
     layers = (replace(layer, biases=tuple(each for each in layer.biases if each in faulty)) for layer in made.layers)
     replace(made, layers=tuple(layers)).apply(model, seed)

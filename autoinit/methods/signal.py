@@ -29,7 +29,7 @@ from autoinit.resolving.residual import branch_counts
 from autoinit.signal.predicting.fields import TINY, second_moment
 from autoinit.signal.predicting.linear_maps import LinearMap
 from autoinit.signal.predicting.meanfield import unit_moment
-from autoinit.signal.predicting.propagating import InputSignal, Propagation
+from autoinit.signal.predicting.propagating import InputSignal, Propagation, require_elements
 from autoinit.signal.predicting.replaying import Runner
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 
@@ -140,6 +140,7 @@ def _solved(
     seed: int,
 ) -> tuple[_Solver, dict[Op, float]]:
     """One propagation, and the second moments of what softmaxes read, by the product that makes it."""
+    require_elements(dataflow)
     propagation = Propagation(dataflow, view, base, InputSignal(), given=example_inputs, seed=seed)
     solver = _Solver(propagation, layers)
     solver.fixed, solver.mirrors = dict(fixed), mirrors

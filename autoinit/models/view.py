@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from autoinit.errors import PlanError
+from autoinit.models._entering import require_no_fake_mode, require_python, require_readable, require_tree
 from autoinit.models.storage import WeightStorage, owner_and_weight, storage_by_names, storage_in_module
 from autoinit.models.wrappers import inner_module, user_class, wrapped_as
 
@@ -52,11 +53,16 @@ class ModelView:
         """The view of a model, wrapped or not.
 
         Raises:
-            PlanError: a module holds itself, so that the model is no tree.
+            PlanError: a module holds itself, a tensor is fake, or a parameter is sparse.
+            TraceError: it holds TorchScript modules.
         """
+        require_no_fake_mode()
         if isinstance(model, nn.Module):
-            _require_tree(model, "", (), set())
-            return cls(inner_module(model))
+            require_tree(model)
+            require_python(model)
+            root = inner_module(model)
+            require_readable(cls(root).tensors)
+            return cls(root)
         return cls(model)
 
     @property
@@ -181,17 +187,6 @@ class ModelView:
             for leaf, buffer in module._buffers.items()
             if buffer is not None
         ]
-
-
-def _require_tree(module: nn.Module, path: str, above: tuple[nn.Module, ...], seen: set[int]) -> None:
-    """Refuse a module that is inside itself; `above` are the modules around it, `seen` those that were looked at."""
-    if any(module is each for each in above):
-        raise PlanError(f"{path} is the module that it is in, expected a tree of modules: take it out of `_modules`.")
-    if id(module) not in seen:
-        for name, inner in module._modules.items():
-            if isinstance(inner, nn.Module):
-                _require_tree(inner, f"{path}.{name}" if path else name, (*above, module), seen)
-        seen.add(id(module))
 
 
 def _once(named: Iterable[tuple[str, Held]]) -> dict[str, Held]:

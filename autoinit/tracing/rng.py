@@ -31,10 +31,15 @@ def untouched_generators(seed: int = 0) -> Iterator[None]:
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
         try:
             with torch.random.fork_rng(devices=devices):
-                torch.default_generator.manual_seed(seed)
+                torch.default_generator.manual_seed(as_torch_takes(seed))
                 random.seed(seed)
                 yield
         finally:
             random.setstate(python)
             if numpy is not None and numpy_state is not None:
                 numpy.random.set_state(numpy_state)
+
+
+def as_torch_takes(seed: int) -> int:
+    """Any integer as a seed of torch's generators: its last 64 bits, which is what torch makes of negative ones."""
+    return seed % 2**64

@@ -48,7 +48,6 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
 
     Raises:
         LazyModuleError: the model has parameters without a shape.
-        TraceError: the model holds TorchScript modules, which have no Python to trace.
     """
     model = inner_module(model)
     _refuse(list(model.named_modules()))
@@ -75,10 +74,6 @@ def _refuse(modules: list[tuple[str, nn.Module]]) -> None:
             f"uses: pass the inputs that bring it in, or build the module without it"
         )
     _refuse_emptied(modules)
-    if any(isinstance(module, torch.jit.ScriptModule) for _, module in modules):
-        raise TraceError(
-            "the model holds TorchScript modules, which have no Python to trace: use the model that was scripted"
-        )
 
 
 def _converter(device: str) -> Callable[[torch.Tensor], torch.Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from autoinit.models import ModelView, WeightStorage
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.plan import Plan
-from autoinit.tensors import elements
+from autoinit.tensors import overlaps
 from autoinit.writing import reparametrised
 from autoinit.writing._filling import Job
 from autoinit.writing.sampling import Draw
@@ -160,14 +159,14 @@ def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
         problem = "is on the meta device and has no memory. Materialise it first: model.to_empty(device=...)"
     elif _is_wrapper(tensor):
         problem = f"is a {type(tensor).__name__}, which cannot be written in place. Write before it is converted"
-    elif tensor.layout != torch.strided:
-        problem = f"has layout {tensor.layout}; expected torch.strided. Write before it is converted"
     elif tensor.dtype not in WRITABLE:
         problem = f"is {tensor.dtype}; expected float16, bfloat16, float32 or float64. Write before it is converted"
     elif tensor.is_inference():
         problem = "was made under torch.inference_mode() and cannot be written. Build the model outside of it"
     elif any(stride == 0 and size > 1 for stride, size in zip(tensor.stride(), tensor.shape, strict=True)):
         problem = "is expanded: several elements share one place in memory. Clone it first"
+    elif overlaps.within(tensor):
+        problem = f"overlaps itself (strides {tensor.stride()}): elements share one place in memory. Clone it first"
     if problem:
         raise PlanError(f"{layer}: {name} {problem}.")
 
@@ -183,19 +182,14 @@ def _is_wrapper(tensor: object) -> bool:
 
 
 def _check_apart(tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raises where two parameters that are written overlap in memory (those with gaps inside are not compared)."""
-    spans = []
-    for name, tensor in tensors.items():
-        if tensor.numel() and elements.any_order(tensor).is_contiguous():
-            start = tensor.data_ptr()
-            spans.append((str(tensor.device), start, start + tensor.numel() * tensor.element_size(), name))
-    spans.sort()
-    for (device, _, end, name), (other_device, start, _, other) in itertools.pairwise(spans):
-        if device == other_device and start < end:
-            raise PlanError(
-                f"{other}: shares memory with {name}, and both are to be written. Tie them by one Parameter, or "
-                f"leave one of them out (skip=)."
-            )
+    """Raises where two parameters that are written share a place in memory."""
+    shared = overlaps.between(tensors)
+    if shared is not None:
+        name, other = shared
+        raise PlanError(
+            f"{other}: shares memory with {name}, and both are to be written. Tie them by one Parameter, or "
+            f"leave one of them out (skip=)."
+        )
 
 
 def _padding(view: ModelView) -> dict[int, tuple[int, ...]]:

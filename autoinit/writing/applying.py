@@ -27,6 +27,7 @@ from autoinit.errors import ApplyError, ArgumentError, TrainedModelError
 from autoinit.models import ModelView
 from autoinit.plans.plan import Plan
 from autoinit.tensors.measuring import WeightStats
+from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.writing import _filling as filling
 from autoinit.writing import reparametrised
 from autoinit.writing._preflight import Targets, WeightWrite, preflight
@@ -76,21 +77,23 @@ def write(
     """
     started = time.perf_counter()
     chosen = _integer(seed)
-    targets = preflight(plan, view)
-    evidence = training_signs(view, plan)
+    with tensors_on_cpu():
+        targets, evidence = preflight(plan, view), training_signs(view, plan)
     if evidence.strong and targets.writes and not force:
         raise TrainedModelError(
             f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(evidence.strong)}. "
             f"Nothing was written. Pass force=True to write all the same."
         )
-    base = int(torch.randint(2**63 - 1, (), dtype=torch.int64)) if chosen is None else chosen
-    before, after = _Writing(view, targets, base, measure).run()
+    with tensors_on_cpu():
+        base = int(torch.randint(2**63 - 1, (), dtype=torch.int64)) if chosen is None else chosen
+        before, after = _Writing(view, targets, base, measure).run()
     return Written(before, after, base, evidence.weak, time.perf_counter() - started)
 
 
 def measure(plan: Plan, view: ModelView) -> dict[str, WeightStats]:
     """Statistics by layer name of every layer in the plan whose weight has values. Changes nothing."""
-    return _measure(view, preflight(plan, view, writing=False).all)
+    with tensors_on_cpu():
+        return _measure(view, preflight(plan, view, writing=False).all)
 
 
 def _integer(seed: int | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import pytest
@@ -12,9 +13,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from autoinit import autoinit, check, plan
+from autoinit import CheckResult, Plan, autoinit, check, plan, trace
 from autoinit.api import report
+from autoinit.checking.fixing import fix
 from autoinit.errors import ArgumentError, AutoinitError, PlanError
 from autoinit.plans.options import plan_options
 from autoinit.signal import measure, propagate
@@ -37,8 +40,8 @@ NAMES = {
     },
 }
 VALUES: tuple[Any, ...] = (
-    5, -1, 0, 3, 1.5, math.nan, "foo", "", None, True, b"x", [], {}, (), [1], ["a"], ("a", 1), {"a"}, {"a": 1},
-    object(), torch.zeros(2), torch.float32, lambda: 1, nn.Linear, print,
+    5, -1, 0, 3, 10**30, 1.5, math.nan, "foo", "", None, True, b"x", [], {}, (), [1], ["a"], ("a", 1), {"a"}, {"a": 1},
+    object(), torch.zeros(2), torch.zeros(0, 6), torch.float32, lambda: 1, nn.Linear, print,
 )  # fmt: skip
 calls = st.sampled_from(sorted(FUNCTIONS)).flatmap(
     lambda name: st.tuples(
@@ -92,6 +95,126 @@ def test_what_is_no_model_is_refused(name, odd):
 def test_the_message_names_argument_value_and_what_was_expected(call, said):
     with pytest.raises(ArgumentError, match=f"^{said}"):
         call(model())
+
+
+ALL: dict[str, Callable[..., object]] = {
+    **FUNCTIONS,
+    "trace": trace,
+    "apply": lambda made: planned().apply(made, 1),
+    "fix": lambda made: fix(made, faulty(), seed=1),
+}
+
+
+@cache
+def planned() -> Plan:
+    return plan(model())
+
+
+@cache
+def faulty() -> CheckResult:
+    made = model()
+    nn.init.normal_(made[0].weight, std=100.0)
+    return check(made)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _made_beforehand() -> None:
+    planned()
+    faulty()
+
+
+def with_first(weight: Callable[[torch.Tensor], torch.Tensor]) -> nn.Sequential:
+    made = model()
+    made[0].weight = nn.Parameter(weight(made[0].weight.detach()))
+    return made
+
+
+def fake() -> nn.Sequential:
+    with FakeTensorMode():
+        return model()
+
+
+def fake_buffer() -> nn.Sequential:
+    made = model()
+    with FakeTensorMode():
+        made[2].register_buffer("mask", torch.ones(3))
+    return made
+
+
+def partly_scripted() -> nn.Sequential:
+    made = model()
+    made[2] = torch.jit.script(made[2])
+    return made
+
+
+UNREADABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "fake": (fake, r"^0\.weight is a fake tensor, which has no values: build the model outside of FakeTensorMode"),
+    "fake_in_a_wrapper": (lambda: nn.DataParallel(fake()), r"^0\.weight is a fake tensor"),
+    "fake_buffer": (fake_buffer, r"^2\.mask is a fake tensor"),
+    "sparse": (lambda: with_first(torch.Tensor.to_sparse), r"^0\.weight has layout torch\.sparse_coo; expected torch"),
+    "rows": (
+        lambda: with_first(torch.Tensor.to_sparse_csr),
+        r"^0\.weight has layout torch\.sparse_csr; expected",
+    ),
+    "scripted": (lambda: torch.jit.script(model()), r"TorchScript modules, which have no Python to trace"),
+    "traced": (lambda: torch.jit.trace(model(), torch.zeros(2, 6)), r"TorchScript modules, which have no Python"),
+    "partly_scripted": (partly_scripted, r"TorchScript modules, which have no Python to trace"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
+@pytest.mark.parametrize("kind", UNREADABLE)
+@pytest.mark.parametrize("name", ALL)
+def test_a_model_that_cannot_be_read_is_refused_by_every_function(name, kind):
+    made, said = UNREADABLE[kind]
+    with pytest.raises(AutoinitError, match=said):
+        ALL[name](made())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_fake_tensor_mode_around_is_refused(name):
+    made = model()
+    with FakeTensorMode(), pytest.raises(PlanError, match=r"^a FakeTensorMode is active, in which no tensor has"):
+        ALL[name](made)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ALL)
+def test_a_default_device_around_changes_nothing(name, dtype):
+    made, beside = model().to(dtype), model().to(dtype)
+    torch.manual_seed(1)
+    with torch.device("meta"):
+        ALL[name](made)
+    torch.manual_seed(1)
+    ALL[name](beside)
+    assert all(torch.equal(each, beside.state_dict()[key]) for key, each in made.state_dict().items())
+    assert made[0].weight.device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "shape"),
+    [((0, 6), r"\(0, 6\)"), (torch.zeros(0, 6), r"\(0, 6\)"), (torch.zeros(2, 0, 6), r"\(2, 0, 6\)")],
+)
+@pytest.mark.parametrize("call", [propagate, partial(plan, method="signal")], ids=["propagate", "plan"])
+def test_an_empty_batch_has_no_signal(call, inputs, shape):
+    with pytest.raises(ArgumentError, match=rf"^example_inputs: \w+ has shape {shape}: expected at least one element"):
+        call(model(), inputs)
+
+
+@pytest.mark.parametrize("seeds", [0, -1, 1001, 10**30])
+@pytest.mark.parametrize("call", [propagate, measure])
+def test_more_draws_than_end_are_refused(call, seeds):
+    with pytest.raises(ArgumentError, match=rf"^seeds={seeds}: expected a whole number of draws from 1 to 1000"):
+        call(model(), seeds=seeds)
+
+
+@pytest.mark.parametrize("seed", [10**30, -(10**30), 2**64])
+@pytest.mark.parametrize("method", ["signal", "data"])
+def test_any_integer_is_a_seed(seed, method):
+    """The last 64 bits count where torch draws."""
+    assert plan(model(), (4, 6), method=method, seed=seed)
+    for call in (propagate, measure):
+        assert call(model(), (4, 6), seed=seed)["0"].q == call(model(), (4, 6), seed=seed % 2**64)["0"].q
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

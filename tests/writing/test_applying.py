@@ -375,7 +375,7 @@ class Sharing(nn.Module):
             lambda m: setattr(m[3], "weight", nn.Parameter(torch.zeros(50, 60).to_sparse())),
             {},
             PlanError,
-            "3: 3.weight has layout torch.sparse_coo",
+            "^3.weight has layout torch.sparse_coo; expected torch.strided",
         ),
         (
             lambda m: setattr(m[3], "weight", nn.Parameter(torch.zeros(50, 60, dtype=torch.complex64))),
@@ -421,6 +421,34 @@ def test_overlapping_and_expanded_memory_is_refused():
     model = nn.Linear(4, 4, bias=False)
     model.weight = nn.Parameter(torch.zeros(4).expand(4, 4))
     with pytest.raises(PlanError, match="weight is expanded"):
+        write(plan_all(model), ModelView.of(model), seed=1)
+
+
+class Strided(nn.Module):
+    """Two weights of 4 x 4 in one memory: the columns of a matrix of 4 x 8, from two columns on."""
+
+    def __init__(self, first: int, second: int):
+        super().__init__()
+        self.memory = torch.zeros(4, 8)
+        self.first = nn.Parameter(self.memory[:, first : first + 4])
+        self.second = nn.Parameter(self.memory[:, second : second + 4])
+
+
+def test_strided_views_that_overlap_are_refused_and_those_that_interlock_are_written():
+    plan = plan_of(layer_plan("first", (4, 4)), layer_plan("second", (4, 4)))
+    model = Strided(0, 3)
+    with pytest.raises(PlanError, match=r"^second: shares memory with first, and both are to be written"):
+        write(plan, ModelView.of(model), seed=1)
+    assert not model.memory.any()
+    model = Strided(0, 4)
+    write(plan, ModelView.of(model), seed=1)
+    assert model.memory.all()
+
+
+def test_a_weight_whose_strides_overlap_is_refused():
+    model = nn.Linear(4, 4, bias=False)
+    model.weight = nn.Parameter(torch.zeros(16).as_strided((4, 4), (2, 1)))
+    with pytest.raises(PlanError, match=r"weight overlaps itself \(strides \(2, 1\)\).* Clone it first"):
         write(plan_all(model), ModelView.of(model), seed=1)
 
 

@@ -53,26 +53,25 @@ def measure(
         seed: of the first draw; the next ones follow.
 
     Raises:
-        ArgumentError: seeds is less than 1, or the model has no values to measure.
+        ArgumentError: seeds is not from 1 to 1000, or the model has no values to measure.
         TraceError: the model could not be run.
         LazyModuleError: the model has parameters without a shape.
     """
     require("backward", backward, bool, "True or False")
     require("seed", seed, int, "a whole number")
-    require("seeds", seeds, int, "a whole number from 1")
+    number_of_draws(seeds)
     started = time.perf_counter()
     view = ModelView.of(model)
-    _check(view, seeds)
+    _check(view)
     with tensors_on_cpu(), untouched_generators(), silenced():
-        found = _Measurement(view, backward=backward).run(example_inputs, range(seed, seed + seeds))
-    dataflow, meters = found
-    return report_of("measured", view, dataflow, merged(meters), None, started)
+        dataflow, meters = _Measurement(view, backward=backward).run(example_inputs, range(seed, seed + seeds))
+    with tensors_on_cpu():
+        return report_of("measured", view, dataflow, merged(meters), None, started)
 
 
-def _check(view: ModelView, seeds: int) -> None:
+def _check(view: ModelView) -> None:
     if not view.has_modules:
         raise ArgumentError(f"model is a {view.class_name}: measure runs a torch.nn.Module")
-    number_of_draws(seeds)
     require_values(view, "measure runs the model", "propagate(model), which needs none")
 
 

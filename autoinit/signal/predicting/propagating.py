@@ -31,7 +31,7 @@ from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
 from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.inputs import given_inputs
-from autoinit.tracing.rng import untouched_generators
+from autoinit.tracing.rng import as_torch_takes, untouched_generators
 from autoinit.tracing.tiers import trace_view
 
 
@@ -67,7 +67,7 @@ def propagate(
         seed: of the first draw; the next ones follow.
 
     Raises:
-        ArgumentError: a plan without its model, or seeds is less than 1.
+        ArgumentError: a plan without its model, an input without elements, or seeds is not from 1 to 1000.
         TraceError: the model could not be traced.
     """
     started = time.perf_counter()
@@ -82,13 +82,15 @@ def propagate(
     require("inputs", inputs, (InputSignal, NoneType), "an InputSignal")
     require("backward", backward, bool, "True or False")
     require("seed", seed, int, "a whole number")
-    require("seeds", seeds, int, "a whole number from 1")
+    draws = number_of_draws(seeds)
     view = ModelView.of(model)
     dataflow = trace_view(view, example_inputs, tier="recorded" if view.has_modules else None)
-    if made is None and _on_meta(view):
-        made = plan_dataflow(dataflow, view, PlanOptions())
-    propagation = Propagation(dataflow, view, made, inputs or InputSignal(), given=example_inputs, seed=seed)
-    return propagation.report(backward=backward, started=started, seeds=number_of_draws(seeds))
+    require_elements(dataflow)
+    with tensors_on_cpu():
+        if made is None and _on_meta(view):
+            made = plan_dataflow(dataflow, view, PlanOptions())
+        propagation = Propagation(dataflow, view, made, inputs or InputSignal(), given=example_inputs, seed=seed)
+        return propagation.report(backward=backward, started=started, seeds=draws)
 
 
 LARGE = 1 << 29
@@ -122,7 +124,7 @@ class Propagation:
         self, dataflow: Dataflow, view: ModelView, plan: Plan | None, inputs: InputSignal, *, given: Any, seed: int
     ) -> None:
         self.dataflow, self.view, self.plan, self.inputs, self.given = dataflow, view, plan, inputs, given
-        self.generator = torch.Generator().manual_seed(seed)
+        self.generator = torch.Generator().manual_seed(as_torch_takes(seed))
         self.seed = seed
         self.values = Values(view, dataflow, plan, self.generator)
         self.sample_axis = sample_axis(dataflow, view)
@@ -138,7 +140,7 @@ class Propagation:
         meter = Meter(self.samples, backward=backward, sample_axis=self.sample_axis)
         weighing = Weighing(self.dataflow, self.samples, self.generator, meter, choose, fresh=ids_are_free(self.given))
         with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward), _saving(self.dataflow):
-            torch.manual_seed(self.seed)
+            torch.manual_seed(as_torch_takes(self.seed))
             runner = Runner(self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch)
             outputs = runner.run()
             if backward:
@@ -233,6 +235,20 @@ def _samples(dataflow: Dataflow, axis: int) -> int:
     """Samples in a batch: an axis of the first input."""
     shape = next((op.shape for op in dataflow.graph.nodes if op.op == "input" and op.shape), None)
     return shape[axis] if shape else 1
+
+
+def require_elements(dataflow: Dataflow) -> None:
+    """Refuse inputs that no moments can be drawn for.
+
+    Raises:
+        ArgumentError: an input has no elements, as an empty batch has none.
+    """
+    for op in dataflow.graph.nodes:
+        if op.op == "input" and op.shape is not None and 0 in op.shape:
+            raise ArgumentError(
+                f"example_inputs: {op.name} has shape {tuple(op.shape)}: expected at least one element, for there are "
+                f"no moments of none"
+            )
 
 
 def report_of(
