@@ -27,6 +27,7 @@ class Part:
         branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
         normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
         gains: of all that the layer feeds, where that is several things.
+        fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
         head_width: features of one head of the attention that these rows lead to; 0 where there is none, or no shapes.
     """
 
@@ -38,6 +39,7 @@ class Part:
     branches: int = 1
     normalised: bool = False
     gains: tuple[float, ...] = ()
+    fixed: bool = False
     head_width: int = 0
     skipped_over: bool = False
     renormalised: bool = False

@@ -31,7 +31,7 @@ from autoinit.signal.report import SignalReport
 from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.tensors.parallel import Task, in_parallel
 from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
-from autoinit.writing.reparametrised import effective_weight
+from autoinit.writing.reparametrised import effective_weight, fixes_scale
 
 T = TypeVar("T")
 
@@ -114,11 +114,12 @@ class Subject:
         gains = tuple(each.scale * chosen.gain / chosen.scale for each in resolution.alternatives)
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
         where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
+        fixed = bool(layer.reparam) and fixes_scale(self.view, self.view.storage(layer.param))
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or resolution.factor == 0
             kinds = where | {"gated": where["gated"] or _is_gate(layer, place)}
-            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, **kinds)
+            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, fixed, **kinds)
             if place.reason == "attention":
                 part = replace(part, head_width=_head_width(self.dataflow, part))
             if part.actual > 0:
