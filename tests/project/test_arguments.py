@@ -147,6 +147,17 @@ def partly_scripted() -> nn.Sequential:
     return made
 
 
+def fake_program() -> torch.export.ExportedProgram:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return torch.export.export(model(), (torch.zeros(2, 6),))
+
+
+@pytest.mark.parametrize("name", [each for each in ALL if each != "measure"])
+def test_a_program_of_fake_tensors_is_refused(name):
+    with pytest.raises(PlanError, match=r"^0\.weight is a fake tensor"):
+        ALL[name](fake_program())
+
+
 UNREADABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "fake": (fake, r"^0\.weight is a fake tensor, which has no values: build the model outside of FakeTensorMode"),
     "fake_in_a_wrapper": (lambda: nn.DataParallel(fake()), r"^0\.weight is a fake tensor"),
