@@ -27,6 +27,7 @@ class Part:
         branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
         normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
         gains: of all that the layer feeds, where that is several things.
+        fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
     """
 
     layer: LayerPlan
@@ -37,6 +38,7 @@ class Part:
     branches: int = 1
     normalised: bool = False
     gains: tuple[float, ...] = ()
+    fixed: bool = False
     skipped_over: bool = False
     renormalised: bool = False
     faded: bool = False

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from autoinit.models import ModelView
 from autoinit.ops import Trait
 from autoinit.plans.layers import LayerPlan, OtherParameter
+from autoinit.resolving.normalising import norm_parameters
 from autoinit.tracing import Dataflow
 
 
@@ -70,4 +71,4 @@ def parameter_kinds(dataflow: Dataflow) -> dict[str, str]:
                     kinds[use.name] = "embedding"
                 elif slot == "bias":
                     kinds[use.name] = "bias"
-    return kinds
+    return kinds | dict.fromkeys(norm_parameters(dataflow), "norm")

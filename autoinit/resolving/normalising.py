@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -39,10 +39,78 @@ def _bends_first(region: Region) -> bool:
 
 def written_norms(dataflow: Dataflow) -> frozenset[Op]:
     """The last operations of norms that are written out in simpler ones."""
+    return frozenset(_norms(dataflow))
+
+
+def norm_parameters(dataflow: Dataflow) -> frozenset[str]:
+    """Gains and biases of norms that take none themselves: written out, or of torch's without affine parameters.
+
+    A gain stands inside the norm, or multiplies what it gives, also as `1 + gain`. A bias, of one axis, is added to
+    that. One number alone is neither.
+    """
+    met = {
+        parameter: tuple(_met(dataflow, parameter))
+        for parameter in dataflow.graph.nodes
+        if parameter.op == "parameter" and any(size > 1 for size in parameter.params[0].shape)
+    }
+    if not any(met.values()):
+        return frozenset()
+    norms = _norms(dataflow)
+    inside = {op for norm in norms.values() for op in norm.ops}
+    ends = {*norms, *(op for op in dataflow.graph.nodes if op.role is Role.NORM and not _is_affine(op))}
+    return frozenset(
+        parameter.params[0].name
+        for parameter, ops in met.items()
+        if ops and all(op in inside or _completes(op, parameter, ends) for op in ops)
+    )
+
+
+def _norms(dataflow: Dataflow) -> dict[Op, Region]:
+    """For the last operation of each written norm, the shortest region that is one."""
     regions, known = Regions(dataflow), dict[Any, bool]()
-    starts = (op for op in dataflow.graph.nodes if op.signal and op in regions.live)
-    found = (regions.wide(start) for start in starts)
-    return frozenset(region.end for region in found if region is not None and is_norm(region, known))
+    norms: dict[Op, Region] = {}
+    for start in dataflow.graph.nodes:
+        if not start.signal or start not in regions.live:
+            continue
+        whole = regions.wide(start)
+        found = [whole] if whole is not None and is_norm(whole, known) else regions.meetings(start)
+        for region in found:
+            if is_norm(region, known):
+                norms[region.end] = min(norms.get(region.end, region), region, key=lambda each: len(each.ops))
+    return norms
+
+
+def _met(dataflow: Dataflow, parameter: Op) -> Iterator[Op]:
+    """The operations where a parameter, or what is computed from it, first meets a signal."""
+    waiting = [parameter]
+    for here in waiting:
+        for op in dataflow.graph.successors(here):
+            if op.signal:
+                yield op
+            elif op not in waiting:
+                waiting.append(op)
+
+
+def _completes(op: Op, parameter: Op, ends: Collection[Op]) -> bool:
+    """Whether an operation scales, or shifts by one number for each feature, what a norm gives."""
+    if op.op == "add" and sum(size > 1 for size in parameter.params[0].shape) > 1:
+        return False
+    carrying = [each for each in op.operands.values() if each.signal]
+    return op.op in ("mul", "add") and len(carrying) == 1 and _unscaled(carrying[0]) in ends
+
+
+def _unscaled(op: Op) -> Op:
+    """What comes before casts, moves and factors that no signal gives."""
+    while Trait.NEUTRAL in op.traits or op.acts == "rearranging" or Trait.SCALING in op.traits:
+        carrying = [each for each in op.operands.values() if each.signal]
+        if len(carrying) != 1:
+            break
+        (op,) = carrying
+    return op
+
+
+def _is_affine(norm: Op) -> bool:
+    return bool(norm.params) or not norm.operands.keys().isdisjoint(("weight", "bias"))
 
 
 def is_unit_norm(op: Op, regions: Regions) -> bool:

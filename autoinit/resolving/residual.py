@@ -6,7 +6,7 @@ weights. The other operand is a branch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from autoinit.ops import Role
@@ -34,7 +34,8 @@ def streams(dataflow: Dataflow) -> tuple[Stream, ...]:
     """Every residual stream with a branch, in order of the dataflow.
 
     A sum of what no weight made, such as token and position embeddings, adds no branch. A sum whose operands both leave
-    weights (a projected shortcut) begins a stream; its longer operand is the branch.
+    weights (a projected shortcut) begins a stream; its longer operand is the branch. A state that the same weights add
+    into again and again (an LSTM's over time, with zoneout) is no stream.
     """
     firsts, passed = _chained(dataflow)
     depth = _depths(dataflow)
@@ -43,7 +44,13 @@ def streams(dataflow: Dataflow) -> tuple[Stream, ...]:
         ends = tuple(weight for branch in _branches(add, passed, depth) for weight in _ending_weights(branch))
         if ends:
             found.setdefault(first, {})[add] = ends
-    return tuple(Stream(tuple(ends), tuple(ends.values())) for ends in found.values())
+    return tuple(Stream(tuple(ends), tuple(ends.values())) for ends in found.values() if not _is_state(ends.values()))
+
+
+def _is_state(branches: Collection[tuple[Op, ...]]) -> bool:
+    """Whether several branches all end in the same weights."""
+    ends = {frozenset(use.name for weight in each for use in weight.params) for each in branches}
+    return len(branches) > len(ends) == 1
 
 
 def branch_counts(dataflow: Dataflow) -> dict[str, int]:
