@@ -13,7 +13,6 @@ import importlib
 from typing import TYPE_CHECKING
 
 from autoinit._version import __version__
-from autoinit.checking.findings import CheckResult, Finding
 from autoinit.errors import (
     ApplyError,
     ArgumentError,
@@ -27,8 +26,6 @@ from autoinit.errors import (
     TraceError,
     TrainedModelError,
 )
-from autoinit.theory.fans import Fans
-from autoinit.theory.layouts import Layout
 
 if TYPE_CHECKING:
     from autoinit import callbacks as callbacks
@@ -36,12 +33,15 @@ if TYPE_CHECKING:
     from autoinit.api import autoinit, gain, plan, report
     from autoinit.callbacks import InitializationCheck
     from autoinit.checking.checker import check
+    from autoinit.checking.findings import CheckResult, Finding
     from autoinit.ops import Role, register_op
     from autoinit.plans.layers import LayerPlan, OtherParameter, SlicePlan
     from autoinit.plans.plan import Plan, Report
     from autoinit.provenance import Origin, Recording, recording
     from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
     from autoinit.tensors.measuring import WeightStats
+    from autoinit.theory.fans import Fans
+    from autoinit.theory.layouts import Layout
     from autoinit.tracing import Dataflow, Op, ParamUse, SourceLine, Unsupported, trace
 
 __all__ = [

@@ -27,11 +27,11 @@ from autoinit.cli._options import (
 from autoinit.cli._showing import format_option, show, write, write_form
 from autoinit.cli._talking import Talk, say
 from autoinit.plans.options import plan_options
-from autoinit.reporting.signals.states import State
 
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
     from autoinit.plans.plan import Plan
+    from autoinit.reporting.signals.states import State
     from autoinit.signal import SignalReport
 
 _PLANNING = plan_options()

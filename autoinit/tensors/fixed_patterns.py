@@ -45,7 +45,7 @@ def _of_one_element(turned: torch.Tensor) -> str:
     flat = turned.reshape(outputs, -1)
     filled = flat != 0
     values = flat[filled]
-    if int(filled.sum(1).max()) > 1 or not values.numel() or not _equal(values):
+    if int(filled.sum(1).max()) > 1 or values.numel() < min(outputs, inputs) or not _equal(values):
         return ""
     used = filled.reshape(outputs, inputs, area).any(2).sum(0)
     if inputs > 1 and int(used.max()) > min(_MOST_REPEATS, max(1, outputs // inputs)):

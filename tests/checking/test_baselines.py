@@ -172,7 +172,7 @@ class TestRefusals:
             read_baseline(path)
 
     def test_directory(self, tmp_path):
-        with pytest.raises(ConfigurationError, match="the baseline cannot be read: Is a directory"):
+        with pytest.raises(ConfigurationError, match="no regular file; expected a baseline"):
             read_baseline(tmp_path)
 
     @pytest.mark.parametrize(

@@ -558,7 +558,7 @@ def test_an_output_that_fails_in_the_end_exits_2(monkeypatch):
         (("nets.py:good", "--tolerance", "2"), "tolerance=2.0; expected a number between 0 and 1"),
         (("nets.py:good", "--fail-level", "fatal"), "Invalid value for '--fail-level'"),
         (("nets.py:good", "--format", "xml"), "Invalid value for '--format'"),
-        (("nets.py:good", "--input-shape", "2,64:int99"), "torch has no dtype 'int99'"),
+        (("nets.py:good", "--input-shape", "2,64:int99"), "'int99' is no dtype of an input"),
         (("nets.py:good", "--fix-to", "out.bin"), "weights are written to .safetensors, .pt, .pth"),
         (("nets.py:good", "nets.py:wide", "--fix-to", "out.pt"), "out.pt can hold the weights of one model, not of 2"),
         (("nets.py:good", "--seed", "1"), "--seed is for --fix"),

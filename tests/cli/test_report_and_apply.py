@@ -288,7 +288,7 @@ def test_tied_weights_go_into_safetensors_under_both_names(here):
         (("report", "nope.pt"), "nope.pt: no such file"),
         (("report", "model.pt", "--mode", "fan"), "Invalid value for '--mode'"),
         (("report", "model.pt", "--input-shape", "3,x"), "'3,x' is not a shape like 1,3,224,224"),
-        (("report", "model.pt", "--input-shape", "3,16:int99"), "torch has no dtype 'int99'"),
+        (("report", "model.pt", "--input-shape", "3,16:int99"), "'int99' is no dtype of an input"),
         (("report", "nets.py:Block", "--arg", "width"), "'width' is not of the form key=value"),
         (("report", "model.pt", "--only", "zzz"), "zzz"),
         (("report", "nets.py:Blok"), "did you mean 'Block'"),

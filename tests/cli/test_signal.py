@@ -213,7 +213,7 @@ def test_ids(here):
         (["model.pt", "--plot", "a.svg", "--html", "a.svg"], "one file cannot hold two outputs: a.svg, a.svg"),
         (["model.pt", "--html", "model.pt"], "model.pt is read by this run"),
         (["model.pt", "--html", "nowhere/a.html"], "nowhere/a.html cannot be written"),
-        (["model.pt", "--input-shape", "4,16:int63"], "torch has no dtype 'int63'"),
+        (["model.pt", "--input-shape", "4,16:int63"], "'int63' is no dtype of an input"),
         (["model.pt", "--method", "signal", "--only", "nothing"], "nothing"),
         (["nets.py:Choosy"], "Choosy could not be traced"),
     ],
