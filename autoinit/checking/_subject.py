@@ -14,7 +14,6 @@ from torch import nn
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.recipes import Published
-from autoinit.checking.recipes._geometry import rows
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
 from autoinit.ops import recurrent_gates
@@ -229,7 +228,8 @@ def _head_width(dataflow: Dataflow, part: Part) -> int:
     """Features of one head of attention: what a view on the way leaves of the part's own; 0 without shapes."""
     ops = [dataflow.by_name[name] for name in part.place.path[:-1] if name in dataflow.by_name]
     widths = [op.shape[-1] for op in ops if op.shape]
-    whole = rows(part)
+    lengths = zip(part.layer.axes, part.layer.shape, strict=True)
+    whole = sum(stop - start for start, stop in part.rows) or math.prod(size for axis, size in lengths if axis == "o")
     return next((width for width in widths if width < whole), whole if widths else 0)
 
 
