@@ -182,9 +182,14 @@ def _times(weight: torch.Tensor, factor: float) -> None:
     weight.mul_(factor)
 
 
+_OF_OUTPUTS = {"output", "softmax"}
+"""Reasons of layers that give outputs; a softmax may stand inside, too, where nothing is injected either."""
+
+
 def constant(ground: Ground) -> Iterator[Fault]:
-    """One value throughout, where several outputs see the same inputs."""
-    for place in ground.places:
+    """One value throughout, where several outputs see the same inputs and have no targets of their own."""
+    inside = (place for place in ground.places if not {slot.row.reason for slot in place.slots} <= _OF_OUTPUTS)
+    for place in inside:
         for value in (0.5, 0.01, place.slots[0].planned) if place.alike > 1 else ():
             yield _broken(place, f"constant({value:.3g})", partial(nn.init.constant_, val=value), "INI004")
 

@@ -35,15 +35,26 @@ def normed(subject: Subject, part: Part) -> Normed | None:
     if norm is None or subject.signal is None:
         return None
     told = subject.signal.by_operation.get(norm.name)
-    if told is None or told.row is None:
+    asked = _asked(subject, norm)
+    if told is None or told.row is None or asked is None:
         return None
-    return Normed(norm.name, told.row.q, _asked(subject, norm))
+    return Normed(norm.name, told.row.q, asked)
 
 
-def _asked(subject: Subject, norm: Op) -> float:
-    """The second moment of an output of a norm whose eps counts for nothing."""
+def _asked(subject: Subject, norm: Op) -> float | None:
+    """The second moment of an output of a norm whose eps counts for nothing; None where that is not known."""
+    if norm.op == "normalize":
+        return _of_unit_length(norm)
     names = {use.slot: use.name for use in norm.params}
     names |= {slot: use.name for slot, operand in norm.operands.items() for use in operand.params}
     held = {slot: subject.parameters[name].detach().float() for slot, name in names.items()}
     gain = float(held["weight"].square().mean()) if "weight" in held else 1.0
     return gain + (float(held["bias"].square().mean()) if "bias" in held else 0.0)
+
+
+def _of_unit_length(norm: Op) -> float | None:
+    """The same of vectors of Euclidean length 1: C of them have mean square 1 / C, and what follows may scale them."""
+    axis = norm.constants.get("dim")
+    if norm.shape is None or norm.constants.get("p") != 2 or not isinstance(axis, int):
+        return None
+    return 1 / norm.shape[axis]

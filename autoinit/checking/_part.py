@@ -28,6 +28,7 @@ class Part:
         normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
         centred: whether what normalises the weight itself takes a mean off it.
         gains: of all that the layer feeds, where that is several things.
+        fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
     """
 
     layer: LayerPlan
@@ -38,6 +39,7 @@ class Part:
     branches: int = 1
     normalised: bool = False
     gains: tuple[float, ...] = ()
+    fixed: bool = False
     skipped_over: bool = False
     renormalised: bool = False
     faded: bool = False

@@ -30,7 +30,7 @@ from autoinit.signal.report import SignalReport
 from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.tensors.parallel import Task, in_parallel
 from autoinit.tracing.dataflow import Dataflow, Op, SourceLine
-from autoinit.writing.reparametrised import effective_weight
+from autoinit.writing.reparametrised import effective_weight, fixes_scale
 
 T = TypeVar("T")
 
@@ -114,10 +114,11 @@ class Subject:
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
         where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
         where["centred"] = any(name == "sub" or _standardises(name) for name in resolution.transform)
+        fixed = bool(layer.reparam) and fixes_scale(self.view, self.view.storage(layer.param))
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or resolution.factor == 0
-            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, **where)
+            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, fixed, **where)
             if part.actual > 0:
                 yield part
 

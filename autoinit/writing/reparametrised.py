@@ -13,6 +13,7 @@ parametrised:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -30,6 +31,8 @@ from autoinit.tracing.rng import untouched_generators
 from autoinit.writing import sampling
 
 ITERATED = 0.99
+ALIKE = 0.01
+"""Norms that differ by no more than this are those of one scale, which a power iteration does not give exactly."""
 POWER_ITERATIONS = 15
 """As in the constructor of torch.nn.utils.parametrizations.spectral_norm."""
 
@@ -48,6 +51,24 @@ def effective_weight(view: ModelView, stored: WeightStorage) -> torch.Tensor | N
     if stored.kind == "parametrized":
         return _effective(view, stored)
     return source
+
+
+def fixes_scale(view: ModelView, stored: WeightStorage) -> bool:
+    """Whether the weight has the same scale whatever that of its originals; changes nothing.
+
+    So under spectral_norm. Any other parametrization is tried on originals twice as large; without modules, as in an
+    exported program, or on the meta device it is taken to pass scales on.
+    """
+    if stored.kind != "parametrized":
+        return stored.kind == "spectral_norm"
+    if not view.has_modules or view.parameters[stored.param].is_meta:
+        return False
+    parametrizations, _ = _parametrizations(view, stored)
+    twice = {name: 2 * original.detach() for name, original in parametrizations.named_parameters(recurse=False)}
+    with torch.no_grad(), _unmoved(parametrizations), untouched_generators():
+        doubled = torch.func.functional_call(parametrizations, twice)
+    once = float(_effective(view, stored).norm())
+    return once > 0 and math.isclose(float(doubled.norm()), once, rel_tol=ALIKE)
 
 
 def effective_stats(view: ModelView, stored: WeightStorage) -> WeightStats | None:
@@ -141,8 +162,13 @@ def _iterate(matrix: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> None:
 
 
 def _largest(matrix: torch.Tensor, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """The spectral norm as forward has it. Iterating ends with u along `matrix @ v`; before it, u is random."""
-    if float(u @ (matrix @ v)) < ITERATED * float((matrix @ v).norm()):
+    """The spectral norm as forward has it.
+
+    Iterating ends with u along `matrix @ v` and v along `matrix.T @ u`; before it, either may be random. A single
+    output's u is 1 or -1, so that v alone tells.
+    """
+    reached = max(float((matrix @ v).norm()), float((matrix.T @ u).norm()))
+    if float(u @ (matrix @ v)) < ITERATED * reached:
         u, v = u.clone(), v.clone()
         _iterate(matrix, u, v)
     return u @ (matrix @ v)

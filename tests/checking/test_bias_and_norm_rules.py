@@ -290,3 +290,31 @@ def test_ini202_passes_gains_that_are_one_more_and_layer_scale():
             return x + self.scale * self.out(normed)
 
     assert findings("INI202", Gemma()) == []
+
+
+def times_a_buffer(h, gain, buffer):
+    return h + gain * buffer
+
+
+def times_a_buffer_that_is_cast(h, gain, buffer):
+    return h * (buffer.double().float() * gain)
+
+
+def times_a_normalised_buffer(h, gain, buffer):
+    return h * (functional.normalize(buffer, dim=0) * gain)
+
+
+@pytest.mark.parametrize("mixed", [times_a_buffer, times_a_buffer_that_is_cast, times_a_normalised_buffer])
+def test_ini202_passes_a_vector_that_scales_a_buffer(mixed):
+    """No signal is normalised: the vector scales what is the same for every input."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gain = nn.Linear(8, 16), nn.Parameter(torch.rand(16))
+            self.register_buffer("table", torch.rand(16))
+
+        def forward(self, x):
+            return mixed(self.fc(x), self.gain, self.table)
+
+    assert findings("INI202", Model(), torch.randn(4, 8)) == []

@@ -306,6 +306,49 @@ def test_a_norm_that_restores_the_signal_makes_it_harmless() -> None:
     assert found.severity == "info"
 
 
+class UnitLength(nn.Module):
+    """A hand-written RMSNorm: rows of length 1, times sqrt(256)."""
+
+    def __init__(self, spelling: str, eps: float = 1e-12) -> None:
+        super().__init__()
+        self.spelling, self.eps = spelling, eps
+        self.gain = nn.Parameter(torch.ones(256))
+
+    def forward(self, x: Tensor) -> Tensor:
+        unit = nn.functional.normalize(x, dim=-1, eps=self.eps)
+        match self.spelling:
+            case "gain last":
+                return unit * 256**0.5 * self.gain
+            case "gain first":
+                return unit * self.gain * 256**0.5
+            case "channels first":
+                return nn.functional.normalize(x[:, :, None], dim=1, eps=self.eps)[..., 0] * 16.0 * self.gain
+            case _:
+                return unit
+
+
+@pytest.mark.parametrize("spelling", ["gain last", "gain first", "channels first", "no factor"])
+def test_rows_of_length_one_are_no_outweighed_norm(spelling: str) -> None:
+    """256 numbers of length 1 have mean square 1 / 256 whatever the scale before: no eps has a part in it.
+
+    A std of 0.02 is beside Xavier's 0.0625, so that the layer is named, as information.
+    """
+    model = normed(0.02)
+    model[1] = UnitLength(spelling)
+    (found,) = (each for each in check(model, (8, 256)).findings if each.layer == "0")
+    assert found.severity == "info"
+    assert "eps" not in found.message
+
+
+def test_rows_that_a_large_eps_leaves_short_are_outweighed() -> None:
+    """Rows of second moment 256 * 1e-8 have length 0.0256; over an eps of 1 in place of that, 2.6e-6 for 1 / 256."""
+    model = normed(1e-4)
+    model[1] = UnitLength("gain last", eps=1.0)
+    (found,) = (each for each in check(model, (8, 256)).findings if each.layer == "0")
+    assert found.severity == "error"
+    assert "its eps outweighs it: second moment 2.6e-06 after the norm, expected 0.0039." in found.message
+
+
 def test_without_shapes_a_norm_is_believed() -> None:
     (found,) = (each for each in check(normed(1e-4)).findings if each.layer == "0")
     assert found.severity == "info"

@@ -135,6 +135,122 @@ def test_ini004_passes_equal_rows_of_a_table_that_is_a_head_too():
     assert findings("INI004", model, torch.zeros(2, 3, dtype=torch.long)) == []
 
 
+class Steps(nn.Module):
+    """Mamba's dt_proj with dt_init="constant": all weights 4**-0.5, biases whose softplus goes from 0.001 to 0.1."""
+
+    def __init__(self, spelling, biases=None):
+        super().__init__()
+        self.spelling = spelling
+        self.down, self.dt, self.up = nn.Linear(64, 4), nn.Linear(4, 128), nn.Linear(128, 8)
+        nn.init.constant_(self.dt.weight, 4**-0.5)
+        if biases is None:
+            biases = torch.logspace(-3, -1, 128).expm1().log()
+        with torch.no_grad():
+            self.dt.bias.copy_(biases)
+
+    def forward(self, x):
+        low, weight, bias = self.down(x), self.dt.weight, self.dt.bias
+        match self.spelling:
+            case "module":
+                steps = self.dt(low)
+            case "cast bias":
+                steps = functional.linear(low, weight, bias.float())
+            case "added":
+                steps = functional.linear(low, weight) + bias
+            case "transposed":
+                steps = (weight @ low.t() + bias[..., None].float()).t()
+        return self.up(functional.softplus(steps))
+
+
+STEPS = ["module", "cast bias", "added", "transposed"]
+
+
+@pytest.mark.parametrize("spelling", STEPS)
+def test_ini004_passes_a_constant_weight_beside_distinct_biases(spelling):
+    """log(expm1(0.001)) = -6.9 to log(expm1(0.1)) = -2.25, in equal steps: 128 outputs, no two alike."""
+    assert findings("INI004", Steps(spelling), torch.randn(6, 64)) == []
+
+
+@pytest.mark.parametrize("spelling", STEPS)
+@pytest.mark.parametrize(
+    "biases", [torch.full((128,), -3.0), torch.linspace(-0.49, 0.49, 128)], ids=["one value", "torch's default"]
+)
+def test_ini004_names_a_constant_weight_beside_biases_that_nobody_set_apart(spelling, biases):
+    """One value tells no outputs apart; torch's default is within 1 / sqrt(4) = 0.5, and a leftover."""
+    finding = only("INI004", Steps(spelling, biases), torch.randn(6, 64))
+    assert finding.layer == "dt"
+    assert ("same number but for their biases, one feature" in finding.message) is (biases[0] != biases[1]).item()
+
+
+@pytest.mark.parametrize(
+    "behind",
+    [nn.Identity(), nn.LogSoftmax(-1), nn.Sigmoid(), nn.Tanh()],
+    ids=["logits", "log_softmax", "sigmoid", "tanh"],
+)
+def test_ini004_passes_a_constant_output_layer_and_names_it_inside(behind):
+    """Outputs have targets of their own, so that the rows' gradients, (y_i - t_i) x, differ at the first step."""
+    head = filled(nn.Linear(16, 10), nn.init.constant_, 0.01)
+    assert findings("INI004", nn.Sequential(nn.Linear(8, 16), nn.ReLU(), head, behind)) == []
+    inside = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), head, behind, nn.Linear(10, 2))
+    assert only("INI004", inside).layer == "2"
+
+
+def test_ini004_names_a_constant_weight_of_a_last_lstm():
+    """The state goes back through weight_hh: its units are not told apart by targets alone."""
+    model = nn.LSTM(8, 16)
+    nn.init.constant_(model.weight_hh_l0, 0.01)
+    assert only("INI004", model, torch.randn(3, 2, 8)).param == "weight_hh_l0"
+
+
+class Noisy(nn.Module):
+    """NoisyLinear (Fortunato et al. 2018): weight mu + sigma * eps."""
+
+    def __init__(self, spelling, eps):
+        super().__init__()
+        self.spelling = spelling
+        self.mu, self.sigma = (nn.Parameter(torch.full((16, 16), value)) for value in (0.1, 0.125))
+        self.out = nn.Linear(16, 4)
+        self.register_buffer("eps", eps)
+
+    def forward(self, x):
+        match self.spelling:
+            case "buffer":
+                weight = self.mu + self.sigma * self.eps
+            case "drawn":
+                weight = self.mu + self.sigma * torch.randn_like(self.mu)
+            case "factored":
+                weight = self.sigma * torch.outer(self.eps[:, 0], self.eps[0]) + self.mu
+            case "transposed":
+                return self.out((x @ (self.mu + self.sigma * self.eps).t()).relu())
+        return self.out(functional.linear(x, weight).relu())
+
+
+@pytest.mark.parametrize("spelling", ["buffer", "drawn", "factored", "transposed"])
+def test_ini004_looks_at_the_weight_in_use(spelling):
+    """0.1 + 0.125 eps with independent eps: no two rows alike, although every row of mu is."""
+    model, x, state = Noisy(spelling, torch.randn(16, 16)), torch.randn(5, 16), torch.get_rng_state()
+    assert findings("INI004", model, x) == []
+    assert torch.equal(state, torch.get_rng_state())
+    assert bool((model.mu == 0.1).all())
+
+
+@pytest.mark.parametrize("spelling", ["buffer", "transposed"])
+def test_ini004_names_a_weight_in_use_that_is_constant(spelling):
+    """0.1 + 0.125 eps with one eps throughout is one number. Then with one per input: each output has the same row."""
+    for eps in (torch.full((16, 16), 0.3), torch.randn(1, 16).repeat(16, 1)):
+        found = findings("INI004", Noisy(spelling, eps), torch.randn(5, 16))
+        assert "mu" in [each.layer for each in found]
+
+
+def test_ini004_passes_equal_rows_that_noise_tells_apart():
+    model = Noisy("buffer", torch.randn(16, 16))
+    nn.init.normal_(model.mu)
+    put(model.mu, 5, model.mu[9].detach().clone())
+    assert findings("INI004", model, torch.randn(5, 16)) == []
+    model.eps.zero_()
+    assert "outputs 5 and 9" in next(each.message for each in findings("INI004", model, torch.randn(5, 16)))
+
+
 def test_ini005_names_the_clones_of_a_transformer_encoder():
     layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     model = nn.TransformerEncoder(layer, 3, enable_nested_tensor=False)

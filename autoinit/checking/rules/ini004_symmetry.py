@@ -7,14 +7,19 @@ from collections.abc import Iterator
 
 import torch
 
+from autoinit.checking._in_use import mixed_weights, shifts
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence
 from autoinit.checking.rules._lookup import listed, pasted, recipe, redraw, trainable
+from autoinit.checking.rules.ini201_bias import default_bound
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Trait
 from autoinit.plans.layers import LayerPlan
+
+ROUNDING = 1.005
+"""By how much dtypes may round a bound up."""
 
 
 @rule("INI004", "unbroken symmetry", Severity.ERROR, About.VALUES, undrawn=True)
@@ -26,7 +31,8 @@ def look(subject: Subject) -> Iterator[Finding]:
     A weight whose elements all have one value other than zero, or one that holds bit-identical filters: rows that see
     the same inputs and compute the same number. Equality that chance can explain (short rows, coarse dtypes) does not
     count, and neither do zeros, layers with one output per group (depthwise convolutions), filters that pixel shuffle
-    interleaves (ICNR), tables that are embeddings too, and frozen weights.
+    interleaves (ICNR), tables that are embeddings too, and frozen weights. Nor does a constant weight in an output
+    layer or beside distinct biases that are not torch's default, or one that is mixed with others (NoisyLinear).
 
     ## Why it matters
 
@@ -57,7 +63,7 @@ def look(subject: Subject) -> Iterator[Finding]:
         if stats.nonfinite or alike < 2:
             continue
         if stats.minimum == stats.maximum:
-            if stats.maximum != 0:
+            if stats.maximum != 0 and not (_is_output(subject, layer) or _tells_apart(subject, layer)):
                 yield _constant(subject, layer, alike)
         elif pairs := tuple(_twins(subject, layer)):
             yield _identical(subject, layer, pairs)
@@ -66,8 +72,38 @@ def look(subject: Subject) -> Iterator[Finding]:
 def _outputs_alike(subject: Subject, layer: LayerPlan) -> int:
     """How many outputs of one copy see the same inputs."""
     layout = subject.resolutions[layer.name].layout
-    outputs = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "o")
+    outputs = _outputs(layer)
     return outputs if layout.transposed else outputs // layout.groups
+
+
+def _outputs(layer: LayerPlan) -> int:
+    return math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "o")
+
+
+def _is_output(subject: Subject, layer: LayerPlan) -> bool:
+    """Whether no weight comes behind: each output has a target, and so a gradient, of its own, as in a head of zeros.
+
+    An operation with several weights (LSTM, attention) has some behind others.
+    """
+    ops = [subject.dataflow.by_name[name] for name in layer.uses]
+    alone = all(sum(use.layout is not None for use in op.params) == 1 for op in ops)
+    return alone and all(name in subject.surroundings["final"] for name in layer.uses)
+
+
+def _tells_apart(subject: Subject, layer: LayerPlan) -> bool:
+    """Whether the outputs of a constant weight differ: by biases set on purpose, or what the weight is mixed with."""
+    bound = default_bound(layer) * ROUNDING
+    biases = (each for each in shifts(subject, layer) if each.numel() == _outputs(layer))
+    if any(float(each.abs().max()) > bound and 2 * torch.unique(each).numel() > each.numel() for each in biases):
+        return True
+    mixed = list(mixed_weights(subject, layer))
+    return bool(mixed) and not any(each is None or _repeats(each) for each in mixed)
+
+
+def _repeats(weight: torch.Tensor) -> bool:
+    """Whether all slices along some axis are equal, as those of a constant weight's outputs are on whichever it is."""
+    axes = (axis for axis, size in enumerate(weight.shape) if size > 1)
+    return any(bool((weight == weight.narrow(axis, 0, 1)).all()) for axis in axes)
 
 
 def _twins(subject: Subject, layer: LayerPlan) -> Iterator[tuple[int, int]]:
@@ -78,7 +114,7 @@ def _twins(subject: Subject, layer: LayerPlan) -> Iterator[tuple[int, int]]:
         return
     alike = _outputs_alike(subject, layer)
     outputs = subject.portraits[layer.name].power.shape[1]
-    block = _interleaved(subject, layer)
+    block, mixed = _interleaved(subject, layer), list(mixed_weights(subject, layer))
     rows = _rows(subject.parameters[layer.param].detach(), layer.axes)
     expected: dict[int, float] = {}
     for one, other in pairs:
@@ -87,10 +123,19 @@ def _twins(subject: Subject, layer: LayerPlan) -> Iterator[tuple[int, int]]:
             continue
         if _slice_of(layer, first) != _slice_of(layer, second) or (block > 1 and first // block == second // block):
             continue
+        if mixed and not any(each is None or _equal_somewhere(each, first, second) for each in mixed):
+            continue
         if one not in expected:
             expected[one] = coincidence(rows[one], len(rows) * (alike - 1))
         if expected[one] < NEVER:
             yield first, second
+
+
+def _equal_somewhere(weight: torch.Tensor, one: int, other: int) -> bool:
+    """Whether two slices along some axis are equal: a weight may arrive transposed."""
+    axes = (axis for axis, size in enumerate(weight.shape) if size > max(one, other))
+    found = [torch.equal(weight.select(axis, one), weight.select(axis, other)) for axis in axes]
+    return any(found) or not found
 
 
 def _rows(weight: torch.Tensor, axes: str) -> torch.Tensor:
@@ -118,6 +163,7 @@ def _interleaved(subject: Subject, layer: LayerPlan) -> int:
 
 def _constant(subject: Subject, layer: LayerPlan, alike: int) -> Finding:
     stats, fix = subject.portraits[layer.name].stats, redraw(subject, layer)
+    but = " but for their biases" if any(torch.unique(each).numel() > 1 for each in shifts(subject, layer)) else ""
     return Finding(
         code="INI004",
         severity=Severity.ERROR,
@@ -125,8 +171,8 @@ def _constant(subject: Subject, layer: LayerPlan, alike: int) -> Finding:
         param=layer.param,
         message=(
             f"{layer.name}: all {stats.numel} weights are {number(stats.mean)}, expected independent values of std "
-            f"{number(layer.std)}: the {alike} outputs that see the same inputs compute the same number, one feature "
-            f"in place of {alike}. Draw it: {pasted(fix)}"
+            f"{number(layer.std)}: the {alike} outputs that see the same inputs compute the same number{but}, one "
+            f"feature in place of {alike}. Draw it: {pasted(fix)}"
         ),
         expected_std=layer.std,
         actual_std=0.0,

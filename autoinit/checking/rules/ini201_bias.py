@@ -161,7 +161,7 @@ def _finding(subject: Subject, bias: _Bias) -> Finding:
 
 
 def _verdict(subject: Subject, bias: _Bias) -> _Verdict:
-    bound = _default_bound(bias.layer)
+    bound = default_bound(bias.layer)
     if _is_default(bias, bound):
         why = f"torch's default, within +-{number(bound)}. Small, but no formula counts it. Write zeros"
         return _Verdict(Severity.INFO, why, "uniform(+-1/sqrt(fan_in)), torch's default")
@@ -197,7 +197,7 @@ def _verdict_on_head(subject: Subject, bias: _Bias) -> _Verdict:
     return _Verdict(Severity.WARNING, why, fix=f"\nnn.init.constant_({expression(head.biases[0])}, {constant:.4g})")
 
 
-def _default_bound(layer: LayerPlan) -> float:
+def default_bound(layer: LayerPlan) -> float:
     """The bound of torch's default: 1 / sqrt(fan_in) as torch reads it, 1 / sqrt(hidden) for recurrent layers."""
     if recurrent_gates(layer.op):
         return 1 / math.sqrt(layer.shape[0] // max(1, len(layer.slices)))

@@ -101,11 +101,12 @@ def _parameter(subject: Subject, param: str) -> _Off | None:
 
 
 def _scales_norm(subject: Subject, param: str) -> bool:
-    """Whether a vector multiplies nothing but what norms give that are written out in simpler operations."""
+    """Whether a vector multiplies, at each use, what a norm gives that is written out in simpler operations."""
     uses = subject.uses.get(param, ())
     if subject.parameters[param].dim() != 1 or not uses or any(op.op != "mul" for op, _ in uses):
         return False
-    return all(_uncast(each) in subject.written_norms for op, _ in uses for each in op.operands.values() if each.signal)
+    scaled = [[_uncast(each) for each in op.operands.values() if each.signal] for op, _ in uses]
+    return all(each and subject.written_norms.issuperset(each) for each in scaled)
 
 
 def _uncast(op: Op) -> Op:

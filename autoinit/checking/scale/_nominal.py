@@ -76,7 +76,7 @@ def drawn(subject: Subject, part: Part) -> Drawn:
 def _calls(subject: Subject) -> Mapping[str, Hashable]:
     """By the operation of layers the call that drew most of them, where the plan did not."""
     kinds: dict[str, list[Part]] = {}
-    for part in subject.parts:
+    for part in (each for each in subject.parts if not each.fixed):
         kinds.setdefault(part.layer.op, []).append(part)
     found = {kind: _common_call(parts, subject.tolerance) for kind, parts in kinds.items()}
     return {kind: call for kind, call in found.items() if call is not None}

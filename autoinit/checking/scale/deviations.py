@@ -63,7 +63,12 @@ def deviations(subject: Subject) -> tuple[Deviation, ...]:
 
 
 def _deviation(subject: Subject, part: Part) -> Deviation | None:
-    """What is wrong with a part's scale; None if nothing is. A recipe that says something about it decides."""
+    """What is wrong with a part's scale; None if nothing is, or if no value of the parameter could change it.
+
+    A recipe that says something about it decides.
+    """
+    if part.fixed:
+        return None
     published, origin = subject.published, subject.origin(part.layer.param)
     made = drawn(subject, part)
     nearest = published.nearest(part) if published is not None else None
