@@ -70,6 +70,12 @@ def stuck_zeros(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[Stu
     return ()
 
 
+def starving(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> frozenset[str]:
+    """Names of the weight operations and norms that get nothing but zeros, since a zero weight feeds them."""
+    values = _Zeros(dataflow, is_zero).values()
+    return frozenset(op.name for op in dataflow.graph.nodes if _starves(op, values))
+
+
 def silent_tables(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[tuple[str, Op], ...]:
     """Embedding tables that are zero and the only signal that something behind them gets, with what that is."""
     zeros = _Zeros(dataflow, is_zero)

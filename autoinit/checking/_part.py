@@ -28,6 +28,7 @@ class Part:
         normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
         gains: of all that the layer feeds, where that is several things.
         fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
+        head_width: features of one head of the attention that these rows lead to; 0 where there is none, or no shapes.
     """
 
     layer: LayerPlan
@@ -39,11 +40,13 @@ class Part:
     normalised: bool = False
     gains: tuple[float, ...] = ()
     fixed: bool = False
+    head_width: int = 0
     skipped_over: bool = False
     renormalised: bool = False
     faded: bool = False
     gated: bool = False
     muted: bool = False
+    starved: bool = False
     final: bool = False
 
     @cached_property

@@ -14,10 +14,12 @@ from torch import nn
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.recipes import Published
+from autoinit.checking.recipes._geometry import rows
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
+from autoinit.ops import recurrent_gates
 from autoinit.planning import plan_dataflow
-from autoinit.plans.layers import LayerPlan, SlicePlan
+from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.provenance import Origin, Recording
@@ -116,7 +118,10 @@ class Subject:
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or resolution.factor == 0
-            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, fixed, **where)
+            kinds = where | {"gated": where["gated"] or _is_gate(layer, place)}
+            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, fixed, **kinds)
+            if place.reason == "attention":
+                part = replace(part, head_width=_head_width(self.dataflow, part))
             if part.actual > 0:
                 yield part
 
@@ -218,6 +223,19 @@ def subject(
         codes=codes,
         gradients=gradients,
     )
+
+
+def _head_width(dataflow: Dataflow, part: Part) -> int:
+    """Features of one head of attention: what a view on the way leaves of the part's own; 0 without shapes."""
+    ops = [dataflow.by_name[name] for name in part.place.path[:-1] if name in dataflow.by_name]
+    widths = [op.shape[-1] for op in ops if op.shape]
+    whole = rows(part)
+    return next((width for width in widths if width < whole), whole if widths else 0)
+
+
+def _is_gate(layer: LayerPlan, place: RowsPlan) -> bool:
+    """Whether these are rows of a recurrent operation's gates (LSTM, GRU): bounded, and multiplied by each other."""
+    return recurrent_gates(layer.op) > 1 and isinstance(place, SlicePlan)
 
 
 def _portraits(view: ModelView, plan: Plan) -> dict[str, Portrait]:

@@ -4,9 +4,8 @@ Public functions take a model and make a `ModelView` of it once; everything insi
 `wrappers`, a way of holding a weight in `storage`.
 """
 
-from autoinit.models._entering import require_readable
 from autoinit.models.storage import WeightStorage
 from autoinit.models.view import ExportedLike, Model, ModelView
 from autoinit.models.wrappers import inner_module, user_name
 
-__all__ = ["ExportedLike", "Model", "ModelView", "WeightStorage", "inner_module", "require_readable", "user_name"]
+__all__ = ["ExportedLike", "Model", "ModelView", "WeightStorage", "inner_module", "user_name"]

@@ -60,9 +60,9 @@ class ModelView:
         if isinstance(model, nn.Module):
             require_tree(model)
             require_python(model)
-            root = inner_module(model)
-            require_readable(cls(root).tensors)
-            return cls(root)
+            model = inner_module(model)
+        if isinstance(model, nn.Module) or isinstance(getattr(model, "state_dict", None), Mapping):
+            require_readable(cls(model).tensors)
         return cls(model)
 
     @property

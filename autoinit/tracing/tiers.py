@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from autoinit.errors import ArgumentError, TraceError
-from autoinit.models import Model, ModelView, require_readable
+from autoinit.models import Model, ModelView
 from autoinit.tensors.process_state import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, told
 from autoinit.tracing.building import build
@@ -61,7 +61,6 @@ def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None
     if tier is not None and tier not in TIERS:
         raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(TIERS)}, or None for the best that works")
     if is_exported(view.root):
-        require_readable(view.tensors)
         with tensors_on_cpu():
             return _of_program(exported_model(view.root), view.tensors)  # type: ignore[arg-type]
     if not view.has_modules:

@@ -159,6 +159,8 @@ def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
         problem = "is on the meta device and has no memory. Materialise it first: model.to_empty(device=...)"
     elif _is_wrapper(tensor):
         problem = f"is a {type(tensor).__name__}, which cannot be written in place. Write before it is converted"
+    elif tensor.numel() and not tensor.untyped_storage().nbytes():
+        problem = "has an empty storage, as sharding leaves it between two forwards. Gather it first"
     elif tensor.dtype not in WRITABLE:
         problem = f"is {tensor.dtype}; expected float16, bfloat16, float32 or float64. Write before it is converted"
     elif tensor.is_inference():

@@ -21,6 +21,7 @@ from autoinit.checking.fixing import fix
 from autoinit.errors import ArgumentError, AutoinitError, PlanError
 from autoinit.plans.options import plan_options
 from autoinit.signal import measure, propagate
+from autoinit.tracing.rng import as_torch_takes
 
 FUNCTIONS: dict[str, Callable[..., object]] = {
     "autoinit": lambda model, **given: autoinit(model, verbose=False, **given),
@@ -147,6 +148,17 @@ def partly_scripted() -> nn.Sequential:
     return made
 
 
+def fake_program() -> torch.export.ExportedProgram:
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        return torch.export.export(model(), (torch.zeros(2, 6),))
+
+
+@pytest.mark.parametrize("name", [each for each in ALL if each != "measure"])
+def test_a_program_of_fake_tensors_is_refused(name):
+    with pytest.raises(PlanError, match=r"^0\.weight is a fake tensor"):
+        ALL[name](fake_program())
+
+
 UNREADABLE: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "fake": (fake, r"^0\.weight is a fake tensor, which has no values: build the model outside of FakeTensorMode"),
     "fake_in_a_wrapper": (lambda: nn.DataParallel(fake()), r"^0\.weight is a fake tensor"),
@@ -212,6 +224,7 @@ def test_more_draws_than_end_are_refused(call, seeds):
 @pytest.mark.parametrize("method", ["signal", "data"])
 def test_any_integer_is_a_seed(seed, method):
     """The last 64 bits count where torch draws."""
+    assert [as_torch_takes(each) for each in (7, -1, 2**64 - 1, 2**64 + 7)] == [7, 2**64 - 1, 2**64 - 1, 7]
     assert plan(model(), (4, 6), method=method, seed=seed)
     for call in (propagate, measure):
         assert call(model(), (4, 6), seed=seed)["0"].q == call(model(), (4, 6), seed=seed % 2**64)["0"].q

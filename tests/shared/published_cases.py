@@ -68,10 +68,12 @@ def llama(by_block: bool = False) -> nn.Module:
     return model
 
 
-def t5() -> nn.Module:
+def t5(width: int = 256, heads: int = 4, head_width: int = 64, tied: bool = True) -> nn.Module:
     """Mesh TensorFlow's scaling (Raffel et al. 2020), as transformers' T5PreTrainedModel._init_weights has it."""
-    model, width, head_width = T5(), 256, 64
+    model = T5(width, heads, head_width, tied=tied)
     nn.init.normal_(model.shared.weight, std=1.0)
+    if not tied:
+        nn.init.normal_(model.lm_head.weight, std=width**-0.5)
     for module in model.modules():
         if isinstance(module, T5Attention):
             nn.init.normal_(module.q.weight, std=(width * head_width) ** -0.5)

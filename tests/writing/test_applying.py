@@ -445,6 +445,14 @@ def test_strided_views_that_overlap_are_refused_and_those_that_interlock_are_wri
     assert model.memory.all()
 
 
+def test_a_weight_without_memory_is_refused():
+    model = nn.Linear(4, 4, bias=False)
+    plan = plan_all(model)
+    model.weight.untyped_storage().resize_(0)
+    with pytest.raises(PlanError, match="weight has an empty storage, as sharding leaves it"):
+        write(plan, ModelView.of(model), seed=1)
+
+
 def test_a_weight_whose_strides_overlap_is_refused():
     model = nn.Linear(4, 4, bias=False)
     model.weight = nn.Parameter(torch.zeros(16).as_strided((4, 4), (2, 1)))

@@ -35,6 +35,11 @@ def is_head(part: Part) -> bool:
     return part.place.reason in ("output", "softmax")
 
 
+def is_tied(part: Part) -> bool:
+    """Whether it is the table of an embedding too."""
+    return "tied to an embedding" in part.layer.note
+
+
 def is_attention(part: Part) -> bool:
     """Whether it makes queries, keys or values."""
     return part.place.reason == "attention"

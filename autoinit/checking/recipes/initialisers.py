@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from autoinit.checking._part import Part
-from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, size
+from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, is_tied, size
 from autoinit.checking.recipes._published import Published
 from autoinit.errors import ArgumentError
 from autoinit.ops import recurrent_gates
@@ -120,7 +120,7 @@ def framework_default(part: Part) -> tuple[float, ...]:
     if not layer.axes.startswith(("oi", "iok")):
         return ()
     bound_fan = layer.shape[1] * size(part, "k")
-    tied = (1.0,) if is_head(part) and "tied to an embedding" in layer.note else ()
+    tied = (1.0,) if is_head(part) and is_tied(part) else ()
     return (1 / math.sqrt(3 * bound_fan), *tied)
 
 

@@ -13,6 +13,7 @@ from autoinit.checking.recipes._geometry import (
     is_conv,
     is_head,
     is_standardised,
+    is_tied,
     rows,
     size,
 )
@@ -20,7 +21,8 @@ from autoinit.checking.recipes._published import Published
 from autoinit.checking.recipes.initialisers import framework_default, glorot, he
 from autoinit.theory.truncation import TRUNCATED_STD
 
-_T5_HEAD_WIDTHS = (32, 64, 128, 256)
+_T5_HEAD_WIDTHS = (16, 32, 64, 128, 256)
+"""What a head may have where no shapes are known."""
 _MOST_BLOCKS = 64
 """As many as the deepest image transformer that is published, EVA-02's largest, has."""
 _ALMOST_ALL = 0.9
@@ -78,11 +80,13 @@ def _vit_jax(part: Part) -> tuple[float, ...]:
 
 
 def _t5(part: Part) -> tuple[float, ...]:
+    """A head that is the embedding table, of std 1, has its input divided by sqrt(d_model); one of its own has not."""
     plain = part.place.fan_in**-0.5
     if is_head(part):
-        return (1.0, plain)
+        return (1.0, plain) if is_tied(part) else (plain,)
     if is_attention(part):
-        widths = [each for each in _T5_HEAD_WIDTHS if rows(part) % each == 0]
+        known = (part.head_width,) if part.head_width else _T5_HEAD_WIDTHS
+        widths = [each for each in known if rows(part) % each == 0]
         return (plain, *(plain / math.sqrt(each) for each in widths))
     return (plain,)
 
@@ -162,7 +166,12 @@ def _mixes(parts: Sequence[Part]) -> bool:
 
 def _asks_softly(parts: Sequence[Part]) -> bool:
     """T5's mark: some of what attention uses is far below 1 / sqrt(fan_in)."""
-    return any(is_attention(part) and part.actual < 0.25 * part.place.fan_in**-0.5 for part in parts)
+
+    def most(part: Part) -> float:
+        """Half as much again as queries have; a quarter where the width of the heads is not known."""
+        return 1.5 / math.sqrt(part.head_width) if part.head_width else 0.25
+
+    return any(is_attention(part) and part.actual < most(part) * part.place.fan_in**-0.5 for part in parts)
 
 
 def _conditioned(parts: Sequence[Part]) -> bool:

@@ -27,7 +27,7 @@ def consequence(part: Part, ratio: float, beyond: float, behind: Normed | None =
     A norm takes the scale away: info; so is an output that starts small, as heads of zeros do on purpose. Off by up to
     a factor of two: warning. Beyond: error, but a warning where the harm is bounded: a branch that is too weak, which
     the skip connection carries the signal past; a norm further on; a gate; a wave (sin), whose frequencies it sets;
-    weights behind it that are zero.
+    weights behind or before it that are zero.
     """
     if part.normalised and ratio < 1 and behind is not None and behind.outweighed:
         severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio, beyond)
@@ -48,6 +48,11 @@ def _unnormed(part: Part, ratio: float, beyond: float) -> tuple[Severity, str]:
         return Severity.INFO, f"The output starts with {told} the power that it could have, which does no harm."
     if part.muted:
         return Severity.WARNING, f"The signal's power is {told} what it should be; all that it feeds starts at zero."
+    if part.starved:
+        return (
+            Severity.WARNING,
+            f"The signal's power is {told} what it should be, once the zeros that feed it have left.",
+        )
     if ratio < 1 and part.skipped_over:
         return (
             Severity.WARNING,

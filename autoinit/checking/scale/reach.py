@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from itertools import permutations
 
+from autoinit.checking._dead import starving
 from autoinit.ops import Fact, Role
 from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -17,13 +18,14 @@ def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[
     faded: the same for a signal that is too small, which nonlinearities with a slope at zero pass on nearly unchanged.
     gated: all ways lead to a bounded nonlinearity whose value multiplies a signal.
     muted: all ways lead through weights inside the network that are zero.
-    final: no weight comes behind.
+    starved: what comes in is zero, since a weight before it is.
+    final: no weight comes behind, and the signal goes on: to an output, a loss, or where values are drawn by it.
 
     Args:
         dataflow: of the model.
         is_zero: whether a parameter, by name, is zero everywhere.
     """
-    last = _leading_to(dataflow, lambda op: op.ends, lambda op: op.role is not Role.WEIGHT)
+    last = _last(dataflow)
 
     def is_norm(op: Op) -> bool:
         return op.role is Role.NORM
@@ -40,7 +42,7 @@ def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[
         "final": last,
     }
     named = {kind: frozenset(op.name for op in ops) for kind, ops in found.items()}
-    return {"skipped_over": _inside_branches(dataflow), **named}
+    return {"skipped_over": _inside_branches(dataflow), "starved": starving(dataflow, is_zero), **named}
 
 
 def _inside_branches(dataflow: Dataflow) -> frozenset[str]:
@@ -58,6 +60,20 @@ def _inside_branches(dataflow: Dataflow) -> frozenset[str]:
                 for start in {skip, _behind(skip)}:
                     found |= _between(start, end, order)
     return frozenset(found)
+
+
+def _last(dataflow: Dataflow) -> set[Op]:
+    """The operations whose result goes on, and on no way through a weight.
+
+    What is drawn from a distribution, or asked of it (arguments are compared with their bounds), is no signal any more.
+    """
+    found: set[Op] = set()
+    for op in reversed(list(dataflow.graph.nodes)):
+        after = list(dataflow.graph.successors(op))
+        signals = [each for each in after if each.signal]
+        if after and all(each.ends or (each.role is not Role.WEIGHT and each in found) for each in signals):
+            found.add(op)
+    return found
 
 
 def _leading_to(dataflow: Dataflow, ends: Callable[[Op], bool], passes: Callable[[Op], bool]) -> set[Op]:

@@ -57,17 +57,21 @@ class T5Block(nn.Module):
 
 
 class T5(nn.Module):
-    """Encoder and decoder of two blocks each; the head is the embedding table, its input scaled by d^-0.5."""
+    """Encoder and decoder of two blocks each; a head that is the embedding table has its input scaled by d^-0.5."""
 
-    def __init__(self, width: int = 256, heads: int = 4, head_width: int = 64, words: int = 500) -> None:
+    def __init__(
+        self, width: int = 256, heads: int = 4, head_width: int = 64, words: int = 500, tied: bool = True
+    ) -> None:
         super().__init__()
+        self.tied = tied
         self.shared = nn.Embedding(words, width)
         self.encoder, self.decoder = (
             nn.ModuleList([T5Block(width, heads, head_width, decoder) for _ in range(2)]) for decoder in (False, True)
         )
         self.encoder_norm, self.decoder_norm = RMSNorm(width), RMSNorm(width)
         self.lm_head = nn.Linear(width, words, bias=False)
-        self.lm_head.weight = self.shared.weight
+        if tied:
+            self.lm_head.weight = self.shared.weight
 
     def forward(self, source: Tensor, target: Tensor) -> Tensor:
         x = self.shared(source)
@@ -76,7 +80,8 @@ class T5(nn.Module):
         memory, y = self.encoder_norm(x), self.shared(target)
         for block in self.decoder:
             y = block(y, memory)
-        return self.lm_head(self.decoder_norm(y) * y.shape[-1] ** -0.5)
+        y = self.decoder_norm(y)
+        return self.lm_head(y * y.shape[-1] ** -0.5 if self.tied else y)
 
 
 class Attention(nn.Module):
