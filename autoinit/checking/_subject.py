@@ -16,7 +16,7 @@ from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.recipes import Published
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
-from autoinit.ops import recurrent_gates
+from autoinit.ops import REGISTRY, Trait, recurrent_gates
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
@@ -113,6 +113,7 @@ class Subject:
         gains = tuple(each.scale * chosen.gain / chosen.scale for each in resolution.alternatives)
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
         where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
+        where["centred"] = any(name == "sub" or _standardises(name) for name in resolution.transform)
         fixed = bool(layer.reparam) and fixes_scale(self.view, self.view.storage(layer.param))
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
@@ -263,3 +264,8 @@ def _effective(view: ModelView, layer: LayerPlan) -> torch.Tensor | None:
     if not all(each.numel() and each.is_floating_point() for each in written):
         return None
     return effective_weight(view, stored)
+
+
+def _standardises(name: str) -> bool:
+    spec = REGISTRY.specs.get(name)
+    return spec is not None and Trait.STANDARDISING in spec.traits
