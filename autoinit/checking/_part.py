@@ -26,6 +26,7 @@ class Part:
         layout: what its axes mean.
         branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
         normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
+        centred: whether what normalises the weight itself takes a mean off it.
         gains: of all that the layer feeds, where that is several things.
         fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
         head_width: features of one head of the attention that these rows lead to; 0 where there is none, or no shapes.
@@ -48,6 +49,7 @@ class Part:
     muted: bool = False
     starved: bool = False
     final: bool = False
+    centred: bool = False
 
     @cached_property
     def actual(self) -> float:

@@ -14,10 +14,9 @@ from torch import nn
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.recipes import Published
-from autoinit.checking.recipes._geometry import rows
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
-from autoinit.ops import recurrent_gates
+from autoinit.ops import REGISTRY, Trait, recurrent_gates
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
@@ -114,6 +113,7 @@ class Subject:
         gains = tuple(each.scale * chosen.gain / chosen.scale for each in resolution.alternatives)
         branches = max((self._branch_counts.get(f"{use}/{layer.param}", 1) for use in layer.uses), default=1)
         where = {kind: all(use in ops for use in layer.uses) for kind, ops in self.surroundings.items()}
+        where["centred"] = any(name == "sub" or _standardises(name) for name in resolution.transform)
         fixed = bool(layer.reparam) and fixes_scale(self.view, self.view.storage(layer.param))
         for place in layer.slices or (layer,):
             rows = place.rows if isinstance(place, SlicePlan) else ()
@@ -229,7 +229,8 @@ def _head_width(dataflow: Dataflow, part: Part) -> int:
     """Features of one head of attention: what a view on the way leaves of the part's own; 0 without shapes."""
     ops = [dataflow.by_name[name] for name in part.place.path[:-1] if name in dataflow.by_name]
     widths = [op.shape[-1] for op in ops if op.shape]
-    whole = rows(part)
+    lengths = zip(part.layer.axes, part.layer.shape, strict=True)
+    whole = sum(stop - start for start, stop in part.rows) or math.prod(size for axis, size in lengths if axis == "o")
     return next((width for width in widths if width < whole), whole if widths else 0)
 
 
@@ -263,3 +264,8 @@ def _effective(view: ModelView, layer: LayerPlan) -> torch.Tensor | None:
     if not all(each.numel() and each.is_floating_point() for each in written):
         return None
     return effective_weight(view, stored)
+
+
+def _standardises(name: str) -> bool:
+    spec = REGISTRY.specs.get(name)
+    return spec is not None and Trait.STANDARDISING in spec.traits

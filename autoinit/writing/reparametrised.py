@@ -56,8 +56,8 @@ def effective_weight(view: ModelView, stored: WeightStorage) -> torch.Tensor | N
 def fixes_scale(view: ModelView, stored: WeightStorage) -> bool:
     """Whether the weight has the same scale whatever that of its originals; changes nothing.
 
-    So under spectral_norm. Any other parametrization is tried on originals twice as large; without modules, as in an
-    exported program, or on the meta device it is taken to pass scales on.
+    So under spectral_norm. Any other parametrization is tried on originals twice as large; where it refuses them, on
+    the meta device, and without modules, as in an exported program, it is taken to pass scales on.
     """
     if stored.kind != "parametrized":
         return stored.kind == "spectral_norm"
@@ -66,7 +66,10 @@ def fixes_scale(view: ModelView, stored: WeightStorage) -> bool:
     parametrizations, _ = _parametrizations(view, stored)
     twice = {name: 2 * original.detach() for name, original in parametrizations.named_parameters(recurse=False)}
     with torch.no_grad(), _unmoved(parametrizations), untouched_generators():
-        doubled = torch.func.functional_call(parametrizations, twice)
+        try:
+            doubled = torch.func.functional_call(parametrizations, twice)
+        except (RuntimeError, ValueError):
+            return False
     once = float(_effective(view, stored).norm())
     return once > 0 and math.isclose(float(doubled.norm()), once, rel_tol=ALIKE)
 

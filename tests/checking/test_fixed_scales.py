@@ -94,6 +94,26 @@ def test_rules_of_scale_speak_where_a_parametrization_passes_the_scale_on() -> N
     assert len([each for each in scale_findings(stack(quartered)) if "error" in each.lower()]) >= 2
 
 
+class AtMostOne(Times):
+    """A parametrization that refuses large values."""
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if weight.abs().max() > 1:
+            raise ValueError("too large")
+        return weight
+
+
+def test_a_parametrization_that_refuses_twice_the_values_is_taken_to_pass_scales_on() -> None:
+    """U(-0.9, 0.9) has std 0.9 / sqrt(3) = 0.52 in place of He's 0.177."""
+
+    def bounded(module: nn.Module) -> nn.Module:
+        nn.init.uniform_(module.get_parameter("weight"), -0.9, 0.9)
+        parametrize.register_parametrization(module, "weight", AtMostOne(1.0))
+        return module
+
+    assert len(scale_findings(stack(bounded))) == 3
+
+
 @pytest.mark.parametrize("wrap", [old, new])
 @pytest.mark.parametrize("shape", [(64, 1), (1, 64)], ids=["one output", "one input"])
 def test_the_std_of_one_row_or_column_is_that_of_a_unit_vector(wrap: Wrap, shape: tuple[int, int]) -> None:

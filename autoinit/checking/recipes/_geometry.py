@@ -50,6 +50,11 @@ def is_standardised(part: Part) -> bool:
     return part.normalised and not part.place.normalised
 
 
+def is_centred(part: Part) -> bool:
+    """Whether it is weight standardisation that normalises it, which takes a mean off: no spectral norm does."""
+    return is_standardised(part) and part.centred
+
+
 def fan_outs(part: Part) -> tuple[float, ...]:
     """The true fan_out and, for a strided convolution, that of He et al. 2015 and torch.nn.init: without the stride.
 

@@ -10,6 +10,7 @@ from autoinit.checking.recipes._geometry import (
     blocks,
     fan_outs,
     is_attention,
+    is_centred,
     is_conv,
     is_head,
     is_standardised,
@@ -181,7 +182,7 @@ def _conditioned(parts: Sequence[Part]) -> bool:
 
 
 def _standardised(parts: Sequence[Part]) -> bool:
-    return 2 * sum(is_standardised(part) for part in parts) >= len(parts)
+    return 2 * sum(is_centred(part) for part in parts) >= len(parts)
 
 
 def _paints(parts: Sequence[Part]) -> bool:
