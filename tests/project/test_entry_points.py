@@ -134,7 +134,9 @@ def test_the_plugin_and_the_command_load_without_torch():
     assert told.endswith(" []\n"), told
     modules = ast.literal_eval(told.rpartition(" [")[0])
     assert {each for each in modules if each.startswith("autoinit.")} == {
-        "autoinit._version", "autoinit.errors", "autoinit.pytest_plugin",
+        "autoinit._escaping", "autoinit._version", "autoinit.checking", "autoinit.checking.configuration",
+        "autoinit.checking.findings", "autoinit.checking.selecting", "autoinit.errors", "autoinit.formats",
+        "autoinit.pytest_plugin",
     }  # fmt: skip
 
 

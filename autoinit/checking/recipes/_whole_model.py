@@ -6,8 +6,8 @@ import statistics
 from collections.abc import Sequence
 
 from autoinit.checking._part import Part
-from autoinit.checking.recipes._geometry import is_standardised
 from autoinit.checking.recipes._published import Published, noise
+from autoinit.checking.recipes.geometry import is_standardised
 from autoinit.checking.recipes.models import MODELS
 
 _FEWEST = 6

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from autoinit.checking._part import Part
-from autoinit.checking.recipes._geometry import blocks, fan_outs, is_conv, is_head, is_tied, size
 from autoinit.checking.recipes._published import Published
+from autoinit.checking.recipes.geometry import blocks, fan_outs, is_conv, is_head, is_tied, size
 from autoinit.errors import ArgumentError
 from autoinit.ops import recurrent_gates
 from autoinit.theory.fans import MODES

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 
 from autoinit.checking._part import Part
-from autoinit.checking.recipes._geometry import (
+from autoinit.checking.recipes._published import Published
+from autoinit.checking.recipes.geometry import (
     blocks,
     fan_outs,
     is_attention,
@@ -18,7 +19,6 @@ from autoinit.checking.recipes._geometry import (
     rows,
     size,
 )
-from autoinit.checking.recipes._published import Published
 from autoinit.checking.recipes.initialisers import framework_default, glorot, he
 from autoinit.theory.truncation import TRUNCATED_STD
 
