@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ def explored(tmp_path: Path, *arguments: str) -> tuple[subprocess.CompletedProce
     claims, written = tmp_path / "test_claims.py", tmp_path / "explored.json"
     claims.write_text(CLAIMS)
     command = [sys.executable, str(SCRIPT), "--tests", str(claims), "--json", str(written), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    wide = {**os.environ, "COLUMNS": "400"}  # a name that is cut off is not found
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=wide)
     return done, json.loads(written.read_text()) if written.exists() else {}
 
 
