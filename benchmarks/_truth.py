@@ -5,7 +5,7 @@ from pathlib import Path
 
 import _torchvision
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 assert _torchvision.torchvision_ops
 
 from tests.shared.fresh import constructed, findings, seen_anew  # noqa: E402
