@@ -210,8 +210,8 @@ def _alike(op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
     first, *others = known.values()
     if op.shape is None or not all(torch.equal(first, each) for each in others):
         return None
-    for each in op.operands.values():
-        if each not in known and (each.signal or prod(each.shape or ()) > 1):
+    for slot, each in op.operands.items():
+        if each not in known and not only_steers(op, slot) and (each.signal or prod(each.shape or ()) > 1):
             return None
     spread: torch.Tensor = first.broadcast_to(op.shape)
     return spread

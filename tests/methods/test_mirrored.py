@@ -135,6 +135,12 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 8),
     ),
+    "chosen by a condition": (
+        lambda: Written(
+            lambda net, x: net.b(torch.where((h := net.a(x)) > 0, h, 0.1 * h)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)
+        ),
+        (4, 8),
+    ),
     "flatten in blocks": (
         lambda: nn.Sequential(nn.Conv2d(2, 8, 3), nn.ReLU(), nn.AvgPool2d(2), nn.Flatten(), nn.Linear(32, 4)),
         (4, 2, 6, 6),
