@@ -107,7 +107,10 @@ def check(
         fail_level=level,
         layers=len(looked_at.portraits),
         recipe=_told(published, recipe),
-        notes=(*_notes(looked_at, findings, published, recipe), *_notes_on_depth(looked_at, findings, codes, asked=shapes)),
+        notes=(
+            *_notes(looked_at, findings, published, recipe),
+            *_notes_on_depth(looked_at, findings, codes, asked=shapes),
+        ),
         seconds=time.perf_counter() - started,
     )
 
@@ -130,8 +133,10 @@ def _all_about_depth(prefix: str) -> bool:
 
 
 def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> Iterator[Finding]:
-    """What the rules find. Of weights that hold no draw at all nothing is said about scale; and nothing about depth, where
-    all signals would be the echo of values that mean nothing.
+    """What the rules find.
+
+    Of weights that hold no draw at all nothing is said about scale; and nothing about depth, where all signals would be
+    the echo of values that mean nothing.
 
     codes: of the rules to ask; all by default. Those that tell whether there is a draw at all are always asked.
     """

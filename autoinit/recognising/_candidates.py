@@ -110,6 +110,17 @@ def candidates(
     return _truncated(made, shrunk, window) if distribution == "truncated_normal" else tuple(made)
 
 
+def usual_stds(layer: LayerPlan, rows: Rows) -> tuple[float, ...]:
+    """The stds that the most usual recipes give some rows of a weight, in ascending order: known before any is drawn.
+
+    Args:
+        layer: the weight's plan.
+        rows: half-open runs of its output features; the whole without them.
+    """
+    drawn = (each for distribution in ("uniform", "normal") for each in candidates(layer, rows, distribution))
+    return tuple(sorted({each.recipe.std for each in drawn if each.doubt <= BASE}))
+
+
 def exact(distribution: str, shrunk: float, window: Window) -> tuple[Candidate, ...]:
     """Absolute scales of two digits: so many that one of them nearly always fits."""
     wide = Window(window.least, window.most / shrunk)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from autoinit.checking._normed_signals import normed
 from autoinit.checking._part import Part
@@ -84,7 +85,8 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
     code, why = cause(misfit, recipes)
     follows = nearest is not None and strayed is None
     open_to_harm = part.normalised and ratio < 1 and not follows and subject.asks(code)
-    severity, sentence = consequence(part, ratio, made.at_least(ratio), normed(subject, part) if open_to_harm else None)
+    exceeds = partial(made.exceeds, ratio)
+    severity, sentence = consequence(part, ratio, exceeds, normed(subject, part) if open_to_harm else None)
     return Deviation(
         part=part,
         rows=part.rows,
