@@ -59,10 +59,12 @@ def _kind(part: Part) -> Hashable:
 
 
 def _named(parts: Sequence[Part], tolerance: float) -> Mapping[Part, Recipe]:
-    """The recipes of parts of a kind that the call drew which drew most of them; empty if there is none."""
-    if len(parts) < 2:
-        return {}
-    offers = {part: _Offers.to(part, tolerance) for part in parts}
+    """The recipes of parts of a kind that the call drew which drew most of them; empty if there is none.
+
+    One layer alone shows no pattern, but for the constructor's, which draws all kinds.
+    """
+    kinds = _CALLS if len(parts) > 1 else ("default",)
+    offers = {part: _Offers.to(part, kinds, tolerance) for part in parts}
     doubts: dict[Hashable, float] = {}
     for each in offers.values():
         doubts = {call: recipe.doubt for call, recipe in each.recipes.items()} | doubts
@@ -108,9 +110,9 @@ class _Offers:
     planned: float
 
     @classmethod
-    def to(cls, part: Part, tolerance: float) -> _Offers:
+    def to(cls, part: Part, kinds: Sequence[str], tolerance: float) -> _Offers:
         low, high = part.scales
-        recipes = {_call(each): each for each in reversed(part.recognition.recipes) if each.kind in _CALLS}
+        recipes = {_call(each): each for each in reversed(part.recognition.recipes) if each.kind in kinds}
         suits = {call: _suits(part, each.std, each.std, each.distribution) for call, each in recipes.items()}
         return cls(recipes, suits, _suits(part, low / (1 + tolerance), high * (1 + tolerance)))
 
