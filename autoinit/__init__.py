@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from autoinit.theory.fans import Fans
     from autoinit.theory.layouts import Layout
     from autoinit.tracing import Dataflow, Op, ParamUse, SourceLine, Unsupported, trace
+    from autoinit.transfer import Scaled, Scaling, scaling
 
 __all__ = [
     "ApplyError",
@@ -72,6 +73,8 @@ __all__ = [
     "Report",
     "Resolution",
     "Role",
+    "Scaled",
+    "Scaling",
     "SlicePlan",
     "SliceResolution",
     "SourceLine",
@@ -88,6 +91,7 @@ __all__ = [
     "register_op",
     "report",
     "resolve",
+    "scaling",
     "trace",
 ]
 
@@ -104,6 +108,7 @@ _LAZY = {
     "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
     "autoinit.theory.fans": ("Fans",),
     "autoinit.theory.layouts": ("Layout",),
+    "autoinit.transfer": ("Scaled", "Scaling", "scaling"),
     "autoinit.tracing": ("Dataflow", "Op", "ParamUse", "SourceLine", "Unsupported", "trace"),
 }
 """What is imported when it is first asked for: pytest loads this package at every start, and torch takes seconds."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
-Kind = Literal["report", "check", "signal"]
-"""What is shown: a sequence of `Report`, a `CheckRun`, or a sequence of the signal's `State`."""
+Kind = Literal["report", "check", "signal", "scaling"]
+"""What is shown: a sequence of `Report`, a `CheckRun`, a sequence of the signal's `State`, or a `Scaling`."""
 PLAIN_WIDTH = 100
 
 
@@ -70,6 +70,10 @@ FORMATS: Mapping[Kind, Mapping[str, Format]] = {
     "signal": {
         "table": Format("people", lines="autoinit.reporting.signals.table:console_lines"),
         "json": Format("programs; versioned", "autoinit.reporting.signals.jsons:dumps"),
+    },
+    "scaling": {
+        "table": Format("people", lines="autoinit.reporting.scalings.table:console_lines"),
+        "json": Format("programs; versioned", "autoinit.reporting.scalings.jsons:dumps"),
     },
 }
 """What `--format` offers, by kind."""
