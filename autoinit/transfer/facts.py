@@ -75,6 +75,17 @@ def output_features(layer: LayerPlan) -> int:
     return own * layer.groups if layer.axes.startswith("io") and layer.groups > 1 else own
 
 
+def input_features(layer: LayerPlan) -> int:
+    """How many input features a weight has, of all its groups together."""
+    own = prod(size for letter, size in zip(layer.axes, layer.shape, strict=True) if letter == "i")
+    return own if layer.axes.startswith("io") else own * layer.groups
+
+
+def is_depthwise(layer: LayerPlan) -> bool:
+    """Whether each output feature of a convolution reads one input feature."""
+    return layer.groups > 1 and input_features(layer) == layer.groups
+
+
 @dataclass(frozen=True, eq=False)
 class ModelFacts:
     """A model, its dataflow and plan, and the facts of its parameters."""

@@ -15,7 +15,7 @@ from autoinit.plans.plan import Plan
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory.fans import Fans
 from autoinit.tracing.tiers import trace_view
-from autoinit.transfer.facts import ModelFacts, ParameterFacts
+from autoinit.transfer.facts import ModelFacts, ParameterFacts, is_depthwise
 from autoinit.transfer.growth import counterparts, growth
 from autoinit.transfer.pitfalls import pitfalls
 from autoinit.transfer.record import Scaled, Scaling
@@ -179,7 +179,7 @@ class _Made:
             return "norm before a tied head"
         if facts.layer is None or facts.tied:
             return "tied table" if facts.tied else _KINDS_BESIDE_WEIGHTS.get(facts.what, "other")
-        if facts.layer.groups > 1 and grown.fan_in == 1 and facts.layer.fan_in == math.prod(facts.shape[2:]):
+        if is_depthwise(facts.layer):
             return "depthwise"
         if grown.features == 1 and facts.leaves:
             return "head"
@@ -203,7 +203,8 @@ _KINDS_BESIDE_WEIGHTS = {"embedding": "table", "norm": "norm", "bias": "bias", "
 def _narrow_std(rows: LayerPlan | SlicePlan, grown: Growth) -> float:
     """The std that the plan would give in the base model, whose fans are smaller."""
     fans = Fans(rows.fan_in, rows.fan_out)
-    narrow = Fans(rows.fan_in / grown.fan_in, rows.fan_out / grown.features)
+    alone = isinstance(rows, LayerPlan) and is_depthwise(rows)  # each input reaches its own output, however many
+    narrow = Fans(rows.fan_in / grown.fan_in, rows.fan_out / (1.0 if alone else grown.features))
     return rows.std * math.sqrt(fans.by_mode[rows.mode] / narrow.by_mode[rows.mode])
 
 

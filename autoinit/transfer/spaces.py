@@ -15,17 +15,16 @@ from math import prod
 from networkx.utils import UnionFind
 
 from autoinit.ops import Role, Trait
-from autoinit.plans.layers import LayerPlan
 from autoinit.theory.activations import SOFTMAXES
 from autoinit.tracing.dataflow import Dataflow, Op
-from autoinit.transfer.facts import ModelFacts, ParameterFacts
+from autoinit.transfer.facts import ModelFacts, ParameterFacts, input_features, is_depthwise
 from autoinit.transfer.growth import matrix
 from autoinit.transfer.rules import Growth
 
 Makers = frozenset[Op]
 _NOTHING: Makers = frozenset()
 _READING = ("input", "query", "key", "value", "input1", "input2", "tensor")
-"""Operands of a weight operation that it sums over."""
+"""Operands of a weight operation that it sums over; of one that has none of these, all that carry a signal."""
 
 
 def widened(model: ModelFacts, width: float) -> Mapping[str, Growth]:
@@ -56,6 +55,7 @@ class Spaces:
     def read_by(self, op: Op) -> Makers:
         """The makers of what a weight operation reads."""
         read = [each for slot, each in op.operands.items() if slot in _READING]
+        read = read or [each for each in op.operands.values() if each.signal]
         return frozenset().union(*(self.makers[each] for each in read))
 
     @cached_property
@@ -159,7 +159,7 @@ def _grown(facts: ParameterFacts, uses: Iterable[Op], spaces: Spaces, width: flo
     if facts.layer is None or facts.tied:
         return Growth(features=features)
     read = frozenset({op}) if _is_inside(slot, _INNER_INPUTS) else spaces.read_by(op)
-    fan_in = 1.0 if _is_depthwise(facts.layer) else _growth(_columns(facts.layer), read, spaces, width)
+    fan_in = 1.0 if is_depthwise(facts.layer) else _growth(input_features(facts.layer), read, spaces, width)
     if _is_inside(slot, _INNER_INPUTS):
         fan_in = width
     rows, columns = matrix(facts)
@@ -188,13 +188,3 @@ def _is_inside(slot: str, slots: tuple[str, ...]) -> bool:
     """Whether a slot is one of these, or (of a recurrence) reads the layer below in the same operation."""
     layer = re.match(r"weight_ih_l(\d+)", slot)
     return slot.startswith(slots) or (slots is _INNER_INPUTS and layer is not None and int(layer[1]) > 0)
-
-
-def _is_depthwise(layer: LayerPlan) -> bool:
-    return layer.groups > 1 and _columns(layer) == layer.groups
-
-
-def _columns(layer: LayerPlan) -> int:
-    """Input features of all groups together."""
-    own = prod(size for letter, size in zip(layer.axes, layer.shape, strict=True) if letter == "i")
-    return own if layer.axes.startswith("io") else own * layer.groups
