@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from autoinit.errors import ArgumentError
@@ -175,6 +176,8 @@ class _Made:
 
     def _kind(self, name: str) -> str:
         facts, grown = self.facts.parameters[name], self.grown[name]
+        if grown.fan_in == grown.features == 1:  # where nothing grew, the graph says what would
+            grown = self._would_grow[name]
         if facts.before_tied:
             return "norm before a tied head"
         if facts.layer is None or facts.tied:
@@ -186,6 +189,10 @@ class _Made:
         if grown.fan_in == 1 and grown.features != 1:
             return "input"
         return "narrow" if grown.features == 1 and grown.fan_in != 1 else "hidden"
+
+    @cached_property
+    def _would_grow(self) -> Mapping[str, Growth]:
+        return widened(self.facts, 2.0)
 
     def _fill(self, facts: ParameterFacts, by: Multipliers) -> float | None:
         """The value of a gain that the rules change: the base's, or 1 as every norm's, times the multiplier."""
