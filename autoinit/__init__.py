@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     from autoinit.theory.fans import Fans
     from autoinit.theory.layouts import Layout
     from autoinit.tracing import Dataflow, Op, ParamUse, SourceLine, Unsupported, trace
-    from autoinit.transfer import Scaled, Scaling, scaling
+    from autoinit.transfer.coordinates import CoordinateCheck, coordinate_check
+    from autoinit.transfer.making import scaling
+    from autoinit.transfer.record import Scaled, Scaling
 
 __all__ = [
     "ApplyError",
@@ -51,6 +53,7 @@ __all__ = [
     "AutoinitError",
     "CheckResult",
     "ConfigurationError",
+    "CoordinateCheck",
     "Dataflow",
     "Ending",
     "Fans",
@@ -85,6 +88,7 @@ __all__ = [
     "__version__",
     "autoinit",
     "check",
+    "coordinate_check",
     "gain",
     "plan",
     "recording",
@@ -108,7 +112,9 @@ _LAZY = {
     "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
     "autoinit.theory.fans": ("Fans",),
     "autoinit.theory.layouts": ("Layout",),
-    "autoinit.transfer": ("Scaled", "Scaling", "scaling"),
+    "autoinit.transfer.coordinates": ("CoordinateCheck", "coordinate_check"),
+    "autoinit.transfer.making": ("scaling",),
+    "autoinit.transfer.record": ("Scaled", "Scaling"),
     "autoinit.tracing": ("Dataflow", "Op", "ParamUse", "SourceLine", "Unsupported", "trace"),
 }
 """What is imported when it is first asked for: pytest loads this package at every start, and torch takes seconds."""

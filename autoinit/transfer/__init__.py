@@ -2,8 +2,3 @@
 
 The rules stand in `rules`, one formula for every kind of parameter; an optimizer is a row of its table.
 """
-
-from autoinit.transfer.making import scaling
-from autoinit.transfer.record import Scaled, Scaling
-
-__all__ = ["Scaled", "Scaling", "scaling"]

@@ -141,6 +141,8 @@ class _Made:
                     weight_decay=by.weight_decay,
                     eps=by.eps,
                     reason=_reason(grown, layer, drawn=drawn),
+                    std_scale=by.std,
+                    counterpart=self.bases[name].name if name in self.bases else "",
                     fill=0.0 if name in zeros else None if layer is not None else self._fill(facts, by),
                     muon=self._by_muon(name) is not None,
                 ),

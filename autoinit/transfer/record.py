@@ -30,7 +30,9 @@ class Scaled:
         kind: what it is to the rules (`KINDS`).
         std: of the weight at the scaled start; None where `apply` draws nothing.
         lr, weight_decay, eps: multipliers of the values that were tuned on the base model.
+        std_scale: the multiplier of the base model's std.
         reason: how much has grown.
+        counterpart: the base model's parameter that it is compared with; empty where there is no base model.
         fill: the one value that `apply` gives to all its elements; None where it gives none.
         muon: whether Muon updates it, where that was asked for.
     """
@@ -41,6 +43,8 @@ class Scaled:
     weight_decay: float
     eps: float
     reason: str
+    std_scale: float = 1.0
+    counterpart: str = ""
     fill: float | None = None
     muon: bool = False
 

@@ -3,8 +3,8 @@
 The document is one object:
 
     version      1; a change that could break a reader raises it
-    parameters   by name: {"kind", "std", "lr", "weight_decay", "eps", "reason", "fill", "muon"};
-                 std and fill may be null
+    parameters   by name: {"kind", "std", "lr", "weight_decay", "eps", "reason", "std_scale",
+                 "counterpart", "fill", "muon"}; std and fill may be null
     plan         the scaled start, as `Plan.to_json` has it
     optimizer, depth, against, notes
                  as `Scaling` has them
