@@ -79,7 +79,7 @@ def scaling(
             small = load(base, arguments=base_arguments, trust=trust, max_size=max_size)
     for note in (*loaded.notes, *(small.notes if small is not None else ())):
         talk.note(note)
-    from autoinit.transfer import scaling as scale
+    from autoinit.transfer.making import scaling as scale
 
     with talk.stage(f"scaling {loaded.name}"), loaded.analysed():
         made = scale(

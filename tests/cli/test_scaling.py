@@ -76,17 +76,8 @@ def test_no_output_over_an_input(net):
 
 
 def test_check_with_a_base(net):
-    done = run(
-        "check",
-        f"{net}:started",
-        "--no-config",
-        "--base",
-        f"{net}:started",
-        "--base-arg",
-        "width=16",
-        "--select",
-        "INI5",
-    )
+    base = ["--base", f"{net}:started", "--base-arg", "width=16"]
+    done = run("check", f"{net}:started", "--no-config", "--select", "INI5", *base)
     assert done.exit_code == 1, done.output
     assert "INI501" in done.output
     assert "4: std" in done.output
