@@ -89,7 +89,7 @@ _TOOLS = {
     "figure": "autoinit.reporting.signals.plotting:figure",
     "save figure": "autoinit.reporting.signals.plotting:save",
     "page": "autoinit.reporting.signals.page:render",
-    "coordinates figure": "autoinit.reporting.scalings.coordinates:figure",
+    "coordinates figure": "autoinit.reporting.scalings.plotting:figure",
 }
 """What takes more than a value, so that only methods of their own give it."""
 

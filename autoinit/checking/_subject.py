@@ -13,7 +13,7 @@ from torch import nn
 
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
-from autoinit.checking.following import Following
+from autoinit.checking.following import FollowedBase
 from autoinit.checking.recipes import Published
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
@@ -62,7 +62,7 @@ class Subject:
     tolerance: float = 0.10
     codes: frozenset[str] | None = None
     gradients: bool = True
-    following: Following | None = None
+    following: FollowedBase | None = None
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:

@@ -20,7 +20,7 @@ Groups = torch.optim.Optimizer | Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Following:
+class FollowedBase:
     """What is expected of a model that follows another.
 
     Attributes:
@@ -50,7 +50,7 @@ class Following:
         return found[len(found) // 2] if found else None
 
 
-def following(view: ModelView, base: Model, optimizer: Groups | None, example_inputs: Any) -> Following:
+def following(view: ModelView, base: Model, optimizer: Groups | None, example_inputs: Any) -> FollowedBase:
     """What a model is to be, by its base.
 
     Args:
@@ -67,7 +67,7 @@ def following(view: ModelView, base: Model, optimizer: Groups | None, example_in
     base_view = ModelView.of(base)
     stats = {name: weight_stats(each) for name, each in base_view.parameters.items() if each.is_floating_point()}
     measured = {name: each for name, each in stats.items() if each is not None}
-    return Following(made, measured, _rates(view, optimizer))
+    return FollowedBase(made, measured, _rates(view, optimizer))
 
 
 def _kind(optimizer: Groups | None) -> Optimizer:

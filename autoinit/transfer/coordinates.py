@@ -166,7 +166,7 @@ def _slope(widths: Sequence[int], values: Sequence[float]) -> float:
 
 
 @dataclass(frozen=True)
-class _Run:
+class _Outcome:
     """What came of one training."""
 
     changes: Mapping[str, float]
@@ -187,7 +187,7 @@ class _Trained:
     depth: float
     example_inputs: Any
 
-    def run(self, width: int, which: Parametrisation, seed: int) -> _Run:
+    def run(self, width: int, which: Parametrisation, seed: int) -> _Outcome:
         """The change of each layer's output over some steps."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -206,7 +206,7 @@ class _Trained:
                     each.step()
                 last = float(value.detach())
             after = _outputs(model, layers, first)
-        return _Run({name: float((after[name] - before[name]).abs().mean()) for name in before}, last)
+        return _Outcome({name: float((after[name] - before[name]).abs().mean()) for name in before}, last)
 
     def _started(
         self, model: nn.Module, which: Parametrisation, seed: int

@@ -1,4 +1,4 @@
-"""A coordinate check as a table, as JSON, version 1, and as a figure.
+"""A coordinate check as a table, and as JSON, version 1.
 
 The JSON document is one object:
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.text import Text
 
@@ -21,12 +21,11 @@ from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widt
 from autoinit.transfer.coordinates import CoordinateCheck
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
     from rich.console import ConsoleOptions
 
 VERSION = 1
 _FLAT = 0.2
-_OUTPUT = "(output)"
+OUTPUT = "(output)"
 _LEGEND = (
     "change: the mean of |h - h at the start| over a layer's output after the last step. slope: of log2 change over "
     "log2 width; about 0 where a learning rate fits every width."
@@ -67,37 +66,14 @@ def console_lines(check: CoordinateCheck, options: ConsoleOptions, *, full: bool
     for kind in kinds:
         layer, slope = check.worst(kind)
         losses = ", ".join(f"{value:.3g}" for value in check.losses[kind])
-        yield Text(f"{kind}: steepest {slope:+.2f} at {layer or _OUTPUT}; loss before the last step {losses}")
+        yield Text(f"{kind}: steepest {slope:+.2f} at {layer or OUTPUT}; loss before the last step {losses}")
     yield from (Text(each, style="dim") for each in wrap(_LEGEND, options.max_width))
 
 
 def _line(check: CoordinateCheck, layer: str) -> list[Cell]:
-    cells = [Cell(layer or _OUTPUT, "bold")]
+    cells = [Cell(layer or OUTPUT, "bold")]
     for kind, changes in check.changes.items():
         slope = check.slopes[kind][layer]
         cells.append(Cell(f"{slope:+.2f}", "green" if abs(slope) <= _FLAT else "red"))
         cells += [Cell(f"{value:.2g}") for value in changes[layer]]
     return cells
-
-
-def figure(check: CoordinateCheck) -> Figure:
-    """Change against width, a panel for each parametrisation, a line for each layer.
-
-    Raises:
-        ArgumentError: matplotlib is not installed.
-    """
-    from autoinit.reporting.signals.plotting import require_matplotlib
-
-    require_matplotlib()
-    from matplotlib.figure import Figure
-
-    made = Figure(figsize=(5.0 * len(check.changes), 4.0), layout="constrained")
-    panels: Any = made.subplots(1, len(check.changes), sharey=True, squeeze=False)[0]
-    for panel, (kind, layers) in zip(panels, check.changes.items(), strict=True):
-        for layer, values in layers.items():
-            panel.loglog(check.widths, values, marker="o", base=2, label=layer or _OUTPUT)
-        panel.set(title=kind, xlabel="width", xticks=check.widths, xticklabels=check.widths)
-        panel.minorticks_off()
-    panels[0].set_ylabel("change of a layer's output")
-    panels[-1].legend(fontsize="x-small", loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return made
