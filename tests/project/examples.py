@@ -3,7 +3,7 @@
 A page runs by itself: in an empty directory, in order, in one namespace. A block that begins with `# NAME.py` or
 `# NAME.toml` is such a file as well.
 
-`python -m tests.project.examples PAGE...` writes what they print into pages anew; read the difference before keeping it.
+`python -m tests.project.examples PAGE...` writes what they print into pages anew; read the difference.
 """
 
 from __future__ import annotations
