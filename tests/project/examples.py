@@ -59,7 +59,7 @@ def blocks(page: str) -> list[Block]:
     """The fenced blocks of a page."""
     text = read(page)
     found = list(_FENCE.finditer(text))
-    after = [*found[1:], None]
+    after = [*found[1:], None][: len(found)]
     return [
         Block(
             page,
