@@ -19,11 +19,11 @@ output has std 1 +- 0.1 on that batch.
 
 Part `training`: plain networks on scikit-learn's digits, 8 activations, 3 depths, 3 seeds; SGD with momentum at the
 same six learning rates for every method, 12 epochs: the share of settings that reach 90 % test accuracy at one of the
-rates, and how often each rate was the first to. The rest of a setting's rates stop there; hopeless ones are given up
-on the way. autoinit's `signal` and `data` are there twice, the second time with orthogonal weights, as lsuv has them;
-`mirrored` the second time with Gaussian ones. Beside the 72 settings of depth 10 to 60 there are 200 layers, 3 and 5;
-30 layers by Adam; and images of which half have their contrast inverted, which no linear function can tell (95 %, 30
-layers).
+rates, after how many epochs (beside `mirrored`'s where both reach), and how often each rate was the first to. The rest
+of a setting's rates stop there; hopeless ones are given up on the way. autoinit's `signal` and `data` are there twice,
+the second time with orthogonal weights, as lsuv has them; `mirrored` the second time with Gaussian ones. Beside these
+72 settings there are networks of 200 layers, of 3 and of 5; 30 layers by Adam; and images of which half have their
+contrast inverted, which no linear function can tell (95 %, 30 layers).
 
 Part `deep`: plain convolutional networks of 10, 30 and 60 layers, VGG-19, a residual network of 20 blocks, an
 autoencoder of 20 layers and a recurrence over 50 steps, all without norms, on images of digits; SGD with momentum and
@@ -42,10 +42,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from _depth import RUNS, deep_table, deep_totals, deep_trained
+from _learning import learning, learning_table
 from _methods import LEARNT, METHODS, TITLES, VARIANTS
 from _preserving import BATCH, chosen_names, preserved
 from _steps import Key, Record, go_through, write
-from _training import ADAM, CONTRAST, DEEPEST, RATES, SEEDS, SETTINGS, SHALLOW, trained
+from _training import ADAM, CONTRAST, DEEPEST, SETTINGS, SHALLOW, trained
 from _versus import RIVALS, contested
 from rich.console import Console
 from rich.table import Table
@@ -192,47 +193,6 @@ def versus(records: Sequence[Record]) -> tuple[Record, Table] | None:
     return {"part": "lsuv", "times_faster": times, **found}, shown
 
 
-def learning(method: str, records: Sequence[Record]) -> Record:
-    """One method's totals of the part `training`."""
-    mine = [each for each in records if each["library"] == method and each["name"].startswith("training:")]
-    mine = [each for each in mine if each["state"] == "done"]
-    by_rate = [sum(each["first_by_rate"][i] for each in mine) for i in range(len(RATES))]
-    settings = len(mine) * len(SEEDS)
-    depths: dict[str, list[int]] = {}
-    for each in mine:
-        counted = depths.setdefault(each["name"].rpartition("_")[2], [0, 0])
-        counted[0] += each["reached"]
-        counted[1] += len(SEEDS)
-    return {
-        "part": "training",
-        "method": method,
-        "settings": settings,
-        "reached": sum(each["reached"] for each in mine),
-        "first_by_rate": dict(zip(map(str, RATES), by_rate, strict=True)),
-        "reached_by_depth": depths,
-        "share": sum(each["reached"] for each in mine) / settings if settings else None,
-    }
-
-
-def learning_table(totals: Sequence[Record]) -> Table:
-    """The same for people."""
-    found = Table(title="settings that reach 90 % on digits")
-    found.add_column("")
-    depths = list(totals[0]["reached_by_depth"])
-    for head in (
-        "settings",
-        "reach 90 %",
-        *(f"depth {each}" for each in depths),
-        *(f"by {each:g}" for each in RATES),
-    ):
-        found.add_column(head, justify="right")
-    for each in totals:
-        by_depth = [f"{reached} of {count}" for reached, count in each["reached_by_depth"].values()]
-        by_rate = map(str, each["first_by_rate"].values())
-        found.add_row(TITLES[each["method"]], str(each["settings"]), _percent(each["share"]), *by_depth, *by_rate)
-    return found
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -268,8 +228,7 @@ def main() -> int:
     if race is not None:
         totals.append(race[0])
         console.print(race[1])
-    learnt = [learning(method, records) for method in taken(TRAINING, options)]
-    learnt = [each for each in learnt if each["settings"]]
+    learnt = learning(records, taken(TRAINING, options))
     if learnt:
         console.print(learning_table(learnt))
         totals += learnt
