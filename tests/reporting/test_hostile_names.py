@@ -110,7 +110,7 @@ def test_no_name_does_anything_in_any_format(name):
 def _strings(value: object) -> set[str]:
     if isinstance(value, str):
         return {value}
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
     return set().union(*map(_strings, inner))
 
 
