@@ -116,7 +116,7 @@ class _Attempt:
 
     def __post_init__(self) -> None:
         self.by_use = {op: layer for layer in self.bending for op in layer.uses}
-        ties = nx.Graph()
+        ties: nx.Graph[Op] = nx.Graph()
         ties.add_nodes_from(self.by_use)
         for layer in self.bending:
             nx.add_path(ties, layer.uses)
