@@ -14,7 +14,7 @@ from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
-from autoinit.recipes import Recipe, Start, declared
+from autoinit.recipes import DeclaredRecipe, Start, declared
 from autoinit.resolving import resolve
 from autoinit.tracing.dataflow import Dataflow
 
@@ -40,7 +40,7 @@ def plan_by_recipe(view: ModelView, dataflow: Dataflow, options: PlanOptions, _e
     return replace(made, recipe=recipe.text, layers=layers, rest=written, others=others)
 
 
-def _layer(recipe: Recipe, layer: LayerPlan, facts: Sequence[Facts]) -> LayerPlan:
+def _layer(recipe: DeclaredRecipe, layer: LayerPlan, facts: Sequence[Facts]) -> LayerPlan:
     """A layer as the recipe has it; what becomes of its biases stands with the rest of the parameters."""
     if layer.status != "planned":
         return replace(layer, biases=())
@@ -75,7 +75,7 @@ def _place(facts: Facts) -> str:
     return "; ".join([*told, *(["tied to an embedding, whose table it is too"] if facts.tied else [])])
 
 
-def _silent(recipe: Recipe) -> str:
+def _silent(recipe: DeclaredRecipe) -> str:
     return f"the recipe {recipe.text} says nothing of it"
 
 
@@ -87,7 +87,7 @@ class _Rest:
         made: the plan by the dataflow.
     """
 
-    recipe: Recipe
+    recipe: DeclaredRecipe
     view: ModelView
     options: PlanOptions
     made: Plan

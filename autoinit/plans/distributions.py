@@ -43,7 +43,7 @@ DISTRIBUTIONS: Mapping[Distribution, DistributionRow] = {
     "orthogonal": DistributionRow("part of a random orthogonal matrix, scaled to the std"),
 }
 RECIPE_DISTRIBUTIONS: Mapping[RecipeDistribution, DistributionRow] = {
-    **DISTRIBUTIONS,
+    **dict[RecipeDistribution, DistributionRow](DISTRIBUTIONS.items()),
     "truncated_normal_3": DistributionRow(
         "normal, cut at three of its standard deviations, and of the planned std after the cut",
         "autoinit.writing.sampling:truncated_normal_3",

@@ -20,7 +20,7 @@ _LONGEST = 200
 
 
 @dataclass(frozen=True)
-class Recipe:
+class DeclaredRecipe:
     """A recipe with its arguments.
 
     Attributes:
@@ -56,7 +56,7 @@ class Recipe:
         return f"{self.text} ({self.entry.source})"
 
 
-def declared(text: str) -> Recipe:
+def declared(text: str) -> DeclaredRecipe:
     """The recipe that a text names. Its arguments are literals; words may stand without quotes.
 
     Raises:
@@ -66,7 +66,7 @@ def declared(text: str) -> Recipe:
     known = entry(name)
     bound = _bound(known, text, given, named)
     told = ", ".join([*map(_told, given), *(f"{key}={_told(value)}" for key, value in named.items())])
-    return Recipe(known, f"{known.name}({told})" if told else known.name, partial(known.rule, **bound))
+    return DeclaredRecipe(known, f"{known.name}({told})" if told else known.name, partial(known.rule, **bound))
 
 
 def _parsed(text: str) -> tuple[str, Sequence[Any], Mapping[str, Any]]:

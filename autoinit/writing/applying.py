@@ -182,7 +182,8 @@ class _Writing:
         apart = tuple(each for each in self.targets.all if each.layer.name not in inline) if self.measure else ()
         before = _measure(self.view, apart)
         self._invert()
-        padded = [each.tensor[row] for each in (*self.targets.writes, *self.targets.rest) for row in each.padding]
+        padded = [each.tensor[row] for each in self.targets.writes for row in each.padding]
+        padded += [each.tensor[row] for each in self.targets.rest for row in each.padding]
         padding = [(row, row.clone()) for row in padded]
         first, then = filling.fill_all(jobs, progress=progress, stop=stop)
         for row, kept in padding:
