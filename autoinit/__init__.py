@@ -44,6 +44,9 @@ if TYPE_CHECKING:
     from autoinit.theory.fans import Fans
     from autoinit.theory.layouts import Layout
     from autoinit.tracing import Dataflow, Op, ParamUse, SourceLine, Unsupported, trace
+    from autoinit.transfer.coordinates import CoordinateCheck, coordinate_check
+    from autoinit.transfer.making import scaling
+    from autoinit.transfer.record import Scaled, Scaling
 
 __all__ = [
     "ApplyError",
@@ -51,6 +54,7 @@ __all__ = [
     "AutoinitError",
     "CheckResult",
     "ConfigurationError",
+    "CoordinateCheck",
     "Dataflow",
     "Ending",
     "Facts",
@@ -74,6 +78,8 @@ __all__ = [
     "Report",
     "Resolution",
     "Role",
+    "Scaled",
+    "Scaling",
     "SlicePlan",
     "SliceResolution",
     "SourceLine",
@@ -85,6 +91,7 @@ __all__ = [
     "__version__",
     "autoinit",
     "check",
+    "coordinate_check",
     "gain",
     "plan",
     "recording",
@@ -92,6 +99,7 @@ __all__ = [
     "register_recipe",
     "report",
     "resolve",
+    "scaling",
     "trace",
 ]
 
@@ -109,6 +117,9 @@ _LAZY = {
     "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
     "autoinit.theory.fans": ("Fans",),
     "autoinit.theory.layouts": ("Layout",),
+    "autoinit.transfer.coordinates": ("CoordinateCheck", "coordinate_check"),
+    "autoinit.transfer.making": ("scaling",),
+    "autoinit.transfer.record": ("Scaled", "Scaling"),
     "autoinit.tracing": ("Dataflow", "Op", "ParamUse", "SourceLine", "Unsupported", "trace"),
 }
 """What is imported when it is first asked for: pytest loads this package at every start, and torch takes seconds."""
