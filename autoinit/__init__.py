@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from autoinit.plans.layers import LayerPlan, OtherParameter, SlicePlan
     from autoinit.plans.plan import Plan, Report
     from autoinit.provenance import Origin, Recording, recording
+    from autoinit.recipes import Facts, Start, register_recipe
     from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
     from autoinit.tensors.measuring import WeightStats
     from autoinit.theory.fans import Fans
@@ -56,6 +57,7 @@ __all__ = [
     "CoordinateCheck",
     "Dataflow",
     "Ending",
+    "Facts",
     "Fans",
     "Finding",
     "InitializationCheck",
@@ -81,6 +83,7 @@ __all__ = [
     "SlicePlan",
     "SliceResolution",
     "SourceLine",
+    "Start",
     "TraceError",
     "TrainedModelError",
     "Unsupported",
@@ -93,6 +96,7 @@ __all__ = [
     "plan",
     "recording",
     "register_op",
+    "register_recipe",
     "report",
     "resolve",
     "scaling",
@@ -109,6 +113,7 @@ _LAZY = {
     "autoinit.plans.layers": ("LayerPlan", "OtherParameter", "SlicePlan"),
     "autoinit.plans.plan": ("Plan", "Report"),
     "autoinit.provenance": ("Origin", "Recording", "recording"),
+    "autoinit.recipes": ("Facts", "Start", "register_recipe"),
     "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
     "autoinit.theory.fans": ("Fans",),
     "autoinit.theory.layouts": ("Layout",),
