@@ -28,8 +28,9 @@ def first_epochs(record: Record) -> dict[str, int]:
 def learning(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
     """Each method's totals.
 
-    settings, reached, share, epochs: of the plain networks of depth 10, 30 and 60, each seed for itself. epochs: the mean over those that
-    reach. epochs_of_mirrored: its mean over those of them that `mirrored` reaches too, and epochs_there the method's.
+    settings, reached, share: of the plain networks of depth 10, 30 and 60, each seed for itself. epochs: the mean over
+    those that reach. epochs_of_mirrored: its mean over those of them that `mirrored` reaches too, and epochs_there the
+    method's.
     """
     done = {
         (each["library"], each["name"].removeprefix("training:")): each
