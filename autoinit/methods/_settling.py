@@ -43,8 +43,8 @@ class Settled:
 
     def factor_in_sum(self, layer: MirrorableLayer) -> float:
         """By how much the layer's output is multiplied on its way to the sum in front of its nonlinearity."""
-        op = layer.uses[0]
-        return self.found.sums[op][op] if layer.summed and op in self.found.sums else 1.0
+        op = next((op for op in layer.uses if op in self.found.sums), None)
+        return self.found.sums[op][op] if op is not None else 1.0
 
     def output_runs(self, layer: MirrorableLayer) -> tuple[FeatureRun, ...]:
         """The layer's output features by pairs; those of gates as what they gate."""

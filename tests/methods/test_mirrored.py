@@ -429,7 +429,7 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         ),
         (4, 8),
         "a",
-        "it feeds mixed",
+        "its 2 uses feed different things",
     ),
     "uses that read different things": (
         lambda: Written(
