@@ -92,13 +92,14 @@ def _makers(
     dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: dict[str, str], taps: Taps
 ) -> dict[str, MakeMirror]:
     """What makes the mirror of each weight that is mirrored, by parameter; why the others are not goes to `reasons`."""
-    settled = settle(dataflow, layers, reasons)
     counts = branch_counts(dataflow)
+    ends = {op: counts.get(f"{op.name}/{name}", 1) for name, layer in layers.items() for op in layer.uses}
+    settled = settle(dataflow, layers, ends, reasons)
     made: dict[str, MakeMirror] = {}
     for name, layer in settled.layers.items():
         if layer.bends and name not in settled.tangents and settled.reads(layer) is None:
             continue
-        branches = max(counts.get(f"{op.name}/{name}", 1) for op in layer.uses)
+        branches = max(ends[op] for op in layer.uses)
         share = share_of_sum(layer, settled.layers.values(), settled.recurrent) if branches == 1 else 1 / branches
         made[name] = partial(_mirror, layer, settled, share, taps)
     return made

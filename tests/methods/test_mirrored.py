@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -479,8 +480,10 @@ def test_what_cannot_be_mirrored_says_why(case: str) -> None:
     assert layer.note.endswith(why)
 
 
-def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number() -> None:
-    """Four branches: each end's matrix is 1 / 2 of an orthonormal one; the stream grows to second moment 2."""
+def test_branches_are_divided_by_the_root_of_their_number_at_their_beginning() -> None:
+    """Four branches: ReLU is driven at a = 1 / 2 inside of them, psi(z) = z / 2, so that the end's matrix, divided by
+    sqrt(4) and by a, is orthonormal by itself. The stream, of second moment 1, grows to 2: the third branch reads 1.5.
+    """
 
     def forward(net: nn.Module, x: Tensor) -> Tensor:
         for index in range(4):
@@ -489,9 +492,23 @@ def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number()
 
     parts = {f"{name}{i}": nn.Linear(16, 16) for i in range(4) for name in "ab"}
     model = Written(forward, **parts)
-    mirrored(model, 64, 16)
-    end = model.b2.weight.detach()[:, :8]
-    torch.testing.assert_close(end.T @ end, torch.eye(8) / 4 * 2, rtol=1e-4, atol=1e-5)
+    made = mirrored(model, 256, 16)
+    end, start = model.b2.weight.detach()[:, :8], model.a2.weight.detach()[:8]
+    torch.testing.assert_close(end.T @ end, 2 * torch.eye(8), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(start @ start.T, torch.eye(8) / 4 / 1.5, rtol=0.2, atol=1e-5)
+    assert made["a2"].mirror.a == 0.5
+
+
+def test_a_branch_without_a_weight_before_its_end_is_divided_there() -> None:
+    """x + W relu(x): nothing in front of the nonlinearity can be smaller, and W is divided by sqrt(4)."""
+    model = Written(
+        lambda net, x: functools.reduce(lambda y, i: y + net.get_submodule(f"w{i}")(F.relu(y)), range(4), net.stem(x)),
+        stem=nn.Linear(16, 16),
+        **{f"w{i}": nn.Linear(16, 16) for i in range(4)},
+    )
+    mirrored(model, 256, 16)
+    values = torch.linalg.svdvals(model.w0.weight.detach())
+    torch.testing.assert_close(values, torch.full((16,), 0.5**0.5), rtol=0.1, atol=0)
 
 
 def test_values_are_a_function_of_seed_name_shape_and_pairing() -> None:
