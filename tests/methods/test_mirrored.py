@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoinit import Plan, autoinit, plan
+from autoinit.errors import ArgumentError
 from autoinit.plans.mirror import FeatureRun
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -560,6 +561,26 @@ def test_each_channel_s_column_stands_at_one_tap() -> None:
     assert used.sum(1).tolist() == [1] * 16
     assert torch.equal(used[:8], used[8:])
     assert len(used.float().argmax(1).unique()) > 1
+
+
+def test_a_matrix_may_stand_at_the_centre_or_on_all_taps() -> None:
+    """Behind 8 pairs: one tap of 3 x 3, the middle; or all nine, whose squares add up to 1 for each of the rows as at
+    one tap: semi-orthogonal by rows of 8 x 9 numbers, or Gaussian of variance 1 / 72. All three start linear."""
+    for taps, distribution in (("centre", "orthogonal"), ("full", "orthogonal"), ("full", "normal")):
+        model = nn.Sequential(nn.Conv2d(2, 16, 1), nn.ReLU(), nn.Conv2d(16, 512, 3), nn.Flatten())
+        mirrored(model, 4, 2, 4, 4, taps=taps, distribution=distribution)
+        half = model[2].weight.detach()[:, :8]
+        used = half.abs().sum((0, 1)) > 0
+        assert used.tolist() == (
+            [[False] * 3, [False, True, False], [False] * 3] if taps == "centre" else [[True] * 3] * 3
+        )
+        assert half.square().mean().item() * 8 * 9 == pytest.approx(1.0, rel=0.05)
+        assert_additive(model, 4, 2, 4, 4)
+
+
+def test_taps_mean_nothing_to_other_methods() -> None:
+    with pytest.raises(ArgumentError, match="taps='centre' has no meaning for method='signal': only mirrored"):
+        plan(nn.Linear(2, 2), method="signal", taps="centre")
 
 
 def test_predictions_of_a_mirrored_plan_are_what_its_weights_make() -> None:
