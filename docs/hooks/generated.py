@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import click
 
 import autoinit
+import autoinit.signal
 from autoinit import cli
 from autoinit.checking.rules.registry import Rule, rules
 from autoinit.formats import FORMATS
@@ -101,9 +102,17 @@ def _command(command: click.Command, context: click.Context) -> str:
 
 def api() -> str:
     """A directive for each public name, functions first."""
-    names = [name for name in autoinit.__all__ if not name.startswith("_")]
-    ordered = sorted(names, key=lambda name: (name[0].isupper(), name))
-    return "\n\n".join(f"::: autoinit.{name}" for name in ordered)
+    return "\n\n".join(_directives("autoinit", autoinit.__all__))
+
+
+def signal_api() -> str:
+    """The same of autoinit.signal."""
+    return "\n\n".join(_directives("autoinit.signal", autoinit.signal.__all__))
+
+
+def _directives(module: str, names: Iterable[str]) -> list[str]:
+    public = sorted((name for name in names if not name.startswith("_")), key=lambda name: (name[0].isupper(), name))
+    return [f"::: {module}.{name}" for name in public]
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
@@ -116,5 +125,6 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "operations": operation_table,
     "options": option_table,
     "rules": rule_table,
+    "signal-api": signal_api,
 }
 """What `<!-- generated: NAME -->` stands for."""
