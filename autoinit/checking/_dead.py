@@ -135,12 +135,12 @@ class _Zeros:
     def stuck(self, values: set[Op], reached: set[Op]) -> Iterator[Stuck]:
         """The parameters that are factors, each at the first operation in which it is one."""
         groups = self._groups(values)
-        told: set[str] = set()
+        found: set[str] = set()
         for op in self.ops:
             for use in self._held(op):
                 for at, slot in self._products(op, use.slot):
-                    if use.name not in told:
-                        told.add(use.name)
+                    if use.name not in found:
+                        found.add(use.name)
                         others = [each for each in _factors(at) if each is not at.operands.get(slot)]
                         starved = any(each in values for each in others)
                         yield Stuck(use.name, at, starved, at not in reached, groups[op])

@@ -133,7 +133,7 @@ def _is_uniform(part: Part) -> bool:
 
 
 def _kurtosis(part: Part) -> float:
-    """That of the family, if there is but one, else the sample's, if it is larger than the normal's and can be told."""
+    """That of the family, if there is but one, else the sample's, if it is larger than the normal's and is known."""
     if _is_uniform(part):
         return kurtosis_of("uniform")
     return max(3.0, part.portrait.kurtosis) if part.count >= MANY else 3.0
