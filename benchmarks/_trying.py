@@ -1,8 +1,8 @@
 """One change of the package, and the tests that may notice it: each time in a process of its own, by a fork.
 
 A warm process has the package and its tests imported. It gives a function that is changed inside its new code, in a
-fork, and costs as much as the tests. What stands at the top of a module, in a default or in a decorator runs on import
-alone, and what passed in the warm process may have been read on import: a cold process imports all of it changed.
+fork, and costs as much as the tests. What stands at the top of a module, in a default or in a decorator, and functions
+that run on import, are changed in a cold process, which imports all anew.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import gc
 import importlib.abc
 import importlib.machinery
 import json
+import math
 import multiprocessing
 import os
+import resource
 import signal
 import sys
 import tempfile
@@ -85,13 +87,15 @@ class Bench:
         self._warm = context.Process(target=_serve, args=(there, files), daemon=True)
         self._warm.start()
 
-    def noticing(self, change: Change, tests: Sequence[str], seconds: float) -> str:
-        """The first test that fails; empty if none does."""
-        if inside_a_function(change):
-            self._here.send((change, tests, seconds))
-            if by := self._here.recv():
-                return str(by)
-        return _told(lambda: _cold(change, tests), seconds)
+    def noticing(self, change: Change, tests: Sequence[str], seconds: float, *, on_import: bool) -> str:
+        """The first test that fails within so many seconds; empty if none does.
+
+        on_import: whether the line of the change runs when its module is imported.
+        """
+        if on_import or not inside_a_function(change):
+            return _noticed(lambda: _cold(change, tests), seconds)
+        self._here.send((change, tests, seconds))
+        return str(self._here.recv())
 
 
 def _serve(there: Connection, files: Sequence[str]) -> None:
@@ -103,30 +107,32 @@ def _serve(there: Connection, files: Sequence[str]) -> None:
             change, tests, seconds = there.recv()
         except EOFError:
             return
-        there.send(_told(lambda: _warm(change, tests), seconds))  # noqa: B023 - called before the next change
+        there.send(_noticed(lambda: _warm(change, tests), seconds))  # noqa: B023 - called before the next change
 
 
-def _told(work: Callable[[], str], seconds: float) -> str:
+def _noticed(work: Callable[[], str], seconds: float) -> str:
     found = in_a_fork(work, seconds)
     return "it hangs" if found is None else str(found)
 
 
 def _warm(change: Change, tests: Sequence[str]) -> str:
-    """The first test that fails with functions changed where they live; empty also where they cannot be."""
+    """The first test that fails with functions changed where they live."""
+    codes = _new_codes(change)
+    for function in [each for each in gc.get_objects() if isinstance(each, FunctionType)]:
+        old = function.__code__
+        if old.co_filename == str(ROOT / change.file):
+            _, function.__code__ = codes.get((old.co_name, old.co_firstlineno), (old, old))
+    return _first_failing(tests)
+
+
+def _new_codes(change: Change) -> dict[tuple[str, int], tuple[CodeType, CodeType]]:
+    """The code, before and after, of each function that a change makes another, by name and first line."""
     path = ROOT / change.file
     before, after = (
         {(each.co_name, each.co_firstlineno): each for each in _codes(compile(tree, str(path), "exec"))}
         for tree in (ast.parse(path.read_text()), changed(path, change))
     )
-    new = {key: code for key, code in after.items() if before.get(key) != code}
-    for function in [each for each in gc.get_objects() if isinstance(each, FunctionType)]:
-        old = function.__code__
-        code = new.get((old.co_name, old.co_firstlineno))
-        if code is not None and old.co_filename == str(path):
-            if code.co_freevars != old.co_freevars:
-                return ""
-            function.__code__ = code
-    return _first_failing(tests)
+    return {key: (before[key], code) for key, code in after.items() if before[key] != code}
 
 
 def _cold(change: Change, tests: Sequence[str]) -> str:
@@ -147,7 +153,12 @@ def _first_failing(tests: Sequence[str]) -> str:
 
 
 def inside_a_function(change: Change) -> bool:
-    """Whether the changed node stands in the body of a function: not at the top, in a default or in a decorator."""
+    """Whether the changed node stands in the body of a function: not at the top, in a default or in a decorator.
+
+    Not where the change leaves out the only use of an outer function's variable: such code does not fit in.
+    """
+    if any(old.co_freevars != new.co_freevars for old, new in _new_codes(change).values()):
+        return False
     tree = ast.parse((ROOT / change.file).read_text())
     node = list(ast.walk(tree))[change.place]
     functions = (each for each in ast.walk(tree) if isinstance(each, ast.FunctionDef))
@@ -163,7 +174,9 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def in_a_fork(work: Callable[[], Any], seconds: float) -> Any:
-    """What `work` returns in a process of its own; None if it takes longer. If it died, that it did.
+    """What `work` returns in a process of its own; None if it takes more seconds of the processor. If it died, that.
+
+    Also None if it has not ended in ten times that, whatever it waits for.
 
     Raises:
         RuntimeError: `work` raised.
@@ -171,14 +184,17 @@ def in_a_fork(work: Callable[[], Any], seconds: float) -> Any:
     with tempfile.NamedTemporaryFile() as answer:
         child = os.fork()
         if child == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(seconds), resource.RLIM_INFINITY))
             _work_and_leave(work, answer.name)
-        until = time.monotonic() + seconds
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
+        until = time.monotonic() + 10 * seconds
+        while (ended := os.waitpid(child, os.WNOHANG)) == (0, 0):
             if time.monotonic() > until:
                 os.killpg(child, signal.SIGKILL)
                 os.waitpid(child, 0)
                 return None
             time.sleep(0.02)
+        if os.WIFSIGNALED(ended[1]) and os.WTERMSIG(ended[1]) == signal.SIGXCPU:
+            return None
         written = Path(answer.name).read_text()
     made = json.loads(written) if written else {"answer": "the process died"}
     if "error" in made:

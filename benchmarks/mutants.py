@@ -80,7 +80,8 @@ def tried(change: Change, covering: Covering, limit: float, bench: Bench) -> Rec
     if not tests:
         return record | {"state": "uncovered", "by": ""}
     started = time.perf_counter()
-    by = bench.noticing(change, tests, 30 + 5 * seconds)
+    on_import = change.line in covering.outside.get(change.file, ())
+    by = bench.noticing(change, tests, 30 + 5 * seconds, on_import=on_import)
     return record | {"state": "noticed" if by else "survived", "by": by, "seconds": time.perf_counter() - started}
 
 
