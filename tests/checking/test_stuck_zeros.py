@@ -253,7 +253,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "zero beside others, before a cast, norm and relu": (
         lambda: Dense(True, between=lambda x: x.double().float()), {"grow.weight"}),
     "zero beside others and beside more, before norm and relu": (
-        lambda: Dense(True, between=lambda x: torch.cat([x, torch.ones(3, 4, 5, 5)], dim=1), features=12), {"grow.weight"}),
+        lambda: Dense(True, between=lambda x: torch.cat([x, torch.ones(3, 4, 5, 5)], dim=1), features=12),
+        {"grow.weight"}),
     "zero beside others": (lambda: Dense(False), set()),
     "zero queries": (lambda: Attention("q", fused=False), set()),
     "zero queries, fused": (lambda: Attention("q", fused=True), set()),
