@@ -41,13 +41,13 @@ def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: s
     failures: list[FailedError] = []
     for training, traced in ((True, True), (True, False), (False, True), (False, False)):
         for guess in _candidates(view.module, example):
-            following: Inputs | None = guess
-            while following is not None:
+            trying: Inputs | None = guess
+            while trying is not None:
                 try:
-                    return attempt(following, training, traced)
+                    return attempt(trying, training, traced)
                 except FailedError as failure:
                     failures.append(failure)
-                    following = following.after(failure.error)
+                    trying = trying.after(failure.error)
     advice = "pass example_inputs=..." if example is None else "check that model(example_inputs) itself runs"
     raise TraceError(f"{view.class_name} could not be {what}:{listed(failures)}\nNext: {advice}.")
 

@@ -265,15 +265,15 @@ def _run_repaired(
     run: Callable[[Inputs], Dataflow], guess: Inputs, failed: _Failures
 ) -> tuple[Dataflow | None, Inputs]:
     """What a run gives on a guess, or on what its failures lead to; and the inputs of the last run."""
-    following: Inputs | None = guess
+    trying: Inputs | None = guess
     last = guess
-    while following is not None:
-        last = following
+    while trying is not None:
+        last = trying
         try:
-            return run(following), last
+            return run(trying), last
         except FailedError as failure:
-            failed.append((following, failure))
-            following = following.after(failure.error)
+            failed.append((trying, failure))
+            trying = trying.after(failure.error)
     return None, last
 
 

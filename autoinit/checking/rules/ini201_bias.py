@@ -235,7 +235,7 @@ def _gives_output(subject: Subject, layer: LayerPlan) -> bool:
         if op.ends:
             return True
         if op is start or op.role in (Role.TRANSPARENT, Role.SPLIT):
-            following = [each for each in subject.dataflow.graph.successors(op) if each not in seen]
-            seen.update(following)
-            waiting += following
+            unseen = [each for each in subject.dataflow.graph.successors(op) if each not in seen]
+            seen.update(unseen)
+            waiting += unseen
     return False
