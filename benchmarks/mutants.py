@@ -36,7 +36,10 @@ from rich.table import Table
 PACKAGE = "autoinit"
 ROOMS = ("theory", "ops", "resolving", "methods", "planning", "writing", "recognising", "tensors", "checking")
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
-HEAVY = ("torch", "torch.export", "torch._dynamo", "torch.distributed", "hypothesis", "networkx", "scipy.stats", "rich")
+HEAVY = (
+    "torch", "torch.export", "torch._dynamo", "torch.distributed", "hypothesis", "networkx", "scipy.stats", "rich",
+    "tests.shared.torchvision_ops", "torchvision.models", "timm", "transformers", "matplotlib.pyplot",
+)  # fmt: skip
 """Imported once, before all forks; nothing that imports the package."""
 KEY = ("file", "function", "text", "before", "after")
 STATES = ("noticed", "survived", "equivalent", "uncovered")
@@ -81,7 +84,7 @@ def tried(change: Change, covering: Covering, limit: float, bench: Bench) -> Rec
         return record | {"state": "uncovered", "by": ""}
     started = time.perf_counter()
     on_import = change.line in covering.outside.get(change.file, ())
-    by = bench.noticing(change, tests, 30 + 5 * seconds, on_import=on_import)
+    by = bench.noticing(change, tests, 30 + 3 * seconds, on_import=on_import)
     return record | {"state": "noticed" if by else "survived", "by": by, "seconds": time.perf_counter() - started}
 
 

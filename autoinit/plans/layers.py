@@ -141,7 +141,13 @@ class LayerPlan(RowsPlan, UsedWeight):
 
 @dataclass(frozen=True)
 class OtherParameter:
-    """A parameter that no plan touches: what it is (`norm`, `embedding`, `bias`, `uncalled`, `other`) and why."""
+    """A parameter that no plan touches.
+
+    Attributes:
+        name, shape: its own.
+        kind: what it is: `norm`, `embedding`, `bias`, `magnitude`, `weight`, `uncalled` or `other`.
+        note: why it is left.
+    """
 
     name: str
     shape: tuple[int, ...]

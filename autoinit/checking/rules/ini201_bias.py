@@ -129,7 +129,13 @@ def _bias(layer: LayerPlan, param: str, parameter: torch.Tensor) -> _Bias:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """severity. why: what it does here and what to do. recipe: what produced it. fix: more lines than writing zeros."""
+    """What is to be said of a bias.
+
+    Attributes:
+        why: what it does here and what to do.
+        recipe: what produced it.
+        fix: more lines than writing zeros.
+    """
 
     severity: Severity
     why: str

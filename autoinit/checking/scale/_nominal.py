@@ -36,10 +36,11 @@ _CALLS = ("default", "kaiming", "xavier", "orthogonal", "absolute")
 class Drawn:
     """What rows were drawn with.
 
-    std: by the recipe, else the root mean square of the sample.
-    recipe: that a record or the pattern names; None where only statistics tell.
-    part: the rows.
-    recorded: whether it is a record that names it.
+    Attributes:
+        std: by the recipe, else the root mean square of the sample.
+        recipe: that a record or the pattern names; None where there are only statistics.
+        part: the rows.
+        recorded: whether it is a record that names it.
     """
 
     std: float
