@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
+from autoinit.checking._part import Part
 
 
 def size(part: Part, axis: str) -> int:

@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
 from autoinit.checking.scale._recorded import recorded_recipe
 from autoinit.recognising.families import kurtosis_of
 from autoinit.recognising.noise import TAIL, spread
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.checking._subject import Subject
-    from autoinit.recognising.recipes import Recipe
+from autoinit.recognising.recipes import Recipe
 
 MANY = 1000
 """From so many elements on, a sample's kurtosis tells that of what it was drawn from."""
