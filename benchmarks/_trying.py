@@ -8,9 +8,11 @@ that run on import, are changed in a cold process, which imports all anew.
 from __future__ import annotations
 
 import ast
+import functools
 import gc
 import importlib.abc
 import importlib.machinery
+import itertools
 import json
 import math
 import multiprocessing
@@ -87,27 +89,51 @@ class Bench:
         self._warm = context.Process(target=_serve, args=(there, files), daemon=True)
         self._warm.start()
 
-    def noticing(self, change: Change, tests: Sequence[str], seconds: float, *, on_import: bool) -> str:
-        """The first test that fails within so many seconds; empty if none does.
-
-        on_import: whether the line of the change runs when its module is imported.
-        """
-        if on_import or not inside_a_function(change):
+    def noticing(self, change: Change, tests: Sequence[str], seconds: float, *, warm: bool) -> str:
+        """The first test that fails within so many seconds; empty if none does."""
+        if not warm:
             return _noticed(lambda: _cold(change, tests), seconds)
         self._here.send((change, tests, seconds))
         return str(self._here.recv())
 
 
+class Warm:
+    """A plugin of pytest that, in place of running what was collected, waits for changes and tries each in a fork."""
+
+    def __init__(self, there: Connection) -> None:
+        self.there = there
+        self.failed: list[str] = []
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Until the other side is closed."""
+        items = {item.nodeid: item for item in session.items}
+        while True:
+            try:
+                change, tests, seconds = self.there.recv()
+            except EOFError:
+                return True
+            work = functools.partial(self._first_failing, change, [items[test] for test in tests])
+            self.there.send(_noticed(work, seconds))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note a failure."""
+        if report.failed:
+            self.failed.append(report.nodeid)
+
+    def _first_failing(self, change: Change, items: Sequence[pytest.Item]) -> str:
+        """With functions changed where they live."""
+        _put_in(change)
+        for item, following in itertools.zip_longest(items, items[1:]):
+            item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
+            if self.failed:
+                return self.failed[0]
+        return ""
+
+
 def _serve(there: Connection, files: Sequence[str]) -> None:
-    """The warm process: imports everything, then waits for changes."""
+    """The warm process."""
     _silence()
-    pytest.main([*files, "--collect-only", *QUIET])
-    while True:
-        try:
-            change, tests, seconds = there.recv()
-        except EOFError:
-            return
-        there.send(_noticed(lambda: _warm(change, tests), seconds))  # noqa: B023 - called before the next change
+    pytest.main([*files, *QUIET], plugins=[Warm(there)])
 
 
 def _noticed(work: Callable[[], str], seconds: float) -> str:
@@ -115,14 +141,13 @@ def _noticed(work: Callable[[], str], seconds: float) -> str:
     return "it hangs" if found is None else str(found)
 
 
-def _warm(change: Change, tests: Sequence[str]) -> str:
-    """The first test that fails with functions changed where they live."""
+def _put_in(change: Change) -> None:
+    """Give each function that a change makes another its new code, wherever it is held."""
     codes = _new_codes(change)
-    for function in [each for each in gc.get_objects() if isinstance(each, FunctionType)]:
+    for function in [each for each in gc.get_objects() if type(each) is FunctionType]:
         old = function.__code__
         if old.co_filename == str(ROOT / change.file):
             _, function.__code__ = codes.get((old.co_name, old.co_firstlineno), (old, old))
-    return _first_failing(tests)
 
 
 def _new_codes(change: Change) -> dict[tuple[str, int], tuple[CodeType, CodeType]]:

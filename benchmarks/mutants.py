@@ -28,7 +28,7 @@ from typing import Any
 
 from _covering import Covering, collect, fingerprint, read
 from _mutations import Change, changes
-from _trying import ROOT, Bench, in_a_fork
+from _trying import ROOT, Bench, in_a_fork, inside_a_function
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -41,6 +41,8 @@ HEAVY = (
     "tests.shared.torchvision_ops", "torchvision.models", "timm", "transformers", "matplotlib.pyplot",
 )  # fmt: skip
 """Imported once, before all forks; nothing that imports the package."""
+IMPORT = 1.0
+"""Seconds that it takes to import a file of tests anew, about."""
 KEY = ("file", "function", "text", "before", "after")
 STATES = ("noticed", "survived", "equivalent", "uncovered")
 Record = dict[str, Any]
@@ -49,10 +51,10 @@ Record = dict[str, Any]
 # One change.
 
 
-def ordered(change: Change, covering: Covering, limit: float) -> tuple[list[str], float]:
+def ordered(change: Change, covering: Covering, limit: float, price: float) -> tuple[list[str], float]:
     """The tests that run the line, as many as take `limit` seconds: of each file the quickest, those of the room first.
 
-    They come file by file, the quickest file first.
+    They come file by file, the quickest file first. price: what a file costs before its first test.
     """
     own = f"tests/{room_of(change.file).removesuffix('.py')}/"
     by_file: dict[str, list[str]] = {}
@@ -62,10 +64,11 @@ def ordered(change: Change, covering: Covering, limit: float) -> tuple[list[str]
                for place, test in enumerate(tests)]  # fmt: skip
     chosen: set[str] = set()
     total = 0.0
-    for *_, test in sorted(in_turn):
-        if total + covering.seconds[test] <= limit:
+    for _, place, test in sorted(in_turn):
+        cost = covering.seconds[test] + (price if place == 0 else 0.0)
+        if total + cost <= limit:
             chosen.add(test)
-            total += covering.seconds[test]
+            total += cost
     kept = [(file, [test for test in tests if test in chosen]) for file, tests in by_file.items()]
     kept.sort(key=lambda each: (not each[0].startswith(own), sum(covering.seconds[test] for test in each[1])))
     return [test for _, tests in kept for test in tests], total
@@ -78,13 +81,13 @@ def room_of(file: str) -> str:
 
 def tried(change: Change, covering: Covering, limit: float, bench: Bench) -> Record:
     """What became of a change: the test that noticed it, or none."""
-    tests, seconds = ordered(change, covering, limit)
+    warm = change.line not in covering.outside.get(change.file, ()) and inside_a_function(change)
+    tests, seconds = ordered(change, covering, limit, 0.0 if warm else IMPORT)
     record: Record = asdict(change) | {"room": room_of(change.file), "tests": len(tests)}
     if not tests:
         return record | {"state": "uncovered", "by": ""}
     started = time.perf_counter()
-    on_import = change.line in covering.outside.get(change.file, ())
-    by = bench.noticing(change, tests, 30 + 3 * seconds, on_import=on_import)
+    by = bench.noticing(change, tests, 30 + 3 * seconds, warm=warm)
     return record | {"state": "noticed" if by else "survived", "by": by, "seconds": time.perf_counter() - started}
 
 
