@@ -91,7 +91,7 @@ def settle(dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: d
         ordered = {op: sources[op] for op in dataflow.graph.nodes if op in sources}
         readers = {op: reading for layer in kept.values() for op, reading in layer.readings()}
         found = origins(dataflow, ordered, readers)
-        attempt = _Attempt(dataflow, kept, [layer for layer in made if layer.bends], found)
+        attempt = _Settling(dataflow, kept, [layer for layer in made if layer.bends], found)
         lost = attempt.lost()
         if not lost:
             return Settled(kept, found, attempt.tangents, attempt.partner, attempt.recurrent())
@@ -104,7 +104,7 @@ def settle(dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: d
 
 
 @dataclass
-class _Attempt:
+class _Settling:
     """One attempt at layers that feed nonlinearities (`bending`), their features being followed already."""
 
     dataflow: Dataflow
