@@ -38,9 +38,7 @@ DEEP = 20
 """Nonlinearities in a row from which on the report recommends the method."""
 
 
-def plan_by_mirroring(
-    view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None, *, taps: Taps = "shift"
-) -> Plan:
+def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
     """A plan in which every layer that can be is mirrored, and the others are as by `signal`.
 
     The last weight of each of the L branches of a residual stream is divided by sqrt(L).
@@ -48,9 +46,9 @@ def plan_by_mirroring(
     Args:
         view: of the model.
         dataflow: traced from it, with shapes.
-        options: as for `plan`; `distribution` is that of the matrices that are mirrored: orthogonal, or another.
+        options: as for `plan`; `distribution` is that of the matrices that are mirrored: orthogonal, or another; `taps`
+            says where they stand in a convolution's kernel.
         example_inputs: as for `plan`; only shapes and integers matter.
-        taps: where the matrix of a convolution stands in its kernel: see `Mirror`.
     """
     resolutions = resolve(dataflow)
     by_param = {each.param: each for each in resolutions}
@@ -64,7 +62,7 @@ def plan_by_mirroring(
                 reasons[each.param] = found
             else:
                 layers[each.param] = found
-    makers = _makers(dataflow, layers, reasons, taps)
+    makers = _makers(dataflow, layers, reasons, options.taps)
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
     return replace(signal, layers=planned, method="mirrored")
@@ -92,13 +90,14 @@ def _makers(
     dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: dict[str, str], taps: Taps
 ) -> dict[str, MakeMirror]:
     """What makes the mirror of each weight that is mirrored, by parameter; why the others are not goes to `reasons`."""
-    settled = settle(dataflow, layers, reasons)
     counts = branch_counts(dataflow)
+    ends = {op: counts.get(f"{op.name}/{name}", 1) for name, layer in layers.items() for op in layer.uses}
+    settled = settle(dataflow, layers, ends, reasons)
     made: dict[str, MakeMirror] = {}
     for name, layer in settled.layers.items():
         if layer.bends and name not in settled.tangents and settled.reads(layer) is None:
             continue
-        branches = max(counts.get(f"{op.name}/{name}", 1) for op in layer.uses)
+        branches = max(ends[op] for op in layer.uses)
         share = share_of_sum(layer, settled.layers.values(), settled.recurrent) if branches == 1 else 1 / branches
         made[name] = partial(_mirror, layer, settled, share, taps)
     return made

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoinit import Plan, autoinit, plan
+from autoinit.errors import ArgumentError
 from autoinit.plans.mirror import FeatureRun
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -429,7 +431,7 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         ),
         (4, 8),
         "a",
-        "it feeds mixed",
+        "its 2 uses feed different things",
     ),
     "uses that read different things": (
         lambda: Written(
@@ -479,8 +481,10 @@ def test_what_cannot_be_mirrored_says_why(case: str) -> None:
     assert layer.note.endswith(why)
 
 
-def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number() -> None:
-    """Four branches: each end's matrix is 1 / 2 of an orthonormal one; the stream grows to second moment 2."""
+def test_branches_are_divided_by_the_root_of_their_number_at_their_beginning() -> None:
+    """Four branches: ReLU is driven at a = 1 / 2 inside of them, psi(z) = z / 2, so that the end's matrix, divided by
+    sqrt(4) and by a, is orthonormal by itself. The stream, of second moment 1, grows to 2: the third branch reads 1.5.
+    """
 
     def forward(net: nn.Module, x: Tensor) -> Tensor:
         for index in range(4):
@@ -489,9 +493,23 @@ def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number()
 
     parts = {f"{name}{i}": nn.Linear(16, 16) for i in range(4) for name in "ab"}
     model = Written(forward, **parts)
-    mirrored(model, 64, 16)
-    end = model.b2.weight.detach()[:, :8]
-    torch.testing.assert_close(end.T @ end, torch.eye(8) / 4 * 2, rtol=1e-4, atol=1e-5)
+    made = mirrored(model, 256, 16)
+    end, start = model.b2.weight.detach()[:, :8], model.a2.weight.detach()[:8]
+    torch.testing.assert_close(end.T @ end, 2 * torch.eye(8), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(start @ start.T, torch.eye(8) / 4 / 1.5, rtol=0.2, atol=1e-5)
+    assert made["a2"].mirror.a == 0.5
+
+
+def test_a_branch_without_a_weight_before_its_end_is_divided_there() -> None:
+    """x + W relu(x): nothing in front of the nonlinearity can be smaller, and W is divided by sqrt(4)."""
+    model = Written(
+        lambda net, x: functools.reduce(lambda y, i: y + net.get_submodule(f"w{i}")(F.relu(y)), range(4), net.stem(x)),
+        stem=nn.Linear(16, 16),
+        **{f"w{i}": nn.Linear(16, 16) for i in range(4)},
+    )
+    mirrored(model, 256, 16)
+    values = torch.linalg.svdvals(model.w0.weight.detach())
+    torch.testing.assert_close(values, torch.full((16,), 0.5**0.5), rtol=0.1, atol=0)
 
 
 def test_values_are_a_function_of_seed_name_shape_and_pairing() -> None:
@@ -543,6 +561,26 @@ def test_each_channel_s_column_stands_at_one_tap() -> None:
     assert used.sum(1).tolist() == [1] * 16
     assert torch.equal(used[:8], used[8:])
     assert len(used.float().argmax(1).unique()) > 1
+
+
+def test_a_matrix_may_stand_at_the_centre_or_on_all_taps() -> None:
+    """Behind 8 pairs: one tap of 3 x 3, the middle; or all nine, whose squares add up to 1 for each of the rows as at
+    one tap: semi-orthogonal by rows of 8 x 9 numbers, or Gaussian of variance 1 / 72. All three start linear."""
+    for taps, distribution in (("centre", "orthogonal"), ("full", "orthogonal"), ("full", "normal")):
+        model = nn.Sequential(nn.Conv2d(2, 16, 1), nn.ReLU(), nn.Conv2d(16, 512, 3), nn.Flatten())
+        mirrored(model, 4, 2, 4, 4, taps=taps, distribution=distribution)
+        half = model[2].weight.detach()[:, :8]
+        used = half.abs().sum((0, 1)) > 0
+        assert used.tolist() == (
+            [[False] * 3, [False, True, False], [False] * 3] if taps == "centre" else [[True] * 3] * 3
+        )
+        assert half.square().mean().item() * 8 * 9 == pytest.approx(1.0, rel=0.05)
+        assert_additive(model, 4, 2, 4, 4)
+
+
+def test_taps_mean_nothing_to_other_methods() -> None:
+    with pytest.raises(ArgumentError, match="taps='centre' has no meaning for method='signal': only mirrored"):
+        plan(nn.Linear(2, 2), method="signal", taps="centre")
 
 
 def test_predictions_of_a_mirrored_plan_are_what_its_weights_make() -> None:
