@@ -57,6 +57,8 @@ class Mirror:
         a: the standard deviation of the pre-activation.
         c: what makes up for the nonlinearity, applied by the next layer.
         groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
+        parts: into how many equal parts the rows of A fall, each orthogonal by itself: 2 in front of a gate, where half
+            of the outputs is all that a mirrored network computes with at its start.
     """
 
     outputs: tuple[FeatureRun, ...]
@@ -69,6 +71,7 @@ class Mirror:
     a: float = 1.0
     c: float = 1.0
     groups: int = 1
+    parts: int = 1
 
     @property
     def blocks(self) -> tuple[Block, ...]:
