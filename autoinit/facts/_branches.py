@@ -11,7 +11,7 @@ from autoinit.tracing.dataflow import Dataflow, Op
 
 
 @dataclass(frozen=True)
-class BranchPlace:
+class PlaceOnBranch:
     """A place on a branch.
 
     Attributes:
@@ -27,24 +27,24 @@ class BranchPlace:
     last: bool = False
 
 
-def branch_places(dataflow: Dataflow) -> Mapping[Op, BranchPlace]:
+def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
     """The place of each operation that lies on a branch; of several streams, in the one with the most branches."""
-    places: dict[Op, BranchPlace] = {}
+    places: dict[Op, PlaceOnBranch] = {}
     for stream in sorted(streams(dataflow), key=lambda each: len(each.sums)):
         places.update(_places(stream))
     return places
 
 
-def _places(stream: Stream) -> dict[Op, BranchPlace]:
-    places: dict[Op, BranchPlace] = {}
+def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
+    places: dict[Op, PlaceOnBranch] = {}
     behind: set[Op] = set()
     count = len(stream.sums)
     for number, (add, branches) in enumerate(zip(stream.sums, stream.branches, strict=True), 1):
         behind |= _before((each for each in add.operands.values() if each not in branches), behind)
         before = _before(branches, behind)
         inside = _inside(before, behind, branches)
-        places.update(dict.fromkeys(inside, BranchPlace(number, count)))
-        places |= {op: BranchPlace(number, count, True, last) for op, last in _ending(branches, inside).items()}
+        places.update(dict.fromkeys(inside, PlaceOnBranch(number, count)))
+        places |= {op: PlaceOnBranch(number, count, True, last) for op, last in _ending(branches, inside).items()}
         behind |= before | {add}
     return places
 
@@ -106,6 +106,6 @@ def _ending(branches: Iterable[Op], inside: set[Op]) -> dict[Op, bool]:
         if op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM, Role.PRODUCT):
             acting = bool(op.params) or any(each.op == "parameter" for each in op.operands.values())
             behind_norm = behind_norm or op.role is Role.NORM
-            for each in op.operands.values():
-                waiting.append((each, behind_norm, last and (each.op == "parameter" or not acting)))
+            very_last = {each: last and (each.op == "parameter" or not acting) for each in op.operands.values()}
+            waiting += ((each, behind_norm, is_last) for each, is_last in very_last.items())
     return found
