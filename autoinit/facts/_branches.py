@@ -11,7 +11,7 @@ from autoinit.tracing.dataflow import Dataflow, Op
 
 
 @dataclass(frozen=True)
-class BranchPlace:
+class PlaceOnBranch:
     """A place on a branch.
 
     Attributes:
@@ -25,24 +25,24 @@ class BranchPlace:
     ends: bool = False
 
 
-def branch_places(dataflow: Dataflow) -> Mapping[Op, BranchPlace]:
+def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
     """The place of each operation that lies on a branch; of several streams, in the one with the most branches."""
-    places: dict[Op, BranchPlace] = {}
+    places: dict[Op, PlaceOnBranch] = {}
     for stream in sorted(streams(dataflow), key=lambda each: len(each.sums)):
         places.update(_places(stream))
     return places
 
 
-def _places(stream: Stream) -> dict[Op, BranchPlace]:
-    places: dict[Op, BranchPlace] = {}
+def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
+    places: dict[Op, PlaceOnBranch] = {}
     behind: set[Op] = set()
     count = len(stream.sums)
     for number, (add, branches) in enumerate(zip(stream.sums, stream.branches, strict=True), 1):
         behind |= _before((each for each in add.operands.values() if each not in branches), behind)
         before = _before(branches, behind)
         inside = _inside(before, behind, branches)
-        places.update(dict.fromkeys(inside, BranchPlace(number, count)))
-        places.update(dict.fromkeys(_ending(branches, inside), BranchPlace(number, count, ends=True)))
+        places.update(dict.fromkeys(inside, PlaceOnBranch(number, count)))
+        places.update(dict.fromkeys(_ending(branches, inside), PlaceOnBranch(number, count, ends=True)))
         behind |= before | {add}
     return places
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from autoinit.plans.layers import LayerPlan
 from autoinit.resolving import Ending, Reason, Resolution, merge
-from autoinit.resolving.features import Reading, Source, input_axis, output_axis
+from autoinit.resolving.features import InputAxis, Source, input_axis, output_axis
 from autoinit.theory.pointwise import evaluate
 from autoinit.tracing import Dataflow, Op
 
@@ -90,7 +90,7 @@ class MirrorableLayer:
         for op, end in zip(self.uses, self.ends, strict=True):
             yield Source(op, self.outputs, output_axis(op, self.plan.param), end, self.gate)
 
-    def readings(self) -> Iterator[tuple[Op, Reading]]:
+    def readings(self) -> Iterator[tuple[Op, InputAxis]]:
         """How each use reads its input."""
         for op in self.uses:
             reading = input_axis(op, self.plan.param)

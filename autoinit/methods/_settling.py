@@ -101,7 +101,7 @@ def settle(
         ordered = {op: sources[op] for op in dataflow.graph.nodes if op in sources}
         readers = {op: reading for layer in kept.values() for op, reading in layer.readings()}
         found = origins(dataflow, ordered, readers)
-        attempt = _Attempt(dataflow, kept, [layer for layer in made if layer.bends], branches, found)
+        attempt = _Settling(dataflow, kept, [layer for layer in made if layer.bends], branches, found)
         lost = attempt.lost()
         if not lost:
             return Settled(kept, found, attempt.tangents, attempt.partner, attempt.recurrent())
@@ -114,7 +114,7 @@ def settle(
 
 
 @dataclass
-class _Attempt:
+class _Settling:
     """One attempt at layers that feed nonlinearities (`bending`), their features being followed already."""
 
     dataflow: Dataflow
