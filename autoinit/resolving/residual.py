@@ -23,10 +23,12 @@ class Stream:
 
     Attributes:
         sums: those that a branch adds into, first to last.
+        branches: for each, what its branch gives.
         ends: for each, the weights that end its branch.
     """
 
     sums: tuple[Op, ...]
+    branches: tuple[tuple[Op, ...], ...]
     ends: tuple[tuple[Op, ...], ...]
 
 
@@ -40,11 +42,17 @@ def streams(dataflow: Dataflow) -> tuple[Stream, ...]:
     firsts, passed = _chained(dataflow)
     depth = _depths(dataflow)
     found: dict[Op, dict[Op, tuple[Op, ...]]] = {}
+    branches: dict[Op, tuple[Op, ...]] = {}
     for add, first in firsts.items():
-        ends = tuple(weight for branch in _branches(add, passed, depth) for weight in _ending_weights(branch))
+        branches[add] = tuple(_branches(add, passed, depth))
+        ends = tuple(weight for branch in branches[add] for weight in _ending_weights(branch))
         if ends:
             found.setdefault(first, {})[add] = ends
-    return tuple(Stream(tuple(ends), tuple(ends.values())) for ends in found.values() if not _is_state(ends.values()))
+    return tuple(
+        Stream(tuple(ends), tuple(branches[add] for add in ends), tuple(ends.values()))
+        for ends in found.values()
+        if not _is_state(ends.values())
+    )
 
 
 def _is_state(branches: Collection[tuple[Op, ...]]) -> bool:

@@ -16,16 +16,13 @@ import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
 from autoinit.recognising.families import kurtosis_of
 from autoinit.recognising.noise import TAIL
+from autoinit.recognising.recipes import Recipe
 from autoinit.recognising.recognition import PRECISION
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.checking._subject import Subject
-    from autoinit.recognising.recipes import Recipe
 
 EVIDENCE = -math.log(TAIL)
 """Logarithm of the odds from which on a call is taken for certain."""

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
 from autoinit.checking.scale._calls import common_call
 from autoinit.checking.scale._noise import within_noise
 from autoinit.checking.scale._recorded import recorded_recipe
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.checking._subject import Subject
-    from autoinit.recognising.recipes import Recipe
+from autoinit.recognising.recipes import Recipe
 
 ROUNDED = 1.05
 """What a std loses or gains when it is rounded to a digit or two: 0.02 is off by a factor of 10 where 0.2001 is due."""
@@ -28,10 +25,11 @@ ROUNDED = 1.05
 class Drawn:
     """What rows were drawn with.
 
-    std: by the recipe, else the root mean square of the sample.
-    recipe: that a record or the pattern names; None where only statistics tell.
-    part: the rows.
-    recorded: whether it is a record that names it.
+    Attributes:
+        std: by the recipe, else the root mean square of the sample.
+        recipe: that a record or the pattern names; None where there are only statistics.
+        part: the rows.
+        recorded: whether it is a record that names it.
     """
 
     std: float
