@@ -58,8 +58,11 @@ def _kind(part: Part) -> Hashable:
 def _named(parts: Sequence[Part], tolerance: float) -> Mapping[Part, Recipe]:
     """The recipes of parts of a kind that the call drew which drew most of them; empty if there is none.
 
-    One layer alone shows no pattern, but for the constructor's, which draws all kinds.
+    One layer alone shows no pattern, but for the constructor's, which draws all kinds. Where all samples pass as they
+    are, there is nothing to explain.
     """
+    if all(part.scales[0] / (1 + tolerance) <= part.actual <= part.scales[1] * (1 + tolerance) for part in parts):
+        return {}
     kinds = _CALLS if len(parts) > 1 else ("default",)
     offers = {part: _Offers.to(part, kinds, tolerance) for part in parts}
     doubts: dict[Hashable, float] = {}
