@@ -6,17 +6,20 @@ this room: a function under `@register_recipe`, whose docstring is its document.
 
 from autoinit.facts import Facts
 from autoinit.recipes.declaring import DeclaredRecipe, declared
-from autoinit.recipes.registry import RecipeEntry, entry, register_recipe, table
+from autoinit.recipes.registry import Mark, Measured, RecipeEntry, entry, marked, register_recipe, table
 from autoinit.recipes.starts import Start, constant, normal, orthogonal, truncated, uniform
 
 __all__ = [
     "DeclaredRecipe",
     "Facts",
+    "Mark",
+    "Measured",
     "RecipeEntry",
     "Start",
     "constant",
     "declared",
     "entry",
+    "marked",
     "normal",
     "orthogonal",
     "register_recipe",
