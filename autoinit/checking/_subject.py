@@ -146,6 +146,11 @@ class Subject:
         return surroundings(self.dataflow, self.is_zero)
 
     @cached_property
+    def norm_parameters(self) -> frozenset[str]:
+        """Gains and biases of norms, also of those that are written out."""
+        return frozenset(each.name for each in self.plan.others if each.kind == "norm")
+
+    @cached_property
     def written_norms(self) -> frozenset[Op]:
         """The last operations of norms that are written out in simpler ones."""
         return written_norms(self.dataflow)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from math import prod
 
 from autoinit.ops import Role
 from autoinit.resolving.residual import Stream, streams
+from autoinit.theory.layouts import size
 from autoinit.tracing.dataflow import Dataflow, Op
 
 
 @dataclass(frozen=True)
-class BranchPlace:
+class PlaceOnBranch:
     """A place on a branch.
 
     Attributes:
@@ -32,18 +32,18 @@ class BranchPlace:
     ends: bool = False
 
 
-def branch_places(dataflow: Dataflow) -> Mapping[Op, BranchPlace]:
+def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
     """The place of each operation that lies on a branch; of several streams, in the one with the most branches.
 
     A sum to which no weight leads from the stream (of a time step and a label, of a shift and a scaled norm) adds none.
     """
-    places: dict[Op, BranchPlace] = {}
+    places: dict[Op, PlaceOnBranch] = {}
     for stream in sorted(streams(dataflow, gated=True), key=lambda each: len(each.sums)):
         places.update(_places(stream))
     return places
 
 
-def _places(stream: Stream) -> dict[Op, BranchPlace]:
+def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
     found: list[tuple[set[Op], set[Op]]] = []
     behind: set[Op] = set()
     for add, branches in zip(stream.sums, stream.branches, strict=True):
@@ -55,10 +55,10 @@ def _places(stream: Stream) -> dict[Op, BranchPlace]:
             inside = _inside(branches, before, in_line)
             found.append((inside, {op for op in _ending(branches, inside) if op in in_line or op.op == "parameter"}))
         behind |= before | {add}
-    places: dict[Op, BranchPlace] = {}
+    places: dict[Op, PlaceOnBranch] = {}
     for number, (inside, ending) in enumerate(found, 1):
         weights = sum(op.role is Role.WEIGHT for op in inside)
-        place = BranchPlace(number, len(found), weights, any(map(_attends, inside)), _width(stream))
+        place = PlaceOnBranch(number, len(found), weights, any(map(_attends, inside)), _width(stream))
         places.update(dict.fromkeys(inside, place))
         places.update(dict.fromkeys(ending, replace(place, ends=True)))
     return places
@@ -72,8 +72,7 @@ def _width(stream: Stream) -> int:
     """The features of the stream: the output features of the first weight that ends a branch."""
     for use in (use for ends in stream.ends for op in ends for use in op.params):
         if use.layout is not None:
-            each = zip(use.layout.axes, use.shape, strict=True)
-            return prod(size for axis, size in each if axis == "o")
+            return size(use.layout.axes, use.shape, "o")
     return 0
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from autoinit.theory.layouts import Layout
+from autoinit.theory.layouts import Layout, size
 
 Rows = tuple[tuple[int, int], ...]
 Kind = Literal[
@@ -128,5 +127,4 @@ class Facts:
 
     def size(self, letter: str) -> int:
         """Product of the sizes of the weight's axes of one letter: `o`, `i`, `k`, `b`."""
-        each = zip(self.layout.axes, self.weight_shape, strict=True)
-        return math.prod(size for axis, size in each if axis == letter)
+        return size(self.layout.axes, self.weight_shape, letter)

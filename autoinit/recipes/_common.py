@@ -73,7 +73,7 @@ def _default_of_layer(facts: Facts) -> Start | None:
         return uniform(hidden**-0.5)
     if facts.tied and not is_bias:
         return normal(1.0)
-    if not facts.layout.axes.startswith(("oi", "iok")):
-        return None
-    kernel = math.prod(size for axis, size in zip(facts.layout.axes, weight, strict=True) if axis == "k")
-    return uniform((weight[1] * kernel) ** -0.5)
+    if facts.op == "bilinear" or facts.layout.transposed:
+        return uniform((weight[1] * facts.size("k")) ** -0.5)
+    is_module = facts.layout.axes.startswith("o") and facts.layout.axes.count("o") == 1
+    return uniform((facts.size("i") * facts.size("k")) ** -0.5) if is_module else None

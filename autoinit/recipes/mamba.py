@@ -28,8 +28,6 @@ def mamba(facts: Facts) -> Start | None:
     if facts.kind not in ("weight", "bias"):
         return usual(facts)
     default = torch_default(facts)
-    if facts.is_weight and default is None:
-        default = uniform(facts.fan_in**-0.5)
     if facts.is_weight and facts.ends_branch and default is not None:
         return uniform(math.sqrt(3 / facts.branches) * default.std)
     return default

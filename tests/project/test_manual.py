@@ -17,8 +17,6 @@ from torch import nn
 import autoinit
 from autoinit import cli
 from autoinit.checking import configuration
-from autoinit.checking.recipes import names
-from autoinit.checking.recipes.models import MODELS
 from autoinit.ops import REGISTRY, Role
 from tests.project.examples import PAGES, ROOT, Block, blocks, comparable, play, read
 
@@ -143,12 +141,6 @@ def test_links_of_readme_lead_to_files():
     assert all(link in titles if link.startswith("#") else (ROOT / link).exists() for link in links)
 
 
-def test_recipe_table_names_every_recipe():
-    rows = {row[0].strip("`"): row[2] for row in table("recipes.md", "recipe")}
-    assert tuple(rows) == names()
-    assert {name for name, known in rows.items() if known} == {each.name for each in MODELS if each.trait is not None}
-
-
 OPTIONS = {option for parameter in cli.main.commands["check"].params for option in parameter.opts}
 
 
@@ -181,7 +173,8 @@ def test_workflows_give_options_and_inputs_that_exist(block: Block):
     commands = [text for text in strings(document) if text.startswith("autoinit ")]
     for command in commands:
         cli.main.commands["check"].make_context("check", shlex.split(command)[2:])
-    steps = [step for step in document.get("steps", ()) if step.get("uses", "").startswith("OWNER/")]
+    jobs = document.get("jobs", {}).values()
+    steps = [step for job in jobs for step in job["steps"] if step.get("uses", "").startswith("OWNER/")]
     for step in steps:
         assert set(step["with"]) <= set(ACTION["inputs"])
         for argument in step["with"]["args"].splitlines():

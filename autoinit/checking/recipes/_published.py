@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
 from autoinit.recipes import DeclaredRecipe, declared
 from autoinit.recognising.noise import spread
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
 
 
 @dataclass(frozen=True)
