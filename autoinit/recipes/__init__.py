@@ -1,7 +1,7 @@
 """Published recipes: from the facts of a parameter to the distribution that it starts from.
 
 One table serves writing (`autoinit(model, recipe="gpt2")`), `check --recipe` and recognition. A recipe is a file in
-this room: a function under `@register_recipe`, whose docstring is its document. Users register theirs by the same call.
+`published`: a function under `@register_recipe`. Users register theirs by the same call.
 """
 
 from autoinit.facts import Facts

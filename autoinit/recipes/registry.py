@@ -1,4 +1,4 @@
-"""The table of recipes. `register_recipe` is the only way in, for the files of this room and for a user's functions."""
+"""The table of recipes. `register_recipe` is the only way in, for the files of `published` and for a user's functions."""
 
 from __future__ import annotations
 
@@ -152,15 +152,13 @@ def register_recipe(
 _found: dict[str, RecipeEntry] = {}
 _RESERVED = ("auto", "none")
 """What `check` calls its own ways to find a recipe."""
-_NO_RECIPES = ("declaring", "registry", "starts")
 
 
 def table() -> Mapping[str, RecipeEntry]:
     """Every recipe by its name, in order of names."""
-    package = importlib.import_module(__package__)
+    package = importlib.import_module(f"{__package__}.published")
     for module in pkgutil.iter_modules(package.__path__):
-        if not module.name.startswith("_") and module.name not in _NO_RECIPES:
-            importlib.import_module(f"{__package__}.{module.name}")
+        importlib.import_module(f"{package.__name__}.{module.name}")
     return dict(sorted(_found.items()))
 
 

@@ -9,7 +9,7 @@ from autoinit.recipes import table
 from tests.contributing.copying import Copy
 from tests.contributing.guide import promised
 
-FILE = "autoinit/recipes/mynet.py"
+FILE = "autoinit/recipes/published/mynet.py"
 RECIPE = '''"""MyNet's recipe."""
 
 from __future__ import annotations

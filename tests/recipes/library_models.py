@@ -6,16 +6,14 @@ is named in the table with its reason.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 from unittest import mock
 
-import timm
 import torch
-import torchvision.models as vision
-import transformers
 from torch import nn
 
 
@@ -43,6 +41,8 @@ def hugging_face(kind: str, head: str, **settings: Any) -> Callable[[], nn.Modul
     """A model of transformers by the names of its configuration and its class."""
 
     def build() -> nn.Module:
+        import transformers
+
         config = getattr(transformers, f"{kind}Config")(**settings)
         model: nn.Module = getattr(transformers, f"{kind}{head}")(config)
         return model
@@ -52,15 +52,23 @@ def hugging_face(kind: str, head: str, **settings: Any) -> Callable[[], nn.Modul
 
 def of_timm(name: str, **settings: Any) -> Callable[[], nn.Module]:
     """A model of timm, with ten classes."""
-    return partial(timm.create_model, name, num_classes=10, **settings)
+    return partial(_called, "timm", "create_model", name, num_classes=10, **settings)
 
 
 def of_torchvision(name: str, **settings: Any) -> Callable[[], nn.Module]:
     """A model of torchvision, with ten classes."""
-    return partial(getattr(vision, name), num_classes=10, **settings)
+    return partial(_called, "torchvision.models", name, num_classes=10, **settings)
+
+
+def _called(module: str, function: str, *arguments: Any, **settings: Any) -> nn.Module:
+    """What a library's function makes. The library is loaded now: other tests ask for this table alone."""
+    made: nn.Module = getattr(importlib.import_module(module), function)(*arguments, **settings)
+    return made
 
 
 def _nfnet() -> nn.Module:
+    import timm
+
     settings = timm.models.nfnet._dm_nfnet_cfg(depths=(1, 1, 1, 1), channels=(32, 64, 96, 128))
     return timm.models.nfnet.NormFreeNet(replace(settings, group_size=16, stem_chs=32), num_classes=10)
 
@@ -74,8 +82,23 @@ class _SmallLinear(nn.Linear):
 
 def _vgg() -> nn.Module:
     """torchvision's constructor and its loop over modules, whose first linear layer has 100 million weights else."""
+    import torchvision.models as vision
+
     with mock.patch.object(nn, "Linear", _SmallLinear):
         return vision.VGG(vision.vgg.make_layers([16, "M", 8, "M"], batch_norm=True), num_classes=10)
+
+
+def _convnext() -> nn.Module:
+    from torchvision.models import convnext
+
+    blocks = [convnext.CNBlockConfig(16, 32, 1), convnext.CNBlockConfig(32, None, 1)]
+    return convnext.ConvNeXt(blocks, num_classes=10)
+
+
+def _resnext() -> nn.Module:
+    from torchvision.models import resnet
+
+    return resnet.ResNet(resnet.Bottleneck, [1, 1, 1, 1], num_classes=10, groups=4, width_per_group=16)
 
 
 _TOKENS = torch.arange(16).reshape(2, 8)
@@ -123,7 +146,8 @@ MODELS: Mapping[str, LibraryModel] = {
         of_timm("swin_tiny_patch4_window7_224", depths=(1, 1), embed_dim=24, num_heads=(1, 2)), "swin"
     ),
     "swin, torchvision": LibraryModel(
-        lambda: vision.SwinTransformer([4, 4], 24, [1, 1], [1, 2], [7, 7], num_classes=10), "swin"
+        partial(_called, "torchvision.models", "SwinTransformer", [4, 4], 24, [1, 1], [1, 2], [7, 7], num_classes=10),
+        "swin",
     ),
     "swin, transformers": LibraryModel(
         hugging_face("Swin", "ForImageClassification", embed_dim=24, depths=[1, 1], num_heads=[1, 2], image_size=56),
@@ -157,9 +181,7 @@ MODELS: Mapping[str, LibraryModel] = {
     ),
     "convnext, timm": LibraryModel(of_timm("convnext_atto", depths=(1, 1, 1, 1), dims=(16, 32, 48, 64)), "convnext"),
     "convnext, torchvision": LibraryModel(
-        lambda: vision.ConvNeXt(
-            [vision.convnext.CNBlockConfig(16, 32, 1), vision.convnext.CNBlockConfig(32, None, 1)], num_classes=10
-        ),
+        _convnext,
         "convnext",
     ),
     "convnext, transformers": LibraryModel(
@@ -169,7 +191,7 @@ MODELS: Mapping[str, LibraryModel] = {
     "resnet, timm": LibraryModel(of_timm("resnet26"), "resnet(zero_init=True)"),
     "resnet, torchvision": LibraryModel(of_torchvision("resnet18"), "resnet"),
     "resnext, torchvision": LibraryModel(
-        lambda: vision.ResNet(vision.resnet.Bottleneck, [1, 1, 1, 1], num_classes=10, groups=4, width_per_group=16),
+        _resnext,
         "resnet",
         deviations={"layer?.0.conv2.weight": "groups ignored in fan_out (pytorch#23854)"},
     ),
@@ -194,7 +216,8 @@ MODELS: Mapping[str, LibraryModel] = {
     ),
     "vgg, torchvision": LibraryModel(_vgg, "vgg"),
     "densenet, torchvision": LibraryModel(
-        lambda: vision.DenseNet(growth_rate=8, block_config=(2, 2), num_init_features=16, num_classes=10), "densenet"
+        of_torchvision("DenseNet", growth_rate=8, block_config=(2, 2), num_init_features=16),
+        "densenet",
     ),
     "nfnet, timm": LibraryModel(_nfnet, "nfnet"),
     "mixer, timm": LibraryModel(of_timm("mixer_s32_224", img_size=64), "mixer"),
