@@ -22,6 +22,7 @@ class PlaceOnBranch:
         attends: whether two signals are multiplied as matrices on it.
         width: features of the stream; 0 where they are not known.
         ends: whether no weight (for a norm: neither a weight nor another norm) comes behind it on the branch.
+        last: whether nothing with parameters comes behind it.
     """
 
     number: int
@@ -30,6 +31,7 @@ class PlaceOnBranch:
     attends: bool = False
     width: int = 0
     ends: bool = False
+    last: bool = False
 
 
 def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
@@ -44,7 +46,7 @@ def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
 
 
 def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
-    found: list[tuple[set[Op], set[Op]]] = []
+    found: list[tuple[set[Op], dict[Op, bool]]] = []
     behind: set[Op] = set()
     for add, branches in zip(stream.sums, stream.branches, strict=True):
         skips = {each for each in add.operands.values() if each not in branches}
@@ -53,14 +55,15 @@ def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
         in_line = _in_line(before, skips | {each for each in behind if each.made}, branches)
         if any(op.role is Role.WEIGHT for op in in_line):
             inside = _inside(branches, before, in_line)
-            found.append((inside, {op for op in _ending(branches, inside) if op in in_line or op.op == "parameter"}))
+            ends = _ending(branches, inside).items()
+            found.append((inside, {op: last for op, last in ends if op in in_line or op.op == "parameter"}))
         behind |= before | {add}
     places: dict[Op, PlaceOnBranch] = {}
     for number, (inside, ending) in enumerate(found, 1):
         weights = sum(op.role is Role.WEIGHT for op in inside)
         place = PlaceOnBranch(number, len(found), weights, any(map(_attends, inside)), _width(stream))
         places.update(dict.fromkeys(inside, place))
-        places.update(dict.fromkeys(ending, replace(place, ends=True)))
+        places |= {op: replace(place, ends=True, last=last) for op, last in ending.items()}
     return places
 
 
@@ -119,18 +122,20 @@ def _inside(branches: Iterable[Op], before: set[Op], in_line: set[Op]) -> set[Op
     return inside
 
 
-def _ending(branches: Iterable[Op], inside: set[Op]) -> set[Op]:
-    """The last weights and norms of a branch, and the parameters that act behind them."""
-    found: set[Op] = set()
-    waiting = [(op, False) for op in branches]
+def _ending(branches: Iterable[Op], inside: set[Op]) -> dict[Op, bool]:
+    """The last weights and norms of a branch, and the parameters behind them, and whether each is the very last."""
+    found: dict[Op, bool] = {}
+    waiting = [(op, False, True) for op in branches]
     while waiting:
-        op, behind_norm = waiting.pop()
+        op, behind_norm, last = waiting.pop()
         if op not in inside:
             continue
         if op.role is Role.WEIGHT or op.op == "parameter" or (op.role is Role.NORM and not behind_norm):
-            found.add(op)
-        if op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM) or (
-            op.role is Role.PRODUCT and op.acts == "elementwise"
-        ):
-            waiting += ((each, behind_norm or op.role is Role.NORM) for each in op.operands.values())
+            found[op] = last or found.get(op, False)
+        passed = op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM)
+        if passed or (op.role is Role.PRODUCT and op.acts == "elementwise"):
+            acting = bool(op.params) or any(each.op == "parameter" for each in op.operands.values())
+            behind_norm = behind_norm or op.role is Role.NORM
+            very_last = {each: last and (each.op == "parameter" or not acting) for each in op.operands.values()}
+            waiting += ((each, behind_norm, is_last) for each, is_last in very_last.items())
     return found

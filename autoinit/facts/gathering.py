@@ -103,6 +103,7 @@ def _branch(place: PlaceOnBranch | None) -> dict[str, Any]:
         "branch": place.number,
         "branches": place.count,
         "ends_branch": place.ends,
+        "last_on_branch": place.last,
         "branch_weights": place.weights,
         "branch_attends": place.attends,
         "width": place.width,

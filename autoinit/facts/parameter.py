@@ -42,6 +42,7 @@ class Facts:
         branch_weights: weight operations on that branch.
         branch_attends: whether attention is on that branch.
         width: features of the residual stream; 0 outside, or where they are not known.
+        last_on_branch: whether nothing with parameters follows it there.
         attention: what these rows give to attention.
         head_width: features of one head of it; 0 where there is none, or no shapes.
         modulates: whether the weight gives both what signals are multiplied by and what is added to them (adaLN).
@@ -72,6 +73,7 @@ class Facts:
     branch_weights: int = 0
     branch_attends: bool = False
     width: int = 0
+    last_on_branch: bool = False
     attention: Attention = ""
     head_width: int = 0
     modulates: bool = False

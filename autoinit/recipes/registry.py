@@ -1,4 +1,4 @@
-"""The table of recipes. `register_recipe` is the only way in, for the files of `published` and for a user's functions."""
+"""The table of recipes. `register_recipe` is the only way in, for the files of `published` and for users' functions."""
 
 from __future__ import annotations
 

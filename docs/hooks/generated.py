@@ -14,14 +14,13 @@ import click
 
 import autoinit
 import autoinit.signal
-from autoinit import cli
+from autoinit import cli, recipes
 from autoinit.checking.rules.registry import Rule, rules
 from autoinit.formats import FORMATS
 from autoinit.methods.table import METHODS
 from autoinit.ops import REGISTRY, Role
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.options import plan_options
-from autoinit.recipes import table as recipes
 from autoinit.theory.activations import NONLINEARITIES
 
 ROOT = Path(__file__).parents[2]
@@ -54,6 +53,20 @@ def format_table() -> str:
     return table(("format", "for"), [(f"`{name}`", form.help) for name, form in FORMATS["check"].items()])
 
 
+def recipe_table() -> str:
+    """Every recipe: how it is declared, its first sentence, its source, and whether `check` recognises it."""
+    rows = [
+        (f"`{each.example}`", each.document.partition("\n")[0], each.source, "yes" if each.mark else "")
+        for each in recipes.table().values()
+    ]
+    return table(("recipe", "what it is", "source", "recognised"), rows)
+
+
+def recipe_documents() -> str:
+    """The document of each of them."""
+    return "\n\n".join(f"### {each.name}\n\n{each.document}" for each in recipes.table().values())
+
+
 def option_table() -> str:
     """What functions and commands take of a plan."""
     rows = [(f"`{name}`", f"`{each.default!r}`", each.document) for name, each in plan_options().items()]
@@ -72,15 +85,6 @@ def method_table() -> str:
 def distribution_table() -> str:
     """What values are drawn from."""
     return table(("distribution", "values"), [(f"`{name}`", each.help) for name, each in DISTRIBUTIONS.items()])
-
-
-def recipe_table() -> str:
-    """The published recipes: how each is declared, what it is, whence, and whether `check` recognises it."""
-    rows = [
-        (f"`{each.example}`", each.document.partition("\n")[0], each.source, "yes" if each.mark else "")
-        for each in recipes().values()
-    ]
-    return table(("recipe", "weights", "source", "recognised"), rows)
 
 
 def gain_table() -> str:
@@ -186,6 +190,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "methods": method_table,
     "operations": operation_table,
     "options": option_table,
+    "recipe-documents": recipe_documents,
     "recipes": recipe_table,
     "rules": rule_table,
     "signal-api": signal_api,
