@@ -101,7 +101,7 @@ def settle(
         ordered = {op: sources[op] for op in dataflow.graph.nodes if op in sources}
         readers = {op: reading for layer in kept.values() for op, reading in layer.readings()}
         found = origins(dataflow, ordered, readers)
-        attempt = _Attempt(dataflow, kept, [layer for layer in made if layer.bends], branches, found)
+        attempt = _Settling(dataflow, kept, [layer for layer in made if layer.bends], branches, found)
         lost = attempt.lost()
         if not lost:
             return Settled(kept, found, attempt.tangents, attempt.partner, attempt.recurrent())
@@ -114,7 +114,7 @@ def settle(
 
 
 @dataclass
-class _Attempt:
+class _Settling:
     """One attempt at layers that feed nonlinearities (`bending`), their features being followed already."""
 
     dataflow: Dataflow
@@ -185,7 +185,7 @@ class _Attempt:
                 continue
             read = {(op, reader): local for op in ops for reader, local in self._columns(op)}
             groups = [(local, self._groups(reader)) for (_, reader), local in read.items()]
-            own = [(np.arange(layer.features), self.by_use[op].plan.groups) for op in ops]
+            own = [(np.arange(layer.features), self.by_use[op].groups) for op in ops]
             partner = partners(layer.features, [*groups, *own])
             if bool((partner == ALONE).all()):
                 yield from self._members(ops, "no two of its units are read by the same weights")
@@ -304,7 +304,7 @@ def _output_runs(layer: MirrorableLayer, partner: Numbers | None) -> tuple[Featu
     if partner is None:
         return unpaired(layer.outputs, layer.plan.groups)
     found: list[tuple[int, int, bool]] = []
-    size = len(partner) // layer.plan.groups
+    size = len(partner) // layer.groups
     for start in range(0, len(partner), size):
         pieces = runs(np.arange(start, start + size), partner)
         if pieces is None:

@@ -46,7 +46,7 @@ from typing import Any
 
 from autoinit.methods._pairing import MirrorableLayer, mirrorable, pads, share_of_sum
 from autoinit.methods._settling import Settled, settle, unpaired
-from autoinit.methods._taps import taps_seen
+from autoinit.methods._taps import share_through_taps, taps_seen
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
 from autoinit.ops import Role
@@ -145,7 +145,8 @@ def _mirror(layer: MirrorableLayer, settled: Settled, part: float, taps: Taps, m
     if reader is None:
         inputs = tuple(replace(run, factor=factor) for run in unpaired(layer.inputs, layer.plan.groups))
     else:
-        kept = share if pads(layer) else 1.0
+        if pads(layer):
+            kept = share_through_taps(layer.uses[0], layer.kernel, taps, share, transposed=layer.transposed)
         found = settled.input_runs(layer, reader, factor)
         inputs = tuple(replace(run, factor=run.factor / math.sqrt(kept)) for run in found)
     a = here.a if here is not None else 1.0
@@ -161,7 +162,7 @@ def _mirror(layer: MirrorableLayer, settled: Settled, part: float, taps: Taps, m
         a=a,
         c=here.c if here is not None else 1.0,
         groups=layer.plan.groups,
-        parts=2 if layer.gate else 1,
+        parts=2 if layer.gate and layer.plan.groups == 1 else 1,
     )
 
 

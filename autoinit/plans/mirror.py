@@ -57,8 +57,8 @@ class Mirror:
         a: the standard deviation of the pre-activation.
         c: what makes up for the nonlinearity, applied by the next layer.
         groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
-        parts: what the outputs of a group fall into, as what is gated and its gates; the rows of each part are a matrix
-            of their own, so that no part lacks a direction.
+        parts: into how many equal parts the rows of A fall, each orthogonal by itself: 2 in front of a gate, where half
+            of the outputs is all that a mirrored network computes with at its start.
     """
 
     outputs: tuple[FeatureRun, ...]
@@ -76,8 +76,8 @@ class Mirror:
     @property
     def blocks(self) -> tuple[Block, ...]:
         """What each of the groups makes and reads."""
-        outputs, inputs = _split(self.outputs, self.groups), _split(self.inputs, self.groups)
-        return tuple(Block(*each, self.parts) for each in zip(outputs, inputs, strict=True))
+        outputs, inputs = _by_group(self.outputs, self.groups), _by_group(self.inputs, self.groups)
+        return tuple(Block(*each) for each in zip(outputs, inputs, strict=True))
 
     @property
     def std(self) -> float:
@@ -89,16 +89,15 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Block:
-    """What one matrix A makes and reads: runs as of `Mirror`, of one group, and the number of its parts."""
+    """What one matrix A makes and reads: runs as of `Mirror`, of one group."""
 
     outputs: tuple[FeatureRun, ...]
     inputs: tuple[FeatureRun, ...]
-    parts: int
 
     @property
-    def rows(self) -> tuple[int, ...]:
-        """Rows of each part of A."""
-        return tuple(sum(run.dimensions for run in part) for part in _split(self.outputs, self.parts))
+    def rows(self) -> int:
+        """Rows of A."""
+        return sum(run.dimensions for run in self.outputs)
 
     @property
     def columns(self) -> int:
@@ -114,7 +113,6 @@ class Block:
         return sum(run.size for run in self.outputs) * read
 
 
-def _split(runs: tuple[FeatureRun, ...], parts: int) -> list[tuple[FeatureRun, ...]]:
-    """The runs of each of some equal parts, in none of which a run goes on beyond."""
-    start, size = runs[0].start, sum(run.size for run in runs) // parts
-    return [tuple(run for run in runs if (run.start - start) // size == part) for part in range(parts)]
+def _by_group(runs: tuple[FeatureRun, ...], groups: int) -> list[tuple[FeatureRun, ...]]:
+    size = sum(run.size for run in runs) // groups
+    return [tuple(run for run in runs if run.start // size == group) for group in range(groups)]

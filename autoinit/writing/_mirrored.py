@@ -46,8 +46,8 @@ def _fill_block(
     full = mirror.taps == "full"
     taps = None if full or not kernel else _taps(stream, mirror, block, kernel)
     columns = block.columns * (math.prod(kernel) if full else 1)
-    small = torch.cat([matrix(rows, columns) for rows in block.rows]).mul_(mirror.scale)
-    rows = _signed(small.reshape(len(small), block.columns, -1), block.outputs)
+    small = torch.cat([matrix(block.rows // mirror.parts, columns) for _ in range(mirror.parts)]).mul_(mirror.scale)
+    rows = _signed(small.reshape(block.rows, block.columns, -1), block.outputs)
     weight = _signed(rows.transpose(0, 1), block.inputs).transpose(0, 1)
     if taps is None:
         target.copy_(weight.reshape(target.shape))

@@ -71,6 +71,23 @@ def test_a_deep_network_is_an_isometry_of_its_smallest_width(name: str) -> None:
     torch.testing.assert_close(torch.linalg.svdvals(assert_linear(model, 4, 16)), torch.ones(8), rtol=1e-4, atol=0)
 
 
+@pytest.mark.parametrize("distribution", ["orthogonal", "normal"])
+def test_what_is_gated_and_its_gate_have_a_matrix_each(distribution: str) -> None:
+    """u sigmoid(v) of pairs is u: the network at the start is the product of the u halves, so each must be orthogonal,
+    not only the 32 x 16 matrix of both. 30 layers, 16 pairs, 8 outputs: J is 8 x 16 with orthonormal rows."""
+    gates = [each for _ in range(30) for each in (nn.Linear(32, 64), nn.GLU())]
+    model = nn.Sequential(nn.Linear(16, 64), nn.GLU(), *gates, nn.Linear(32, 8))
+    mirrored(model, 4, 16, distribution=distribution)
+    jacobian = assert_linear(model, 4, 16)
+    inner = model[2].weight.detach()
+    values, gate = inner[:16, :16], inner[32:48, :16]
+    if distribution == "orthogonal":
+        torch.testing.assert_close(torch.linalg.svdvals(jacobian), torch.ones(8), rtol=1e-4, atol=0)
+        torch.testing.assert_close(values @ values.T, torch.eye(16, dtype=values.dtype), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gate @ gate.T, torch.eye(16, dtype=gate.dtype), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(values, gate, atol=0.1)
+
+
 def test_each_weight_is_written_in_signed_blocks() -> None:
     """[B; -B] first, [[A, -A], [-A, A]] inside, [C, -C] last; B, A, C orthonormal in rows or columns, times
     sqrt(rows / columns) where that is above 1."""
@@ -607,6 +624,18 @@ def test_padding_is_made_up_for() -> None:
     with torch.no_grad():
         out = model(torch.randn(64, 8, 8, 8, generator=torch.Generator().manual_seed(1)))
     assert 0.5 < out.square().mean().item() < 2
+
+
+@pytest.mark.parametrize(("dilation", "positions"), [(1, 1), (4, 6)])
+def test_taps_that_are_not_used_lose_nothing_to_padding(dilation: int, positions: int) -> None:
+    """At one position, and at six with taps four apart, only the centre of three is used, and padding takes nothing."""
+    layers = [each for _ in range(10) for each in (nn.Conv1d(32, 32, 3, padding="same", dilation=dilation), nn.ReLU())]
+    model = nn.Sequential(nn.Conv1d(16, 32, 1), nn.ReLU(), *layers, nn.Conv1d(32, 16, 1))
+    made = mirrored(model, 16, 16, positions)
+    assert [made[str(index)].mirror.kept for index in range(2, 22, 2)] == pytest.approx([1] * 10, abs=0.02)
+    with torch.no_grad():
+        out = model(torch.randn(64, 16, positions, generator=torch.Generator().manual_seed(1)))
+    assert out.square().mean().item() == pytest.approx(1, rel=0.2)
 
 
 def test_a_head_is_not_louder_than_what_it_reads() -> None:
