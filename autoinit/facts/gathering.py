@@ -91,4 +91,4 @@ def _branch(place: PlaceOnBranch | None) -> dict[str, Any]:
     """The fields of `Facts` about a branch."""
     if place is None:
         return {}
-    return {"branch": place.number, "branches": place.count, "ends_branch": place.ends}
+    return {"branch": place.number, "branches": place.count, "ends_branch": place.ends, "last_on_branch": place.last}

@@ -14,7 +14,7 @@ import click
 
 import autoinit
 import autoinit.signal
-from autoinit import cli
+from autoinit import cli, recipes
 from autoinit.checking.rules.registry import Rule, rules
 from autoinit.formats import FORMATS
 from autoinit.methods.table import METHODS
@@ -51,6 +51,17 @@ def rule_table() -> str:
 def format_table() -> str:
     """The formats of a check."""
     return table(("format", "for"), [(f"`{name}`", form.help) for name, form in FORMATS["check"].items()])
+
+
+def recipe_table() -> str:
+    """Every recipe that can be written: how it is declared, its first sentence, its source."""
+    rows = [(f"`{each.example}`", each.document.partition("\n")[0], each.source) for each in recipes.table().values()]
+    return table(("recipe", "what it is", "source"), rows)
+
+
+def recipe_documents() -> str:
+    """The document of each of them."""
+    return "\n\n".join(f"### {each.name}\n\n{each.document}" for each in recipes.table().values())
 
 
 def option_table() -> str:
@@ -176,6 +187,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "methods": method_table,
     "operations": operation_table,
     "options": option_table,
+    "recipe-documents": recipe_documents,
+    "recipes": recipe_table,
     "rules": rule_table,
     "signal-api": signal_api,
 }
