@@ -54,9 +54,12 @@ def format_table() -> str:
 
 
 def recipe_table() -> str:
-    """Every recipe that can be written: how it is declared, its first sentence, its source."""
-    rows = [(f"`{each.example}`", each.document.partition("\n")[0], each.source) for each in recipes.table().values()]
-    return table(("recipe", "what it is", "source"), rows)
+    """Every recipe: how it is declared, its first sentence, its source, and whether `check` recognises it."""
+    rows = [
+        (f"`{each.example}`", each.document.partition("\n")[0], each.source, "yes" if each.mark else "")
+        for each in recipes.table().values()
+    ]
+    return table(("recipe", "what it is", "source", "recognised"), rows)
 
 
 def recipe_documents() -> str:

@@ -17,8 +17,6 @@ from torch import nn
 import autoinit
 from autoinit import cli
 from autoinit.checking import configuration
-from autoinit.checking.recipes import names
-from autoinit.checking.recipes.models import MODELS
 from autoinit.ops import REGISTRY, Role
 from tests.project.examples import PAGES, ROOT, Block, blocks, comparable, play, read
 
@@ -141,12 +139,6 @@ def test_links_of_readme_lead_to_files():
     titles = {f"#{title.lower().replace(' ', '-')}" for title in re.findall(r"^##+ (.+)$", text, re.MULTILINE)}
     assert links
     assert all(link in titles if link.startswith("#") else (ROOT / link).exists() for link in links)
-
-
-def test_recipe_table_names_every_recipe():
-    rows = {row[0].strip("`"): row[2] for row in table("recipes.md", "recipe")}
-    assert tuple(rows) == names()
-    assert {name for name, known in rows.items() if known} == {each.name for each in MODELS if each.trait is not None}
 
 
 OPTIONS = {option for parameter in cli.main.commands["check"].params for option in parameter.opts}
