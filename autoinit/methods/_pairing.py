@@ -140,7 +140,7 @@ def _unfit(plan: LayerPlan, resolution: Resolution, uses: tuple[Op, ...], *, gat
             not uses
             or any(op.shape is None or len(_weights(op)) > 1 for op in uses)
             or any(input_axis(op, plan.param) is None for op in uses),
-            "how its operation reads features is not known",
+            f"what is read and made inside of {plan.op} is not followed",
         ),
     )
     return next((text for problem, text in problems if problem), "")

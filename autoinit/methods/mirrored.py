@@ -49,7 +49,6 @@ from autoinit.methods._settling import Settled, settle, unpaired
 from autoinit.methods._taps import share_through_taps, taps_seen
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
-from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror, Taps
@@ -57,17 +56,13 @@ from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.resolving import Reason, endings, resolve
 from autoinit.resolving.residual import branch_counts
-from autoinit.tracing import Dataflow, Op
+from autoinit.tracing import Dataflow
 
 _OUTPUTS = (Reason.OUTPUT, Reason.SOFTMAX)
-DEEP = 20
-"""Nonlinearities in a row from which on the report recommends the method."""
 
 
 def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
     """A plan in which every layer that can be is mirrored, and the others are as by `signal`.
-
-    The last weight of each of the L branches of a residual stream is divided by sqrt(L).
 
     Args:
         view: of the model.
@@ -92,24 +87,6 @@ def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions,
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
     return replace(signal, layers=planned, method="mirrored")
-
-
-def advice(dataflow: Dataflow, plan: Plan) -> str:
-    """Where a plan by another method loses what this one keeps: many nonlinearities in a row without norm or sum."""
-    if any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(layer.normalised for layer in plan.layers):
-        return ""
-    uses = {name for layer in plan.layers if layer.reason == Reason.ACTIVATION for name in layer.uses}
-    depth: dict[Op, int] = {}
-    for op in dataflow.graph.nodes:
-        before = 0 if op.role is Role.ADD else max((depth[each] for each in op.operands.values()), default=0)
-        depth[op] = before + (op.name in uses)
-    longest = max(depth.values(), default=0)
-    if longest < DEEP:
-        return ""
-    return (
-        f"{longest} nonlinearities in a row without a norm or a skip connection: over such a depth independent weights "
-        f"lose most directions of the signal, whatever their scale; method='mirrored' keeps them"
-    )
 
 
 def _makers(
