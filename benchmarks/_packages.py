@@ -204,7 +204,7 @@ def _diffusers_inputs(name: str) -> Any:
     }
     given: dict[str, Any] = {key: torch.zeros(shape) for key, shape in known.items()}
     given |= {"timestep": torch.ones(1), "guidance": torch.ones(1), "controlnet_cond_scale": 1.0}
-    given["added_cond_kwargs"] = {"resolution": None, "aspect_ratio": None}
+    given["added_cond_kwargs"] = {"resolution": torch.ones(1, 2), "aspect_ratio": torch.ones(1, 1)}
     return {key: given[key] for key in inspect.signature(model.forward).parameters if key in given}
 
 
