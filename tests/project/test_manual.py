@@ -241,6 +241,15 @@ def test_generated_parts_are_there(site):
         assert "<!-- generated" not in text, page
 
 
+def test_the_api_has_what_a_base_says_and_nothing_of_the_types_of_values(site):
+    """`LayerPlan.nonlinearity` is documented in a base; `str` has a docstring that says nothing of a field."""
+    text = (site / "api.html").read_text(encoding="utf-8")
+    after = text.partition('id="autoinit.LayerPlan"')[2].partition("<h3")[0]
+    assert "torch.nn.functional's name" in after
+    assert after.count("of a convolution: its groups and the product of its strides") == 2  # groups, stride_area
+    assert "Create a new string object" not in text
+
+
 def test_every_rule_has_its_page(site):
     for code, rule in rules().items():
         page = (site / "rules" / f"{code}.html").read_text(encoding="utf-8")
