@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 import autoinit
-from autoinit import cli
+from autoinit import cli, recipes
 from autoinit.checking import configuration
 from autoinit.checking.rules.registry import rules
 from autoinit.ops import REGISTRY, Role
@@ -33,12 +33,13 @@ def table(page: str, head: str) -> list[list[str]]:
 
 @pytest.fixture
 def apart(tmp_path, monkeypatch):
-    """An empty directory, no terminal, and operations and random state that the rest of the tests do not see."""
+    """An empty directory, no terminal; operations, recipes and random state that the rest of the tests do not see."""
     monkeypatch.chdir(tmp_path)
     for name in ("COLUMNS", "FORCE_COLOR", "AUTOINIT_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     for tables in ("specs", "_modules", "_functions", "_names"):
         monkeypatch.setattr(REGISTRY, tables, dict(getattr(REGISTRY, tables)))
+    monkeypatch.setattr("autoinit.recipes.registry._found", dict(recipes.table()))
     monkeypatch.syspath_prepend(tmp_path)
     with torch.random.fork_rng(devices=[]):
         yield tmp_path
