@@ -65,6 +65,8 @@ SAME_STD = 1e-3
 """A std that differs less from that of a recipe with a name gets that name."""
 UNUSUAL = 3.5
 """Numbers from this doubt on are met so rarely that they rule out no other explanation."""
+MOST_USUAL = 1.5
+"""Recipes up to this doubt are met everywhere: the default, He's for a rectifier, Xavier's, the gain of the plan."""
 BASE = 2.5
 """Recipes up to this doubt are met with a scale on top."""
 
@@ -118,7 +120,7 @@ def usual_stds(layer: LayerPlan, rows: Rows) -> tuple[float, ...]:
         rows: half-open runs of its output features; the whole without them.
     """
     drawn = (each for distribution in ("uniform", "normal") for each in candidates(layer, rows, distribution))
-    return tuple(sorted({each.recipe.std for each in drawn if each.doubt <= BASE}))
+    return tuple(sorted({each.recipe.std for each in drawn if each.doubt <= MOST_USUAL}))
 
 
 def exact(distribution: str, shrunk: float, window: Window) -> tuple[Candidate, ...]:

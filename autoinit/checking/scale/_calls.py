@@ -28,8 +28,8 @@ EVIDENCE = -math.log(TAIL)
 """Logarithm of the odds from which on a call is taken for certain."""
 OWN_LINE = EVIDENCE / 2
 """What it takes to say that one layer of a kind was drawn by a line of code of its own."""
-UNLUCKY = 4.0
-"""Standard deviations: one model in 30,000 is drawn further off, in one direction."""
+UNLUCKY = 3.0
+"""Standard deviations: one model in 700 is drawn further off, in one direction."""
 TELLING = 3.0
 """Odds, as a logarithm, from which on rows speak for a call."""
 _RULED_OUT = 1e9
@@ -44,13 +44,23 @@ def common_call(subject: Subject, part: Part) -> Recipe | None:
 
 
 def _common_calls(subject: Subject) -> Mapping[Part, Recipe]:
-    kinds: dict[Hashable, list[Part]] = {}
-    for part in (each for each in subject.parts if not each.fixed):
-        kinds.setdefault(_kind(part), []).append(part)
-    return {part: recipe for parts in kinds.values() for part, recipe in _named(parts, subject.tolerance).items()}
+    drawn = [each for each in subject.parts if not each.fixed]
+    named: dict[Part, Recipe] = {}
+    for kind in (_weight, _operation):
+        groups: dict[Hashable, list[Part]] = {}
+        for part in drawn:
+            groups.setdefault(kind(part), []).append(part)
+        for parts in groups.values():
+            named |= _named(parts, subject.tolerance)
+    return named
 
 
-def _kind(part: Part) -> Hashable:
+def _weight(part: Part) -> Hashable:
+    """Rows that one call draws: those of one weight."""
+    return part.layer.name
+
+
+def _operation(part: Part) -> Hashable:
     """Layers that one line of code draws: of one operation, and fused or not."""
     return part.layer.op, bool(part.rows)
 
