@@ -154,6 +154,21 @@ def test_a_recurrence_keeps_its_state_and_is_driven_by_shares() -> None:
     assert_orthonormal(model.into.weight.detach()[:8], 3.0)
 
 
+def test_a_recurrence_that_looks_back_twice_gives_half_to_each() -> None:
+    """relu(U x + V h + W g), g the state before h: V and W are sqrt(1/2) of an orthonormal matrix."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        before = state = x.new_zeros(len(x), 16)
+        for step in range(4):
+            before, state = state, F.relu(net.into(x[:, step]) + net.near(state) + net.far(before))
+        return net.head(state)
+
+    layers = {name: nn.Linear(16, 16) for name in ("into", "near", "far")}
+    model = begun(forward, 64, 4, 16, **layers, head=nn.Linear(16, 4))
+    assert_orthonormal(model.near.weight.detach()[:8, :8], 2**0.5)
+    assert_orthonormal(model.far.weight.detach()[:8, :8], 2**0.5)
+
+
 def test_alpha_of_a_product_is_made_up_for() -> None:
     """addmm(b, x, W, alpha=4): W is a quarter of an orthonormal matrix."""
     model = begun(
