@@ -123,14 +123,22 @@ def _command(command: click.Command, context: click.Context) -> str:
     )
 
 
-def result(name: str) -> str:
-    """What a benchmark found, as `benchmarks/record.py` kept it: the command, the date, its tables."""
+def result(text: str) -> str:
+    """What a benchmark found, as `benchmarks/record.py` kept it: the command, the date, its tables.
+
+    Args:
+        text: the name of the result; behind a comma, the title of the one table to show.
+    """
+    name, _, title = text.partition(", ")
     found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     versions = f"torch {found['environment']['torch']}, {found['environment']['cores']} cores"
     parts = [f"`{found['command']}`, {found['date']}, {versions}:"]
-    for each in found["tables"]:
+    chosen = [each for each in found["tables"] if title in ("", each["title"])]
+    if not chosen:
+        raise KeyError(f"{name} has no table {title!r}")
+    for each in chosen:
         shown = table(each["columns"], each["rows"])
-        parts.append(f"**{each['title']}**\n\n{shown}" if each["title"] else shown)
+        parts.append(f"**{each['title']}**\n\n{shown}" if each["title"] and not title else shown)
     return "\n\n".join(parts)
 
 
