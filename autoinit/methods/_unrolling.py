@@ -78,8 +78,8 @@ class _Unrolling:
         operands = {slot: self.made[each] for slot, each in op.operands.items()}
         taken = replace(op, operands=operands, call=call)
         self.graph.add_node(taken)
-        for before, _, slots in self.old.in_edges(op, data="slots"):
-            self.graph.add_edge(self.made[before], taken, slots=slots)
+        for before in self.old.predecessors(op):
+            self.graph.add_edge(self.made[before], taken, slots=self.old.edges[before, op]["slots"])
         return taken
 
     def _placed(self, op: Op) -> Op:
@@ -128,8 +128,8 @@ class _Unrolling:
 
     def _product(self, op: Op, name: str, weight: ParamUse, bias: ParamUse | None, x: Op) -> Op:
         assert x.shape is not None
-        params = (replace(weight, slot="weight", layout=Layout("oi")),)
-        params += () if bias is None else (replace(bias, slot="bias"),)
+        biases = () if bias is None else (replace(bias, slot="bias"),)
+        params = (replace(weight, slot="weight", layout=Layout("oi")), *biases)
         call = Call(F.linear, (x,), {}, REGISTRY.specs["linear"])
         shape = (*x.shape[:-1], weight.shape[0])
         return self._placed(

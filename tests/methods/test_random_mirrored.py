@@ -154,6 +154,19 @@ def test_a_recurrence_keeps_its_state_and_is_driven_by_shares() -> None:
     assert_orthonormal(model.into.weight.detach()[:8], 3.0)
 
 
+def test_transposed_convolutions_make_up_for_their_borders() -> None:
+    """Three taps, stride 2, 4 positions to 9, 9 to 19: each input position reaches one output position for each channel,
+    so that of the power 2 * 9 / 19 = 0.947 would be left in the second layer."""
+    model = begun(
+        lambda net, x: net.b(F.relu(net.a(x))),
+        64, 16, 4, a=nn.ConvTranspose1d(16, 32, 3, 2), b=nn.ConvTranspose1d(32, 16, 3, 2),
+    )  # fmt: skip
+    x = torch.randn(4096, 16, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made = model.a(x)
+        assert model(x).square().mean() / made.square().mean() == pytest.approx(1, abs=0.02)
+
+
 def test_a_recurrence_that_looks_back_twice_gives_half_to_each() -> None:
     """relu(U x + V h + W g), g the state before h: V and W are sqrt(1/2) of an orthonormal matrix."""
 
