@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -260,7 +261,7 @@ def _earlier(path: Path, talk: Talk) -> Baseline:
     """The baseline that is about to be replaced; none where the file is no baseline, of which the user is told."""
     from autoinit.checking.baselines import Baseline, read_baseline
 
-    if not path.exists():
+    if not os.path.exists(path):
         return Baseline()
     try:
         return read_baseline(path)

@@ -63,7 +63,7 @@ def _refusal(path: Path, error: OSError | ValueError) -> LoadError:
 
 
 def _is_directory(path: Path) -> LoadError:
-    config = f"; for a transformers model: hf:{path}" if (path / "config.json").exists() else ""
+    config = f"; for a transformers model: hf:{path}" if os.path.exists(path / "config.json") else ""
     return LoadError(f"{path} is a directory, not a file{config}")
 
 

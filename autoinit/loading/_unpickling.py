@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import sys
-import zipfile
 from collections.abc import Callable
 from functools import cache
 from typing import Any, BinaryIO
@@ -14,7 +13,7 @@ import torch
 from torch import nn
 
 from autoinit.errors import LoadError
-from autoinit.loading._archives import check_size
+from autoinit.loading._archives import Archive, DamagedError
 from autoinit.loading._pickles import Pickled, look_at
 from autoinit.loading._wording import one_line, some
 from autoinit.theory.activations import NONLINEARITIES
@@ -69,7 +68,7 @@ def _vet(file: BinaryIO, limit: int, place: object) -> None:
     """Refuse what a safe load would not build, what it would call with any arguments, and what is too large."""
     try:
         pickled = _pickled(file, limit, place)
-    except (ValueError, RuntimeError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, RuntimeError, OSError, DamagedError) as error:
         raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({_cause(error)})") from error
     builders = set(torch._weights_only_unpickler._get_allowed_globals())
     foreign = sorted(pickled.named - {name for _, name in _safe()} - builders)
@@ -94,16 +93,29 @@ def _pickled(file: BinaryIO, limit: int, place: object) -> Pickled:
     file.seek(0)
     if start != b"PK\x03\x04":
         return look_at(file)
-    with zipfile.ZipFile(file) as archive:  # first, since torch's reader unpacks a record when it opens an archive
-        check_size(sum(each.file_size for each in archive.infolist()), limit, place)
+    archive = Archive(file, limit, place)  # first, since torch's reader unpacks a record when it opens an archive
     file.seek(0)
     reader = torch._C.PyTorchFileReader(file)
-    check_size(sum(reader.get_record_size(name) for name in reader.get_all_records()), limit, place)
+    _require_same(archive, reader)
     return look_at(io.BytesIO(reader.get_record("data.pkl")))
+
+
+def _require_same(archive: Archive, reader: Any) -> None:
+    """Refuse an archive of which torch's reader finds other records than were looked at, or finds them elsewhere."""
+    sized = hasattr(reader, "get_record_size")  # torch 2.9 has it not
+    if set(reader.get_all_records()) != set(archive.names()):
+        raise DamagedError("two readers find other records in it")
+    for name in archive.names():
+        if reader.get_record_offset(name) != archive.offset(name) or (
+            sized and reader.get_record_size(name) != archive.size(name)
+        ):
+            raise DamagedError(f"two readers find another record {name} in it")
 
 
 def _cause(error: Exception) -> str:
     """The reason within torch's advice on how to switch its checks off."""
+    if isinstance(error, DamagedError):
+        return str(error)
     text = str(error)
     _, found, reason = text.partition("WeightsUnpickler error: ")
     if found:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from autoinit.errors import LoadError
+from autoinit.loading import _safetensors as safetensors
 from autoinit.loading import _unpickling as unpickling
 from autoinit.loading import files
 from autoinit.loading._archives import limit_for
@@ -31,17 +32,44 @@ def load_into(
     Raises:
         LoadError: the file holds no weights, or not this model's.
     """
+    state: Mapping[str, Any]
     with opened(path) as file:
-        state, notes, holds = _state(file, path, trust, max_size)
+        kind = files.kind_of(file, path)
+        if kind == "safetensors":
+            listed = safetensors.described(file, path)
+            _require_fit(model, path, _unwrapped(listed, model))  # before anything is read
+            state, notes, holds = safetensors.tensors(file, listed), (), "state dict"
+        else:
+            state, notes, holds = _state(file, path, kind, trust, max_size)
+    bare = _unwrapped(state, model)
+    wrapper = next(iter(state), "").removesuffix(next(iter(bare), ""))
+    if wrapper:
+        notes = (*notes, f"{path.name}: left off the prefix {wrapper!r} of every key")
+    _require_fit(model, path, bare)
+    try:
+        on_meta = any(value.is_meta for value in model.state_dict().values() if torch.is_tensor(value))
+        model.load_state_dict(bare, assign=on_meta)
+    except RuntimeError as error:
+        raise LoadError(f"--weights {path} does not fit {type(model).__name__} ({one_line(error)})") from error
+    return notes, files.ReadFile(path, holds)
+
+
+def _unwrapped(state: Mapping[str, Any], model: nn.Module) -> Mapping[str, Any]:
+    """Without the prefix that a wrapper puts before every key, where the model has it not."""
     own = model.state_dict()
     for wrapper in _WRAPPERS:
         if state and all(key.startswith(wrapper) for key in state) and not any(key.startswith(wrapper) for key in own):
             state = {key.removeprefix(wrapper): value for key, value in state.items()}
-            notes = (*notes, f"{path.name}: left off the prefix {wrapper!r} of every key")
+    return state
+
+
+def _require_fit(model: nn.Module, path: Path, state: Mapping[str, Any]) -> None:
+    """Refuse weights of other names or shapes than the model's. state: tensors, or what has their shapes."""
+    own = model.state_dict()
     shapes = [
         f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
         for key, value in state.items()
-        if isinstance(own.get(key), torch.Tensor) and isinstance(value, torch.Tensor) and own[key].shape != value.shape
+        if isinstance(own.get(key), torch.Tensor) and hasattr(value, "shape") and own[key].shape != value.shape
     ]
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
@@ -49,19 +77,11 @@ def load_into(
     if any(faults.values()):
         found = "; ".join(f"{len(keys)} {fault}: {some(keys)}" for fault, keys in faults.items() if keys)
         raise LoadError(f"--weights {path} does not fit {type(model).__name__}: {found}")
-    try:
-        model.load_state_dict(state, assign=any(value.is_meta for value in own.values() if torch.is_tensor(value)))
-    except RuntimeError as error:
-        raise LoadError(f"--weights {path} does not fit {type(model).__name__} ({one_line(error)})") from error
-    return notes, files.ReadFile(path, holds)
 
 
 def _state(
-    file: BinaryIO, path: Path, trust: bool, max_size: int | None
+    file: BinaryIO, path: Path, kind: str, trust: bool, max_size: int | None
 ) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
-    kind = files.kind_of(file, path)
-    if kind == "safetensors":
-        return _safetensors(file, path), (), "state dict"
     if kind == "exported":
         raise LoadError(f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}")
     value = unpickling.read(file, limit_for(size_of(file), max_size), path, trust=trust)
@@ -88,16 +108,3 @@ def _state(
             f"under {', '.join(files.CHECKPOINT_KEYS)}"
         )
     raise LoadError(f"--weights {path} holds a {type(value).__name__}, not a state dict")
-
-
-def _safetensors(file: BinaryIO, path: Path) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-    except ImportError as error:
-        raise LoadError(f"{path}: reading it needs safetensors: pip install 'torch-autoinit[safetensors]'") from error
-    try:
-        tensors: dict[str, torch.Tensor] = load(file.read())
-    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
-        raise LoadError(f"{path} is damaged, or no safetensors file ({one_line(error)})") from error
-    return tensors

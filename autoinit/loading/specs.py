@@ -17,6 +17,7 @@ from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
 from autoinit.loading import files
 from autoinit.loading._wording import one_line
+from autoinit.tensors.bounds import room_for, within
 from autoinit.tracing import ExportedModel
 
 if TYPE_CHECKING:
@@ -37,12 +38,14 @@ class Loaded:
         name: for the report's header.
         notes: what a reader should know about the loading.
         files: every model and weights file that was read, and what it holds.
+        room: how many bytes tensors may take while a model is analysed that a file made; None sets no limit.
     """
 
     model: nn.Module | ExportedModel | ExportedProgram
     name: str
     notes: tuple[str, ...] = ()
     files: tuple[files.ReadFile, ...] = ()
+    room: int | None = None
 
     @contextlib.contextmanager
     def analysed(self) -> Iterator[None]:
@@ -50,9 +53,11 @@ class Loaded:
 
         Raises:
             LoadError: in place of an error that is none of autoinit's own.
+            MemoryLimitError: an operation of a file's model would take more memory than there is room for.
         """
         try:
-            yield
+            with within(self.room, self.files[0].path if self.files else self.name):
+                yield
         except (AutoinitError, OSError):
             raise
         except Exception as error:
@@ -83,7 +88,8 @@ def load(
         weights_file: a state dict (`.safetensors`, or written by `torch.save`) to load into the model.
         arguments: keyword arguments of the factory.
         trust: let files run code: for files whose origin is beyond doubt.
-        max_size: how many bytes a file may unpack to; by default four times its own size, or 256 MiB if that is more.
+        max_size: how many bytes a file may unpack to, and the tensors take that are made of its model; by default four
+            times its own size, or if that is more 256 MiB and 1 GiB.
 
     Raises:
         LoadError: the model cannot be had; the message is one line that names the reason and the next step.
@@ -120,7 +126,7 @@ def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | No
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
         model, notes, read = files.read_model(Path(spec), trust=trust, max_size=max_size)
-        return Loaded(model, Path(spec).name, notes, (read,))
+        return Loaded(model, Path(spec).name, notes, (read,), None if trust else room_for(read.size, max_size))
     if colon:
         return Loaded(factories.build(spec, arguments), spec)
     if spec.endswith(".py"):

@@ -18,6 +18,7 @@ from torch import nn
 from autoinit.errors import LoadError
 from autoinit.loading import load
 from autoinit.loading.files import ReadFile
+from autoinit.saving import save
 
 
 class OwnModule(nn.Module):
@@ -363,12 +364,15 @@ def test_safetensors_alone_needs_a_factory(here):
         load("w.safetensors")
 
 
-def test_missing_safetensors_package_is_named(factories, monkeypatch):
-    save_file({"w": torch.zeros(2)}, "w.safetensors")
+def test_safetensors_are_read_without_their_package_and_written_with_it(factories, monkeypatch):
+    weights = {name: torch.full_like(each, 3.0) for name, each in load("nets.py:model").model.state_dict().items()}
+    save_file(weights, "w.safetensors")
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    loaded = load("nets.py:model", weights_file="w.safetensors")
+    assert all(torch.equal(each, weights[name]) for name, each in loaded.model.state_dict().items())
     with pytest.raises(LoadError, match=r"pip install 'torch-autoinit\[safetensors\]'"):
-        load("nets.py:model", weights_file="w.safetensors")
+        save(loaded, Path("new.safetensors"))
 
 
 def test_torchvision_by_name():
