@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,14 +18,15 @@ from autoinit.checking.checker import check
 from autoinit.checking.configuration import Configuration, ModelEntry
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun
 from autoinit.checking.fixing import fix
-from autoinit.checking.recipes import declared
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import check_prefixes, enabled_codes, join_unused
 from autoinit.errors import ArgumentError, AutoinitError, PlanError, TrainedModelError
 from autoinit.loading import Loaded, load
 from autoinit.loading.examples import example_inputs
+from autoinit.loading.importing import importable
 from autoinit.models import ModelView
 from autoinit.provenance import Origin, Recording, recording
+from autoinit.recipes import declared
 from autoinit.tracing.dataflow import SourceLine
 
 
@@ -66,6 +67,7 @@ def check_models(
     baseline: Baseline | None = None,
     fixing: Fixing | None = None,
     exit_zero: bool = False,
+    base: tuple[str, Mapping[str, Any]] | None = None,
     watcher: CheckWatcher | None = None,
 ) -> CheckRun:
     """Checks the models of a configuration. What they print goes to standard error.
@@ -76,7 +78,8 @@ def check_models(
         baseline: findings that do not count.
         fixing: how to repair findings that count; None changes nothing.
         exit_zero: whether findings leave the exit status at 0.
-        watcher: is told of each step and each failure.
+        base: the model that they are to follow in another width, as a spec and its factory's arguments.
+        watcher: called at each step and each failure.
 
     Returns:
         The results; for a model that could not be loaded, traced or checked the reason.
@@ -88,7 +91,7 @@ def check_models(
     if fixing is not None and fixing.target is not None and len(configuration.models) > 1:
         raise ArgumentError(f"{fixing.target} can hold the weights of one model, not of {len(configuration.models)}")
     checks = _Checks(
-        configuration, _enabled(configuration), baseline or Baseline(), fixing, watcher if watcher else _Nobody()
+        configuration, _enabled(configuration), baseline or Baseline(), fixing, watcher if watcher else _Nobody(), base
     )
     looks: list[_CheckedModel] = []
     failures: list[CheckFailure] = []
@@ -148,6 +151,7 @@ class _Checks:
 
     Attributes:
         codes: of the rules that are selected.
+        base: spec of the model that each is to follow, and its factory's arguments.
     """
 
     configuration: Configuration
@@ -155,10 +159,11 @@ class _Checks:
     baseline: Baseline
     fixing: Fixing | None
     watcher: CheckWatcher
+    base: tuple[str, Mapping[str, Any]] | None
 
     def one(self, entry: ModelEntry) -> _CheckedModel:
         """Load, check and, if asked for, repair a model."""
-        with contextlib.redirect_stdout(sys.stderr), _importable(self.configuration.root):
+        with contextlib.redirect_stdout(sys.stderr), importable(self.configuration.root):
             with self.watcher.stage(f"loading {entry.name}"), recording() as provenance:
                 loaded = load(
                     entry.spec,
@@ -187,10 +192,19 @@ class _Checks:
             recipe=chosen.recipe_of(subject.entry),
             tolerance=chosen.tolerance,
             provenance=subject.provenance,
+            base=self._base(subject.entry),
             name=subject.entry.name,
         )
         result = replace(result, notes=(*subject.loaded.notes, *result.notes))
         return _CheckedModel(*self.baseline.taken_out(result, self.codes))
+
+    def _base(self, entry: ModelEntry) -> Any:
+        """The model that one is to follow."""
+        if self.base is None:
+            return None
+        spec, arguments = self.base
+        with self.watcher.stage(f"loading {spec}"):
+            return load(spec, arguments=arguments, trust=entry.trust, max_size=entry.max_size).model
 
     def _fixed(self, subject: _LoadedModel, look: _CheckedModel, fixing: Fixing) -> _CheckedModel:
         """The look after the layers with findings were initialised and the file was written."""
@@ -267,15 +281,3 @@ def _in_a_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = "; ".join(lines).replace(":; ", ": ")
     return said if isinstance(error, AutoinitError) else f"{type(error).__name__}: {said}"
-
-
-@contextlib.contextmanager
-def _importable(directory: Path) -> Iterator[None]:
-    """Lets modules of a directory be imported, behind those of the working directory."""
-    entry = str(directory)
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(entry)

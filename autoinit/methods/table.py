@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -39,11 +40,21 @@ class Method:
     refuses: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, object] = field(default_factory=dict)
 
+    @property
+    def document(self) -> str:
+        """What it does, why and when to use it, in Markdown: the docstring of its module."""
+        module = pkgutil.resolve_name(self.function.partition(":")[0])
+        _, _, told = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
+        return told
+
     def plan(self, view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any) -> Plan:
         """The plan that it makes."""
         return cast("Plan", pkgutil.resolve_name(self.function)(view, dataflow, options, example_inputs))
 
 
+RECIPE = "recipe"
+"""The method that an option chooses by itself."""
+_NO_TAPS = {"taps": "only mirrored convolutions have such taps"}
 METHODS: Mapping[str, Method] = {
     each.name: each
     for each in (
@@ -51,17 +62,20 @@ METHODS: Mapping[str, Method] = {
             "nonlinearity",
             "each std from what its weight feeds",
             "autoinit.methods.nonlinearity:plan_by_nonlinearity",
+            refuses=_NO_TAPS,
         ),
         Method(
             "signal",
             "such that the predicted second moment of each pre-activation is 1",
             "autoinit.methods.signal:plan_by_signal",
+            refuses=_NO_TAPS,
             needs_shapes=True,
         ),
         Method(
             "data",
             "such that on the example inputs the variance of each pre-activation is 1",
             "autoinit.methods.data:plan_by_data",
+            refuses=_NO_TAPS,
             needs_shapes=True,
             needs_seed=True,
         ),
@@ -72,6 +86,17 @@ METHODS: Mapping[str, Method] = {
             needs_shapes=True,
             refuses={"mode": "its matrices are orthogonal", "residual": "branch ends are always divided by sqrt(L)"},
             defaults={"distribution": "orthogonal"},
+        ),
+        Method(
+            RECIPE,
+            "as the published recipe has it that recipe= names, which chooses this method by itself",
+            "autoinit.methods.recipe:plan_by_recipe",
+            refuses={
+                "mode": "the recipe says which fan",
+                "residual": "the recipe says how branches end",
+                "distribution": "the recipe says from which each is drawn",
+                **_NO_TAPS,
+            },
         ),
     )
 }
@@ -91,10 +116,15 @@ def complete(given: PlanArguments) -> PlanOptions:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise TypeError(f"unexpected keyword argument {name!r}: {hint}expected one of {', '.join(known)}")
-    method = METHODS[PlanOptions(given.get("method", PlanOptions.method)).method]
+    chosen_method = given.get("method", RECIPE if given.get("recipe") else PlanOptions.method)
+    method = METHODS[PlanOptions(chosen_method).method]
     defaults = {name: method.defaults.get(name, option.default) for name, option in known.items()}
     chosen = {**defaults, **{name: known[name].read(value) for name, value in given.items()}}
     for name, why in method.refuses.items():
         if chosen[name] != defaults[name]:
             raise ArgumentError(f"{name}={chosen[name]!r} has no meaning for method={method.name!r}: {why}")
-    return PlanOptions(**chosen)
+    if method.name != RECIPE and chosen["recipe"]:
+        raise ArgumentError(f"recipe={chosen['recipe']!r} has no meaning for method={method.name!r}: leave one out")
+    if method.name == RECIPE and not chosen["recipe"]:
+        raise ArgumentError("method='recipe' without a recipe: expected recipe='gpt2' or another of `autoinit recipes`")
+    return PlanOptions(**{**chosen, "method": method.name})

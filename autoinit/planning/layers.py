@@ -51,7 +51,11 @@ def plan_dataflow(
             if resolution.param in view.parameters
         )
     )
-    _check_globs(options, [layer.name for layer in layers])
+    others = tuple(other_parameters(view, kinds, dataflow, layers))
+    named = [layer.name for layer in layers]
+    if options.recipe:
+        named += (each for other in others for each in (other.name, other.name.rpartition(".")[0]))
+    _check_globs(options, named)
     return Plan(
         layers=layers,
         model=view.class_name,
@@ -59,7 +63,7 @@ def plan_dataflow(
         tier=dataflow.tier,
         method=options.method,
         residual=options.residual,
-        others=tuple(other_parameters(view, kinds, dataflow, layers)),
+        others=others,
         unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
     )
@@ -121,8 +125,8 @@ def _layer(
         notes.append(f"reaches {resolution.op} through {way}{_scaling(resolution.factor)}")
     if resolution.param in tables:
         notes.append("tied to an embedding, whose table it is too")
-    told = "; ".join(filter(None, notes))
-    return replace(made, status=status, note=told) if told or status != made.status else made
+    note = "; ".join(filter(None, notes))
+    return replace(made, status=status, note=note) if note or status != made.status else made
 
 
 def _factors(resolution: Resolution) -> Iterator[str]:

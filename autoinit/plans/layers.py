@@ -7,31 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from autoinit.plans.distributions import Distribution
+from autoinit.plans.distributions import RecipeDistribution
 from autoinit.plans.mirror import Mirror
+from autoinit.resolving.resolution import Fed
 from autoinit.theory.fans import Mode
 from autoinit.theory.gains import Scheme
+from autoinit.theory.layouts import size
 
 Status = Literal["planned", "kept", "skipped", "unresolved"]
-
-
-@dataclass(frozen=True)
-class Fed:
-    """What output rows of a weight feed, and the evidence.
-
-    Attributes:
-        nonlinearity: torch.nn.functional's name, `linear` for none, `custom` for a function without one.
-        params: its parameters.
-        reason: why it is this one (see `Reason`).
-        path: names of the operations walked, the last one being where the walk ended.
-        normalised: whether a norm lies on the way.
-    """
-
-    nonlinearity: str
-    params: Mapping[str, float]
-    reason: str
-    path: tuple[str, ...]
-    normalised: bool
 
 
 @dataclass(frozen=True)
@@ -118,6 +101,10 @@ class UsedWeight:
     axes: str
     op: str
 
+    def size(self, letter: str) -> int:
+        """The product of the sizes of its axes of one letter (see `Layout`); 1 where it has none."""
+        return size(self.axes, self.shape, letter)
+
 
 @dataclass(frozen=True)
 class LayerPlan(RowsPlan, UsedWeight):
@@ -138,7 +125,7 @@ class LayerPlan(RowsPlan, UsedWeight):
         mirror: how the weight is made where the plan is mirrored; None elsewhere.
     """
 
-    distribution: Distribution
+    distribution: RecipeDistribution
     slices: tuple[SlicePlan, ...] = ()
     status: Status = "planned"
     note: str = ""
@@ -154,9 +141,33 @@ class LayerPlan(RowsPlan, UsedWeight):
 
 @dataclass(frozen=True)
 class OtherParameter:
-    """A parameter that no plan touches: what it is (`norm`, `embedding`, `bias`, `uncalled`, `other`) and why."""
+    """A parameter that the plan does not touch.
+
+    Attributes:
+        name, shape: its own.
+        kind: what it is: `norm`, `embedding`, `bias`, `magnitude`, `weight`, `uncalled` or `other`.
+        note: why it is left.
+    """
 
     name: str
     shape: tuple[int, ...]
     kind: str
     note: str = ""
+
+
+@dataclass(frozen=True)
+class RestPlan:
+    """What a recipe gives a parameter that is no layer's weight: a bias, a norm's gain, an embedding.
+
+    Attributes:
+        name: in `named_parameters()`.
+        kind: what it is (see `facts.Kind`).
+        distribution, std, mean: of its elements; `constant` has std 0.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    distribution: RecipeDistribution
+    std: float
+    mean: float = 0.0

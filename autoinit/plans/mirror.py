@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Taps = Literal["shift", "centre", "full"]
+TAPS: Mapping[Taps, str] = {
+    "shift": "each input channel's column of the matrix at one tap of its own, drawn among those that meet the input",
+    "centre": "the whole matrix at the centre",
+    "full": "numbers on all taps, Gaussian with distribution='normal'",
+}
 
 
 @dataclass(frozen=True)
@@ -42,13 +48,17 @@ class Mirror:
         outputs, inputs: runs that cover the output and the input features, in order. Those of factor 0 take no column.
         scale: of A, whose rows or columns are orthonormal (its elements have variance 1 / columns if it is Gaussian),
             times sqrt(rows / columns) where that is above 1.
-        taps: where A stands in a convolution's kernel: `shift`: each column at a tap of its own, drawn from `seen`;
-            `centre`: all in the middle; `full`: Gaussian on all taps. `shift` for a weight without a kernel.
+        taps: where A stands in a convolution's kernel, one of `TAPS`.
         seen: along each axis of the kernel the half-open range of taps that reach inside of the input.
         moment: the second moment of the input, as predicted for inputs of the given shapes, where some of it comes from
             no mirrored layer; None where all of it does.
+        kept: the share of the input's second moment that padding leaves, for inputs of the given shapes, which the
+            factors of `inputs` make up for; 1 without padding.
         a: the standard deviation of the pre-activation.
         c: what makes up for the nonlinearity, applied by the next layer.
+        groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
+        parts: into how many equal parts the rows of A fall, each orthogonal by itself: 2 in front of a gate, where half
+            of the outputs is all that a mirrored network computes with at its start.
     """
 
     outputs: tuple[FeatureRun, ...]
@@ -57,8 +67,32 @@ class Mirror:
     taps: Taps = "shift"
     seen: tuple[tuple[int, int], ...] = ()
     moment: float | None = None
+    kept: float = 1.0
     a: float = 1.0
     c: float = 1.0
+    groups: int = 1
+    parts: int = 1
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """What each of the groups makes and reads."""
+        outputs, inputs = _by_group(self.outputs, self.groups), _by_group(self.inputs, self.groups)
+        return tuple(Block(*each) for each in zip(outputs, inputs, strict=True))
+
+    @property
+    def std(self) -> float:
+        """The root mean square of W over one tap of its kernel."""
+        power = sum(block.power for block in self.blocks)
+        area = sum(run.size for run in self.outputs) * sum(run.size for run in self.inputs) / self.groups
+        return self.scale * math.sqrt(power / area)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one matrix A makes and reads: runs as of `Mirror`, of one group."""
+
+    outputs: tuple[FeatureRun, ...]
+    inputs: tuple[FeatureRun, ...]
 
     @property
     def rows(self) -> int:
@@ -71,10 +105,14 @@ class Mirror:
         return sum(run.dimensions for run in self.inputs if run.factor)
 
     @property
-    def std(self) -> float:
-        """The root mean square of W over one tap of its kernel."""
-        signs_out = sum(run.size for run in self.outputs) / self.rows
+    def power(self) -> float:
+        """The sum of the squares of W over one tap, at scale 1: those of A's elements add up to its number of rows."""
+        if not self.columns:
+            return 0.0
         read = sum(run.size * run.factor**2 for run in self.inputs) / self.columns
-        area = sum(run.size for run in self.outputs) * sum(run.size for run in self.inputs)
-        # The squares of A's elements add up to its number of rows.
-        return self.scale * math.sqrt(self.rows * signs_out * read / area)
+        return sum(run.size for run in self.outputs) * read
+
+
+def _by_group(runs: tuple[FeatureRun, ...], groups: int) -> list[tuple[FeatureRun, ...]]:
+    size = sum(run.size for run in runs) // groups
+    return [tuple(run for run in runs if run.start // size == group) for group in range(groups)]

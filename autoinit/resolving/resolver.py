@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from autoinit.ops import Role, Trait, WeightSlot
@@ -50,6 +50,17 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
     ranking = {name for name, uses in found.items() if not any(each.op in walker.regions.carried for each in uses)}
     tables = ranking.intersection(_looked_up(dataflow))
     return [_combined(name, uses, walker) for name, uses in found.items() if name not in tables]
+
+
+def endings(dataflow: Dataflow) -> Callable[[Op], list[Ending]]:
+    """A function that gives every distinct ending of the walks from an operation's output, nearest first."""
+    walker = Walker(dataflow)
+
+    def feeds(op: Op) -> list[Ending]:
+        with tensors_on_cpu():
+            return walker.feeds(op)
+
+    return feeds
 
 
 def _looked_up(dataflow: Dataflow) -> Iterator[str]:

@@ -21,12 +21,12 @@ _SCALES = (2.0, 0.25)
 _KEEPING = frozenset({"rearranging"})
 
 
-class Scaling(NamedTuple):
+class Rescaling(NamedTuple):
     """What the operations between a parameter and its use do to its scale.
 
     Attributes:
-        factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it cannot be
-            told.
+        factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it is not
+            known.
         bends: whether they are a function of the parameter that is not proportional to it (exp, softplus, a square).
     """
 
@@ -34,13 +34,13 @@ class Scaling(NamedTuple):
     bends: bool = False
 
 
-_KEPT = Scaling(1.0)
+_KEPT = Rescaling(1.0)
 
 
-def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> Scaling:
+def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> Rescaling:
     """What the operations of `chain` do to the parameter's scale on the way to `end`.
 
-    The factor is 1 where they only move elements. It cannot be told where an operation cannot be run again, or the
+    The factor is 1 where they only move elements. It is not known where an operation cannot be run again, or the
     value of another parameter is unknown. Steps of rounding and bounds, which a scale brings out of reach, do not bend.
     `known` keeps the answers by `steps` and shape; a weight of more than a million elements takes a smaller one's, if
     that is 0 or 1.
@@ -49,13 +49,13 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
         return _KEPT
     shape = parameter.shape or ()
     names = tuple(op.op for op in chain)
-    if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Scaling(0.0), _KEPT):
-        smaller: Scaling = known[names]
+    if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Rescaling(0.0), _KEPT):
+        smaller: Rescaling = known[names]
         return smaller
     key = ("scale", shape, steps)
     if key not in known:
         known[key] = known[names] = _measured(parameter, end, shape, chain)
-    found: Scaling = known[key]
+    found: Rescaling = known[key]
     return found
 
 
@@ -67,19 +67,19 @@ def _bend(chain: list[Op]) -> bool:
     )
 
 
-def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -> Scaling:
+def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -> Rescaling:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     once = _std_at(parameter, end, weight, chain)
     scaled = {scale: _std_at(parameter, end, scale * weight, chain) for scale in _SCALES}
     stds = {scale: std for scale, std in scaled.items() if std is not None}
     if not once or len(stds) < len(scaled):
-        return Scaling(None)
+        return Rescaling(None)
     if all(abs(std - once) < 1e-3 * once for std in stds.values()):
-        return Scaling(0.0)
+        return Rescaling(0.0)
     proportional = all(abs(std / scale - once) < 1e-3 * once for scale, std in stds.items())
     if not proportional:
-        return Scaling(None, _bend(chain))
-    return Scaling(_tidy(once / float(weight.std(correction=0))) if _all_known(parameter, end, chain) else None)
+        return Rescaling(None, _bend(chain))
+    return Rescaling(_tidy(once / float(weight.std(correction=0))) if _all_known(parameter, end, chain) else None)
 
 
 def _all_known(parameter: Op, op: Op, chain: list[Op]) -> bool:

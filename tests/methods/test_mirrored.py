@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoinit import Plan, autoinit, plan
+from autoinit.errors import ArgumentError
 from autoinit.plans.mirror import FeatureRun
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -48,6 +50,15 @@ def assert_linear(model: Callable[[Tensor], Tensor], *shape: int) -> Tensor:
     return here
 
 
+def assert_additive(model: nn.Module, *shape: int) -> None:
+    """f(2 x - y) = 2 f(x) - f(y), in double precision, and f is not constant."""
+    x, y = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        here, there, between = (model.double()(each) for each in (x, y, 2 * x - y))
+    torch.testing.assert_close(between, 2 * here - there, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(here, there, atol=0.01)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_a_deep_network_is_an_isometry_of_its_smallest_width(name: str) -> None:
     """16 inputs, 32 units in 16 pairs, 8 outputs, and c = 1 for all three: J is 8 x 16 with orthonormal rows.
@@ -58,6 +69,23 @@ def test_a_deep_network_is_an_isometry_of_its_smallest_width(name: str) -> None:
     made = mirrored(model, 4, 16)
     assert all(layer.mirror is not None for layer in made.layers)
     torch.testing.assert_close(torch.linalg.svdvals(assert_linear(model, 4, 16)), torch.ones(8), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("distribution", ["orthogonal", "normal"])
+def test_what_is_gated_and_its_gate_have_a_matrix_each(distribution: str) -> None:
+    """u sigmoid(v) of pairs is u: the network at the start is the product of the u halves, so each must be orthogonal,
+    not only the 32 x 16 matrix of both. 30 layers, 16 pairs, 8 outputs: J is 8 x 16 with orthonormal rows."""
+    gates = [each for _ in range(30) for each in (nn.Linear(32, 64), nn.GLU())]
+    model = nn.Sequential(nn.Linear(16, 64), nn.GLU(), *gates, nn.Linear(32, 8))
+    mirrored(model, 4, 16, distribution=distribution)
+    jacobian = assert_linear(model, 4, 16)
+    inner = model[2].weight.detach()
+    values, gate = inner[:16, :16], inner[32:48, :16]
+    if distribution == "orthogonal":
+        torch.testing.assert_close(torch.linalg.svdvals(jacobian), torch.ones(8), rtol=1e-4, atol=0)
+        torch.testing.assert_close(values @ values.T, torch.eye(16, dtype=values.dtype), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gate @ gate.T, torch.eye(16, dtype=gate.dtype), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(values, gate, atol=0.1)
 
 
 def test_each_weight_is_written_in_signed_blocks() -> None:
@@ -122,6 +150,29 @@ class Written(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.written(self, x)
+
+
+def recurrence(net: nn.Module, x: Tensor) -> Tensor:
+    """A recurrence with ReLU over the second axis."""
+    state = x.new_zeros(len(x), 16)
+    for step in range(x.shape[1]):
+        state = F.relu(net.into(x[:, step]) + net.over(state))
+    return net.head(state)
+
+
+class Products(nn.Module):
+    """Weights on either side of `@`, in `addmm` and in `einsum`; features stand before positions, then behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"a": (16, 8), "b": (12, 16), "c": (12, 10), "d": (10, 4)}
+        for name, size in sizes.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(size)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(torch.einsum("bot,po->bpt", F.relu(self.a @ x), self.b))
+        x = F.gelu(x.transpose(1, 2) @ self.c).flatten(0, 1)
+        return torch.addmm(x.new_zeros(4), x, self.d, alpha=2).unflatten(0, (-1, 3))
 
 
 LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -199,6 +250,133 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4)).eval(),
         (4, 8),
     ),
+    "half of the pairs": (
+        lambda: Written(lambda net, x: net.b(F.relu(net.a(x)).chunk(2, -1)[1]), a=nn.Linear(8, 16), b=nn.Linear(8, 4)),
+        (4, 8),
+    ),
+    "halves to two readers": (
+        lambda: Written(
+            lambda net, x: net.b((parts := F.relu(net.a(x)).chunk(2, -1))[0]) + net.c(parts[1]),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(8, 4),
+            c=nn.Linear(8, 4),
+        ),
+        (4, 8),
+    ),
+    "pairs in another order": (
+        lambda: Written(lambda net, x: net.b(F.relu(net.a(x)).flip(-1)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)),
+        (4, 8),
+    ),
+    "groups": (
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 8, 3, groups=2),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, padding=1, groups=4),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.Linear(256, 4),
+        ),
+        (4, 4, 6, 6),
+    ),
+    "channels shuffled between groups": (
+        lambda: Written(
+            lambda net, x: net.c(
+                F.relu(net.b(F.relu(net.a(x)).unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)))
+            ).flatten(1),
+            a=nn.Conv2d(2, 8, 1),
+            b=nn.Conv2d(8, 8, 3, groups=2),
+            c=nn.Conv2d(8, 4, 1),
+        ),
+        (4, 2, 5, 5),
+    ),
+    "groups behind a gate": (
+        lambda: Written(
+            lambda net, x: net.c(F.relu(net.b(F.glu(net.a(x), 1)))).flatten(1),
+            a=nn.Conv1d(3, 16, 3),
+            b=nn.Conv1d(8, 8, 3, groups=2),
+            c=nn.Conv1d(8, 4, 1),
+        ),
+        (4, 3, 9),
+    ),
+    "transposed": (
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 16, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(16, 16, 3, 2, 1, output_padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(16, 8, 2, 2, groups=2),
+            nn.SiLU(),
+            nn.Conv2d(8, 2, 1),
+        ),
+        (4, 2, 8, 8),
+    ),
+    "transposed, one-dimensional and dilated": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(3, 16, 4, 2, 1), nn.ReLU(), nn.ConvTranspose1d(16, 4, 3, dilation=2)),
+        (4, 3, 8),
+    ),
+    "transposed, three-dimensional": (
+        lambda: nn.Sequential(nn.ConvTranspose3d(3, 16, 2, 2), nn.ReLU(), nn.ConvTranspose3d(16, 4, 3, 2, 1, 1)),
+        (2, 3, 3, 3, 3),
+    ),
+    "transposed, functional": (
+        lambda: Written(
+            lambda net, x: F.conv_transpose2d(F.silu(F.conv2d(x, net.a.weight)), net.b.weight, stride=2),
+            a=nn.Conv2d(2, 8, 3, bias=False),
+            b=nn.ConvTranspose2d(8, 2, 2, bias=False),
+        ),
+        (4, 2, 6, 6),
+    ),
+    "dilated": (
+        lambda: nn.Sequential(
+            nn.Conv1d(3, 16, 3, dilation=2, padding=2), nn.ReLU(), nn.Conv1d(16, 4, 3, dilation=4, padding="same")
+        ),
+        (4, 3, 16),
+    ),
+    "one module used twice": (
+        lambda: Written(
+            lambda net, x: net.head(F.relu(net.b(F.relu(net.b(F.relu(net.a(x))))))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 16),
+            head=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "one encoder for two inputs": (
+        lambda: Written(
+            lambda net, x: net.b(F.silu(net.a(x[:, 0]))) - net.b(F.silu(net.a(x[:, 1]))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+        ),
+        (4, 2, 8),
+    ),
+    "recurrence": (
+        lambda: Written(recurrence, into=nn.Linear(8, 16), over=nn.Linear(16, 16), head=nn.Linear(16, 4)),
+        (4, 6, 8),
+    ),
+    "sum before the nonlinearity": (
+        lambda: Written(
+            lambda net, x: net.c(F.gelu(torch.add(net.a(x), net.b(x), alpha=0.5))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(8, 16),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "residual network that bends its stream": (
+        lambda: Written(
+            lambda net, x: net.head(F.relu(net.b(F.relu(net.a(x))) + net.shortcut(x))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 16),
+            shortcut=nn.Linear(8, 16),
+            head=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "products of matrices": (lambda: Products(), (4, 8, 3)),
+    "random slopes in evaluation": (
+        lambda: nn.Sequential(nn.Linear(8, 16), nn.RReLU(), nn.Linear(16, 4)).eval(),
+        (4, 8),
+    ),
     "one-dimensional": (
         lambda: nn.Sequential(nn.Conv1d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv1d(8, 4, 3), nn.Flatten()),
         (4, 3, 9),
@@ -213,7 +391,7 @@ def test_pairs_are_followed_to_what_reads_them(case: str) -> None:
     model = build()
     made = mirrored(model, *shape)
     assert any(run.paired for layer in made.layers for run in layer.mirror.outputs)
-    assert_linear(model, *shape)
+    assert_additive(model, *shape)
 
 
 FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
@@ -249,12 +427,6 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         "b",
         "it feeds gate",
     ),
-    "groups": (
-        lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)),
-        (4, 4, 6, 6),
-        "0",
-        "a convolution of several groups",
-    ),
     "read in two ways": (
         lambda: Written(
             lambda net, x: net.b(h := F.relu(net.a(x))) + h.sum(-1, keepdim=True),
@@ -265,21 +437,60 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         "a",
         "sum mixes or bends them",
     ),
-    "half of the pairs": (
+    "output": (lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU()), (4, 8), "0", "they reach the model's output"),
+    "depthwise behind": (
+        lambda: nn.Sequential(
+            nn.Conv1d(3, 8, 1), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv1d(8, 2, 1)
+        ),
+        (4, 3, 9),
+        "0",
+        "no two of its units are read by the same weights",
+    ),
+    "uses that feed different things": (
         lambda: Written(
-            lambda net, x: net.b(F.relu(net.a(x)).chunk(2, -1)[1]), a=nn.Linear(8, 16), b=nn.Linear(8, 4)
+            lambda net, x: net.b(F.relu(net.a(x)) + torch.tanh(net.a(2 * x))), a=nn.Linear(8, 16), b=nn.Linear(16, 4)
         ),
         (4, 8),
         "a",
-        "b does not read its units in whole pairs",
+        "its 2 uses feed different things",
     ),
-    "pairs in another order": (
-        lambda: Written(lambda net, x: net.b(F.relu(net.a(x)).flip(-1)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)),
+    "uses that read different things": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(net.a(x))) + net.b(net.c(x).abs()),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+            c=nn.Linear(8, 16),
+        ),
         (4, 8),
         "a",
-        "b does not read its units in whole pairs",
+        "b reads other units at another of its 2 uses",
     ),
-    "output": (lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU()), (4, 8), "0", "they reach the model's output"),
+    "a weight that is read from both sides": (
+        lambda: Written(
+            lambda net, x: F.linear(F.relu(net.a(x)), net.a.weight.t()), a=nn.Linear(8, 16, bias=False)
+        ),
+        (4, 8),
+        "a",
+        "its 2 uses read it in different ways",
+    ),
+    "attention": (
+        lambda: Written(
+            lambda net, x: net.b(*(F.relu(net.a(x)),) * 3, need_weights=False)[0],
+            a=nn.Linear(8, 16),
+            b=nn.MultiheadAttention(16, 2, batch_first=True),
+        ),
+        (4, 5, 8),
+        "a",
+        "b, which reads them, cannot be mirrored",
+    ),
+    "weight norm": (
+        lambda: nn.Sequential(
+            nn.Linear(8, 16), nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(16, 4))
+        ),
+        (4, 8),
+        "2",
+        "its module computes it (weight_norm)",
+    ),
 }  # fmt: skip
 
 
@@ -291,8 +502,10 @@ def test_what_cannot_be_mirrored_says_why(case: str) -> None:
     assert layer.note.endswith(why)
 
 
-def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number() -> None:
-    """Four branches: each end's matrix is 1 / 2 of an orthonormal one; the stream grows to second moment 2."""
+def test_branches_are_divided_by_the_root_of_their_number_at_their_beginning() -> None:
+    """Four branches: ReLU is driven at a = 1 / 2 inside of them, psi(z) = z / 2, so that the end's matrix, divided by
+    sqrt(4) and by a, is orthonormal by itself. The stream, of second moment 1, grows to 2: the third branch reads 1.5.
+    """
 
     def forward(net: nn.Module, x: Tensor) -> Tensor:
         for index in range(4):
@@ -301,9 +514,23 @@ def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number()
 
     parts = {f"{name}{i}": nn.Linear(16, 16) for i in range(4) for name in "ab"}
     model = Written(forward, **parts)
-    mirrored(model, 64, 16)
-    end = model.b2.weight.detach()[:, :8]
-    torch.testing.assert_close(end.T @ end, torch.eye(8) / 4 * 2, rtol=1e-4, atol=1e-5)
+    made = mirrored(model, 256, 16)
+    end, start = model.b2.weight.detach()[:, :8], model.a2.weight.detach()[:8]
+    torch.testing.assert_close(end.T @ end, 2 * torch.eye(8), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(start @ start.T, torch.eye(8) / 4 / 1.5, rtol=0.2, atol=1e-5)
+    assert made["a2"].mirror.a == 0.5
+
+
+def test_a_branch_without_a_weight_before_its_end_is_divided_there() -> None:
+    """x + W relu(x): nothing in front of the nonlinearity can be smaller, and W is divided by sqrt(4)."""
+    model = Written(
+        lambda net, x: functools.reduce(lambda y, i: y + net.get_submodule(f"w{i}")(F.relu(y)), range(4), net.stem(x)),
+        stem=nn.Linear(16, 16),
+        **{f"w{i}": nn.Linear(16, 16) for i in range(4)},
+    )
+    mirrored(model, 256, 16)
+    values = torch.linalg.svdvals(model.w0.weight.detach())
+    torch.testing.assert_close(values, torch.full((16,), 0.5**0.5), rtol=0.1, atol=0)
 
 
 def test_values_are_a_function_of_seed_name_shape_and_pairing() -> None:
@@ -357,6 +584,26 @@ def test_each_channel_s_column_stands_at_one_tap() -> None:
     assert len(used.float().argmax(1).unique()) > 1
 
 
+def test_a_matrix_may_stand_at_the_centre_or_on_all_taps() -> None:
+    """Behind 8 pairs: one tap of 3 x 3, the middle; or all nine, whose squares add up to 1 for each of the rows as at
+    one tap: semi-orthogonal by rows of 8 x 9 numbers, or Gaussian of variance 1 / 72. All three start linear."""
+    for taps, distribution in (("centre", "orthogonal"), ("full", "orthogonal"), ("full", "normal")):
+        model = nn.Sequential(nn.Conv2d(2, 16, 1), nn.ReLU(), nn.Conv2d(16, 512, 3), nn.Flatten())
+        mirrored(model, 4, 2, 4, 4, taps=taps, distribution=distribution)
+        half = model[2].weight.detach()[:, :8]
+        used = half.abs().sum((0, 1)) > 0
+        assert used.tolist() == (
+            [[False] * 3, [False, True, False], [False] * 3] if taps == "centre" else [[True] * 3] * 3
+        )
+        assert half.square().mean().item() * 8 * 9 == pytest.approx(1.0, rel=0.05)
+        assert_additive(model, 4, 2, 4, 4)
+
+
+def test_taps_mean_nothing_to_other_methods() -> None:
+    with pytest.raises(ArgumentError, match="taps='centre' has no meaning for method='signal': only mirrored"):
+        plan(nn.Linear(2, 2), method="signal", taps="centre")
+
+
 def test_predictions_of_a_mirrored_plan_are_what_its_weights_make() -> None:
     """Pairs are no independent units: relu's common part cancels. Measured on the written weights, within 10 %."""
     from autoinit.signal import measure, propagate
@@ -383,6 +630,18 @@ def test_padding_is_made_up_for() -> None:
     assert 0.5 < out.square().mean().item() < 2
 
 
+@pytest.mark.parametrize(("dilation", "positions"), [(1, 1), (4, 6)])
+def test_taps_that_are_not_used_lose_nothing_to_padding(dilation: int, positions: int) -> None:
+    """At one position, and at six with taps four apart, only the centre of three is used, and padding takes nothing."""
+    layers = [each for _ in range(10) for each in (nn.Conv1d(32, 32, 3, padding="same", dilation=dilation), nn.ReLU())]
+    model = nn.Sequential(nn.Conv1d(16, 32, 1), nn.ReLU(), *layers, nn.Conv1d(32, 16, 1))
+    made = mirrored(model, 16, 16, positions)
+    assert [made[str(index)].mirror.kept for index in range(2, 22, 2)] == pytest.approx([1] * 10, abs=0.02)
+    with torch.no_grad():
+        out = model(torch.randn(64, 16, positions, generator=torch.Generator().manual_seed(1)))
+    assert out.square().mean().item() == pytest.approx(1, rel=0.2)
+
+
 def test_a_head_is_not_louder_than_what_it_reads() -> None:
     """The mean of 64 white positions has second moment 1 / 64; real images are not white: no factor of 8."""
     model = Written(lambda net, x: net.b(net.a(x).mean((2, 3))), a=nn.Conv2d(2, 8, 1), b=nn.Linear(8, 4))
@@ -390,10 +649,10 @@ def test_a_head_is_not_louder_than_what_it_reads() -> None:
     assert made["b"].mirror.inputs == (FeatureRun(0, 8, paired=False, factor=1.0),)
 
 
-def deep(depth: int, *, norm: bool = False, skip: bool = False) -> nn.Module:
-    parts = {f"l{index}": nn.Linear(16, 16) for index in range(depth + 1)}
+def deep(depth: int, width: int = 64, *, norm: bool = False, skip: bool = False) -> nn.Module:
+    parts = {f"l{index}": nn.Linear(width, width) for index in range(depth + 1)}
     if norm:
-        parts["norm"] = nn.LayerNorm(16)
+        parts["norm"] = nn.LayerNorm(width)
 
     def forward(net: nn.Module, x: Tensor) -> Tensor:
         for index in range(depth):
@@ -405,15 +664,29 @@ def deep(depth: int, *, norm: bool = False, skip: bool = False) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("model", "advised"),
-    [(deep(20), True), (deep(19), False), (deep(40, norm=True), False), (deep(40, skip=True), False)],
-    ids=["deep", "not so deep", "norm", "skip"],
+    ("model", "shape", "advised"),
+    [
+        (deep(20), (4, 64), "20 nonlinearities in a row without"),
+        (deep(19), (4, 64), ""),
+        (deep(8, 16), (4, 16), "8 nonlinearities in a row, about 16 inputs wide, without"),
+        (deep(8, 17), (4, 17), ""),
+        (deep(7, 8), (4, 8), ""),
+        (deep(40, norm=True), (4, 64), ""),
+        (deep(40, skip=True), (4, 64), ""),
+        (
+            Written(recurrence, into=nn.Linear(8, 16), over=nn.Linear(16, 16), head=nn.Linear(16, 4)),
+            (4, 25, 8),
+            "25 nonlinearities in a row without",
+        ),
+    ],
+    ids=["deep", "not so deep", "narrow", "not so narrow", "narrow, but not deep", "norm", "skip", "recurrence"],
 )
-def test_the_report_says_when_a_model_would_gain(model: nn.Module, advised: bool) -> None:
-    """From 20 nonlinearities in a row on, without norm or skip connection; other methods alone say it."""
-    said = any("method='mirrored' keeps them" in note for note in plan(model, torch.zeros(4, 16)).notes)
-    assert said is advised
-    assert not any("mirrored" in note for note in plan(model, torch.zeros(4, 16), method="mirrored").notes)
+def test_the_report_says_when_a_model_would_gain(model: nn.Module, shape: tuple[int, ...], advised: str) -> None:
+    """From 20 nonlinearities in a row on, or from 8 with depth / width from 1/2 (8 / 16, not 8 / 17), without a norm or
+    a skip connection. Other methods alone say it."""
+    said = [note for note in plan(model, torch.zeros(shape)).notes if "method='mirrored' keeps them" in note]
+    assert [note.partition(" a norm")[0] for note in said] == ([advised] if advised else [])
+    assert not any("mirrored" in note for note in plan(model, torch.zeros(shape), method="mirrored").notes)
 
 
 def test_the_report_shows_pairs() -> None:

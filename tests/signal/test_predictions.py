@@ -23,6 +23,7 @@ from autoinit.signal.predicting.linear_maps import LinearMap, linear_map
 from autoinit.signal.predicting.meanfield import drawn_output, unit_moment
 from autoinit.tracing import trace
 from autoinit.tracing.dataflow import Op
+from tests.shared.small_nets import Skip
 
 ERRORS = 5.0
 DRAWS = 50
@@ -303,15 +304,6 @@ def _seen(case: Case, op: Op) -> tuple[int, ...]:
 # Whole models: predicted from a plan, against the same plan applied with many seeds.
 
 
-class Residual(nn.Module):
-    def __init__(self, branch: nn.Module) -> None:
-        super().__init__()
-        self.branch = branch
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
-
-
 class Squeeze(nn.Module):
     """A squeeze-and-excitation gate."""
 
@@ -443,7 +435,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "squeezed": (chain(same3(8, 48), nn.ReLU(), Squeeze(48), nn.Conv2d(48, 32, 3)), IMAGE),
     "joined": (Joined, IMAGE),
-    "residual": (chain(nn.Linear(64, 64), Residual(chain(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))()),
+    "residual": (chain(nn.Linear(64, 64), Skip(chain(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))()),
                        nn.Linear(64, 32)), VECTOR),
     "dropout": (chain(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, 64)), VECTOR),
     "attention": (chain(nn.LayerNorm(64), Attention(written=False, causal=False), nn.Linear(64, 64)), SEQUENCE),
@@ -507,6 +499,25 @@ def test_a_model_is_predicted(name: str) -> None:
     assert real
     for layer in real:
         assert_agree(real[layer], rule[layer])
+
+
+def test_attention_between_three_signals_has_all_rows() -> None:
+    """Batch first, with weights: torch views its projections in another order than those of one signal. An output of
+    weights of variance 1 / 16, over 16 features, has the second moment of what it reads, and that is a mean of values:
+    less than 1."""
+
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.keys = nn.Linear(16, 16)
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, self.keys(x).relu(), x)[0]
+
+    report = propagate(Between(), torch.zeros(4, 5, 16))
+    assert set(report) == {"keys", "attention.in_proj_weight", "attention.out_proj"}
+    assert 0 < report["attention.out_proj"].q < 1
 
 
 def test_biases_of_torch_s_attention_count() -> None:
