@@ -97,7 +97,8 @@ class Archive:
         lengths = self._file.read(_LENGTHS.size)
         if len(lengths) < _LENGTHS.size:
             raise DamagedError(f"{name} lies beyond the end of the file")
-        return start + _LOCAL_SIZE + sum(_LENGTHS.unpack(lengths))
+        name_length, extra_length = _LENGTHS.unpack(lengths)
+        return start + _LOCAL_SIZE + int(name_length) + int(extra_length)
 
     def read(self, name: str) -> bytearray:
         """A record's bytes, in memory that tensors may share and change.

@@ -156,6 +156,19 @@ def truncated(path):
     Path(path).write_bytes(Path(path).read_bytes()[:700])
 
 
+def on_several_disks(path):
+    """In the locator of the directory's end in zip64, which torch writes."""
+    torch.save(sequential(), path)
+    before, locator, after = Path(path).read_bytes().rpartition(b"PK\x06\x07")
+    Path(path).write_bytes(before + locator + after[:12] + (2).to_bytes(4, "little") + after[16:])
+
+
+def followed_by_more(path):
+    torch.save(sequential(), path)
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
 def truncated_old(path):
     torch.save(sequential().state_dict(), path, _use_new_zipfile_serialization=False)
     Path(path).write_bytes(Path(path).read_bytes()[:300])
@@ -171,6 +184,8 @@ BAD_FILES = {
     "random": (lambda path: Path(path).write_bytes(bytes(range(200, 256)) * 9), "is not a model file"),
     "text": (lambda path: Path(path).write_text("import torch\n"), "is not a model file"),
     "truncated": (truncated, "is cut short"),
+    "on several disks": (on_several_disks, "is damaged: its archive cannot be read .zipfiles that span"),
+    "followed by more": (followed_by_more, "is damaged: its archive cannot be read .something follows"),
     "truncated old format": (truncated_old, "is damaged"),
     "zip": (plain_zip, "is a zip archive, but not one.*notes.txt"),
     "TorchScript": (torch_script, "is a TorchScript archive.*torch.export.save"),

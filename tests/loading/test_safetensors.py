@@ -67,12 +67,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "overlapping": (one() | {"v": one()["w"]}, "lies at bytes 0 to 8, expected 8 to 16"),
     "backwards": (one(data_offsets=[8, 0]), "lies at bytes 8 to 0"),
     "negative": (one(shape=[-2]), "Expected `int` >= 0"),
-    "huge": (one(shape=[2**70]), r"Expected `int` \S+ 4611686018427387904|out of range|Integer"),
+    "huge": (one(shape=[2**70]), "Expected `int`|out of range"),
     "an unknown dtype": (one(dtype="F4"), "has the dtype 'F4', expected one of BOOL, U8"),
     "a dtype of torch": (one(dtype="load"), "has the dtype 'load'"),
     "more fields": (one(code="import os"), "unknown field `code`"),
     "no field": ({"w": {"dtype": "F32"}}, "missing required field"),
-    "a list": ([1], "Expected `object`, got `array`"),
     "no JSON": (b"{w}", "damaged"),
     "half a character": (b'{"\\ud800": {}}', "damaged"),
     "nested": (b'{"w": ' + b"[" * 100_000, "damaged"),
@@ -106,7 +105,7 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_read(monkeypatch):
 
 
 def test_a_file_that_ends_while_it_is_read_is_refused():
-    Path("w.safetensors").write_bytes(save({"w": torch.zeros(1000)}))
+    Path("w.safetensors").write_bytes(save({"w": torch.zeros(100_000)}))
     with opened(Path("w.safetensors")) as file:
         listed = reading.described(file, "w.safetensors")
         Path("w.safetensors").write_bytes(Path("w.safetensors").read_bytes()[:-1000])
