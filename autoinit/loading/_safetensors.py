@@ -32,11 +32,26 @@ _DTYPES: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Described:
-    """A tensor that a header lists. start: the place of its first byte in the file."""
+    """A tensor that the header of an open file lists. start: the place of its first byte in the file."""
 
+    file: BinaryIO
     dtype: torch.dtype
     shape: torch.Size
     start: int
+
+    def read(self) -> torch.Tensor:
+        """The tensor.
+
+        Raises:
+            OSError: the file has become shorter since.
+        """
+        made = torch.empty(self.shape, dtype=self.dtype)
+        if made.numel():
+            content = memoryview(made.view(-1).view(torch.uint8).numpy()).cast("B")
+            self.file.seek(self.start)
+            if self.file.readinto(content) < len(content):  # type: ignore[attr-defined]
+                raise OSError("it ended while it was read")
+        return made
 
 
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -58,15 +73,6 @@ def described(file: BinaryIO, place: object) -> dict[str, Described]:
         raise LoadError(f"{place} is damaged, or no safetensors file: {said}") from error
 
 
-def tensors(file: BinaryIO, listed: Mapping[str, Described]) -> dict[str, torch.Tensor]:
-    """The tensors of a header that `described` has checked.
-
-    Raises:
-        OSError: the file has become shorter since.
-    """
-    return {name: _tensor(file, each) for name, each in listed.items()}
-
-
 def _described(file: BinaryIO) -> dict[str, Described]:
     size = size_of(file)
     length = int.from_bytes(file.read(_LENGTH), "little")
@@ -78,7 +84,7 @@ def _described(file: BinaryIO) -> dict[str, Described]:
     entries = {name: msgspec.json.decode(each, type=_Entry) for name, each in header.items()}
     _require_whole(entries, size - start)
     return {
-        name: Described(_dtype(name, each), torch.Size(each.shape), start + each.data_offsets[0])
+        name: Described(file, _dtype(name, each), torch.Size(each.shape), start + each.data_offsets[0])
         for name, each in entries.items()
     }
 
@@ -104,13 +110,3 @@ def _dtype(name: str, entry: _Entry) -> torch.dtype:
     if not isinstance(found, torch.dtype):
         raise ValueError(f"{name} has the dtype {entry.dtype[:20]!r}, expected one of {', '.join(_DTYPES)}")
     return found
-
-
-def _tensor(file: BinaryIO, each: Described) -> torch.Tensor:
-    made = torch.empty(each.shape, dtype=each.dtype)
-    if made.numel():
-        content = memoryview(made.view(-1).view(torch.uint8).numpy()).cast("B")
-        file.seek(each.start)
-        if file.readinto(content) < len(content):  # type: ignore[attr-defined]
-            raise OSError("it ended while it was read")
-    return made

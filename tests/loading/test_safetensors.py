@@ -12,9 +12,9 @@ import torch
 from safetensors.torch import save, save_file
 
 from autoinit.errors import LoadError
-from autoinit.loading import _safetensors as reading
 from autoinit.loading import load
 from autoinit.loading._opening import opened
+from autoinit.loading._safetensors import Described, described
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def here(tmp_path, monkeypatch):
 
 def read(path: str) -> dict[str, torch.Tensor]:
     with opened(Path(path)) as file:
-        return reading.tensors(file, reading.described(file, path))
+        return {name: each.read() for name, each in described(file, path).items()}
 
 
 def test_every_dtype_and_shape_is_what_the_library_wrote():
@@ -99,7 +99,7 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_read(monkeypatch):
     def refuse(*given: Any) -> None:
         raise AssertionError("a tensor was read")
 
-    monkeypatch.setattr(reading, "_tensor", refuse)
+    monkeypatch.setattr(Described, "read", refuse)
     with pytest.raises(LoadError, match=r"does not fit Linear: 1 of another shape: bias \(5,\) for \(4,\)"):
         load("net.py:model", weights_file="w.safetensors")
 
@@ -107,7 +107,7 @@ def test_weights_that_do_not_fit_are_refused_before_they_are_read(monkeypatch):
 def test_a_file_that_ends_while_it_is_read_is_refused():
     Path("w.safetensors").write_bytes(save({"w": torch.zeros(100_000)}))
     with opened(Path("w.safetensors")) as file:
-        listed = reading.described(file, "w.safetensors")
+        listed = described(file, "w.safetensors")
         Path("w.safetensors").write_bytes(Path("w.safetensors").read_bytes()[:-1000])
         with pytest.raises(OSError, match="ended while it was read"):
-            reading.tensors(file, listed)
+            listed["w"].read()
