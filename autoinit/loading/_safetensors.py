@@ -47,7 +47,7 @@ class Described:
         """
         made = torch.empty(self.shape, dtype=self.dtype)
         if made.numel():
-            content = memoryview(made.view(-1).view(torch.uint8).numpy()).cast("B")
+            content = memoryview(made.view(-1).view(torch.uint8).numpy().data).cast("B")
             self.file.seek(self.start)
             if self.file.readinto(content) < len(content):  # type: ignore[attr-defined]
                 raise OSError("it ended while it was read")

@@ -16,6 +16,7 @@ from autoinit.errors import LoadError
 from autoinit.loading._archives import Archive, DamagedError
 from autoinit.loading._pickles import Pickled, look_at
 from autoinit.loading._wording import one_line, some
+from autoinit.tensors.process_state import silenced
 from autoinit.theory.activations import NONLINEARITIES
 
 _NONLINEARITY_MODULES = ("torch", "torch.nn.functional", "torch._C._nn")
@@ -50,7 +51,7 @@ def read(file: BinaryIO, limit: int, place: object, *, trust: bool) -> object:
         _vet(file, limit, place)
     file.seek(0)
     try:
-        with torch.serialization.safe_globals([] if trust else list(_safe())):
+        with silenced(), torch.serialization.safe_globals([] if trust else list(_safe())):
             return torch.load(file, map_location="cpu", weights_only=not trust)
     except Exception as error:
         if "Only persistent_load of storage" in str(error):

@@ -47,11 +47,11 @@ def within(limit: int | None, place: object) -> Iterator[None]:
         yield
 
 
-class _Room(TorchDispatchMode):
+class _Room(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the memory of tensors from when they are made until nothing holds them."""
 
     def __init__(self, limit: int, place: object) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._limit, self._place = limit, place
         self._held: dict[int, tuple[weakref.ref[torch.UntypedStorage], int]] = {}
         self._total = 0
@@ -157,7 +157,8 @@ def _bytes_made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int
     if not all(map(_takes_memory, tensors)):
         return _dense_bytes(func, tensors)
     if torch.Tag.dynamic_output_shape in func.tags:
-        return _BY_VALUES.get(func.overloadpacket, _by_elements)(*args)
+        told: Callable[..., int] = _BY_VALUES.get(func.overloadpacket, _by_elements)
+        return told(*args)
     stood_in: dict[int, int] = {}
 
     def on_meta(value: Any) -> Any:

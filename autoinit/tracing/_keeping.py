@@ -83,7 +83,7 @@ class Kept:
         elif isinstance(value, functools._lru_cache_wrapper):
             self._cache(value)
         elif isinstance(value, io.IOBase) and not value.closed and value.seekable():
-            self._restores.append(functools.partial(value.seek, value.tell()))
+            self._position(value)
         else:
             yield from self._items(value)
             attributes = getattr(value, "__dict__", None)
@@ -93,6 +93,14 @@ class Kept:
             for slot, held in slots_of(value):
                 self._slot(value, slot, held)
                 yield held
+
+    def _position(self, file: io.IOBase) -> None:
+        before = file.tell()
+
+        def restore() -> None:
+            file.seek(before)
+
+        self._restores.append(restore)
 
     def _items(self, value: Any) -> Iterator[Any]:
         if isinstance(value, dict):
