@@ -353,6 +353,30 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: Written(recurrence, into=nn.Linear(8, 16), over=nn.Linear(16, 16), head=nn.Linear(16, 4)),
         (4, 6, 8),
     ),
+    "recurrent module": (
+        lambda: Written(
+            lambda net, x: net.head(net.rnn(x)[0][:, -1]),
+            rnn=nn.RNN(8, 16, 2, nonlinearity="relu", batch_first=True, bidirectional=True),
+            head=nn.Linear(32, 4),
+        ),
+        (4, 5, 8),
+    ),
+    "last state of a recurrent module, steps first": (
+        lambda: Written(
+            lambda net, x: net.head(net.rnn(x.transpose(0, 1))[1][-1]),
+            rnn=nn.RNN(8, 16, nonlinearity="relu"),
+            head=nn.Linear(16, 4),
+        ),
+        (4, 5, 8),
+    ),
+    "recurrent cell": (
+        lambda: Written(
+            lambda net, x: net.head(functools.reduce(lambda state, step: net.cell(step, state), x.unbind(1), None)),
+            cell=nn.RNNCell(8, 16, nonlinearity="relu"),
+            head=nn.Linear(16, 4),
+        ),
+        (4, 5, 8),
+    ),
     "sum before the nonlinearity": (
         lambda: Written(
             lambda net, x: net.c(F.gelu(torch.add(net.a(x), net.b(x), alpha=0.5))),
@@ -482,6 +506,12 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         (4, 5, 8),
         "a",
         "b, which reads them, cannot be mirrored",
+    ),
+    "gates of a recurrence": (
+        lambda: Written(lambda net, x: net.b(net.a(x)[0]), a=nn.LSTM(8, 16), b=nn.Linear(16, 4)),
+        (4, 5, 8),
+        "a.weight_hh_l0",
+        "parts of its output feed different things",
     ),
     "weight norm": (
         lambda: nn.Sequential(
