@@ -124,7 +124,7 @@ def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Pa
 
 def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None) -> Loaded:
     library, colon, name = spec.partition(":")
-    if not colon and (Path(spec) / _CONFIGURATION).is_file():
+    if not colon and os.path.isfile(Path(spec) / _CONFIGURATION):
         return _of_directory(spec, arguments, trust)
     if colon and library in libraries.BUILDERS:
         return Loaded(libraries.BUILDERS[library](name, arguments, trust), name)
@@ -142,7 +142,7 @@ def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | No
 
 def _of_directory(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
     """The model of a directory with a configuration of transformers, and where its weights are."""
-    weights_there = [name for name in _WEIGHTS_THERE if (Path(spec) / name).is_file()]
+    weights_there = [name for name in _WEIGHTS_THERE if os.path.isfile(Path(spec) / name)]
     told = f"; its own are read with --weights {Path(spec) / weights_there[0]}" if weights_there else ""
     note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{told}"
     return Loaded(libraries.BUILDERS["hf"](spec, arguments, trust), Path(spec).name, (note,))
