@@ -31,10 +31,19 @@ register_op(
     "random",
     Role.SOURCE,
     names=("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli",
-           "multinomial", "normal", "uniform", "exponential", "poisson", "geometric", "log_normal", "cauchy",
+           "multinomial", "uniform", "exponential", "poisson", "geometric", "log_normal", "cauchy",
            "random", "_standard_gamma", "binomial"),
     carries=False,
 )  # fmt: skip
+register_op(
+    "normal",
+    Role.TRANSPARENT,
+    names="normal",
+    signature="input=0.0, std=1.0",
+    acts=Acts.ELEMENTWISE,
+    function=lambda input, **_: input,  # around which it draws
+    variant=lambda bound: None if hasattr(bound.get("input", bound.get("mean")), "op") else "random",
+)
 register_op("gradient", Role.SOURCE, functions=torch.autograd.grad, signature="outputs, inputs", carries=True)
 register_op(
     "comparison",

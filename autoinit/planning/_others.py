@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from autoinit.models import ModelView
 from autoinit.ops import Trait
 from autoinit.plans.layers import LayerPlan, OtherParameter
+from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import norm_parameters
 from autoinit.tracing import Dataflow
 
@@ -27,7 +28,8 @@ def other_parameters(
 
 def _left(dataflow: Dataflow) -> dict[str, str]:
     """Why parameters that stand in a weight's place are none to be scaled."""
-    return {
+    noise = {use.name: _LEFT["noise"] for op in noise_layers(dataflow).values() for use in op.params}
+    return noise | {
         use.name: _LEFT[use.left].format(op=op.op, way=", ".join(use.transform) or "nothing")
         for op in dataflow.graph.nodes
         for use in op.params
@@ -38,6 +40,7 @@ def _left(dataflow: Dataflow) -> dict[str, str]:
 _LEFT = {
     "bent": "left as it is: {op} uses it through {way}, which is not proportional to it",
     "unsummed": "left as it is: {op} multiplies by it, and sums nothing over it",
+    "mixed": "left as it is: shares mix its entries into the weight of {op}, and its axes are not told by that",
     "noise": "left as it is: it scales the noise that is added to another parameter",
 }
 _NOTES = {

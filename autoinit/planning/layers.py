@@ -11,18 +11,18 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
+from autoinit.ops import WEIGHTED_SUM
 from autoinit.planning._others import other_parameters, parameter_kinds
 from autoinit.plans.layers import Alternative, LayerPlan, SlicePlan, Status, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import ALL_ZERO, Plan
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
 from autoinit.resolving.residual import branch_counts
-from autoinit.tensors.fixed_patterns import fixed_pattern
+from autoinit.tensors.fixed_patterns import fixed_pattern, is_one_number
 from autoinit.tensors.measuring import is_zero
 from autoinit.theory import gains
 from autoinit.theory.fans import Mode, fans
 from autoinit.tracing import Dataflow
-from autoinit.tracing.dataflow import Op
 
 
 def plan_dataflow(
@@ -204,7 +204,11 @@ def _intent(layer: LayerPlan, written: Sequence[torch.nn.Parameter], read: Mappi
         return _ZERO
     if reader := read.get(layer.param):
         return f"{reader} reads it for its own sake"
-    return "" if layer.reparam else fixed_pattern(written[0], layer.axes, layer.groups)
+    if layer.reparam:
+        return ""
+    if layer.op == WEIGHTED_SUM and is_one_number(written[0]):
+        return "one number everywhere, as a gain is"
+    return fixed_pattern(written[0], layer.axes, layer.groups)
 
 
 def _without_intent(layers: tuple[LayerPlan, ...]) -> tuple[LayerPlan, ...]:
@@ -222,18 +226,11 @@ _READING = frozenset(
 """What is taken of a matrix whose values mean something: an invertible map, a metric."""
 
 
-def _called(op: Op) -> str:
-    """The bare name of the function or method that an operation calls."""
-    target = op.call.target if op.call is not None else None
-    name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
-    return name.partition(".")[0].removeprefix("_").removeprefix("linalg_")
-
-
 def _read_whole(dataflow: Dataflow) -> dict[str, str]:
     """The parameters that such an operation takes, and the operation."""
     found: dict[str, str] = {}
     for op in dataflow.graph.nodes:
-        reader = _called(op)
+        reader = op.call.name if op.call is not None else ""
         if reader not in _READING:
             continue
         waiting, seen = list(op.operands.values()) or list(dataflow.graph.predecessors(op)), set()

@@ -139,8 +139,7 @@ def _axes(dim: Any, rank: int) -> tuple[int, ...]:
 
 
 def _is_cumulative(op: Op) -> bool:
-    target = op.call.target if op.call is not None else ""
-    return "cum" in str(getattr(target, "__name__", target))
+    return op.call is not None and "cum" in op.call.name
 
 
 def _ranked(to: Op, op: Op, labels: torch.Tensor) -> Any:

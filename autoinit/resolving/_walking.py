@@ -15,6 +15,7 @@ from autoinit.ops import Fact, Role, Trait
 from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
 from autoinit.resolving._regions import Region, Regions, is_curved, is_recombination
+from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
@@ -56,6 +57,7 @@ class Walker:
 
     def __init__(self, dataflow: Dataflow) -> None:
         self.regions = Regions(dataflow)
+        self.noise = noise_layers(dataflow)
         self._steps: dict[Op, tuple[Step, ...]] = {}
         self._feeds: dict[Op, Endings] = {}
         self._splits: dict[Op, bool] = {}
@@ -220,6 +222,8 @@ class Walker:
         name = (op.name,)
         if op.role is Role.NONLINEARITY:
             return self._nonlinearity(op)
+        if op in self.noise:
+            return Step(name, to=op)
         if op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM):
             if not op.signal:
                 return None

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoinit.ops import Role, Trait, WeightSlot
+import networkx as nx
+
+from autoinit.ops import WEIGHTED_SUM, Role, Trait, WeightSlot
 from autoinit.resolving._factors import factor_before, factor_inside
 from autoinit.resolving._merging import merge
 from autoinit.resolving._naming import unresolved
 from autoinit.resolving._slicing import parted
 from autoinit.resolving._walking import Endings, Walker, add_ending
+from autoinit.resolving.normalising import norm_parameters
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
 from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
+from autoinit.tracing.mixtures import is_mixture
 
 
 @dataclass(frozen=True)
@@ -35,21 +39,41 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
 
     Returns one Resolution for each parameter that enters a weight operation, in the order of first use; a weight
     with several uses is listed once. What could not be resolved has reason `unresolved` and a note. A table that is
-    looked up by the rank of its own products (the code book of vector quantisation) is no layer.
+    looked up by the rank of its own products (the code book of vector quantisation) is no layer, nor is a norm's gain.
     """
     found: dict[str, list[_Use]] = {}
     with tensors_on_cpu():
         walker = Walker(dataflow)
         for op in dataflow.graph.nodes:
             traced = any(use.layout is not None for use in op.params)
-            for use in op.params:
+            for use in op.params if op not in walker.noise.values() else ():
                 if use.layout is not None:
                     found.setdefault(use.name, []).append(_resolved(walker, op, use))
                 elif not traced and op.role is Role.WEIGHT and len(use.shape) > 1 and not use.left:
                     found.setdefault(use.name, []).append(_unresolved(op, use))
     ranking = {name for name, uses in found.items() if not any(each.op in walker.regions.carried for each in uses)}
-    tables = ranking.intersection(_looked_up(dataflow))
-    return [_combined(name, uses, walker) for name, uses in found.items() if name not in tables]
+    found = {name: kept for name, uses in found.items() if (kept := _in_weights(dataflow, uses))}
+    none = ranking.intersection(_looked_up(dataflow)) | _gains_of_norms(dataflow, found)
+    return [_combined(name, uses, walker) for name, uses in found.items() if name not in none]
+
+
+def _in_weights(dataflow: Dataflow, uses: list[_Use]) -> list[_Use]:
+    """Without the mixtures that make another use's weight: that of a stack of weights is where the mixed one goes."""
+    name = uses[0].use.name
+    ends = [op for op in dataflow.graph.nodes if any(use.name == name and use.modulated for use in op.params)]
+    return [
+        each
+        for each in uses
+        if each.use.modulated
+        or not is_mixture(each.op)
+        or not any(nx.has_path(dataflow.graph, each.op, end) for end in ends)
+    ]
+
+
+def _gains_of_norms(dataflow: Dataflow, found: Mapping[str, Sequence[_Use]]) -> frozenset[str]:
+    """Weights of sums that are gains of norms whose output is summed."""
+    summing = {name for name, uses in found.items() if all(each.op.op == WEIGHTED_SUM for each in uses)}
+    return norm_parameters(dataflow) & summing if summing else frozenset()
 
 
 def _looked_up(dataflow: Dataflow) -> Iterator[str]:

@@ -13,6 +13,7 @@ import torch
 
 from autoinit.ops import Fact, Role, Trait
 from autoinit.tracing.dataflow import Op
+from autoinit.tracing.mixtures import is_mixture
 from autoinit.tracing.rerunning import execute
 
 _MOST_ELEMENTS = 1 << 20
@@ -47,6 +48,8 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
     """
     if all(op.acts in _KEEPING or Trait.NEUTRAL in op.traits for op in chain):
         return _KEPT
+    if any(map(is_mixture, chain)):
+        return Scaling(None)
     shape = parameter.shape or ()
     names = tuple(op.op for op in chain)
     if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Scaling(0.0), _KEPT):

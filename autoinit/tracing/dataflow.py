@@ -17,7 +17,7 @@ from autoinit.theory.layouts import Layout
 
 OpGraph: TypeAlias = "nx.DiGraph[Op]"
 
-Left = Literal["", "bent", "unsummed", "noise"]
+Left = Literal["", "bent", "unsummed", "noise", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,8 @@ class ParamUse:
         transform: canonical names of the operations between the parameter and this operand, first to last.
         factor: by how much these multiply its std; 0 if they normalise it away, None if neither.
         left: why it is no weight to be scaled, although it stands in a weight's place: `bent` by a function that is not
-            proportional to it, or `unsummed`, since nothing is summed over it. Empty otherwise.
+            proportional to it; `unsummed`, since nothing is summed over it; `noise`, whose scale it is; `mixed` into a
+            weight that does not tell its axes. Empty otherwise.
         modulated: whether a signal changes it on the way.
     """
 
@@ -56,6 +57,12 @@ class ParamUse:
     factor: float | None = 1.0
     left: Left = ""
     modulated: bool = False
+
+
+def bare_name(target: Any) -> str:
+    """What a call's target is called, whatever the namespace; empty if it has no name."""
+    name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+    return name.partition(".")[0].removeprefix("_").removeprefix("linalg_")
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,11 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     spec: OpSpec | None = None
+
+    @property
+    def name(self) -> str:
+        """The bare name of the function or method: `sum` of `Tensor.sum`, `torch.sum` and `aten.sum.dim_IntList`."""
+        return bare_name(self.target)
 
 
 @dataclass(frozen=True, eq=False)
