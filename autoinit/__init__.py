@@ -38,11 +38,15 @@ if TYPE_CHECKING:
     from autoinit.plans.layers import LayerPlan, OtherParameter, SlicePlan
     from autoinit.plans.plan import Plan, Report
     from autoinit.provenance import Origin, Recording, recording
+    from autoinit.recipes import Facts, Start, register_recipe
     from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
     from autoinit.tensors.measuring import WeightStats
     from autoinit.theory.fans import Fans
     from autoinit.theory.layouts import Layout
     from autoinit.tracing import Dataflow, Op, ParamUse, SourceLine, Unsupported, trace
+    from autoinit.transfer.coordinates import CoordinateCheck, coordinate_check
+    from autoinit.transfer.making import scaling
+    from autoinit.transfer.record import Scaled, Scaling
 
 __all__ = [
     "ApplyError",
@@ -50,8 +54,10 @@ __all__ = [
     "AutoinitError",
     "CheckResult",
     "ConfigurationError",
+    "CoordinateCheck",
     "Dataflow",
     "Ending",
+    "Facts",
     "Fans",
     "Finding",
     "InitializationCheck",
@@ -72,9 +78,12 @@ __all__ = [
     "Report",
     "Resolution",
     "Role",
+    "Scaled",
+    "Scaling",
     "SlicePlan",
     "SliceResolution",
     "SourceLine",
+    "Start",
     "TraceError",
     "TrainedModelError",
     "Unsupported",
@@ -82,12 +91,15 @@ __all__ = [
     "__version__",
     "autoinit",
     "check",
+    "coordinate_check",
     "gain",
     "plan",
     "recording",
     "register_op",
+    "register_recipe",
     "report",
     "resolve",
+    "scaling",
     "trace",
 ]
 
@@ -101,9 +113,13 @@ _LAZY = {
     "autoinit.plans.layers": ("LayerPlan", "OtherParameter", "SlicePlan"),
     "autoinit.plans.plan": ("Plan", "Report"),
     "autoinit.provenance": ("Origin", "Recording", "recording"),
+    "autoinit.recipes": ("Facts", "Start", "register_recipe"),
     "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
     "autoinit.theory.fans": ("Fans",),
     "autoinit.theory.layouts": ("Layout",),
+    "autoinit.transfer.coordinates": ("CoordinateCheck", "coordinate_check"),
+    "autoinit.transfer.making": ("scaling",),
+    "autoinit.transfer.record": ("Scaled", "Scaling"),
     "autoinit.tracing": ("Dataflow", "Op", "ParamUse", "SourceLine", "Unsupported", "trace"),
 }
 """What is imported when it is first asked for: pytest loads this package at every start, and torch takes seconds."""

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
-Kind = Literal["report", "check", "signal"]
-"""What is shown: a sequence of `Report`, a `CheckRun`, or a sequence of the signal's `State`."""
+Kind = Literal["report", "check", "signal", "scaling", "coordinates"]
+"""What is shown: a sequence of `Report`, a `CheckRun`, a sequence of the signal's `State`, a `Scaling`, or a
+`CoordinateCheck`.
+"""
 PLAIN_WIDTH = 100
 
 
@@ -71,6 +73,14 @@ FORMATS: Mapping[Kind, Mapping[str, Format]] = {
         "table": Format("people", lines="autoinit.reporting.signals.table:console_lines"),
         "json": Format("programs; versioned", "autoinit.reporting.signals.jsons:dumps"),
     },
+    "scaling": {
+        "table": Format("people", lines="autoinit.reporting.scalings.table:console_lines"),
+        "json": Format("programs; versioned", "autoinit.reporting.scalings.jsons:dumps"),
+    },
+    "coordinates": {
+        "table": Format("people", lines="autoinit.reporting.scalings.coordinates:console_lines"),
+        "json": Format("programs; versioned", "autoinit.reporting.scalings.coordinates:dumps"),
+    },
 }
 """What `--format` offers, by kind."""
 
@@ -79,6 +89,7 @@ _TOOLS = {
     "figure": "autoinit.reporting.signals.plotting:figure",
     "save figure": "autoinit.reporting.signals.plotting:save",
     "page": "autoinit.reporting.signals.page:render",
+    "coordinates figure": "autoinit.reporting.scalings.plotting:figure",
 }
 """What takes more than a value, so that only methods of their own give it."""
 

@@ -4,9 +4,12 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
+from _peers import Loss, gradinit, metainit
 from torch import nn
+from torch.nn import functional as F
 
 from autoinit import autoinit
 
@@ -15,6 +18,8 @@ LOOPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "xavier": nn.init.xavier_normal_,
     "orthogonal": nn.init.orthogonal_,
 }
+LEARNT = ("gradinit", "metainit")
+"""Those that tune He's weights by gradients, and need to know what will be trained."""
 OURS = ("nonlinearity", "signal", "data", "mirrored")
 METHODS = ("library", *LOOPS, "lsuv", *OURS)
 INPUTS_SEED = 7_919
@@ -31,6 +36,8 @@ TITLES = {
     "xavier": "Xavier everywhere",
     "orthogonal": "orthogonal everywhere",
     "lsuv": "lsuv",
+    "gradinit": "GradInit",
+    "metainit": "MetaInit",
     **{each: f"autoinit {each}" for each in OURS},
     **{name: f"autoinit {method}, {distribution}" for name, (method, distribution) in VARIANTS.items()},
 }
@@ -43,22 +50,44 @@ def weight_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def initialise(method: str, model: nn.Module, batch: torch.Tensor, seed: int) -> float:
+@dataclass(frozen=True)
+class Task:
+    """What a model will be trained on, for the methods of `LEARNT`.
+
+    Attributes:
+        inputs: (samples, ...).
+        targets: of them.
+        loss: of outputs and targets.
+        adam: training will be by Adam, otherwise by SGD.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    loss: Loss = F.cross_entropy
+    adam: bool = False
+
+
+def initialise(method: str, model: nn.Module, batch: torch.Tensor, seed: int, task: Task | None = None) -> float:
     """Initialise a model in place; the seconds that it took.
 
     Args:
-        method: one of `METHODS` or of `VARIANTS`; `library` leaves the model as its constructor made it.
+        method: one of `METHODS`, of `LEARNT` or of `VARIANTS`; `library` leaves the model as its constructor made it.
         model: as constructed.
         batch: for LSUV and `data`, and the shape of the input for `signal`.
         seed: of the weights' values.
+        task: for the methods of `LEARNT`.
     """
     torch.manual_seed(seed)
     start = time.perf_counter()
     if method in LOOPS:
-        for _, module in weight_modules(model):
-            LOOPS[method](module.weight)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+        _loop(method, model)
+    elif method in LEARNT:
+        assert task is not None, f"{method} needs a task"
+        _loop("he", model)
+        if method == "gradinit":
+            gradinit(model, task.inputs, task.targets, task.loss, seed, adam=task.adam)
+        else:
+            metainit(model, task.inputs, task.targets, task.loss, seed)
     elif method == "lsuv":
         _lsuv(model, batch)
     elif method in OURS:
@@ -68,6 +97,13 @@ def initialise(method: str, model: nn.Module, batch: torch.Tensor, seed: int) ->
         own, distribution = VARIANTS[method]
         autoinit(model, (batch,), method=own, distribution=distribution, seed=seed, force=True, verbose=False)
     return time.perf_counter() - start
+
+
+def _loop(method: str, model: nn.Module) -> None:
+    for _, module in weight_modules(model):
+        LOOPS[method](module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _lsuv(model: nn.Module, batch: torch.Tensor) -> None:

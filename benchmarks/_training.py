@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from _methods import initialise, rounded, spread
+from _methods import Task, initialise, rounded, spread
 from _plain import ACTIVATIONS, Plain, activate
 from _steps import Record
 from torch.nn import functional as F
@@ -27,6 +27,9 @@ SHALLOW = tuple(f"{activation}_{depth}" for activation in ("relu", "gelu", "tanh
 CONTRAST = ("contrast_relu_30", "contrast_gelu_30")
 """Half of the images with their contrast inverted, so that no linear function of the pixels tells the digits."""
 REACHED_CONTRAST = 0.95
+ADAM = tuple(f"adam_{activation}_30" for activation in ACTIVATIONS)
+"""By Adam instead of SGD with momentum, at the same rates."""
+BETAS, EPSILON = (0.9, 0.999), 1e-8
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,13 @@ def digits(*, contrast: bool = False) -> Digits:
 
 
 class Ensemble:
-    """Fully connected `Plain` networks of one architecture, as batched products: member by member independent."""
+    """Fully connected `Plain` networks of one architecture, as batched products: member by member independent.
 
-    def __init__(self, members: Sequence[Plain]) -> None:
+    adam: train them by Adam instead of SGD with momentum.
+    """
+
+    def __init__(self, members: Sequence[Plain], *, adam: bool = False) -> None:
+        self.adam, self.steps = adam, 0
         self.activations = members[0].activations
         layers = zip(*([*each.hidden, each.head] for each in members), strict=True)
         self.weights, self.biases = [], []
@@ -65,6 +72,7 @@ class Ensemble:
             self.weights.append(torch.stack([each.weight.detach().t() for each in same]).requires_grad_())
             self.biases.append(torch.stack([each.bias.detach()[None] for each in same]).requires_grad_())
         self.speeds = [torch.zeros_like(each) for each in (*self.weights, *self.biases)]
+        self.squares = [torch.zeros_like(each) for each in self.speeds] if adam else []
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
         """Logits, (members, samples, 10), of inputs (samples, 64)."""
@@ -80,6 +88,7 @@ class Ensemble:
         self.weights = [each.detach()[chosen].requires_grad_() for each in self.weights]
         self.biases = [each.detach()[chosen].requires_grad_() for each in self.biases]
         self.speeds = [each[chosen] for each in self.speeds]
+        self.squares = [each[chosen] for each in self.squares]
 
     def accuracies(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Of each member."""
@@ -87,13 +96,28 @@ class Ensemble:
             return (self(x).argmax(-1) == labels).float().mean(-1)
 
     def step(self, x: torch.Tensor, labels: torch.Tensor, rates: torch.Tensor) -> torch.Tensor:
-        """One step of SGD with momentum, each member at its own rate; the losses before it."""
+        """One step, each member at its own rate; the losses before it."""
         parameters = [*self.weights, *self.biases]
         losses = self._losses(x, labels)
         grads = torch.autograd.grad(losses.sum(), parameters)
-        for each, speed, grad in zip(parameters, self.speeds, grads, strict=True):
-            each.data.addcmul_(speed.mul_(MOMENTUM).add_(grad), rates[:, None, None], value=-1)
+        (self._step_adam if self.adam else self._step_sgd)(parameters, grads, rates[:, None, None])
         return losses.detach()
+
+    def _step_sgd(self, parameters: Sequence[torch.Tensor], grads: Sequence[torch.Tensor], rates: torch.Tensor) -> None:
+        for each, speed, grad in zip(parameters, self.speeds, grads, strict=True):
+            each.data.addcmul_(speed.mul_(MOMENTUM).add_(grad), rates, value=-1)
+
+    def _step_adam(
+        self, parameters: Sequence[torch.Tensor], grads: Sequence[torch.Tensor], rates: torch.Tensor
+    ) -> None:
+        self.steps += 1
+        first, second = BETAS
+        rates = rates / (1 - first**self.steps)
+        unbiased = 1 - second**self.steps
+        for each, speed, square, grad in zip(parameters, self.speeds, self.squares, grads, strict=True):
+            speed.lerp_(grad, 1 - first)
+            square.mul_(second).addcmul_(grad, grad, value=1 - second)
+            each.data.addcmul_(speed / (square / unbiased).sqrt_().add_(EPSILON), rates, value=-1)
 
     def _losses(self, x: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Cross-entropy of each member."""
@@ -102,11 +126,11 @@ class Ensemble:
         return F.cross_entropy(logits.flatten(0, 1), repeated, reduction="none").view(len(logits), -1).mean(1)
 
 
-def drawn(method: str, activation: str, depth: int, seed: int, calibration: torch.Tensor) -> Plain:
+def drawn(method: str, activation: str, depth: int, seed: int, data: Digits, *, adam: bool = False) -> Plain:
     """A network under one method."""
     torch.manual_seed(seed)
     model = Plain("mlp", activation, depth, WIDTH)
-    initialise(method, model, calibration, seed)
+    initialise(method, model, data.train[:CALIBRATION], seed, Task(data.train, data.train_labels, adam=adam))
     return model
 
 
@@ -148,18 +172,17 @@ def train(
 
 def trained(method: str, setting: str, epochs: int = EPOCHS) -> Record:
     """One activation and depth under one method: test accuracies by seed and rate, and what propagation predicts."""
-    activation, _, depth = setting.removeprefix("contrast_").rpartition("_")
-    contrast = setting in CONTRAST
+    activation, _, depth = setting.removeprefix("contrast_").removeprefix("adam_").rpartition("_")
+    contrast, adam = setting in CONTRAST, setting in ADAM
     data = digits(contrast=contrast)
     goal = REACHED_CONTRAST if contrast else REACHED
-    calibration = data.train[:CALIBRATION]
     start = time.perf_counter()
-    models = [drawn(method, activation, int(depth), seed, calibration) for seed in SEEDS]
+    models = [drawn(method, activation, int(depth), seed, data, adam=adam) for seed in SEEDS]
     initialised = time.perf_counter()
     # What has vanished leaves numbers too small for full speed.
     torch.set_flush_denormal(True)
     try:
-        ensemble = Ensemble([model for model in models for _ in RATES])
+        ensemble = Ensemble([model for model in models for _ in RATES], adam=adam)
         seeds = torch.tensor(SEEDS).repeat_interleave(len(RATES))
         best, reached = train(ensemble, data, torch.tensor(RATES * len(SEEDS)), seeds, epochs, goal)
     finally:

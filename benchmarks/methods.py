@@ -4,7 +4,7 @@
     python benchmarks/methods.py --part models --models 'torchvision:vgg*' --without lsuv
 
 Methods: the model's own initialisation, kaiming_normal_ (relu), xavier_normal_ and orthogonal_ on every weight, lsuv,
-and autoinit's four.
+and autoinit's four; in the parts that train, also GradInit and MetaInit, which tune He's weights by gradients.
 
 Part `models`: of the 62 smallest of torchvision's 80 classification models (up to 88.6 million parameters) and of 20
 plain networks without normalisation, 10 to 200 weights deep: the share of weight layers whose pre-activation has a
@@ -19,13 +19,16 @@ output has std 1 +- 0.1 on that batch.
 
 Part `training`: plain networks on scikit-learn's digits, 8 activations, 3 depths, 3 seeds; SGD with momentum at the
 same six learning rates for every method, 12 epochs: the share of settings that reach 90 % test accuracy at one of the
-rates, and how often each rate was the first to. The rest of a setting's rates stop there; hopeless ones are given up
-on the way. autoinit's `signal` and `data` are there twice, the second time with orthogonal weights, as lsuv has them;
-`mirrored` the second time with Gaussian ones. Beside the 72 settings of depth 10 to 60 there are 200 layers, 3 and 5,
-and images of which half have their contrast inverted, which no linear function can tell (95 %, 30 layers).
+rates, after how many epochs (beside `mirrored`'s where both reach), and how often each rate was the first to. The rest
+of a setting's rates stop there; hopeless ones are given up on the way. autoinit's `signal` and `data` are there twice,
+the second time with orthogonal weights, as lsuv has them; `mirrored` the second time with Gaussian ones. Beside these
+72 settings there are networks of 200 layers, of 3 and of 5; 30 layers by Adam; and images of which half have their
+contrast inverted, which no linear function can tell (95 %, 30 layers).
 
-Part `deep`: convolutional, residual and recurrent networks without norms, images of digits, SGD with momentum, 5
-epochs, 3 seeds: the mean over seeds of the best test accuracy, at the best of five learning rates.
+Part `deep`: plain convolutional networks of 10, 30 and 60 layers, VGG-19, a residual network of 20 blocks, an
+autoencoder of 20 layers and a recurrence over 50 steps, all without norms, on images of digits; SGD with momentum and
+Adam, 5 epochs. Each method's best of five learning rates by the first seed, and there the mean over three seeds of the
+best test accuracy (of the autoencoder, the share of the variance that it gives back).
 
 The JSON has what `propagate` predicts of each: output, gradients by layer, depth at which inputs look alike.
 """
@@ -38,22 +41,26 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from _depth import NETWORKS, deep_keys, deep_table, deep_totals, deep_trained
-from _methods import METHODS, TITLES, VARIANTS
+from _depth import RUNS, deep_table, deep_totals, deep_trained
+from _learning import learning, learning_table
+from _methods import LEARNT, METHODS, TITLES, VARIANTS
 from _preserving import BATCH, chosen_names, preserved
 from _steps import Key, Record, go_through, write
-from _training import CONTRAST, DEEPEST, RATES, SEEDS, SETTINGS, SHALLOW, trained
+from _training import ADAM, CONTRAST, DEEPEST, SETTINGS, SHALLOW, trained
 from _versus import RIVALS, contested
 from rich.console import Console
 from rich.table import Table
 
+TRAINING = (*METHODS, *LEARNT, *VARIANTS)
+"""The methods of the parts that train."""
 PARTS = ("models", "lsuv", "training", "deep")
 GROUPS = {"torchvision": "torchvision's classification models", "plain": "plain networks without normalisation"}
 
 
 def chosen(options: argparse.Namespace) -> list[Key]:
     """Method and name of all that is to be done, model by model."""
-    methods = [each for each in METHODS if each not in options.without]
+    methods = taken(METHODS, options)
+    training = taken(TRAINING, options)
 
     def matching(names: Sequence[str]) -> list[str]:
         globs = options.models or ["*"]
@@ -66,12 +73,16 @@ def chosen(options: argparse.Namespace) -> list[Key]:
     if "lsuv" in options.part:
         keys += [(method, "versus:resnet50") for method in RIVALS if method in methods]
     if "training" in options.part:
-        names = matching([f"training:{setting}" for setting in (*SETTINGS, *DEEPEST, *SHALLOW, *CONTRAST)])
-        keys += [(method, name) for name in names for method in (*methods, *VARIANTS)]
+        names = matching([f"training:{setting}" for setting in (*SETTINGS, *DEEPEST, *SHALLOW, *CONTRAST, *ADAM)])
+        keys += [(method, name) for name in names for method in training]
     if "deep" in options.part:
-        pairs = [(method, name) for name in matching(list(NETWORKS)) for method in (*methods, *VARIANTS)]
-        keys += [key for method, name in pairs for key in deep_keys(method, name)]
+        keys += [(method, name) for name in matching([f"deep:{run}" for run in RUNS]) for method in training]
     return keys
+
+
+def taken(methods: Sequence[str], options: argparse.Namespace) -> list[str]:
+    """Those that --without leaves."""
+    return [each for each in methods if each not in options.without]
 
 
 def done(method: str, name: str, limit: float) -> Record:
@@ -182,47 +193,6 @@ def versus(records: Sequence[Record]) -> tuple[Record, Table] | None:
     return {"part": "lsuv", "times_faster": times, **found}, shown
 
 
-def learning(method: str, records: Sequence[Record]) -> Record:
-    """One method's totals of the part `training`."""
-    mine = [each for each in records if each["library"] == method and each["name"].startswith("training:")]
-    mine = [each for each in mine if each["state"] == "done"]
-    by_rate = [sum(each["first_by_rate"][i] for each in mine) for i in range(len(RATES))]
-    settings = len(mine) * len(SEEDS)
-    depths: dict[str, list[int]] = {}
-    for each in mine:
-        counted = depths.setdefault(each["name"].rpartition("_")[2], [0, 0])
-        counted[0] += each["reached"]
-        counted[1] += len(SEEDS)
-    return {
-        "part": "training",
-        "method": method,
-        "settings": settings,
-        "reached": sum(each["reached"] for each in mine),
-        "first_by_rate": dict(zip(map(str, RATES), by_rate, strict=True)),
-        "reached_by_depth": depths,
-        "share": sum(each["reached"] for each in mine) / settings if settings else None,
-    }
-
-
-def learning_table(totals: Sequence[Record]) -> Table:
-    """The same for people."""
-    found = Table(title="settings that reach 90 % on digits")
-    found.add_column("")
-    depths = list(totals[0]["reached_by_depth"])
-    for head in (
-        "settings",
-        "reach 90 %",
-        *(f"depth {each}" for each in depths),
-        *(f"by {each:g}" for each in RATES),
-    ):
-        found.add_column(head, justify="right")
-    for each in totals:
-        by_depth = [f"{reached} of {count}" for reached, count in each["reached_by_depth"].values()]
-        by_rate = map(str, each["first_by_rate"].values())
-        found.add_row(TITLES[each["method"]], str(each["settings"]), _percent(each["share"]), *by_depth, *by_rate)
-    return found
-
-
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -230,7 +200,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--models", nargs="+", metavar="GLOB", help="names to take, such as 'torchvision:res*', 'plain:*'"
     )
-    parser.add_argument("--without", nargs="+", choices=METHODS, default=[], metavar="METHOD", help="leave these out")
+    parser.add_argument("--without", nargs="+", choices=TRAINING, default=[], metavar="METHOD", help="leave these out")
     parser.add_argument("--limit", type=float, default=30.0, metavar="SECONDS", help="of lsuv for a model (default 30)")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and records here")
@@ -248,7 +218,7 @@ def main() -> int:
     )
     console = Console(width=max(130, Console().width))
     totals: list[Record] = []
-    methods = [each for each in METHODS if each not in options.without]
+    methods = taken(METHODS, options)
     for group in GROUPS:
         found = [summary(method, group, records) for method in methods]
         if any(each["models"] for each in found):
@@ -258,8 +228,7 @@ def main() -> int:
     if race is not None:
         totals.append(race[0])
         console.print(race[1])
-    learnt = [learning(method, records) for method in (*methods, *VARIANTS)]
-    learnt = [each for each in learnt if each["settings"]]
+    learnt = learning(records, taken(TRAINING, options))
     if learnt:
         console.print(learning_table(learnt))
         totals += learnt

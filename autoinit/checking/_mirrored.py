@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from autoinit.checking._part import Part
 from autoinit.checking._subject import Subject
@@ -19,6 +20,8 @@ from autoinit.tensors.pairs import without_partners
 from autoinit.tracing.tiers import trace_view
 
 _MOST_FOLLOW, _EXACT = 0.8, 0.03
+_LEAST_KEPT = 0.25
+"""The share of its input's second moment that a layer is taken to keep at least, whatever padding takes."""
 _FEWEST, _MOST = 3, 0.8
 """Number and share of orthogonal weights from which on they may be those of odd nonlinearities, which have no pairs."""
 
@@ -44,7 +47,8 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
             plan=replace(made, model=looked_at.plan.model),
         )
         inside = [part for part in tried.parts if part.layer.mirror is not None and part.layer.mirror.moment is None]
-        if inside and sum(map(_follows, inside)) >= _MOST_FOLLOW * len(inside):
+        follows = partial(_follows, exactly=known_inputs)
+        if inside and sum(map(follows, inside)) >= _MOST_FOLLOW * len(inside):
             return tried if known_inputs else _as_they_are(tried)
     return looked_at
 
@@ -54,7 +58,7 @@ def _as_they_are(tried: Subject) -> Subject:
     actual = {
         part.layer.name: with_std(part.layer, part.actual)
         for part in tried.parts
-        if part.layer.mirror is not None and part.layer.mirror.moment is not None
+        if part.layer.mirror is not None and (part.layer.mirror.moment is not None or part.layer.mirror.kept != 1)
     }
     layers = tuple(actual.get(layer.name, layer) for layer in tried.plan.layers)
     return replace(tried, plan=replace(tried.plan, layers=layers))
@@ -76,7 +80,13 @@ def _has_single_taps(part: Part) -> bool:
     return area > 1 and math.isclose(part.portrait.stats.zeros, 1 - 1 / area, abs_tol=1e-9)
 
 
-def _follows(part: Part) -> bool:
+def _follows(part: Part, *, exactly: bool) -> bool:
+    """Whether a weight has the plan's std; exactly: for inputs of just this size, since padding takes less of a larger
+    one.
+    """
     less, more = spread(part.count)
-    low, high = math.log(less / (1 + _EXACT)), math.log(more * (1 + _EXACT))
-    return low <= math.log(part.actual / part.place.std) <= high
+    low, high = less / (1 + _EXACT), more * (1 + _EXACT)
+    kept = part.layer.mirror.kept if part.layer.mirror is not None else 1.0
+    if kept != 1 and not exactly:
+        low, high = low * math.sqrt(kept), high * math.sqrt(kept / _LEAST_KEPT)
+    return low <= part.actual / part.place.std <= high

@@ -13,6 +13,7 @@ from torch import nn
 
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
+from autoinit.checking.following import FollowedBase
 from autoinit.checking.recipes import Published
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
@@ -47,6 +48,7 @@ class Subject:
         published: the recipe that it is held against.
         codes: of the rules that are asked; None for all. What only others need is left out.
         gradients: whether a rule that is asked looks at gradients.
+        following: the base model that it is to follow.
     """
 
     name: str
@@ -60,6 +62,7 @@ class Subject:
     tolerance: float = 0.10
     codes: frozenset[str] | None = None
     gradients: bool = True
+    following: FollowedBase | None = None
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:

@@ -13,11 +13,12 @@ from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import CheckResult, Finding, Severity
+from autoinit.checking.following import Groups, following
 from autoinit.checking.recipes import Published, declared, recognised
 from autoinit.checking.rules.registry import About, rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.checking.selecting import select as selected
-from autoinit.errors import TraceError
+from autoinit.errors import ArgumentError, TraceError
 from autoinit.errors.arguments import all_of, refusal, require, texts
 from autoinit.models import Model, ModelView
 from autoinit.provenance import Recording
@@ -38,6 +39,8 @@ def check(
     recipe: str = "auto",
     tolerance: float = 0.10,
     provenance: Recording | None = None,
+    base: Model | None = None,
+    optimizer: Groups | None = None,
     name: str = "",
 ) -> CheckResult:
     """Hold a model's weights against what its dataflow calls for. Changes nothing.
@@ -60,11 +63,15 @@ def check(
             recognises one that the whole model follows, `none` judges by the dataflow alone.
         tolerance: how far a std may be from the one called for, beyond the sampling error of the layer's size.
         provenance: what `recording()` noted while the model was built.
+        base: the narrower model (or one with fewer blocks) that this one is to follow, as `scaling` has it: the rules
+            of INI5 hold stds and learning rates against it.
+        optimizer: that trains the model, or its param groups, for the learning rates. Needs `base`.
         name: of the model, for the findings; its class by default.
 
     Raises:
         TraceError: the model could not be traced.
         ArgumentError: an argument has no meaning.
+        PlanError: the base is another architecture.
     """
     started = time.perf_counter()
     level = Severity.of(fail_level)
@@ -76,6 +83,8 @@ def check(
     require("tolerance", tolerance, (int, float), "a fraction between 0 and 1, such as 0.1")
     if not 0 < tolerance < 1:
         raise refusal("tolerance", tolerance, "a fraction between 0 and 1, such as 0.1")
+    if optimizer is not None and base is None:
+        raise ArgumentError("optimizer= is held against base=, the model whose learning rate was tuned: pass both")
     given = declared(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
     view = ModelView.of(model)
@@ -92,6 +101,8 @@ def check(
         )
         if recipe == "auto":
             looked_at = held_as_mirrored(looked_at, known_inputs=example_inputs is not None)
+        if base is not None:
+            looked_at = replace(looked_at, following=following(view, base, optimizer, example_inputs))
         published = recognised(looked_at.parts) if recipe == "auto" else given
         if published is not None:
             looked_at = replace(looked_at, published=published)

@@ -10,9 +10,10 @@ import click
 from autoinit._version import __version__
 from autoinit.cli._group import Commands
 from autoinit.cli.checking import check
-from autoinit.cli.explaining import explain
+from autoinit.cli.explaining import explain, recipes
 from autoinit.cli.helping import completion, demo
 from autoinit.cli.initialising import apply, report
+from autoinit.cli.scaling_up import scaling
 from autoinit.cli.signalling import signal
 
 
@@ -22,5 +23,5 @@ def main() -> None:
     """Computes from a PyTorch model's dataflow how each weight should start, sets it, and says why."""
 
 
-for _command in (report, apply, check, signal, explain, demo, completion):
+for _command in (report, apply, check, signal, scaling, recipes, explain, demo, completion):
     main.add_command(_command)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -66,6 +66,7 @@ def check_models(
     baseline: Baseline | None = None,
     fixing: Fixing | None = None,
     exit_zero: bool = False,
+    base: tuple[str, Mapping[str, Any]] | None = None,
     watcher: CheckWatcher | None = None,
 ) -> CheckRun:
     """Checks the models of a configuration. What they print goes to standard error.
@@ -76,6 +77,7 @@ def check_models(
         baseline: findings that do not count.
         fixing: how to repair findings that count; None changes nothing.
         exit_zero: whether findings leave the exit status at 0.
+        base: the model that they are to follow in another width, as a spec and its factory's arguments.
         watcher: is told of each step and each failure.
 
     Returns:
@@ -88,7 +90,7 @@ def check_models(
     if fixing is not None and fixing.target is not None and len(configuration.models) > 1:
         raise ArgumentError(f"{fixing.target} can hold the weights of one model, not of {len(configuration.models)}")
     checks = _Checks(
-        configuration, _enabled(configuration), baseline or Baseline(), fixing, watcher if watcher else _Nobody()
+        configuration, _enabled(configuration), baseline or Baseline(), fixing, watcher if watcher else _Nobody(), base
     )
     looks: list[_CheckedModel] = []
     failures: list[CheckFailure] = []
@@ -148,6 +150,7 @@ class _Checks:
 
     Attributes:
         codes: of the rules that are selected.
+        base: spec of the model that each is to follow, and its factory's arguments.
     """
 
     configuration: Configuration
@@ -155,6 +158,7 @@ class _Checks:
     baseline: Baseline
     fixing: Fixing | None
     watcher: CheckWatcher
+    base: tuple[str, Mapping[str, Any]] | None
 
     def one(self, entry: ModelEntry) -> _CheckedModel:
         """Load, check and, if asked for, repair a model."""
@@ -187,10 +191,19 @@ class _Checks:
             recipe=chosen.recipe_of(subject.entry),
             tolerance=chosen.tolerance,
             provenance=subject.provenance,
+            base=self._base(subject.entry),
             name=subject.entry.name,
         )
         result = replace(result, notes=(*subject.loaded.notes, *result.notes))
         return _CheckedModel(*self.baseline.taken_out(result, self.codes))
+
+    def _base(self, entry: ModelEntry) -> Any:
+        """The model that one is to follow."""
+        if self.base is None:
+            return None
+        spec, arguments = self.base
+        with self.watcher.stage(f"loading {spec}"):
+            return load(spec, arguments=arguments, trust=entry.trust, max_size=entry.max_size).model
 
     def _fixed(self, subject: _LoadedModel, look: _CheckedModel, fixing: Fixing) -> _CheckedModel:
         """The look after the layers with findings were initialised and the file was written."""

@@ -110,6 +110,21 @@ loading_options = options(
 )
 
 
+base_options = options(
+    click.option(
+        "--base", metavar="SPEC", help="The narrower model (or one of fewer blocks) whose learning rate was tuned."
+    ),
+    click.option(
+        "--base-arg",
+        "base_arguments",
+        multiple=True,
+        callback=_key_values,
+        metavar="KEY=VALUE",
+        help="Argument of the base's factory; repeatable.",
+    ),
+)
+
+
 def plan_option(option: Option, help: str | None = None) -> Callable[[_F], _F]:
     """An option of a plan as one of a command; what is not given keeps the default of the function behind it.
 

@@ -16,6 +16,7 @@ from autoinit.checking.selecting import Ignore
 from autoinit.cli._group import wants_traceback
 from autoinit.cli._options import (
     SPEC_HELP,
+    base_options,
     example_inputs,
     loading_options,
     options,
@@ -101,6 +102,7 @@ _showing_options = options(
 @click.argument("specs", metavar="[SPEC]...", nargs=-1)
 @loading_options
 @_selecting_options
+@base_options
 @_baseline_options
 @_fixing_options
 @_showing_options
@@ -115,6 +117,8 @@ def check(
     no_config: bool,
     write_baseline: Path | None,
     exit_zero: bool,
+    base: str | None,
+    base_arguments: dict[str, Any],
     fix: bool,
     fix_to: Path | None,
     seed: int | None,
@@ -144,6 +148,7 @@ def check(
         fix_to=fix_to,
         seed=seed,
         exit_zero=exit_zero,
+        base=(base, base_arguments) if base is not None else None,
     )
     talk = _CheckTalk(quiet, verbose)
     order.require_writable()
@@ -176,6 +181,7 @@ class _Order:
     fix_to: Path | None
     seed: int | None
     exit_zero: bool
+    base: tuple[str, dict[str, Any]] | None
 
     def require_writable(self) -> None:
         """Refuse what could not be written in the end.
@@ -204,6 +210,7 @@ class _Order:
             baseline=read_baseline(path) if reads and path is not None else Baseline(),
             fixing=self._fixing(),
             exit_zero=self.exit_zero,
+            base=self.base,
             watcher=talk,
         )
         if self.write_baseline is None:
@@ -227,6 +234,8 @@ class _Order:
 
         for entry in self.configuration.models:
             yield from files_read_for(entry.spec, entry.weights)
+        if self.base is not None:
+            yield from files_read_for(self.base[0], None)
         if self.configuration.baseline is not None and self.write_baseline is None:
             yield self.configuration.baseline
 

@@ -1,4 +1,4 @@
-"""`autoinit explain`."""
+"""`autoinit explain` and `autoinit recipes`."""
 
 from __future__ import annotations
 
@@ -9,20 +9,35 @@ import click
 
 if TYPE_CHECKING:
     from autoinit.checking.rules.registry import Rule
+    from autoinit.recipes import RecipeEntry
 
 
-@click.command(short_help="Say what rules are about.")
-@click.argument("codes", metavar="[CODE]...", nargs=-1)
-def explain(codes: Sequence[str]) -> None:
-    """Say what a rule finds, why it matters and what to do; without CODE, list all rules."""
+@click.command(short_help="Say what rules and recipes are about.")
+@click.argument("names", metavar="[CODE|RECIPE]...", nargs=-1)
+def explain(names: Sequence[str]) -> None:
+    """Say what a rule finds or a recipe writes, why, and from which source; without a name, list all rules."""
+    from autoinit.checking.rules.registry import rules
+
+    if names:
+        _show("\n\n".join(map(_document, names)))
+        return
+    _show(
+        _table(("code", "name", "severity"), [(each.code, each.name, str(each.severity)) for each in rules().values()])
+    )
+
+
+@click.command(short_help="List the published recipes.")
+def recipes() -> None:
+    """List the recipes that `--recipe` takes, with their sources. `autoinit explain gpt2` documents one."""
+    from autoinit.recipes import table
+
+    _show(_table(("recipe", "source"), [(each.example, each.source) for each in table().values()]))
+
+
+def _show(text: str) -> None:
     from rich.console import Console
     from rich.markdown import Markdown
 
-    from autoinit.checking.rules.registry import explain as rule_of
-    from autoinit.checking.rules.registry import rules
-
-    chosen = [rule_of(code) for code in codes]
-    text = "\n\n".join(map(_document, chosen)) if chosen else _table(tuple(rules().values()))
     console = Console(highlight=False)
     if console.is_terminal:
         console.print(Markdown(text))
@@ -30,14 +45,33 @@ def explain(codes: Sequence[str]) -> None:
         click.echo(text)
 
 
-def _document(rule: Rule) -> str:
+def _document(name: str) -> str:
+    """The document of a rule, or of a recipe.
+
+    Raises:
+        ArgumentError: there is neither.
+    """
+    from autoinit.checking.rules.registry import explain as rule_of
+    from autoinit.recipes import entry, table
+
+    known = table()
+    if name.lower() in known:
+        return _of_recipe(entry(name))
+    return _of_rule(rule_of(name))
+
+
+def _of_rule(rule: Rule) -> str:
     return f"# {rule.code}: {rule.name}\n\nSeverity: {rule.severity}.\n\n{rule.document}"
 
 
-def _table(known: Sequence[Rule]) -> str:
-    """All rules, as a Markdown table that is aligned as plain text too."""
-    rows = [("code", "name", "severity"), *((rule.code, rule.name, rule.severity) for rule in known)]
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+def _of_recipe(recipe: RecipeEntry) -> str:
+    return f"# {recipe.name}\n\n{recipe.document}\n\nSource: {recipe.source}\n\nDeclared as: `{recipe.example}`"
+
+
+def _table(titles: Sequence[str], entries: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that is aligned as plain text too."""
+    rows = [titles, *entries]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(titles))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]

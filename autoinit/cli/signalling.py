@@ -26,6 +26,7 @@ from autoinit.cli._options import (
 )
 from autoinit.cli._showing import format_option, show, write, write_form
 from autoinit.cli._talking import Talk, say
+from autoinit.methods.table import RECIPE
 from autoinit.plans.options import plan_options
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def signal(
     Needs no data and writes no weight. A layer keeps the signal where its q, the second moment of what it makes of it,
     is about 1. Where s/q, the correlation of two samples, comes to 1, the model can no longer tell its inputs apart.
     """
+    method = method or (RECIPE if refining.get("recipe") else None)
     _require_use(click.get_current_context(), measure, method)
     talk = Talk(quiet, verbose)
     _require_writable([each for each in (plot, page, output) if each is not None], spec, weights)
@@ -191,7 +193,9 @@ def _require_use(context: click.Context, measure: bool, method: str | None) -> N
     for option in said(["seeds"] if not measure else []):
         raise click.UsageError(f"{option} is for --measure; a prediction draws no weights")
     for option in said(_REFINING if method is None else []):
-        raise click.UsageError(f"{option} is for --method, which plans; without it the weights are taken as they are")
+        raise click.UsageError(
+            f"{option} is for --method or --recipe, which plan; without it the weights are taken as they are"
+        )
 
 
 def _require_writable(outputs: Sequence[Path], spec: str, weights: str | None) -> None:

@@ -1,85 +1,164 @@
-"""Which weights can be mirrored, and how their features are paired: see `mirrored`."""
+"""Which weights can be mirrored, and what is to be known of each: see `mirrored`."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from autoinit.plans.layers import LayerPlan
-from autoinit.plans.mirror import FeatureRun
 from autoinit.resolving import Ending, Reason, Resolution
-from autoinit.resolving.features import Origins
-from autoinit.theory.mirrored import Tangent
+from autoinit.resolving.features import Reading, Source, input_axis, output_axis
 from autoinit.theory.pointwise import evaluate
 from autoinit.tracing import Dataflow, Op
 
-Numbers = npt.NDArray[np.integer[Any]]
+Feeds = Callable[[Op], list[Ending]]
+"""Every ending of the walks from an operation."""
 
 _LINEAR = (Reason.ADD, Reason.OUTPUT, Reason.WEIGHT, Reason.SOFTMAX)
 
-_AXES = ("oi", "io", "oik", "oikk", "oikkk")
-
-_SEEN = 0.5
-"""A tap is drawn only if it reaches inside of the input at this share of an axis's positions."""
+_AXES = ("oi", "io", "oik", "oikk", "oikkk", "iok", "iokk", "iokkk")
 
 
 @dataclass(frozen=True)
 class MirrorableLayer:
     """A weight that may be mirrored.
 
-    op: its one use. ending: what it feeds; for a gate, the ending at the product. factor: by which the operation sees
-    it. gate: the distance in features from what is gated to its gate; 0 where there is none.
+    uses: the operations that use it. ending: what it feeds; for a gate, the ending at the product; where its output is
+    added to others' before a nonlinearity, that nonlinearity's. ends: for each use the operation that ends the
+    nonlinearity; None where there is none. factor: by which the operations see the weight. gate: the distance in
+    features from what is gated to its gate; 0 where there is none. summed: whether others' outputs are added to its own
+    before the nonlinearity.
     """
 
     plan: LayerPlan
-    op: Op
+    uses: tuple[Op, ...]
     ending: Ending
+    ends: tuple[Op | None, ...]
     factor: float
     gate: int = 0
+    summed: bool = False
 
     @property
     def bends(self) -> bool:
         """Whether it feeds a nonlinearity."""
-        return self.ending.reason is Reason.ACTIVATION or bool(self.gate)
+        return self.ends[0] is not None
+
+    @property
+    def transposed(self) -> bool:
+        """Whether it is the weight of a transposed convolution."""
+        return self.plan.axes.startswith("iok")
+
+    @property
+    def outputs(self) -> int:
+        """Output features."""
+        return self.plan.shape[self.plan.axes.index("o")] * (self.plan.groups if self.transposed else 1)
+
+    @property
+    def inputs(self) -> int:
+        """Input features."""
+        return self.plan.shape[self.plan.axes.index("i")] * (1 if self.transposed else self.plan.groups)
 
     @property
     def features(self) -> int:
         """How many output features its readers see."""
-        return self.size("o") // 2 if self.gate else self.size("o")
+        return self.outputs // 2 if self.gate else self.outputs
 
-    def size(self, letter: str) -> int:
-        """The weight's output or input features."""
-        return self.plan.shape[self.plan.axes.index(letter)]
+    @property
+    def first(self) -> int:
+        """The first of the output features that its readers see."""
+        return max(0, -self.gate)
+
+    @property
+    def spread(self) -> int:
+        """Of a transposed convolution: over how many output positions each input position is one of."""
+        return self.plan.stride_area if self.transposed else 1
+
+    @property
+    def kernel(self) -> tuple[int, ...]:
+        """Of a convolution."""
+        return tuple(size for size, axis in zip(self.plan.shape, self.plan.axes, strict=True) if axis == "k")
+
+    def straight(self) -> MirrorableLayer:
+        """The same without a nonlinearity behind its sum."""
+        ending = replace(self.ending, reason=Reason.ADD, nonlinearity="linear", before=1.0, function=None)
+        return replace(self, ending=ending, ends=(None,) * len(self.uses), summed=False)
+
+    def sources(self) -> Iterator[Source]:
+        """Its output features, at each use."""
+        for op, end in zip(self.uses, self.ends, strict=True):
+            yield Source(op, self.outputs, output_axis(op, self.plan.param), end, self.gate)
+
+    def readings(self) -> Iterator[tuple[Op, Reading]]:
+        """How each use reads its input."""
+        for op in self.uses:
+            reading = input_axis(op, self.plan.param)
+            assert reading is not None
+            yield op, reading
 
 
-def mirrorable(plan: LayerPlan, resolution: Resolution | None, dataflow: Dataflow) -> MirrorableLayer | str:
+def mirrorable(plan: LayerPlan, resolution: Resolution, dataflow: Dataflow, feeds: Feeds) -> MirrorableLayer | str:
     """A weight that may be mirrored, or why it cannot be."""
-    assert resolution is not None
-    op = dataflow.by_name.get(plan.uses[0]) if plan.uses else None
-    gate = _gate(resolution)
-    problems = (
-        (plan.groups > 1, "a convolution of several groups"),
-        (plan.axes not in _AXES, f"{plan.op} has no single matrix"),
-        (plan.op.startswith("conv_transpose"), "a transposed convolution"),
-        (bool(plan.slices) and gate is None, "parts of its output feed different things"),
-        (len(plan.uses) != 1, f"used {len(plan.uses)} times"),
-        (bool(plan.reparam), f"its module computes it ({plan.reparam})"),
-        (not resolution.factor, "its scale does not reach the operation"),
-        (plan.normalised, "a norm follows: nothing to gain"),
-        (op is None or op.shape is None or "input" not in op.operands, "its operation's shapes are not known"),
-        (gate is None and resolution.reason not in (Reason.ACTIVATION, *_LINEAR), f"it feeds {plan.reason}"),
-    )
-    why = next((text for problem, text in problems if problem), "")
+    uses = tuple(op for name in plan.uses if (op := dataflow.by_name.get(name)) is not None)
+    gate = _gate(resolution) if len(uses) == 1 else None
+    why = _unfit(plan, resolution, uses, gated=gate is not None)
     if why:
         return why
-    assert op is not None
-    ending, distance = gate if gate is not None else (resolution.ending, 0)
-    return MirrorableLayer(plan, op, ending, resolution.factor or 1.0, distance)
+    factor = resolution.factor or 1.0
+    if gate is not None:
+        ending, distance = gate
+        return MirrorableLayer(plan, uses, ending, (dataflow.by_name[ending.path[-1]],), factor, distance)
+    found = [_behind(op, dataflow, feeds) for op in uses]
+    endings = [ending for ending, _ in found]
+    summed = found[0][1]
+    if resolution.reason is not Reason.ACTIVATION and not summed:
+        return MirrorableLayer(plan, uses, resolution.ending, (None,) * len(uses), factor)
+    if any(_function(each) != _function(endings[0]) for each in endings) or any(each[1] != summed for each in found):
+        return f"its {len(uses)} uses feed different things"
+    ends = tuple(dataflow.by_name[each.path[-1]] for each in endings)
+    return MirrorableLayer(plan, uses, endings[0], ends, factor, summed=summed)
+
+
+def _unfit(plan: LayerPlan, resolution: Resolution, uses: tuple[Op, ...], *, gated: bool) -> str:
+    """Why a weight cannot be mirrored, whatever lies around it."""
+    layouts = {use.layout for op in uses for use in op.params if use.name == plan.param}
+    problems = (
+        (bool(plan.reparam), f"its module computes it ({plan.reparam})"),
+        (plan.axes not in _AXES, f"{plan.op} has no single matrix"),
+        (bool(plan.slices) and not gated, "parts of its output feed different things"),
+        (len(layouts) > 1, f"its {len(uses)} uses read it in different ways"),
+        (not resolution.factor, "its scale does not reach the operation"),
+        (plan.normalised, "a norm follows: nothing to gain"),
+        (
+            not uses
+            or any(op.shape is None or len(_weights(op)) > 1 for op in uses)
+            or any(input_axis(op, plan.param) is None for op in uses),
+            "how its operation reads features is not known",
+        ),
+        (not gated and resolution.reason not in (Reason.ACTIVATION, *_LINEAR), f"it feeds {plan.reason}"),
+    )
+    return next((text for problem, text in problems if problem), "")
+
+
+def _weights(op: Op) -> list[str]:
+    return [use.name for use in op.params if use.layout is not None]
+
+
+def _function(ending: Ending) -> object:
+    return ending.nonlinearity, tuple(sorted(ending.params.items())), round(ending.before, 9)
+
+
+def _behind(op: Op, dataflow: Dataflow, feeds: Feeds) -> tuple[Ending, bool]:
+    """What a use of a weight feeds, and whether sums with others' outputs come before it."""
+    endings = feeds(op)
+    summed = False
+    while len(endings) == 1 and endings[0].reason is Reason.ADD:
+        behind = feeds(dataflow.by_name[endings[0].path[-1]])
+        if len(behind) != 1 or behind[0].normalised or behind[0].reason not in (Reason.ADD, Reason.ACTIVATION):
+            return endings[0], False
+        summed, endings = True, behind
+    return endings[0], summed
 
 
 def _gate(resolution: Resolution) -> tuple[Ending, int] | None:
@@ -101,109 +180,26 @@ def _gate(resolution: Resolution) -> tuple[Ending, int] | None:
     return gated.ending, other_start - start
 
 
-def pads(op: Op) -> bool:
-    """Whether a convolution reads zeros beyond its input."""
-    padding = op.constants.get("padding", 0)
-    return padding == "same" or (not isinstance(padding, str) and np.any(np.asarray(padding)).item())
+def share_of_sum(layer: MirrorableLayer, layers: Iterable[MirrorableLayer], recurrent: Collection[str]) -> float:
+    """The share of its variance that a layer gives to the sum in front of its nonlinearity.
 
+    Of n layers 1 / n each. A recurrence gives all of its own, so that it keeps its state over any number of steps; what
+    drives it adds up over the steps.
 
-def output_runs(layer: MirrorableLayer, here: Tangent | None) -> tuple[FeatureRun, ...]:
-    """The output features in pairs, those of a gate apart; an odd one is left over."""
-    if here is None or not here.paired:
-        return (FeatureRun(0, layer.size("o"), paired=False),)
-    pairs, left = divmod(layer.features, 2)
-    made: list[FeatureRun] = []
-    for start in (0, layer.features) if layer.gate else (0,):
-        made += [FeatureRun(start, 2 * pairs, paired=True)] if pairs else []
-        made += [FeatureRun(start + 2 * pairs, 1, paired=False)] if left else []
-    return tuple(made)
-
-
-def input_runs(
-    reader: Op,
-    found: Origins,
-    layers: Mapping[Op, MirrorableLayer],
-    tangents: Mapping[Op, Tangent],
-    factor: float,
-) -> tuple[FeatureRun, ...]:
-    """The input features by where they come from: runs of one source's, with what makes up for its nonlinearity.
-
-    factor: for columns of no source.
+    recurrent: parameters of the layers that read what they have made before.
     """
-    columns, starts, scales = found.columns[reader].numpy(), found.starts, found.scales[reader]
-    ops = list(starts)
-    source = np.where(columns > 0, np.searchsorted(list(starts.values()), columns - 1, side="right") - 1, -1)
-    breaks = [0, *(np.flatnonzero(np.diff(source)) + 1).tolist(), len(columns)]
-    made: list[FeatureRun] = []
-    for begin, stop in itertools.pairwise(breaks):
-        if source[begin] < 0:
-            made.append(FeatureRun(begin, stop - begin, paired=False, factor=factor))
-        else:
-            op = ops[int(source[begin])]
-            here = tangents.get(op)
-            own = (here.c if here is not None else 1.0) / scales[op]
-            if here is None or not here.paired:
-                made.append(FeatureRun(begin, stop - begin, paired=False, factor=own))
-            else:
-                local = columns[begin:stop] - 1 - starts[op]
-                made += (replace(run, factor=run.factor * own) for run in _pairs(begin, local, layers[op]) or ())
-    return tuple(made)
+    if not layer.summed:
+        return 1.0
+    terms = [each for each in layers if each.summed and not set(each.ends).isdisjoint(layer.ends)]
+    again = sum(each.plan.param in recurrent for each in terms)
+    if layer.plan.param in recurrent:
+        return 1 / again
+    return 1 / (len(terms) - again) / (len(layer.uses) if again else 1)
 
 
-def _pairs(begin: int, local: Numbers, layer: MirrorableLayer) -> list[FeatureRun] | None:
-    """Runs of whole pairs, and of what is left over, among the columns that read one layer's features.
-
-    local: the feature of each column. None where a pair is read in part, or its halves are not side by side: a pair
-    must be read as one column and its negative.
-    """
-    made: list[FeatureRun] = []
-    half = layer.features // 2
-    local = local - local.min() if layer.gate else local
-    breaks = [0, *(np.flatnonzero(np.diff(local) < 0) + 1).tolist(), len(local)]
-    for start, stop in itertools.pairwise(breaks):
-        whole = local[start:stop]
-        left = int(np.count_nonzero(whole == 2 * half))
-        first, second = np.split(whole[: len(whole) - left], [(len(whole) - left) // 2])
-        if len(first) != len(second) or not np.array_equal(first + half, second):
-            return None
-        made += [FeatureRun(begin + start, 2 * len(first), paired=True)] if len(first) else []
-        made += [FeatureRun(begin + stop - left, left, paired=False, factor=0.0)] if left else []
-    return made
-
-
-def torn(found: Origins, bending: Mapping[Op, MirrorableLayer]) -> Iterator[tuple[Op, str]]:
-    """Layers of whose pairs something reads only a part, or in another order."""
-    for reader, columns in found.columns.items():
-        for op, layer in bending.items():
-            start = found.starts[op]
-            mine = columns[(columns > start) & (columns <= start + layer.size("o"))].numpy() - 1 - start
-            if len(mine) and _pairs(0, mine, layer) is None:
-                yield op, f"{reader.name} does not read its units in whole pairs"
-
-
-def taps_seen(op: Op, kernel: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """For each axis of a kernel the taps that reach inside of the input at half of the output's positions or more."""
-    if not kernel:
-        return ()
-    before, after = op.operands["input"].shape, op.shape
-    assert before is not None
-    assert after is not None
-    axes = len(kernel)
-    found = []
-    for axis, size in enumerate(kernel):
-        stride, padding, dilation = (
-            _along(op.constants.get(name, default), axis)
-            for name, default in (("stride", 1), ("padding", 0), ("dilation", 1))
-        )
-        there, here = before[axis - axes], after[axis - axes]
-        if isinstance(padding, str):
-            padding = dilation * (size - 1) // 2 if padding == "same" else 0
-        at = np.arange(here)[:, None] * stride - padding + np.arange(size)[None] * dilation
-        inside = ((at >= 0) & (at < there)).mean(0) >= _SEEN
-        good = np.flatnonzero(inside) if inside.any() else np.array([size // 2])
-        found.append((int(good[0]), int(good[-1]) + 1))
-    return tuple(found)
-
-
-def _along(value: Any, axis: int) -> Any:
-    return value if isinstance(value, (int, str)) else value[axis] if len(value) > 1 else value[0]
+def pads(layer: MirrorableLayer) -> bool:
+    """Whether a convolution reads zeros beyond its input, or gives outputs that read less than others."""
+    paddings = [op.constants.get("padding", 0) for op in layer.uses]
+    return layer.transposed or any(
+        each == "same" or (not isinstance(each, str) and np.any(np.asarray(each)).item()) for each in paddings
+    )

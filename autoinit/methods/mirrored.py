@@ -14,23 +14,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from autoinit.methods._pairing import MirrorableLayer, input_runs, mirrorable, output_runs, pads, taps_seen, torn
+from autoinit.methods._pairing import MirrorableLayer, mirrorable, pads, share_of_sum
+from autoinit.methods._settling import Settled, settle, unpaired
+from autoinit.methods._taps import taps_seen
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
 from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan
-from autoinit.plans.mirror import FeatureRun, Mirror, Taps
+from autoinit.plans.mirror import Mirror, Taps
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
-from autoinit.resolving import Reason, resolve
-from autoinit.resolving.features import Origins, Source, origins
+from autoinit.resolving import Reason, endings, resolve
 from autoinit.resolving.residual import branch_counts
-from autoinit.theory.mirrored import Tangent, tangent
 from autoinit.tracing import Dataflow, Op
 
 _OUTPUTS = (Reason.OUTPUT, Reason.SOFTMAX)
@@ -55,14 +55,15 @@ def plan_by_mirroring(
     resolutions = resolve(dataflow)
     by_param = {each.param: each for each in resolutions}
     reasons: dict[str, str] = {}
-    layers: dict[Op, MirrorableLayer] = {}
+    layers: dict[str, MirrorableLayer] = {}
+    follow = endings(dataflow)
     for each in plan_dataflow(dataflow, view, options, resolutions).layers:
         if each.status == "planned":
-            found = mirrorable(each, by_param[each.param], dataflow)
+            found = mirrorable(each, by_param[each.param], dataflow, follow)
             if isinstance(found, str):
                 reasons[each.param] = found
             else:
-                layers[found.op] = found
+                layers[each.param] = found
     makers = _makers(dataflow, layers, reasons, taps)
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
@@ -88,129 +89,53 @@ def advice(dataflow: Dataflow, plan: Plan) -> str:
 
 
 def _makers(
-    dataflow: Dataflow, layers: Mapping[Op, MirrorableLayer], reasons: dict[str, str], taps: Taps
+    dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: dict[str, str], taps: Taps
 ) -> dict[str, MakeMirror]:
     """What makes the mirror of each weight that is mirrored, by parameter; why the others are not goes to `reasons`."""
-    tangents, found = _settled(dataflow, layers, reasons)
+    settled = settle(dataflow, layers, reasons)
     counts = branch_counts(dataflow)
     made: dict[str, MakeMirror] = {}
-    for op, layer in layers.items():
-        if layer.bends and op not in tangents and op not in found.columns:
+    for name, layer in settled.layers.items():
+        if layer.bends and name not in settled.tangents and settled.reads(layer) is None:
             continue
-        branches = counts.get(f"{op.name}/{layer.plan.param}", 1)
-        made[layer.plan.param] = partial(_mirror, layer, layers, tangents, found, branches, taps)
+        branches = max(counts.get(f"{op.name}/{name}", 1) for op in layer.uses)
+        share = share_of_sum(layer, settled.layers.values(), settled.recurrent) if branches == 1 else 1 / branches
+        made[name] = partial(_mirror, layer, settled, share, taps)
     return made
 
 
-def _settled(
-    dataflow: Dataflow, layers: Mapping[Op, MirrorableLayer], reasons: dict[str, str]
-) -> tuple[dict[Op, Tangent], Origins]:
-    """How each layer uses its nonlinearity, for those whose features only mirrored layers read; and who reads what."""
-    bending = {op: layer for op, layer in layers.items() if layer.bends}
-    readers = {op: layer.plan.axes for op, layer in layers.items()}
-    while True:
-        sources = {op: _source(each, dataflow) for op, each in layers.items() if op in bending or not each.bends}
-        found = origins(dataflow, sources, readers)
-        lost = {op: why for op, why in found.lost.items() if op in bending}
-        if not lost:
-            lost = dict(torn(found, bending))
-        if not lost:
-            depth = _most_in_a_row(dataflow, bending)
-            tangents = {op: _tangent(layer, depth) for op, layer in bending.items()}
-            lost = {
-                op: f"{bending[op].ending.nonlinearity} has no odd part that is nearly linear"
-                for op, each in tangents.items()
-                if each is None
-            }
-            if not lost:
-                return {op: each for op, each in tangents.items() if each is not None}, found
-        for op, why in lost.items():
-            reasons[layers[op].plan.param] = why
-            del bending[op]
-
-
-def _source(layer: MirrorableLayer, dataflow: Dataflow) -> Source:
-    end = dataflow.by_name[layer.ending.path[-1]] if layer.bends else None
-    return Source(layer.op, layer.size("o"), -1 - layer.plan.axes.count("k"), end, layer.gate)
-
-
-def _most_in_a_row(dataflow: Dataflow, bending: Mapping[Op, MirrorableLayer]) -> int:
-    """The largest number of nonlinearities, each behind one of these layers, on one way through the graph."""
-    depth: dict[Op, int] = {}
-    for op in dataflow.graph.nodes:
-        before = max((depth[each] for each in op.operands.values()), default=0)
-        depth[op] = before + (op in bending)
-    return max(depth.values(), default=1) or 1
-
-
-def _tangent(layer: MirrorableLayer, depth: int) -> Tangent | None:
-    ending = layer.ending
-    if layer.gate:
-        return Tangent(paired=True, a=1.0, c=1.0)
-    if ending.function is None:
-        return None
-    key = (ending.nonlinearity, tuple(sorted(ending.params.items())))
-    if ending.nonlinearity == "custom":
-        return tangent(ending.function, "custom", depth)
-    return _known(_Keyed(key, ending.function), depth)
-
-
-@dataclass(frozen=True)
-class _Keyed:
-    """A function that is told apart by its name and parameters."""
-
-    key: tuple[str, tuple[tuple[str, float], ...]]
-    function: Any
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keyed) and other.key == self.key
-
-
-@cache
-def _known(function: _Keyed, depth: int) -> Tangent | None:
-    return tangent(function.function, function.key[0], depth)
-
-
-def _mirror(
-    layer: MirrorableLayer,
-    layers: Mapping[Op, MirrorableLayer],
-    tangents: Mapping[Op, Tangent],
-    found: Origins,
-    branches: int,
-    taps: Taps,
-    moment: float,
-    share: float,
-) -> Mirror:
+def _mirror(layer: MirrorableLayer, settled: Settled, part: float, taps: Taps, moment: float, share: float) -> Mirror:
     """How the layer's weight is made.
 
-    moment: the second moment of what it reads, for features of no mirrored layer. share: of the second moment of
-    features of mirrored layers, what padding leaves: zeros at the border would else take it away layer by layer.
+    part: of the variance that its place asks for, what the layer gives. moment: the second moment of what it reads, for
+    features of no mirrored layer. share: of the second moment of features of mirrored layers, what padding leaves:
+    zeros at the border would else take it away layer by layer.
     """
-    here = tangents.get(layer.op)
-    columns = found.columns.get(layer.op)
+    here = settled.tangents.get(layer.plan.param)
     factor = 1 / math.sqrt(moment)
     if layer.ending.reason in _OUTPUTS:  # what was averaged before it may be less white than predicted
         factor = min(factor, 1.0)
-    if columns is None:
-        inputs: tuple[FeatureRun, ...] = (FeatureRun(0, layer.size("i"), paired=False, factor=factor),)
+    reader = settled.reads(layer)
+    kept = 1.0
+    if reader is None:
+        inputs = tuple(replace(run, factor=factor) for run in unpaired(layer.inputs, layer.plan.groups))
     else:
-        inputs = input_runs(layer.op, found, layers, tangents, factor)
-        if pads(layer.op):
-            inputs = tuple(replace(run, factor=run.factor / math.sqrt(share)) for run in inputs)
-    kernel = tuple(size for size, axis in zip(layer.plan.shape, layer.plan.axes, strict=True) if axis == "k")
+        kept = share if pads(layer) else 1.0
+        found = settled.input_runs(layer, reader, factor)
+        inputs = tuple(replace(run, factor=run.factor / math.sqrt(kept)) for run in found)
     a = here.a if here is not None else 1.0
+    before = layer.ending.before * settled.factor_in_sum(layer)
     return Mirror(
-        outputs=output_runs(layer, here),
+        outputs=settled.output_runs(layer),
         inputs=inputs,
-        scale=a / layer.ending.before / math.sqrt(branches) / layer.factor,
+        scale=a * math.sqrt(part * layer.spread) / before / layer.factor,
         taps=taps,
-        seen=taps_seen(layer.op, kernel),
-        moment=moment if columns is None or not bool(columns.all()) else None,
+        seen=taps_seen(layer.uses[0], layer.kernel, transposed=layer.transposed),
+        moment=moment if reader is None or not bool(settled.found.columns[reader].all()) else None,
+        kept=kept,
         a=a,
         c=here.c if here is not None else 1.0,
+        groups=layer.plan.groups,
     )
 
 

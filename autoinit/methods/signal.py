@@ -81,6 +81,8 @@ class _Solver:
         if not moment > TINY or not math.isfinite(moment):
             return
         if use.name in self.mirrors:
+            if use.name in self.mirrored:  # its first use has decided
+                return
             moment /= self.layers[use.name].fan_in
             share = moment / max(second_moment(x.detach().float()), TINY)
             self.mirrored[use.name] = self.mirrors[use.name](moment, share)

@@ -44,6 +44,8 @@ class Method:
         return cast("Plan", pkgutil.resolve_name(self.function)(view, dataflow, options, example_inputs))
 
 
+RECIPE = "recipe"
+"""The method that an option chooses by itself."""
 METHODS: Mapping[str, Method] = {
     each.name: each
     for each in (
@@ -73,6 +75,16 @@ METHODS: Mapping[str, Method] = {
             refuses={"mode": "its matrices are orthogonal", "residual": "branch ends are always divided by sqrt(L)"},
             defaults={"distribution": "orthogonal"},
         ),
+        Method(
+            RECIPE,
+            "as the published recipe has it that recipe= names, which chooses this method by itself",
+            "autoinit.methods.recipe:plan_by_recipe",
+            refuses={
+                "mode": "the recipe says which fan",
+                "residual": "the recipe says how branches end",
+                "distribution": "the recipe says from which each is drawn",
+            },
+        ),
     )
 }
 MEANINGS: Mapping[str, str] = {name: each.help for name, each in METHODS.items()}
@@ -91,10 +103,15 @@ def complete(given: PlanArguments) -> PlanOptions:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise TypeError(f"unexpected keyword argument {name!r}: {hint}expected one of {', '.join(known)}")
-    method = METHODS[PlanOptions(given.get("method", PlanOptions.method)).method]
+    chosen_method = given.get("method", RECIPE if given.get("recipe") else PlanOptions.method)
+    method = METHODS[PlanOptions(chosen_method).method]
     defaults = {name: method.defaults.get(name, option.default) for name, option in known.items()}
     chosen = {**defaults, **{name: known[name].read(value) for name, value in given.items()}}
     for name, why in method.refuses.items():
         if chosen[name] != defaults[name]:
             raise ArgumentError(f"{name}={chosen[name]!r} has no meaning for method={method.name!r}: {why}")
-    return PlanOptions(**chosen)
+    if method.name != RECIPE and chosen["recipe"]:
+        raise ArgumentError(f"recipe={chosen['recipe']!r} has no meaning for method={method.name!r}: leave one out")
+    if method.name == RECIPE and not chosen["recipe"]:
+        raise ArgumentError("method='recipe' without a recipe: expected recipe='gpt2' or another of `autoinit recipes`")
+    return PlanOptions(**{**chosen, "method": method.name})

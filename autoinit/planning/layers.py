@@ -51,7 +51,11 @@ def plan_dataflow(
             if resolution.param in view.parameters
         )
     )
-    _check_globs(options, [layer.name for layer in layers])
+    others = tuple(other_parameters(view, kinds, dataflow, layers))
+    named = [layer.name for layer in layers]
+    if options.recipe:
+        named += (each for other in others for each in (other.name, other.name.rpartition(".")[0]))
+    _check_globs(options, named)
     return Plan(
         layers=layers,
         model=view.class_name,
@@ -59,7 +63,7 @@ def plan_dataflow(
         tier=dataflow.tier,
         method=options.method,
         residual=options.residual,
-        others=tuple(other_parameters(view, kinds, dataflow, layers)),
+        others=others,
         unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
     )

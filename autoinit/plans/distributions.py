@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
+RecipeDistribution = Literal["normal", "uniform", "truncated_normal", "orthogonal", "truncated_normal_3", "constant"]
+"""Those and what only published recipes write."""
 
 
 @dataclass(frozen=True)
@@ -39,4 +41,12 @@ DISTRIBUTIONS: Mapping[Distribution, DistributionRow] = {
         "autoinit.writing.sampling:truncated_normal",
     ),
     "orthogonal": DistributionRow("part of a random orthogonal matrix, scaled to the std"),
+}
+RECIPE_DISTRIBUTIONS: Mapping[RecipeDistribution, DistributionRow] = {
+    **dict[RecipeDistribution, DistributionRow](DISTRIBUTIONS.items()),
+    "truncated_normal_3": DistributionRow(
+        "normal, cut at three of its standard deviations, and of the planned std after the cut",
+        "autoinit.writing.sampling:truncated_normal_3",
+    ),
+    "constant": DistributionRow("one value throughout", "autoinit.writing.sampling:constant"),
 }

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from autoinit.plans.distributions import Distribution
+from autoinit.plans.distributions import RecipeDistribution
 from autoinit.plans.mirror import Mirror
 from autoinit.theory.fans import Mode
 from autoinit.theory.gains import Scheme
@@ -138,7 +138,7 @@ class LayerPlan(RowsPlan, UsedWeight):
         mirror: how the weight is made where the plan is mirrored; None elsewhere.
     """
 
-    distribution: Distribution
+    distribution: RecipeDistribution
     slices: tuple[SlicePlan, ...] = ()
     status: Status = "planned"
     note: str = ""
@@ -154,9 +154,27 @@ class LayerPlan(RowsPlan, UsedWeight):
 
 @dataclass(frozen=True)
 class OtherParameter:
-    """A parameter that no plan touches: what it is (`norm`, `embedding`, `bias`, `uncalled`, `other`) and why."""
+    """A parameter that the plan does not touch: what it is (`norm`, `embedding`, `bias`, `uncalled`, ...) and why."""
 
     name: str
     shape: tuple[int, ...]
     kind: str
     note: str = ""
+
+
+@dataclass(frozen=True)
+class RestPlan:
+    """What a recipe gives a parameter that is no layer's weight: a bias, a norm's gain, an embedding.
+
+    Attributes:
+        name: in `named_parameters()`.
+        kind: what it is (see `facts.Kind`).
+        distribution, std, mean: of its elements; `constant` has std 0.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    kind: str
+    distribution: RecipeDistribution
+    std: float
+    mean: float = 0.0

@@ -47,8 +47,11 @@ class Mirror:
         seen: along each axis of the kernel the half-open range of taps that reach inside of the input.
         moment: the second moment of the input, as predicted for inputs of the given shapes, where some of it comes from
             no mirrored layer; None where all of it does.
+        kept: the share of the input's second moment that padding leaves, for inputs of the given shapes, which the
+            factors of `inputs` make up for; 1 without padding.
         a: the standard deviation of the pre-activation.
         c: what makes up for the nonlinearity, applied by the next layer.
+        groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
     """
 
     outputs: tuple[FeatureRun, ...]
@@ -57,8 +60,31 @@ class Mirror:
     taps: Taps = "shift"
     seen: tuple[tuple[int, int], ...] = ()
     moment: float | None = None
+    kept: float = 1.0
     a: float = 1.0
     c: float = 1.0
+    groups: int = 1
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """What each of the groups makes and reads."""
+        outputs, inputs = _by_group(self.outputs, self.groups), _by_group(self.inputs, self.groups)
+        return tuple(Block(*each) for each in zip(outputs, inputs, strict=True))
+
+    @property
+    def std(self) -> float:
+        """The root mean square of W over one tap of its kernel."""
+        power = sum(block.power for block in self.blocks)
+        area = sum(run.size for run in self.outputs) * sum(run.size for run in self.inputs) / self.groups
+        return self.scale * math.sqrt(power / area)
+
+
+@dataclass(frozen=True)
+class Block:
+    """What one matrix A makes and reads: runs as of `Mirror`, of one group."""
+
+    outputs: tuple[FeatureRun, ...]
+    inputs: tuple[FeatureRun, ...]
 
     @property
     def rows(self) -> int:
@@ -71,10 +97,14 @@ class Mirror:
         return sum(run.dimensions for run in self.inputs if run.factor)
 
     @property
-    def std(self) -> float:
-        """The root mean square of W over one tap of its kernel."""
-        signs_out = sum(run.size for run in self.outputs) / self.rows
+    def power(self) -> float:
+        """The sum of the squares of W over one tap, at scale 1: those of A's elements add up to its number of rows."""
+        if not self.columns:
+            return 0.0
         read = sum(run.size * run.factor**2 for run in self.inputs) / self.columns
-        area = sum(run.size for run in self.outputs) * sum(run.size for run in self.inputs)
-        # The squares of A's elements add up to its number of rows.
-        return self.scale * math.sqrt(self.rows * signs_out * read / area)
+        return sum(run.size for run in self.outputs) * read
+
+
+def _by_group(runs: tuple[FeatureRun, ...], groups: int) -> list[tuple[FeatureRun, ...]]:
+    size = sum(run.size for run in runs) // groups
+    return [tuple(run for run in runs if run.start // size == group) for group in range(groups)]

@@ -69,6 +69,14 @@ class PlanOptions:
     zeros: Zeros = field(
         default="keep", metadata=_about("what becomes of weights that are exactly zero.", lambda: ZEROS)
     )
+    recipe: str = field(
+        default="",
+        metadata=_about(
+            "a published recipe to write in place of what the dataflow calls for (gpt2, trunc_normal(0.02)), which "
+            "speaks of embeddings, norms and biases, too; `autoinit recipes` lists them.",
+            metavar="RECIPE",
+        ),
+    )
     seed: int | None = field(
         default=None,
         metadata=_about(
@@ -95,6 +103,7 @@ class PlanArguments(TypedDict, total=False):
     only: str | Sequence[str]
     skip: str | Sequence[str]
     zeros: Zeros
+    recipe: str
     seed: int | None
 
 

@@ -13,7 +13,7 @@ import msgspec
 from autoinit import formats
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.models import Model, ModelView
-from autoinit.plans.layers import LayerPlan, OtherParameter
+from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
 from autoinit.plans.options import PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
 
@@ -29,8 +29,9 @@ class Plan(Mapping[str, LayerPlan]):
     Attributes:
         model: class name.
         tier: how it was traced.
-        method, residual: how the scales were chosen.
-        others: every parameter that is not a planned weight or its bias.
+        method, residual, recipe: how the scales were chosen.
+        rest: parameters that are no layer's weight, and that the recipe writes.
+        others: every parameter that the plan does not touch.
         unsupported: operations that the table does not know.
         notes: about the whole model.
     """
@@ -41,6 +42,8 @@ class Plan(Mapping[str, LayerPlan]):
     tier: str
     method: str = "nonlinearity"
     residual: Residual = "keep"
+    recipe: str = ""
+    rest: tuple[RestPlan, ...] = ()
     others: tuple[OtherParameter, ...] = ()
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -83,7 +86,7 @@ class Plan(Mapping[str, LayerPlan]):
         return len(self.layers)
 
     def apply(self, model: Model, seed: int | None = None, *, force: bool = False) -> Report:
-        """Write the planned weights, and zeros into their biases; all or nothing.
+        """Write the planned weights, zeros into their biases, and what else a recipe speaks of; all or nothing.
 
         Args:
             model: the model that was planned, or another with the same weights.
@@ -148,7 +151,8 @@ class Report:
         """How many numbers were written, biases aside."""
         if self.after is None:
             return 0
-        return sum(prod(layer.shape) for layer in self.plan.layers if layer.status == "planned")
+        written = [layer.shape for layer in self.plan.layers if layer.status == "planned"]
+        return sum(map(prod, (*written, *(each.shape for each in self.plan.rest))))
 
     def __str__(self) -> str:
         return self.to("table")
@@ -214,3 +218,5 @@ class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
     unsupported: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
+    recipe: str = ""
+    rest: tuple[RestPlan, ...] = ()

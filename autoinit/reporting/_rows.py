@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from autoinit.plans.layers import LayerPlan, SlicePlan
+from autoinit.plans.layers import LayerPlan, RestPlan, SlicePlan
 from autoinit.plans.plan import Plan, Report
 from autoinit.reporting import _wording as wording
 from autoinit.tensors.measuring import WeightStats
@@ -54,7 +54,20 @@ class Row:
 
 def rows_of(report: Report, *, full: bool) -> tuple[Row, ...]:
     """One row for each layer, in the plan's order; unless `full`, equal neighbouring slices share a row."""
-    return tuple(_row(layer, report.before, report.after, full=full) for layer in report.plan.layers)
+    recipe = report.plan.recipe.partition("(")[0]
+    rows = (_row(layer, report.before, report.after, full=full) for layer in report.plan.layers)
+    return tuple(_by_recipe(row, recipe) if recipe else row for row in rows)
+
+
+def _by_recipe(row: Row, recipe: str) -> Row:
+    """A row of a plan whose stds follow from no scheme and no fan, but from a recipe."""
+    planned = row.status == "planned"
+    return replace(
+        row,
+        scheme=recipe if planned else "-",
+        fan="-",
+        slices=tuple(replace(part, scheme="", fan="") for part in row.slices),
+    )
 
 
 def status_counts(plan: Plan) -> dict[str, int]:
@@ -66,6 +79,20 @@ def status_counts(plan: Plan) -> dict[str, int]:
 def kind_counts(plan: Plan) -> dict[str, int]:
     """How many parameters of each kind the plan does not touch, the most frequent first."""
     return dict(Counter(other.kind for other in plan.others).most_common())
+
+
+def rest_line(plan: Plan) -> str:
+    """What a recipe writes beside the layers' weights: parameters of each kind, and how they start."""
+    counts = Counter((each.kind.replace("_", " "), _start(each)) for each in plan.rest)
+    told = ", ".join(f"{kind} {number} ({start})" for (kind, start), number in counts.items())
+    return f"By the recipe, too: {told}." if told else ""
+
+
+def _start(rest: RestPlan) -> str:
+    if rest.distribution == "constant":
+        return f"{rest.mean:g}"
+    around = f" around {rest.mean:g}" if rest.mean else ""
+    return f"{wording.distribution(rest.distribution)} of std {rest.std:.3g}{around}"
 
 
 def _row(

@@ -84,6 +84,11 @@ def _integral(value: float) -> str:
     return str(int(value)) if value == int(value) else f"{value:.4g}"
 
 
+def distribution(name: str) -> str:
+    """`normal`, `truncated normal`; `truncated normal (3 sigma)` where it is cut elsewhere than at two."""
+    return name.replace("_normal_3", " normal (3 sigma)").replace("_", " ")
+
+
 def operation(op: str) -> str:
     """An operation's name, short enough for a column."""
     return {"multi_head_attention": "attention"}.get(op, op)

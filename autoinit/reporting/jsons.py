@@ -3,7 +3,7 @@
 The document is one object, or an array of such for several reports:
 
     version     1; a change that could break a reader raises it
-    model, parameters, tier, method, residual, unsupported, notes   as in `Plan`
+    model, parameters, tier, method, residual, recipe, unsupported, notes   as in `Plan`
     seed        of the values written; null when nothing was written
     written     whether weights were written
     seconds     all told
@@ -11,6 +11,8 @@ The document is one object, or an array of such for several reports:
     layers      one object for each layer, in the plan's order: the fields of `LayerPlan`, and
                 before, after: {"numel", "mean", "std", "minimum", "maximum", "zeros", "nonfinite"}, or null where
                 there was nothing to measure (`after`: where nothing was written)
+    rest        what a recipe writes beside the layers' weights: {"name", "shape", "kind", "distribution", "std",
+                "mean"}
     others      parameters that the plan does not touch: {"name", "shape", "kind", "note"}
 
 Numbers that JSON cannot hold (not a number, infinities) are null.
@@ -47,11 +49,13 @@ def _document(report: Report) -> dict[str, Any]:
         "tier": plan.tier,
         "method": plan.method,
         "residual": plan.residual,
+        "recipe": plan.recipe,
         "seed": report.seed,
         "written": report.after is not None,
         "seconds": _plain(report.seconds),
         "counts": status_counts(plan),
         "layers": [_layer(layer, report.before, report.after) for layer in plan.layers],
+        "rest": _plain(plan.rest),
         "others": _plain(plan.others),
         "unsupported": _plain(plan.unsupported),
         "notes": _plain(plan.notes),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from autoinit.plans.plan import Report
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._markdown import cell, code, prose
-from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
+from autoinit.reporting._rows import Row, kind_counts, rest_line, rows_of, status_counts
 
 
 def render(reports: Sequence[Report]) -> str:
@@ -21,7 +21,8 @@ def _lines(report: Report) -> Iterator[str]:
     residual = "" if plan.residual == "keep" else f", residual {plan.residual}"
     yield f"## autoinit: {prose(plan.model)}"
     yield ""
-    yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, method {plan.method}{residual}{seed}."
+    how = f"recipe {prose(plan.recipe)}" if plan.recipe else f"method {plan.method}"
+    yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, {how}{residual}{seed}."
     yield ""
     for warning in plan.warnings:
         yield f"**Warning: {prose(warning)}**"
@@ -57,6 +58,7 @@ def _lists(report: Report) -> Iterator[str]:
     uncalled = [other.name for other in plan.others if other.kind == "uncalled"]
     entries += [f"Weight that no operation used: {code(name)}" for name in uncalled]
     entries += [f"Note: {prose(note)}" for note in plan.notes]
+    entries += [prose(rest_line(plan))] if plan.rest else []
     kinds = kind_counts(plan)
     if kinds:
         summary = ", ".join(f"{kind} {number}" for kind, number in kinds.items())

@@ -14,7 +14,7 @@ from autoinit.reporting import _wording as wording
 from autoinit.reporting._collapsing import collapse
 from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths, total
 from autoinit.reporting._grouping import group
-from autoinit.reporting._rows import Row, kind_counts, rows_of, status_counts
+from autoinit.reporting._rows import Row, kind_counts, rest_line, rows_of, status_counts
 
 if TYPE_CHECKING:
     from rich.console import ConsoleOptions
@@ -78,6 +78,8 @@ _JOINT = "\0"
 def _header(report: Report, width: int) -> Iterator[Text]:
     plan = report.plan
     facts = [f"{wording.count(plan.parameters)} parameters", f"{plan.tier} tracing", f"method {plan.method}"]
+    if plan.recipe:
+        facts[-1] = f"recipe {plan.recipe}"
     if plan.residual != "keep":
         facts.append(f"residual {plan.residual}")
     distributions = sorted({layer.distribution for layer in plan.layers})
@@ -253,6 +255,7 @@ def _lists(report: Report, width: int) -> Iterator[Text]:
         yield from _listed("Weights that no operation used", uncalled, width, "magenta")
     for note in plan.notes:
         yield from (Text(line, style="magenta") for line in wrap(f"Note: {note}", width, subsequent_indent="  "))
+    yield from (Text(piece) for piece in wrap(rest_line(plan), width, subsequent_indent="  "))
     kinds = kind_counts(plan)
     if kinds:
         summary = ", ".join(f"{kind} {number}" for kind, number in kinds.items())

@@ -4,6 +4,6 @@ The walk asks operations for their roles and traits, so that a new operation is 
 """
 
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
-from autoinit.resolving.resolver import resolve
+from autoinit.resolving.resolver import endings, resolve
 
-__all__ = ["Ending", "Reason", "Resolution", "SliceResolution", "resolve"]
+__all__ = ["Ending", "Reason", "Resolution", "SliceResolution", "endings", "resolve"]

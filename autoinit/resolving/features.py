@@ -15,24 +15,36 @@ from typing import Any
 import torch
 
 from autoinit.ops import Role
+from autoinit.resolving._factors import factor_inside
 from autoinit.resolving._labelling import LostError, combined, rearranged
 from autoinit.resolving._labels import numbered, one_entry
+from autoinit.resolving._starting import features
 from autoinit.resolving._walking import only_steers
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.tracing.rerunning import execute
 
+_SUMS = frozenset({"add", "sub", "rsub"})
 _NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError, LostError)
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How a weight operation reads features: `operand` holds them along `axis`, counted from the end."""
+
+    operand: Op
+    axis: int
+
+
+@dataclass(frozen=True)
 class Source:
-    """A weight whose output features are followed.
+    """A weight operation whose output features are followed.
 
     Attributes:
-        op: its use.
+        op: the operation.
         features: their number.
         axis: of the output that holds them, from the end.
-        end: the operation that ends its nonlinearity; None where it feeds none.
+        end: the operation that ends its nonlinearity, also where a sum with other sources comes before it; None where
+            it feeds none.
         gate: where `end` is the product of some of the features with a function of others, one by one: how many
             features lie from each of the first to its gate. What comes out of the product bears the numbers of the
             first.
@@ -55,22 +67,25 @@ class Origins:
         starts: how many features lie before each source's.
         scales: for each such operation, by how much what it reads of each source was multiplied behind the
             nonlinearity.
+        sums: sources that are added up feature by feature before their nonlinearity, and by how much each was
+            multiplied before. What comes out bears the numbers of the first.
         lost: why the features of a source could not be followed to weights alone.
     """
 
     starts: Mapping[Op, int]
     columns: dict[Op, torch.Tensor] = field(default_factory=dict)
     scales: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
+    sums: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
     lost: dict[Op, str] = field(default_factory=dict)
 
 
-def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, str]) -> Origins:
+def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, Reading]) -> Origins:
     """Follow the features of `sources` to the weights that read them.
 
     Args:
         dataflow: traced with shapes.
         sources: by operation, in the order of the dataflow.
-        readers: weight operations that may read them; the values are the axes' letters of their weights.
+        readers: weight operations that may read them, and how.
     """
     found = Origins(_starts(sources))
     state = _Following(found, sources)
@@ -107,10 +122,10 @@ class _Following:
     scales: dict[Op, dict[Op, float]] = field(default_factory=dict)
     past: set[Op] = field(default_factory=set)
 
-    def visit(self, op: Op, readers: Mapping[Op, str]) -> None:
+    def visit(self, op: Op, readers: Mapping[Op, Reading]) -> None:
         known = {each: self.labels[each] for each in op.operands.values() if each in self.labels}
         if known and op.signal:
-            if op.role is Role.WEIGHT and op in readers:
+            if op in readers and set(known) == {readers[op].operand}:
                 self._read(op, readers[op])
             elif not all(only_steers(op, slot) for slot, each in op.operands.items() if each in known):
                 self._pass(op, known)
@@ -122,10 +137,10 @@ class _Following:
             if source.end is None:
                 self.past.add(op)
 
-    def _read(self, op: Op, axes: str) -> None:
+    def _read(self, op: Op, reading: Reading) -> None:
         """A weight reads numbered features: one for each of its columns, if they vary along no other axis."""
-        operand = op.operands["input"]
-        labels, axis = self.labels[operand], -1 - axes.count("k")
+        operand, axis = reading.operand, reading.axis
+        labels = self.labels[operand]
         if not isinstance(labels, torch.Tensor):
             self.lose(operand, f"{op.name} reads several tensors")
             return
@@ -137,19 +152,20 @@ class _Following:
             self.lose(operand, f"{op.name} reads them before their nonlinearity")
             return
         self.found.columns[op] = single.reshape(-1).long()
-        self.found.scales[op] = self.scales[operand]
+        self.found.scales[op] = {source: scale * factor_inside(op) for source, scale in self.scales[operand].items()}
 
     def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
         ends = {self.sources[source].end for each in known for source in self.scales[each]}
         behind = [each in self.past for each in known]
         problem = ""
+        summing = op.op in _SUMS and not any(behind) and self._from_several(known)
         if op.role is Role.WEIGHT:
             problem = f"{op.name}, which reads them, cannot be mirrored"
         elif any(behind) and not all(behind):
             problem = f"{op.op} joins them with what has no nonlinearity yet"
         elif all(behind) and not _keeps(op):
             problem = f"{op.op} mixes or bends them"
-        moved = None if problem else self._moved(op, known)
+        moved = None if problem else self._summed(op, known) if summing else self._moved(op, known)
         if moved is None:
             for each in known:
                 self.lose(each, problem or f"they cannot be followed through {op.op}")
@@ -159,9 +175,36 @@ class _Following:
             self.scales[op] = {source: 1.0 for each in known for source in self.scales[each]}
         else:
             by = _multiplied_by(op)
-            self.scales[op] = {source: scale * by for each in known for source, scale in self.scales[each].items()}
+            self.scales[op] = {
+                source: scale * by * _weight_in_sum(op, each)
+                for each in known
+                for source, scale in self.scales[each].items()
+            }
+            if summing:
+                self.found.sums.update(dict.fromkeys(self.scales[op], self.scales[op]))
         if all(behind) or op in ends:
             self.past.add(op)
+
+    def _from_several(self, known: Mapping[Op, Any]) -> bool:
+        """Whether no two operands come from one source, as the terms of a written-out activation do."""
+        made_by = [source for each in known for source in self.scales[each]]
+        return len(known) > 1 and len(set(made_by)) == len(made_by)
+
+    def _summed(self, op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
+        """The numbers behind a sum of sources whose features meet one by one: those of the first."""
+        signals = [each for each in op.operands.values() if each.signal]
+        if set(signals) != set(known) or op.shape is None:
+            return None
+        if any(self.sources[source].gate for each in signals for source in self.scales[each]):
+            return None
+        first, *others = (_from_start(self.labels[each], self.found.starts, self.scales[each]) for each in signals)
+        try:
+            met = [each.broadcast_to(op.shape) for each in (first, *others)]
+        except _NO_RESULT:
+            return None
+        if not all(torch.equal(each, met[0]) for each in met):
+            return None
+        return met[0] + self.found.starts[next(iter(self.scales[signals[0]]))]
 
     def _moved(self, op: Op, known: Mapping[Op, Any]) -> Any:
         try:
@@ -191,6 +234,19 @@ class _Following:
         """Give up the sources whose features an operation's output holds."""
         for source in self.scales.get(op, ()):
             self.found.lost.setdefault(source, why)
+
+
+def _from_start(labels: Any, starts: Mapping[Op, int], made_by: Mapping[Op, float]) -> torch.Tensor:
+    """The numbers of one source's features, counted from its first; of several that were added up, of the first."""
+    found: torch.Tensor = labels - starts[next(iter(made_by))]
+    return found
+
+
+def _weight_in_sum(op: Op, operand: Op) -> float:
+    """The number that a sum multiplies one of its operands by: `torch.add(x, y, alpha=2)`."""
+    alpha = op.constants.get("alpha", 1)
+    second = op.op in _SUMS and op.operands.get("input" if op.op == "rsub" else "other") is operand
+    return abs(float(alpha)) if second and isinstance(alpha, (int, float)) else 1.0
 
 
 def _gated(known: Mapping[Op, Any], distance: int) -> torch.Tensor | None:
@@ -238,3 +294,31 @@ def _keeps(op: Op) -> bool:
     if op.acts == "rearranging":
         return op.call is None or op.call.spec is None or not op.call.spec.ranks
     return op.role is Role.TRANSPARENT and (op.acts == "elementwise" or op.op in _AVERAGING)
+
+
+def output_axis(op: Op, param: str) -> int:
+    """The axis of an operation's output that holds the features of one of its weights, counted from the end."""
+    found = features(op, _use(op, param))
+    assert found is not None
+    axes, _ = found
+    return axes[0]
+
+
+def input_axis(op: Op, param: str) -> Reading | None:
+    """Where an operation reads the features that one of its weights sums over; None where that is not known."""
+    use = _use(op, param)
+    found = features(op, use)
+    signals = {slot: each for slot, each in op.operands.items() if slot not in ("bias", use.slot)}
+    if found is None or len(found[0]) != 1 or len(signals) != 1 or use.layout is None:
+        return None
+    ((slot, operand),) = signals.items()
+    if op.op != "einsum":
+        return Reading(operand, found[0][0])
+    letters = str(op.constants["equation"]).replace(" ", "").partition("->")[0].split(",")
+    summed = letters[int(use.slot.rpartition(".")[2])][use.layout.axes.index("i")]
+    there = letters[int(slot.rpartition(".")[2])]
+    return Reading(operand, there.index(summed) - len(there)) if there.count(summed) == 1 else None
+
+
+def _use(op: Op, param: str) -> ParamUse:
+    return next(use for use in op.params if use.name == param and use.layout is not None)

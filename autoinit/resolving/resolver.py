@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -52,28 +52,42 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
                 elif not traced and op.role is Role.WEIGHT and len(use.shape) > 1 and not use.left:
                     found.setdefault(use.name, []).append(_unresolved(op, use))
     ranking = {name for name, uses in found.items() if not any(each.op in walker.regions.carried for each in uses)}
-    found = {name: kept for name, uses in found.items() if (kept := _in_weights(dataflow, uses))}
+    found = _in_weights(dataflow, found)
     none = ranking.intersection(_looked_up(dataflow)) | _gains_of_norms(dataflow, found)
     return [_combined(name, uses, walker) for name, uses in found.items() if name not in none]
 
 
-def _in_weights(dataflow: Dataflow, uses: list[_Use]) -> list[_Use]:
-    """Without the mixtures that make another use's weight: that of a stack of weights is where the mixed one goes."""
-    name = uses[0].use.name
-    ends = [op for op in dataflow.graph.nodes if any(use.name == name and use.modulated for use in op.params)]
-    return [
-        each
-        for each in uses
-        if each.use.modulated
-        or not is_mixture(each.op)
-        or not any(nx.has_path(dataflow.graph, each.op, end) for end in ends)
-    ]
+def _in_weights(dataflow: Dataflow, found: Mapping[str, list[_Use]]) -> dict[str, list[_Use]]:
+    """Without mixtures that make another use's weight: that of a stack of weights is where the mixed one goes."""
+    ends: dict[str, list[Op]] = {}
+    for op in dataflow.graph.nodes:
+        for use in op.params:
+            if use.modulated:
+                ends.setdefault(use.name, []).append(op)
+
+    def makes_weight(name: str, each: _Use) -> bool:
+        mixes = not each.use.modulated and name in ends and is_mixture(each.op)
+        return mixes and any(nx.has_path(dataflow.graph, each.op, end) for end in ends[name])
+
+    kept = {name: [each for each in uses if not makes_weight(name, each)] for name, uses in found.items()}
+    return {name: uses for name, uses in kept.items() if uses}
 
 
 def _gains_of_norms(dataflow: Dataflow, found: Mapping[str, Sequence[_Use]]) -> frozenset[str]:
     """Weights of sums that are gains of norms whose output is summed."""
     summing = {name for name, uses in found.items() if all(each.op.op == WEIGHTED_SUM for each in uses)}
     return norm_parameters(dataflow) & summing if summing else frozenset()
+
+
+def endings(dataflow: Dataflow) -> Callable[[Op], list[Ending]]:
+    """A function that gives every distinct ending of the walks from an operation's output, nearest first."""
+    walker = Walker(dataflow)
+
+    def feeds(op: Op) -> list[Ending]:
+        with tensors_on_cpu():
+            return walker.feeds(op)
+
+    return feeds
 
 
 def _looked_up(dataflow: Dataflow) -> Iterator[str]:

@@ -22,7 +22,7 @@ _SCALES = (2.0, 0.25)
 _KEEPING = frozenset({"rearranging"})
 
 
-class Scaling(NamedTuple):
+class Rescaling(NamedTuple):
     """What the operations between a parameter and its use do to its scale.
 
     Attributes:
@@ -35,10 +35,10 @@ class Scaling(NamedTuple):
     bends: bool = False
 
 
-_KEPT = Scaling(1.0)
+_KEPT = Rescaling(1.0)
 
 
-def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> Scaling:
+def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> Rescaling:
     """What the operations of `chain` do to the parameter's scale on the way to `end`.
 
     The factor is 1 where they only move elements. It cannot be told where an operation cannot be run again, or the
@@ -52,13 +52,13 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
         return Scaling(None)
     shape = parameter.shape or ()
     names = tuple(op.op for op in chain)
-    if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Scaling(0.0), _KEPT):
-        smaller: Scaling = known[names]
+    if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Rescaling(0.0), _KEPT):
+        smaller: Rescaling = known[names]
         return smaller
     key = ("scale", shape, steps)
     if key not in known:
         known[key] = known[names] = _measured(parameter, end, shape, chain)
-    found: Scaling = known[key]
+    found: Rescaling = known[key]
     return found
 
 
@@ -70,19 +70,19 @@ def _bend(chain: list[Op]) -> bool:
     )
 
 
-def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -> Scaling:
+def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -> Rescaling:
     weight = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     once = _std_at(parameter, end, weight, chain)
     scaled = {scale: _std_at(parameter, end, scale * weight, chain) for scale in _SCALES}
     stds = {scale: std for scale, std in scaled.items() if std is not None}
     if not once or len(stds) < len(scaled):
-        return Scaling(None)
+        return Rescaling(None)
     if all(abs(std - once) < 1e-3 * once for std in stds.values()):
-        return Scaling(0.0)
+        return Rescaling(0.0)
     proportional = all(abs(std / scale - once) < 1e-3 * once for scale, std in stds.items())
     if not proportional:
-        return Scaling(None, _bend(chain))
-    return Scaling(_tidy(once / float(weight.std(correction=0))) if _all_known(parameter, end, chain) else None)
+        return Rescaling(None, _bend(chain))
+    return Rescaling(_tidy(once / float(weight.std(correction=0))) if _all_known(parameter, end, chain) else None)
 
 
 def _all_known(parameter: Op, op: Op, chain: list[Op]) -> bool:

@@ -9,9 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoinit.plans.mirror import FeatureRun, Mirror
+from autoinit.plans.mirror import Block, FeatureRun, Mirror
 
 Taps = npt.NDArray[np.intp]
+DrawMatrix = Callable[[int, int], torch.Tensor]
 
 
 def fill(
@@ -19,7 +20,7 @@ def fill(
     letters: str,
     mirror: Mirror,
     stream: np.random.Generator,
-    matrix: Callable[[int, int], torch.Tensor],
+    matrix: DrawMatrix,
 ) -> None:
     """Fills a weight. Run it in one thread and without gradients.
 
@@ -32,13 +33,21 @@ def fill(
             variance 1 / columns, times sqrt(rows / columns) where that is above 1.
     """
     target = tensor.detach().permute([axis for letter in "oik" for axis, each in enumerate(letters) if each == letter])
+    transposed = letters.startswith("iok")  # the groups of a transposed convolution follow each other along its inputs
+    for block, part in zip(mirror.blocks, target.chunk(mirror.groups, int(transposed)), strict=True):
+        _fill_block(part, mirror, block, stream, matrix)
+
+
+def _fill_block(
+    target: torch.Tensor, mirror: Mirror, block: Block, stream: np.random.Generator, matrix: DrawMatrix
+) -> None:
+    """Fills the outputs, inputs and taps of one group."""
     kernel = tuple(target.shape[2:])
-    area = math.prod(kernel)
     full = mirror.taps == "full"
-    taps = None if full or not kernel else _taps(stream, mirror, kernel)
-    small = matrix(mirror.rows, mirror.columns * (area if full else 1)).mul_(mirror.scale)
-    rows = _signed(small.reshape(mirror.rows, mirror.columns, -1), mirror.outputs)
-    weight = _signed(rows.transpose(0, 1), mirror.inputs).transpose(0, 1)
+    taps = None if full or not kernel else _taps(stream, mirror, block, kernel)
+    small = matrix(block.rows, block.columns * (math.prod(kernel) if full else 1)).mul_(mirror.scale)
+    rows = _signed(small.reshape(block.rows, block.columns, -1), block.outputs)
+    weight = _signed(rows.transpose(0, 1), block.inputs).transpose(0, 1)
     if taps is None:
         target.copy_(weight.reshape(target.shape))
         return
@@ -52,15 +61,15 @@ def fill(
         at.index_copy_(1, torch.from_numpy(here), weight[:, here, 0].to(at))
 
 
-def _taps(stream: np.random.Generator, mirror: Mirror, kernel: tuple[int, ...]) -> Taps:
+def _taps(stream: np.random.Generator, mirror: Mirror, block: Block, kernel: tuple[int, ...]) -> Taps:
     """The tap of every input feature, as an index into the flattened kernel: one for each column of the matrix."""
     if mirror.taps == "centre":
-        chosen = [np.full(mirror.columns, size // 2) for size in kernel]
+        chosen = [np.full(block.columns, size // 2) for size in kernel]
     else:
-        chosen = [stream.integers(low, high, mirror.columns) for low, high in mirror.seen]
+        chosen = [stream.integers(low, high, block.columns) for low, high in mirror.seen]
     flat = np.ravel_multi_index(tuple(chosen), kernel).astype(np.intp)
     made, at = [], 0
-    for run in mirror.inputs:
+    for run in block.inputs:
         part = flat[at : at + run.dimensions] if run.factor else np.zeros(run.size, np.intp)
         made += [part, part] if run.paired and run.factor else [part]
         at += run.dimensions if run.factor else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from autoinit.errors import LazyModuleError, PlanError
 from autoinit.models import ModelView, WeightStorage
-from autoinit.plans.distributions import DISTRIBUTIONS
-from autoinit.plans.layers import LayerPlan
+from autoinit.plans.distributions import RECIPE_DISTRIBUTIONS
+from autoinit.plans.layers import LayerPlan, RestPlan
 from autoinit.plans.plan import Plan
 from autoinit.tensors import overlaps
 from autoinit.writing import reparametrised
@@ -48,9 +48,28 @@ class WeightWrite:
 
     def job(self, seed: int, measure: bool) -> Job:
         """Filling it, and measuring it on the way where nothing else changes it afterwards."""
-        by_element = DISTRIBUTIONS[self.layer.distribution].by_element and self.layer.mirror is None
+        by_element = RECIPE_DISTRIBUTIONS[self.layer.distribution].by_element and self.layer.mirror is None
         simple = self.stored.kind == "plain" and not self.padding and by_element
         return Job(self.layer.name, self.tensor, self.draw(seed), inline=measure and simple)
+
+
+@dataclass(frozen=True, eq=False)
+class RestWrite:
+    """One parameter that a recipe writes beside the weights, in the model at hand.
+
+    Attributes:
+        padding: its rows that stay as they are.
+    """
+
+    plan: RestPlan
+    tensor: torch.Tensor
+    padding: tuple[int, ...] = ()
+
+    def job(self, seed: int) -> Job:
+        """Filling it. Its own name seeds the values."""
+        each = self.plan
+        draw = Draw(each.distribution, each.std, seed, each.name, each.shape, mean=each.mean)
+        return Job(each.name, self.tensor, draw)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,12 +80,14 @@ class Targets:
         all: every layer of the plan.
         writes: the planned ones.
         biases: what becomes zero.
+        rest: what a recipe writes beside.
         touched: every parameter that is written, biases included.
     """
 
     all: tuple[WeightWrite, ...]
     writes: tuple[WeightWrite, ...]
     biases: tuple[torch.Tensor, ...]
+    rest: tuple[RestWrite, ...]
     touched: tuple[torch.Tensor, ...]
 
 
@@ -104,9 +125,26 @@ def preflight(plan: Plan, view: ModelView, *, writing: bool = True) -> Targets:
                 raise PlanError(f"{each.layer.name}: its bias {alias} {why}. Plan the model that is written.")
             _check_tensor(each.layer.name, name, parameters[name])
             biases[name] = parameters[name]
-    _check_apart({**{name: parameters[name] for name in owners}, **biases})
-    touched = (*(parameters[name].detach() for name in owners), *(bias.detach() for bias in biases.values()))
-    return Targets(tuple(found), writes, tuple(bias.detach() for bias in biases.values()), touched)
+    rest = tuple(_rest(each, view, padded, {*owners, *biases}) for each in plan.rest) if writing else ()
+    written = {**{name: parameters[name] for name in owners}, **biases}
+    written |= {each.plan.name: parameters[view.first_names[each.plan.name]] for each in rest}
+    _check_apart(written)
+    touched = tuple(each.detach() for each in written.values())
+    return Targets(tuple(found), writes, tuple(bias.detach() for bias in biases.values()), rest, touched)
+
+
+def _rest(plan: RestPlan, view: ModelView, padded: Mapping[int, tuple[int, ...]], owned: Collection[str]) -> RestWrite:
+    name = view.first_names.get(plan.name, "")
+    if not name or name in owned:
+        why = "is not in the model" if not name else "is written with a layer as well"
+        raise PlanError(f"{plan.name}: the parameter {why}. Plan the model that is written.")
+    tensor = view.parameters[name]
+    _check_tensor(plan.kind, name, tensor)
+    if tuple(tensor.shape) != plan.shape:
+        was = tuple(tensor.shape)
+        raise PlanError(f"{name}: planned for shape {plan.shape}, but it has {was}. Plan the model that is written.")
+    _check_number(plan.name, name, tensor, plan.std, constant=plan.distribution == "constant")
+    return RestWrite(plan, tensor.detach(), padded.get(id(tensor), ()))
 
 
 def _stored(layer: LayerPlan, view: ModelView) -> WeightStorage:
@@ -143,13 +181,19 @@ def _check_write(write: WeightWrite, view: ModelView) -> None:
     for start, stop in (run for part in layer.slices for run in part.rows):
         if not 0 <= start < stop <= rows:
             raise PlanError(f"{layer.name}: a slice has rows {start}:{stop}, but {stored.param} has {rows} outputs.")
-    limits = torch.finfo(write.tensor.dtype)
     for std in (layer.std, *(part.std for part in layer.slices)):
-        if not (math.isfinite(std) and limits.tiny <= std <= limits.max / 16):
-            raise PlanError(
-                f"{layer.name}: the planned std is {std}. Expected a positive number that {stored.param}, which is "
-                f"{write.tensor.dtype}, can hold ({limits.tiny:.3g} to {limits.max / 16:.3g})."
-            )
+        _check_number(layer.name, stored.param, write.tensor, std, constant=layer.distribution == "constant")
+
+
+def _check_number(owner: str, name: str, tensor: torch.Tensor, std: float, *, constant: bool) -> None:
+    """Raises where a tensor cannot hold numbers of a std; that of one value throughout is 0."""
+    limits = torch.finfo(tensor.dtype)
+    holds = std == 0 if constant else math.isfinite(std) and limits.tiny <= std <= limits.max / 16
+    if not holds:
+        raise PlanError(
+            f"{owner}: the planned std is {std}. Expected a positive number that {name}, which is {tensor.dtype}, can "
+            f"hold ({limits.tiny:.3g} to {limits.max / 16:.3g})."
+        )
 
 
 def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:

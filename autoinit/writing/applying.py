@@ -79,7 +79,7 @@ def write(
     chosen = _integer(seed)
     with tensors_on_cpu():
         targets, evidence = preflight(plan, view), training_signs(view, plan)
-    if evidence.strong and targets.writes and not force:
+    if evidence.strong and targets.touched and not force:
         raise TrainedModelError(
             f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(evidence.strong)}. "
             f"Nothing was written. Pass force=True to write all the same."
@@ -127,6 +127,7 @@ class _Writing:
     def run(self) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
         inverted = self._inverted
         jobs = [each.job(self.seed, self.measure) for each in self.targets.writes if each.layer.name not in inverted]
+        jobs += [each.job(self.seed) for each in self.targets.rest]
         self.undo = _Undo(sum(each.nbytes for each in self.targets.touched) <= BACKUP_BYTES)
         stop = threading.Event()
         held = _Held(stop if self.undo.enabled else None)
@@ -182,6 +183,7 @@ class _Writing:
         before = _measure(self.view, apart)
         self._invert()
         padded = [each.tensor[row] for each in self.targets.writes for row in each.padding]
+        padded += [each.tensor[row] for each in self.targets.rest for row in each.padding]
         padding = [(row, row.clone()) for row in padded]
         first, then = filling.fill_all(jobs, progress=progress, stop=stop)
         for row, kept in padding:
@@ -196,6 +198,9 @@ class _Writing:
         for each in self.targets.writes:
             plan = each.layer
             provenance.written(each.tensor, "autoinit", {"distribution": plan.distribution, "std": plan.std})
+        for rest in self.targets.rest:
+            told = {"distribution": rest.plan.distribution, "std": rest.plan.std, "mean": rest.plan.mean}
+            provenance.written(rest.tensor, "autoinit", told)
         written = {each.layer.name for each in self.targets.writes}
         again = _measure(self.view, tuple(each for each in apart if each.layer.name in written))
         return self._ordered(before | first), self._ordered(before | first | then | again)

@@ -23,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
+from autoinit.plans.distributions import RECIPE_DISTRIBUTIONS, RecipeDistribution
 from autoinit.plans.layers import SlicePlan
 from autoinit.plans.mirror import Mirror
 from autoinit.tensors import elements
 from autoinit.tensors.parallel import one_thread
-from autoinit.theory.truncation import CUT, TRUNCATED_STD
+from autoinit.theory.truncation import CUT, TRUNCATED_STD, TRUNCATED_STD_3
 from autoinit.writing import _mirrored
 
 Array = npt.NDArray[np.float32]
@@ -81,9 +81,10 @@ class Draw:
         delta: an orthogonal convolution's matrix sits at the centre of its kernel and all else is zero (Xiao et al.
             2018).
         mirror: makes the weight of a smaller matrix, which has the distribution; std and slices then say nothing.
+        mean: of its elements.
     """
 
-    distribution: Distribution
+    distribution: RecipeDistribution
     std: float
     seed: int
     name: str
@@ -92,6 +93,7 @@ class Draw:
     slices: tuple[SlicePlan, ...] = ()
     delta: bool = False
     mirror: Mirror | None = None
+    mean: float = 0.0
 
     @cached_property
     def letters(self) -> str:
@@ -124,7 +126,7 @@ class Draw:
         """The parts of the weight that can be filled apart, in any order and thread."""
         if self.mirror is not None:
             return (Mirrored(),)
-        if DISTRIBUTIONS[self.distribution].by_element:
+        if RECIPE_DISTRIBUTIONS[self.distribution].by_element:
             starts = range(0, self.numel, CHUNK)
             return tuple(Run(index, at, min(at + CHUNK, self.numel)) for index, at in enumerate(starts))
         rows = math.prod(self.sizes("o"))
@@ -166,7 +168,7 @@ def _generator() -> np.random.Generator:
 def fill(
     tensor: torch.Tensor,
     *,
-    distribution: Distribution,
+    distribution: RecipeDistribution,
     std: float,
     seed: int,
     name: str,
@@ -200,14 +202,16 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
         block: Array = whole[start:stop] if whole is not None and in_place else np.empty(stop - start, np.float32)
         _elements(draw.distribution)(stream, block)
         _scale(block, draw, start)
+        if draw.mean:
+            block += np.float32(draw.mean)
         if not in_place:
             elements.write(tensor, start, block)
 
 
 @cache
-def _elements(distribution: Distribution) -> Callable[[np.random.Generator, Array], None]:
+def _elements(distribution: RecipeDistribution) -> Callable[[np.random.Generator, Array], None]:
     """What fills an array with independent values of the distribution, of unit std."""
-    filler: Callable[[np.random.Generator, Array], None] = resolve_name(DISTRIBUTIONS[distribution].elements)
+    filler: Callable[[np.random.Generator, Array], None] = resolve_name(RECIPE_DISTRIBUTIONS[distribution].elements)
     return filler
 
 
@@ -254,14 +258,29 @@ def uniform(stream: np.random.Generator, out: Array) -> None:
 
 def truncated_normal(stream: np.random.Generator, out: Array) -> None:
     """N(0, 1) cut at +-CUT by rejection, so that nothing piles up at the cut, and rescaled to unit std."""
+    _cut_at(CUT, stream, out)
+    out *= np.float32(1.0 / TRUNCATED_STD)
+
+
+def truncated_normal_3(stream: np.random.Generator, out: Array) -> None:
+    """The same, cut at +-3."""
+    _cut_at(3.0, stream, out)
+    out *= np.float32(1.0 / TRUNCATED_STD_3)
+
+
+def _cut_at(cut: float, stream: np.random.Generator, out: Array) -> None:
     normal(stream, out)
-    outside = np.flatnonzero(np.abs(out) > CUT)
+    outside = np.flatnonzero(np.abs(out) > cut)
     while outside.size:
         again = np.empty(outside.size, np.float32)
         normal(stream, again)
         out[outside] = again
-        outside = outside[np.abs(again) > CUT]
-    out *= np.float32(1.0 / TRUNCATED_STD)
+        outside = outside[np.abs(again) > cut]
+
+
+def constant(_stream: np.random.Generator, out: Array) -> None:
+    """Zeros: the value itself is the draw's mean."""
+    out.fill(0.0)
 
 
 def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:
@@ -290,7 +309,7 @@ def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:
 
 def _matrix(draw: Draw, stream: np.random.Generator, rows: int, columns: int) -> torch.Tensor:
     """A matrix of the draw's distribution that keeps the second moment of what it multiplies."""
-    if not DISTRIBUTIONS[draw.distribution].by_element:
+    if not RECIPE_DISTRIBUTIONS[draw.distribution].by_element:
         return _semi_orthogonal(stream, rows, columns).mul_(math.sqrt(max(1.0, rows / columns)))
     fill_unit = _elements(draw.distribution)
     values = np.empty(rows * columns, np.float32)

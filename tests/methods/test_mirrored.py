@@ -48,6 +48,15 @@ def assert_linear(model: Callable[[Tensor], Tensor], *shape: int) -> Tensor:
     return here
 
 
+def assert_additive(model: nn.Module, *shape: int) -> None:
+    """f(2 x - y) = 2 f(x) - f(y), in double precision, and f is not constant."""
+    x, y = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    with torch.no_grad():
+        here, there, between = (model.double()(each) for each in (x, y, 2 * x - y))
+    torch.testing.assert_close(between, 2 * here - there, rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(here, there, atol=0.01)
+
+
 @pytest.mark.parametrize("name", ACTIVATIONS)
 def test_a_deep_network_is_an_isometry_of_its_smallest_width(name: str) -> None:
     """16 inputs, 32 units in 16 pairs, 8 outputs, and c = 1 for all three: J is 8 x 16 with orthonormal rows.
@@ -122,6 +131,29 @@ class Written(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.written(self, x)
+
+
+def recurrence(net: nn.Module, x: Tensor) -> Tensor:
+    """A recurrence with ReLU over the second axis."""
+    state = x.new_zeros(len(x), 16)
+    for step in range(x.shape[1]):
+        state = F.relu(net.into(x[:, step]) + net.over(state))
+    return net.head(state)
+
+
+class Products(nn.Module):
+    """Weights on either side of `@`, in `addmm` and in `einsum`; features stand before positions, then behind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        sizes = {"a": (16, 8), "b": (12, 16), "c": (12, 10), "d": (10, 4)}
+        for name, size in sizes.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(size)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(torch.einsum("bot,po->bpt", F.relu(self.a @ x), self.b))
+        x = F.gelu(x.transpose(1, 2) @ self.c).flatten(0, 1)
+        return torch.addmm(x.new_zeros(4), x, self.d, alpha=2).unflatten(0, (-1, 3))
 
 
 LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -199,6 +231,129 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 4)).eval(),
         (4, 8),
     ),
+    "half of the pairs": (
+        lambda: Written(lambda net, x: net.b(F.relu(net.a(x)).chunk(2, -1)[1]), a=nn.Linear(8, 16), b=nn.Linear(8, 4)),
+        (4, 8),
+    ),
+    "halves to two readers": (
+        lambda: Written(
+            lambda net, x: net.b((parts := F.relu(net.a(x)).chunk(2, -1))[0]) + net.c(parts[1]),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(8, 4),
+            c=nn.Linear(8, 4),
+        ),
+        (4, 8),
+    ),
+    "pairs in another order": (
+        lambda: Written(lambda net, x: net.b(F.relu(net.a(x)).flip(-1)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)),
+        (4, 8),
+    ),
+    "groups": (
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 8, 3, groups=2),
+            nn.ReLU(),
+            nn.Conv2d(8, 16, 3, padding=1, groups=4),
+            nn.GELU(),
+            nn.Flatten(),
+            nn.Linear(256, 4),
+        ),
+        (4, 4, 6, 6),
+    ),
+    "channels shuffled between groups": (
+        lambda: Written(
+            lambda net, x: net.c(
+                F.relu(net.b(F.relu(net.a(x)).unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)))
+            ).flatten(1),
+            a=nn.Conv2d(2, 8, 1),
+            b=nn.Conv2d(8, 8, 3, groups=2),
+            c=nn.Conv2d(8, 4, 1),
+        ),
+        (4, 2, 5, 5),
+    ),
+    "groups behind a gate": (
+        lambda: Written(
+            lambda net, x: net.c(F.relu(net.b(F.glu(net.a(x), 1)))).flatten(1),
+            a=nn.Conv1d(3, 16, 3),
+            b=nn.Conv1d(8, 8, 3, groups=2),
+            c=nn.Conv1d(8, 4, 1),
+        ),
+        (4, 3, 9),
+    ),
+    "transposed": (
+        lambda: nn.Sequential(
+            nn.Conv2d(2, 16, 3, stride=2, padding=1),
+            nn.GELU(),
+            nn.ConvTranspose2d(16, 16, 3, 2, 1, output_padding=1),
+            nn.ReLU(),
+            nn.ConvTranspose2d(16, 8, 2, 2, groups=2),
+            nn.SiLU(),
+            nn.Conv2d(8, 2, 1),
+        ),
+        (4, 2, 8, 8),
+    ),
+    "transposed, one-dimensional and dilated": (
+        lambda: nn.Sequential(nn.ConvTranspose1d(3, 16, 4, 2, 1), nn.ReLU(), nn.ConvTranspose1d(16, 4, 3, dilation=2)),
+        (4, 3, 8),
+    ),
+    "transposed, three-dimensional": (
+        lambda: nn.Sequential(nn.ConvTranspose3d(3, 16, 2, 2), nn.ReLU(), nn.ConvTranspose3d(16, 4, 3, 2, 1, 1)),
+        (2, 3, 3, 3, 3),
+    ),
+    "transposed, functional": (
+        lambda: Written(
+            lambda net, x: F.conv_transpose2d(F.silu(F.conv2d(x, net.a.weight)), net.b.weight, stride=2),
+            a=nn.Conv2d(2, 8, 3, bias=False),
+            b=nn.ConvTranspose2d(8, 2, 2, bias=False),
+        ),
+        (4, 2, 6, 6),
+    ),
+    "dilated": (
+        lambda: nn.Sequential(
+            nn.Conv1d(3, 16, 3, dilation=2, padding=2), nn.ReLU(), nn.Conv1d(16, 4, 3, dilation=4, padding="same")
+        ),
+        (4, 3, 16),
+    ),
+    "one module used twice": (
+        lambda: Written(
+            lambda net, x: net.head(F.relu(net.b(F.relu(net.b(F.relu(net.a(x))))))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 16),
+            head=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "one encoder for two inputs": (
+        lambda: Written(
+            lambda net, x: net.b(F.silu(net.a(x[:, 0]))) - net.b(F.silu(net.a(x[:, 1]))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+        ),
+        (4, 2, 8),
+    ),
+    "recurrence": (
+        lambda: Written(recurrence, into=nn.Linear(8, 16), over=nn.Linear(16, 16), head=nn.Linear(16, 4)),
+        (4, 6, 8),
+    ),
+    "sum before the nonlinearity": (
+        lambda: Written(
+            lambda net, x: net.c(F.gelu(torch.add(net.a(x), net.b(x), alpha=0.5))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(8, 16),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "residual network that bends its stream": (
+        lambda: Written(
+            lambda net, x: net.head(F.relu(net.b(F.relu(net.a(x))) + net.shortcut(x))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 16),
+            shortcut=nn.Linear(8, 16),
+            head=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "products of matrices": (lambda: Products(), (4, 8, 3)),
     "one-dimensional": (
         lambda: nn.Sequential(nn.Conv1d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv1d(8, 4, 3), nn.Flatten()),
         (4, 3, 9),
@@ -213,7 +368,7 @@ def test_pairs_are_followed_to_what_reads_them(case: str) -> None:
     model = build()
     made = mirrored(model, *shape)
     assert any(run.paired for layer in made.layers for run in layer.mirror.outputs)
-    assert_linear(model, *shape)
+    assert_additive(model, *shape)
 
 
 FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
@@ -249,12 +404,6 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         "b",
         "it feeds gate",
     ),
-    "groups": (
-        lambda: nn.Sequential(nn.Conv2d(4, 8, 3, groups=2), nn.ReLU(), nn.Flatten(), nn.Linear(128, 4)),
-        (4, 4, 6, 6),
-        "0",
-        "a convolution of several groups",
-    ),
     "read in two ways": (
         lambda: Written(
             lambda net, x: net.b(h := F.relu(net.a(x))) + h.sum(-1, keepdim=True),
@@ -265,21 +414,60 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         "a",
         "sum mixes or bends them",
     ),
-    "half of the pairs": (
+    "output": (lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU()), (4, 8), "0", "they reach the model's output"),
+    "depthwise behind": (
+        lambda: nn.Sequential(
+            nn.Conv1d(3, 8, 1), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv1d(8, 2, 1)
+        ),
+        (4, 3, 9),
+        "0",
+        "no two of its units are read by the same weights",
+    ),
+    "uses that feed different things": (
         lambda: Written(
-            lambda net, x: net.b(F.relu(net.a(x)).chunk(2, -1)[1]), a=nn.Linear(8, 16), b=nn.Linear(8, 4)
+            lambda net, x: net.b(F.relu(net.a(x)) + torch.tanh(net.a(2 * x))), a=nn.Linear(8, 16), b=nn.Linear(16, 4)
         ),
         (4, 8),
         "a",
-        "b does not read its units in whole pairs",
+        "it feeds mixed",
     ),
-    "pairs in another order": (
-        lambda: Written(lambda net, x: net.b(F.relu(net.a(x)).flip(-1)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)),
+    "uses that read different things": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(net.a(x))) + net.b(net.c(x).abs()),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+            c=nn.Linear(8, 16),
+        ),
         (4, 8),
         "a",
-        "b does not read its units in whole pairs",
+        "b reads other units at another of its 2 uses",
     ),
-    "output": (lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU()), (4, 8), "0", "they reach the model's output"),
+    "a weight that is read from both sides": (
+        lambda: Written(
+            lambda net, x: F.linear(F.relu(net.a(x)), net.a.weight.t()), a=nn.Linear(8, 16, bias=False)
+        ),
+        (4, 8),
+        "a",
+        "its 2 uses read it in different ways",
+    ),
+    "attention": (
+        lambda: Written(
+            lambda net, x: net.b(*(F.relu(net.a(x)),) * 3, need_weights=False)[0],
+            a=nn.Linear(8, 16),
+            b=nn.MultiheadAttention(16, 2, batch_first=True),
+        ),
+        (4, 5, 8),
+        "a",
+        "b, which reads them, cannot be mirrored",
+    ),
+    "weight norm": (
+        lambda: nn.Sequential(
+            nn.Linear(8, 16), nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(16, 4))
+        ),
+        (4, 8),
+        "2",
+        "its module computes it (weight_norm)",
+    ),
 }  # fmt: skip
 
 

@@ -76,8 +76,8 @@ def test_an_unknown_option_is_refused_with_the_nearest():
 # Methods. A weight of 64 inputs, before a ReLU, that reads numbers of second moment 1.
 
 EXPECTED_STDS = {"nonlinearity": math.sqrt(2 / 64), "signal": math.sqrt(1 / 64), "data": math.sqrt(1 / 64),
-                 "mirrored": math.sqrt(1 / 64)}  # fmt: skip
-"""He's; and that for which a sum of 64 products with numbers of second moment 1 has second moment 1 itself."""
+                 "mirrored": math.sqrt(1 / 64), "recipe": 0.02}  # fmt: skip
+"""He's; that for which a sum of 64 products with numbers of second moment 1 has second moment 1 itself; GPT-2's."""
 
 
 def test_every_method_has_a_case():
@@ -91,10 +91,21 @@ def test_a_method_by_hand(method: str):
     the sum of squares of 64 * 512 drawn numbers is off by sqrt(2 / 32768) of itself, 0.8 %."""
     model = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 4))
     batch = torch.linalg.qr(torch.randn(256, 64, generator=torch.Generator().manual_seed(0)))[0] * 16
-    made = autoinit.plan(model, batch, method=method)
+    made = autoinit.plan(model, batch, method=method, recipe="gpt2" if method == "recipe" else "")
     assert made.method == method
     assert made["0"].std == pytest.approx(EXPECTED_STDS[method], rel=0.03)
     assert autoinit.Plan.from_json(made.to_json()).method == method
+
+
+def test_a_recipe_chooses_its_method_and_refuses_another():
+    model = nn.Linear(64, 64)
+    assert autoinit.plan(model, recipe="gpt2").method == "recipe"
+    with pytest.raises(ArgumentError, match="recipe='gpt2' has no meaning for method='signal': leave one out"):
+        autoinit.plan(model, recipe="gpt2", method="signal")
+    with pytest.raises(ArgumentError, match="method='recipe' without a recipe: expected recipe='gpt2' or another"):
+        autoinit.plan(model, method="recipe")
+    with pytest.raises(ArgumentError, match="distribution='uniform' has no meaning for method='recipe'"):
+        autoinit.plan(model, recipe="gpt2", distribution="uniform")
 
 
 def halved(view: Any, dataflow: Any, options: PlanOptions, _example_inputs: Any) -> autoinit.Plan:

@@ -21,6 +21,7 @@ LATE = {
     "autoinit.pytest_plugin": "pytest loads it at every start",
     "autoinit.formats": "values print without rich until they are asked to",
     "autoinit.reporting.signals.plotting": "matplotlib is an extra",
+    "autoinit.reporting.scalings.plotting": "matplotlib is an extra",
     "autoinit.loading": "safetensors is an extra; torch.export takes a second",
     "autoinit.saving": "the command line asks it for formats before torch is loaded; safetensors is an extra",
 }

@@ -20,13 +20,7 @@ from tests.shared import torchvision_ops
 assert torchvision_ops
 ROOM = Path(__file__).parents[2] / "benchmarks"
 
-
-@pytest.fixture(scope="module", autouse=True)
-def room() -> Any:
-    """The benchmarks' own modules; behind all others, since one of them is called `signal`."""
-    sys.path.append(str(ROOM))
-    yield
-    sys.path.remove(str(ROOM))
+pytestmark = pytest.mark.usefixtures("benchmarks")
 
 
 def methods(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -144,21 +138,34 @@ def test_the_plain_networks_are_as_deep_as_their_names_say() -> None:
         assert model(torch.zeros(2, *plain_shape(name))).shape == (2, 10)
 
 
-@pytest.mark.parametrize("activation", ["mixed", "gated"])
-def test_an_ensemble_trains_each_member_as_torch_does(activation: str) -> None:
+def by_sgd(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    from _training import MOMENTUM
+
+    return torch.optim.SGD(model.parameters(), lr=rate, momentum=MOMENTUM)
+
+
+def by_adam(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(model.parameters(), lr=rate)
+
+
+@pytest.mark.parametrize(("activation", "optimized"), [("mixed", by_sgd), ("gated", by_sgd), ("mixed", by_adam)])
+def test_an_ensemble_trains_each_member_as_torch_does(activation: str, optimized: Any) -> None:
     from _plain import Plain
-    from _training import MOMENTUM, Ensemble
+    from _training import Ensemble
 
     torch.manual_seed(0)
-    members = [Plain("mlp", activation, 4, 16) for _ in range(2)]
-    rates = (0.1, 0.01)
-    ensemble = Ensemble(members)
+    members = [Plain("mlp", activation, 4, 16) for _ in range(3)]
+    rates = (0.1, 0.05, 0.01)
+    ensemble = Ensemble(members, adam=optimized is by_adam)
+    # One of them is given up before it begins.
+    ensemble.keep(torch.tensor([True, False, True]))
+    members, rates = members[::2], rates[::2]
     x, labels = torch.randn(8, 64), torch.randint(10, (8,))
     for _ in range(3):
         losses = ensemble.step(x, labels, torch.tensor(rates))
     logits = ensemble(x)
     for member, rate, loss, made in zip(members, rates, losses, logits, strict=True):
-        optimizer = torch.optim.SGD(member.parameters(), lr=rate, momentum=MOMENTUM)
+        optimizer = optimized(member, rate)
         for _ in range(3):
             optimizer.zero_grad()
             expected = nn.functional.cross_entropy(member(x), labels)

@@ -7,6 +7,7 @@ import json
 import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from torch import nn
 
-from autoinit import check, formats, plan
+from autoinit import CoordinateCheck, check, formats, plan, scaling
 from autoinit._escaping import log_line, visible
 from autoinit.api import report
 from autoinit.checking._wording import expression, quoted
@@ -52,7 +53,13 @@ def shown(name: str) -> Iterator[tuple[formats.Kind, str, str]]:
     result = check(model, name=name)
     run = CheckRun((result,), (CheckFailure(name, f"cannot be read: {name}"),), notes=(f"note of {name}",))
     assert result.findings
-    values = {"report": [report(model)], "check": run, "signal": states([propagate(model, (2, 6))])}
+    values = {
+        "report": [report(model)],
+        "check": run,
+        "signal": states([propagate(model, (2, 6))]),
+        "scaling": replace(scaling(model, width=2), notes=(f"note of {name}",)),
+        "coordinates": CoordinateCheck((1, 2), "sgd", 0.1, 1, {"scaled": {name: (1.0, 2.0)}}, {"scaled": (1.0, 1.0)}),
+    }
     for kind, forms in formats.FORMATS.items():
         for form in forms:
             yield kind, form, formats.text(kind, values[kind], form)
@@ -103,7 +110,7 @@ def test_no_name_does_anything_in_any_format(name):
 def _strings(value: object) -> set[str]:
     if isinstance(value, str):
         return {value}
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    inner = [*value, *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else ()
     return set().union(*map(_strings, inner))
 
 

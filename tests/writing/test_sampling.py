@@ -11,7 +11,7 @@ import torch
 
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.theory.truncation import TRUNCATED_STD
-from autoinit.writing.sampling import BLOCK, CHUNK, Draw, fill
+from autoinit.writing.sampling import BLOCK, CHUNK, Draw, fill, fill_piece
 from tests.shared.plan_builders import slice_plan
 
 # Kurtoses of the distributions, for the standard error of a sample's std: std * sqrt((kurtosis - 1) / (4 n)).
@@ -248,3 +248,19 @@ def test_other_processes_and_thread_counts_give_the_same_bits():
         for n in (1, 3)
     ]
     assert run[0] == run[1] != ""
+
+
+def test_what_only_recipes_write():
+    """N(0, 1) cut at +-3 and brought back to unit std ends at 3 / 0.98658 (scipy); a constant is its mean.
+
+    A sample of n has the standard error sqrt((kurtosis - 1) / (4 n)) of its std, here with 3 for the kurtosis.
+    """
+    cut = scipy.stats.truncnorm(-3, 3)
+    values = drawn((400, 500), distribution="truncated_normal_3", std=0.05).double()
+    assert errors("normal", values, 0.05) < 4
+    assert values.abs().max().item() == pytest.approx(0.05 * 3 / cut.std(), rel=1e-3)
+    moved = torch.full((4, 5), math.nan)
+    draw = Draw("constant", 0.0, 1, "gain", (4, 5), mean=0.1)
+    for piece in draw.pieces:
+        fill_piece(moved, draw, piece)
+    assert bool((moved == 0.1).all())

@@ -35,6 +35,8 @@ class About(Enum):
     """Where biases and norms start."""
     USE = "use"
     """What the forward does with a weight."""
+    WIDTH = "width"
+    """Whether a model follows its base model: asked where one is given."""
     DEPTH = "depth"
     """What becomes of the signal over depth: it is predicted, for which shapes must be known."""
 

@@ -1,0 +1,98 @@
+"""`autoinit scaling`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from autoinit.checking.configuration import InputShape
+from autoinit.cli._options import (
+    SPEC_HELP,
+    base_options,
+    example_inputs,
+    loading_options,
+    options,
+    talking_options,
+    without_values,
+)
+from autoinit.cli._showing import format_option, show, write_form
+from autoinit.cli._talking import Talk, say
+from autoinit.transfer.rules import OPTIMIZERS
+
+_scaling_options = options(
+    click.option("--width", type=float, help="In place of a base: how many times wider the model is."),
+    click.option(
+        "--optimizer", type=click.Choice([*OPTIMIZERS]), default="adamw", show_default=True, help="Whose rules."
+    ),
+    click.option("--depth", type=float, default=1.0, show_default=True, help="alpha: branches start at m_L^-alpha."),
+    format_option("scaling", "How the scaling is shown.", "table"),
+    click.option("--output", "-o", type=click.Path(path_type=Path), metavar="FILE", help="Write it to a file."),
+)
+
+
+@click.command(epilog=SPEC_HELP, short_help="Show how starts and learning rates follow a narrower model.")
+@click.argument("spec", metavar="SPEC")
+@loading_options
+@base_options
+@_scaling_options
+@talking_options
+def scaling(
+    spec: str,
+    weights: str | None,
+    arguments: dict[str, Any],
+    trust: bool,
+    max_size: int | None,
+    shapes: Sequence[InputShape],
+    base: str | None,
+    base_arguments: dict[str, Any],
+    width: float | None,
+    optimizer: Any,
+    depth: float,
+    form: str,
+    output: Path | None,
+    full: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Show for each parameter of a model its std at the start, and the multipliers of learning rate, weight decay, eps.
+
+    With them, what was tuned on the base model (`--base`, or a model `--width` times narrower) holds. Writes no weight.
+    """
+    from autoinit.loading import files_read_for, load
+
+    talk = Talk(quiet, verbose)
+    if (base is None) == (width is None):
+        raise click.UsageError("say what the model has grown from: --base SPEC, or --width TIMES")
+    if output is not None:
+        from autoinit.saving import require_outputs
+
+        require_outputs([output], [*files_read_for(spec, weights), *(files_read_for(base, None) if base else ())])
+    inputs = without_values(example_inputs(shapes))
+    with talk.stage(f"loading {spec}"):
+        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
+    small = None
+    if base is not None:
+        with talk.stage(f"loading {base}"):
+            small = load(base, arguments=base_arguments, trust=trust, max_size=max_size)
+    for note in (*loaded.notes, *(small.notes if small is not None else ())):
+        talk.note(note)
+    from autoinit.transfer.making import scaling as scale
+
+    with talk.stage(f"scaling {loaded.name}"), loaded.analysed():
+        made = scale(
+            loaded.model,
+            small.model if small is not None else None,
+            width=width,
+            optimizer=optimizer,
+            depth=depth,
+            example_inputs=inputs,
+        )
+    if output is not None:
+        write_form(output, "scaling", made, form, full=full)
+        if not quiet:
+            say(f"wrote {output}")
+    elif not quiet:
+        show("scaling", made, form, full=full)

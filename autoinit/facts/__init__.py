@@ -1,0 +1,9 @@
+"""What the graph tells of each parameter: its role, its place in a residual stream, what it feeds. No value is read.
+
+Recipes and rules for learning rates ask `Facts`; where a role is found in the graph stands here and nowhere else.
+"""
+
+from autoinit.facts.gathering import gather
+from autoinit.facts.parameter import Facts, Kind
+
+__all__ = ["Facts", "Kind", "gather"]

@@ -1,0 +1,88 @@
+"""Which rows give queries, which keys, and which values; how wide one head is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from autoinit.facts.parameter import Attention, Rows
+from autoinit.ops import Role
+from autoinit.resolving import Ending, Reason, Resolution
+from autoinit.theory.activations import SOFTMAXES
+from autoinit.tracing.dataflow import Dataflow, Op
+
+_OPERANDS: dict[str, Attention] = {"input": "query", "query": "query", "key": "key", "value": "value"}
+_INSIDE: tuple[Attention, ...] = ("query", "key", "value")
+_MATRICES = ("q_proj_weight", "k_proj_weight", "v_proj_weight")
+_FARTHEST = 24
+"""Operations from logits to their softmax, at most."""
+
+
+def attention_role(dataflow: Dataflow, resolution: Resolution, ending: Ending, rows: Rows) -> Attention:
+    """What these rows give to attention; empty where they give nothing to it, or it cannot be told.
+
+    Attention that is written as two products: the product that leads to a softmax has the queries on the side that the
+    softmax does not sum over.
+    """
+    if ending.reason is not Reason.ATTENTION or not ending.path:
+        return ""
+    end = dataflow.by_name.get(ending.path[-1])
+    if end is None:
+        return ""
+    if end.role is Role.WEIGHT:
+        return _inside(resolution, rows)
+    slots = _slots(end, ending.path, resolution.uses)
+    if len(slots) != 1:
+        return ""
+    (slot,) = slots
+    if end.op == "scaled_dot_product_attention":
+        return _OPERANDS.get(slot, "")
+    softmax = _softmax_behind(dataflow, end)
+    if softmax is None:
+        return "value"
+    is_left = slot == next(iter(end.operands))
+    return "query" if is_left == _sums_over_last(softmax) else "key"
+
+
+def head_width(dataflow: Dataflow, ending: Ending, features: int) -> int:
+    """Features of one head of attention: what a view on the way leaves of the part's own; 0 without shapes."""
+    ops = [dataflow.by_name[name] for name in ending.path[:-1] if name in dataflow.by_name]
+    widths = [op.shape[-1] for op in ops if op.shape]
+    return next((width for width in widths if width < features), features if widths else 0)
+
+
+def _inside(resolution: Resolution, rows: Rows) -> Attention:
+    """Of an operation that holds all three matrices: by the weight's own name, else by the thirds of its rows."""
+    leaf = resolution.param.rpartition(".")[2]
+    if leaf in _MATRICES:
+        return _INSIDE[_MATRICES.index(leaf)]
+    outputs = prod(size for axis, size in zip(resolution.layout.axes, resolution.shape, strict=True) if axis == "o")
+    return _INSIDE[min(2, 3 * rows[0][0] // outputs)] if rows and outputs else ""
+
+
+def _slots(end: Op, path: Sequence[str], uses: Sequence[str]) -> set[str]:
+    """The operands as which a walk enters the operation where it ends."""
+    before = {*path[:-1]} or {*uses}
+    direct = {slot for slot, operand in end.operands.items() if operand.name in before}
+    if direct:
+        return direct
+    return {slot for slot, operand in end.operands.items() if operand.name in uses}
+
+
+def _softmax_behind(dataflow: Dataflow, product: Op) -> Op | None:
+    """The softmax that a product's values go to, masks and bias tables added on the way."""
+    waiting = [product]
+    for op in waiting:
+        if op.role is Role.NONLINEARITY and op.op in SOFTMAXES:
+            return op
+        if op is product or op.role in (Role.TRANSPARENT, Role.ADD):
+            waiting += (each for each in dataflow.graph.successors(op) if each not in waiting)
+        if len(waiting) > _FARTHEST:
+            break
+    return next((op for op in waiting if op.role is Role.NONLINEARITY and op.op in SOFTMAXES), None)
+
+
+def _sums_over_last(softmax: Op) -> bool:
+    """Whether a softmax's weights sum to 1 over the last axis, on which the right operand's places stand."""
+    dim = softmax.constants.get("dim", -1)
+    return dim in (-1, None) or (softmax.shape is not None and dim == len(softmax.shape) - 1) or dim == 3

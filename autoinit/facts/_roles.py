@@ -1,0 +1,188 @@
+"""What each parameter is that is no weight: found by the operation where it first meets a signal."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+from autoinit.facts._branches import BranchPlace
+from autoinit.facts.parameter import Kind
+from autoinit.ops import Role, Trait
+from autoinit.resolving.normalising import norm_parameters
+from autoinit.theory.activations import SOFTMAXES
+from autoinit.tracing.dataflow import Dataflow, Op
+
+_MANY = 400
+"""Operations that are looked at, at most, on the way from a table to a softmax."""
+
+
+@dataclass(frozen=True)
+class ParameterRole:
+    """What a parameter is, and where.
+
+    Attributes:
+        at: the operation where it meets a signal; of a bias the weight's.
+        neutral: see `Facts`.
+    """
+
+    kind: Kind
+    at: Op
+    neutral: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Meeting:
+    """Where a parameter, or what is computed of it alone, first meets a signal.
+
+    Attributes:
+        slot: as which operand.
+        plus: what is added to it before.
+    """
+
+    op: Op
+    slot: str
+    plus: float = 0.0
+
+
+def parameter_roles(dataflow: Dataflow, places: Mapping[Op, BranchPlace]) -> Mapping[str, ParameterRole]:
+    """The role of each parameter that is no weight and no bias of a weight operation."""
+    norms = norm_parameters(dataflow)
+    found: dict[str, list[ParameterRole]] = {}
+    for name, meeting in _meetings(dataflow):
+        role = _role(dataflow, meeting, name in norms, places)
+        if role is not None:
+            found.setdefault(name, []).append(role)
+    return {name: min(roles, key=lambda role: _PRECEDENCE.index(role.kind)) for name, roles in found.items()}
+
+
+_PRECEDENCE: tuple[Kind, ...] = (
+    "norm_gain", "norm_shift", "slope", "bias_table", "embedding", "position", "layer_scale", "token", "bias", "other",
+)  # fmt: skip
+"""Of several roles of one parameter the first: a position table that is joined to something is one all the same."""
+
+
+def _meetings(dataflow: Dataflow) -> Iterator[tuple[str, _Meeting]]:
+    for op in dataflow.graph.nodes:
+        if op.op != "parameter":
+            for use in op.params:
+                if use.layout is None:
+                    yield use.name, _Meeting(op, use.slot)
+            continue
+        waiting = [(op, 0.0)]
+        for here, plus in waiting:
+            for after in dataflow.graph.successors(here):
+                slots = dataflow.graph.edges[here, after]["slots"]
+                if after.signal:
+                    yield op.params[0].name, _Meeting(after, slots[0], plus)
+                elif all(after is not each for each, _ in waiting):
+                    waiting.append((after, plus + _added(after)))
+
+
+def _added(op: Op) -> float:
+    """The number that an operation adds; 0 for any other."""
+    if op.op not in ("add", "sub"):
+        return 0.0
+    numbers = [each for each in op.constants.values() if isinstance(each, (int, float)) and not isinstance(each, bool)]
+    return float(numbers[0]) if numbers else 0.0
+
+
+def _role(
+    dataflow: Dataflow, meeting: _Meeting, of_norm: bool, places: Mapping[Op, BranchPlace]
+) -> ParameterRole | None:
+    op, slot = meeting.op, meeting.slot
+    if op.role is Role.NORM or of_norm:
+        shifts = slot == "bias" or (op.role is not Role.NORM and op.op in ("add", "sub"))
+        return ParameterRole("norm_shift" if shifts else "norm_gain", op, 0.0 if shifts else 1.0 - meeting.plus)
+    if Trait.LOOKUP in op.traits and slot == "weight":
+        return ParameterRole(_table(dataflow, op), op)
+    if op.op == "prelu":
+        return ParameterRole("slope", op)
+    if op.role is Role.WEIGHT:
+        return ParameterRole("bias", op) if slot.startswith("bias") else None
+    if slot == "attn_mask" or (_adds(op) and _leads_to_softmax(dataflow, op)):
+        return ParameterRole("bias_table", op)
+    if Trait.JOINING in op.traits:
+        return ParameterRole("token", op)
+    if _adds(op):
+        weight = _weight_before(op)
+        return ParameterRole("position", op) if weight is None else ParameterRole("bias", weight)
+    if Trait.SCALING in op.traits and (op in places and _ends(op, dataflow, places)):
+        return ParameterRole("layer_scale", op)
+    return ParameterRole("other", op)
+
+
+def _table(dataflow: Dataflow, op: Op) -> Kind:
+    """What a table is whose rows are looked up."""
+    if _leads_to_softmax(dataflow, op):
+        return "bias_table"
+    index = op.operands.get("input")
+    return "embedding" if index is None or _is_given(index) else "position"
+
+
+def _is_given(index: Op) -> bool:
+    """Whether numbers of rows are an input of the model; not what is counted of it (its length, its padding)."""
+    waiting = [index]
+    for op in waiting:
+        if op.op == "input" or op.made:
+            return True
+        if op.op != "size" and Trait.RANKING not in op.traits:
+            waiting += (each for each in op.operands.values() if each not in waiting)
+    return False
+
+
+def _adds(op: Op) -> bool:
+    return op.op in ("add", "sub", "rsub")
+
+
+def _leads_to_softmax(dataflow: Dataflow, start: Op) -> bool:
+    """Whether what is added goes to a softmax, or to attention's mask, and through neither norm nor weight."""
+    waiting = [start]
+    for op in waiting:
+        for after in dataflow.graph.successors(op):
+            slots = dataflow.graph.edges[op, after]["slots"]
+            if (after.role is Role.NONLINEARITY and after.op in SOFTMAXES) or "attn_mask" in slots:
+                return True
+            if after.role in (Role.TRANSPARENT, Role.ADD, Role.SPLIT) and after not in waiting:
+                waiting.append(after)
+        if len(waiting) > _MANY:
+            return False
+    return False
+
+
+def _weight_before(op: Op) -> Op | None:
+    """The weight operation that a signal comes straight from which a parameter is added to."""
+    for here in op.operands.values():
+        while here.signal and here.role is Role.TRANSPARENT and here.acts == "rearranging":
+            carrying = [each for each in here.operands.values() if each.signal]
+            if len(carrying) != 1:
+                break
+            (here,) = carrying
+        if here.role is Role.WEIGHT:
+            return here
+    return None
+
+
+def _ends(op: Op, dataflow: Dataflow, places: Mapping[Op, BranchPlace]) -> bool:
+    """Whether the way from an operation on a branch to the branch's sum holds no weight."""
+    waiting: list[Op] = [op]
+    for here in waiting:
+        for after in dataflow.graph.successors(here):
+            if after not in places or places[after].number != places[op].number:
+                return after.role is Role.ADD or after not in places
+            if after.role in (Role.WEIGHT, Role.NONLINEARITY):
+                return False
+            if after not in waiting:
+                waiting.append(after)
+    return False
+
+
+def looked_up(dataflow: Dataflow) -> Collection[str]:
+    """Parameters whose rows are looked up."""
+    found: set[str] = set()
+    for op in dataflow.graph.nodes:
+        if Trait.LOOKUP in op.traits:
+            found.update(use.name for use in op.params)
+            table = op.operands.get("weight")
+            if table is not None and table.op == "parameter":
+                found.update(use.name for use in table.params)
+    return found

@@ -1,0 +1,121 @@
+"""Facts: all that the graph tells of one parameter, or of some rows of it, as an immutable value."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from autoinit.theory.layouts import Layout
+
+Rows = tuple[tuple[int, int], ...]
+Kind = Literal[
+    "weight", "bias", "norm_gain", "norm_shift", "embedding", "position", "token", "bias_table", "layer_scale", "slope",
+    "other",
+]  # fmt: skip
+Attention = Literal["", "query", "key", "value"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the graph tells of a parameter, or of some output rows of a weight.
+
+    A bias has the facts of the rows that it is added to, but for its kind, name and shape.
+
+    Attributes:
+        param: the parameter's name in `named_parameters()`.
+        kind: what it is. `weight`: of a weight operation, a table that serves as head too included. `embedding`: rows
+            looked up by what the model is given. `position`: a table that is added to a signal, or whose rows are
+            looked up by numbers of places. `token`: joined to a signal as further places. `bias_table`: added to the
+            logits of attention. `layer_scale`: multiplies a branch before it is added. `slope`: of PReLU.
+        shape: the parameter's.
+        op: the operation that uses it.
+        rows: half-open runs of output rows; empty for all.
+        layout: what the axes of the weight mean.
+        fan_in, fan_out: true, of these rows (0 where there is no weight).
+        reason, nonlinearity: what the rows feed and why it is that (see `Reason`).
+        normalised: whether a norm takes the scale away, of what the rows give or of the weight itself.
+        standardised: whether the weight itself is normalised before it is used.
+        branch: number, from 1, of the branch of a residual stream that it lies in; 0 outside.
+        branches: how many branches that stream has.
+        ends_branch: whether nothing with a weight follows it on that branch.
+        attention: what these rows give to attention.
+        head_width: features of one head of it; 0 where there is none, or no shapes.
+        tied: whether the weight is the table of an embedding too.
+        reads_input: whether no weight comes before it.
+        neutral: of a norm's gain or shift, the value that leaves the signal as it is: 0 also for a gain that is used
+            as 1 + gain.
+    """
+
+    param: str
+    kind: Kind
+    shape: tuple[int, ...]
+    op: str = ""
+    rows: Rows = ()
+    layout: Layout = field(default=Layout(""))
+    fan_in: float = 0.0
+    fan_out: float = 0.0
+    reason: str = ""
+    nonlinearity: str = ""
+    normalised: bool = False
+    standardised: bool = False
+    branch: int = 0
+    branches: int = 0
+    ends_branch: bool = False
+    attention: Attention = ""
+    head_width: int = 0
+    tied: bool = False
+    reads_input: bool = False
+    neutral: float = 0.0
+
+    @property
+    def is_weight(self) -> bool:
+        """Whether it is the weight of an operation."""
+        return self.kind == "weight"
+
+    @property
+    def is_conv(self) -> bool:
+        """Whether it belongs to a convolution, transposed ones included."""
+        return "k" in self.layout.axes
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether it is of a convolution that reads each channel by itself."""
+        return self.is_conv and self.layout.groups > 1 and self.size("o" if self.layout.transposed else "i") == 1
+
+    @property
+    def is_patch(self) -> bool:
+        """Whether it embeds patches: a convolution of the input whose windows do not overlap."""
+        return self.is_conv and self.reads_input and self.layout.stride_area == self.size("k") > 1
+
+    @property
+    def is_head(self) -> bool:
+        """Whether what it gives is the model's output."""
+        return self.reason in ("output", "softmax") and bool(self.layout.axes)
+
+    @property
+    def block(self) -> int:
+        """Number, from 1, of the block of two branches that it lies in; 0 outside.
+
+        A branch too many is what the stream begins with.
+        """
+        extra = self.branches % 2 if self.branches > 1 else 0
+        return (self.branch + 1 - extra) // 2
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of two branches in its stream."""
+        return self.branches // 2
+
+    @property
+    def features(self) -> int:
+        """Output features of a weight's rows; of any other parameter the size of its last axis."""
+        if not self.layout.axes:
+            return self.shape[-1] if self.shape else 1
+        return sum(stop - start for start, stop in self.rows) or self.size("o")
+
+    def size(self, letter: str) -> int:
+        """Product of the sizes of the weight's axes of one letter: `o`, `i`, `k`, `b`."""
+        if len(self.layout.axes) != len(self.shape):
+            return 1
+        return math.prod(size for axis, size in zip(self.layout.axes, self.shape, strict=True) if axis == letter)

@@ -1,0 +1,303 @@
+"""Which layers are mirrored after all: each loses its pairs where something else than mirrored weights reads them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from autoinit.methods._pairing import MirrorableLayer
+from autoinit.methods._partners import ALONE, Numbers, partners, runs
+from autoinit.plans.mirror import FeatureRun
+from autoinit.resolving.features import Origins, origins
+from autoinit.theory.mirrored import Tangent, tangent
+from autoinit.tracing import Dataflow, Op
+
+
+@dataclass(frozen=True)
+class Settled:
+    """How the features of mirrored layers are laid out.
+
+    Attributes:
+        layers: by parameter.
+        found: who reads them.
+        tangents: how each layer that feeds a nonlinearity uses it, by parameter; without those that lost their pairs.
+        partner: of each unit, by the operation that makes them, where they are paired.
+        recurrent: parameters of layers that read what they have made before.
+    """
+
+    layers: Mapping[str, MirrorableLayer]
+    found: Origins
+    tangents: Mapping[str, Tangent] = field(default_factory=dict)
+    partner: Mapping[Op, Numbers] = field(default_factory=dict)
+    recurrent: frozenset[str] = frozenset()
+
+    def reads(self, layer: MirrorableLayer) -> Op | None:
+        """A use of the layer that reads features of mirrored layers."""
+        return next((op for op in layer.uses if op in self.found.columns), None)
+
+    def factor_in_sum(self, layer: MirrorableLayer) -> float:
+        """By how much the layer's output is multiplied on its way to the sum in front of its nonlinearity."""
+        op = layer.uses[0]
+        return self.found.sums[op][op] if layer.summed and op in self.found.sums else 1.0
+
+    def output_runs(self, layer: MirrorableLayer) -> tuple[FeatureRun, ...]:
+        """The layer's output features by pairs; those of gates as what they gate."""
+        return _output_runs(layer, self.partner.get(layer.uses[0]))
+
+    def input_runs(self, layer: MirrorableLayer, op: Op, factor: float) -> tuple[FeatureRun, ...]:
+        """What the layer reads at a use: runs of one source's features, with what makes up for its nonlinearity.
+
+        factor: for features of no source.
+        """
+        columns, starts = self.found.columns[op].numpy(), self.found.starts
+        ops = list(starts)
+        source = np.where(columns > 0, np.searchsorted(list(starts.values()), columns - 1, side="right") - 1, -1)
+        made: list[FeatureRun] = []
+        for begin, stop in _alike(source, layer.plan.groups):
+            if source[begin] < 0:
+                made.append(FeatureRun(begin, stop - begin, paired=False, factor=factor))
+                continue
+            maker = ops[int(source[begin])]
+            made += self._run(begin, columns[begin:stop] - 1 - starts[maker], maker, self.found.scales[op][maker])
+        return tuple(made)
+
+    def _run(self, begin: int, local: Numbers, maker: Op, scale: float) -> Iterator[FeatureRun]:
+        layer = next(each for each in self.layers.values() if maker in each.uses)
+        here = self.tangents.get(layer.plan.param)
+        own = (here.c if here is not None else 1.0) / scale
+        partner = self.partner.get(maker)
+        if partner is None:
+            yield FeatureRun(begin, len(local), paired=False, factor=own)
+            return
+        for at, size, paired in runs(local - layer.first, partner) or ():
+            yield FeatureRun(begin + at, size, paired, factor=own if paired else 0.0)
+
+
+def settle(dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: dict[str, str]) -> Settled:
+    """Lay out the features of layers by what reads them, until nothing reads a pair but in whole.
+
+    reasons: gets, by parameter, why a layer that feeds a nonlinearity is not paired.
+    """
+    kept, dropped = dict(layers), set[str]()
+    while True:
+        made = [layer for name, layer in kept.items() if name not in dropped]
+        sources = {each.op: each for layer in made for each in layer.sources()}
+        ordered = {op: sources[op] for op in dataflow.graph.nodes if op in sources}
+        readers = {op: reading for layer in kept.values() for op, reading in layer.readings()}
+        found = origins(dataflow, ordered, readers)
+        attempt = _Attempt(dataflow, kept, [layer for layer in made if layer.bends], found)
+        lost = attempt.lost()
+        if not lost:
+            return Settled(kept, found, attempt.tangents, attempt.partner, attempt.recurrent())
+        for name, why in lost.items():
+            reasons[name] = why
+            if kept[name].summed:
+                kept[name] = kept[name].straight()
+            else:
+                dropped.add(name)
+
+
+@dataclass
+class _Attempt:
+    """One attempt at layers that feed nonlinearities (`bending`), their features being followed already."""
+
+    dataflow: Dataflow
+    layers: Mapping[str, MirrorableLayer]
+    bending: list[MirrorableLayer]
+    found: Origins
+    tangents: dict[str, Tangent] = field(default_factory=dict)
+    partner: dict[Op, Numbers] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.by_use = {op: layer for layer in self.bending for op in layer.uses}
+        ties: nx.Graph[Op] = nx.Graph()
+        ties.add_nodes_from(self.by_use)
+        for layer in self.bending:
+            nx.add_path(ties, layer.uses)
+        for added in self.found.sums.values():
+            nx.add_path(ties, added)
+        self.classes: list[list[Op]] = [sorted(each, key=list(self.by_use).index) for each in
+                                        nx.connected_components(ties)]  # fmt: skip
+
+    def lost(self) -> dict[str, str]:
+        """Layers that cannot keep their pairs, by parameter, and why."""
+        for step in (self._unfollowed, self._not_linear, self._torn, self._disagreeing):
+            lost = dict(step())
+            if lost:
+                return lost
+        return {}
+
+    def _members(self, ops: Iterable[Op], why: str) -> Iterator[tuple[str, str]]:
+        for name in dict.fromkeys(self.by_use[op].plan.param for op in ops):
+            yield name, why
+
+    def _unfollowed(self) -> Iterator[tuple[str, str]]:
+        for ops in self.classes:
+            why = next((self.found.lost[op] for op in ops if op in self.found.lost), "")
+            if why:
+                yield from self._members(ops, why)
+
+    def _not_linear(self) -> Iterator[tuple[str, str]]:
+        depth = _most_in_a_row(self.dataflow, {end for layer in self.bending for end in layer.ends})
+        for ops in self.classes:
+            members = list({self.by_use[op].plan.param: self.by_use[op] for op in ops}.values())
+            found = {layer.plan.param: tangent_of(layer, depth) for layer in members}
+            name = members[0].ending.nonlinearity
+            if None in found.values():
+                yield from self._members(ops, f"{name} has no odd part that is nearly linear")
+            elif len(set(found.values())) > 1 or len({layer.features for layer in members}) > 1:
+                yield from self._members(ops, "what is added to it feeds other things")
+            else:
+                self.tangents.update({param: each for param, each in found.items() if each is not None})
+
+    def _torn(self) -> Iterator[tuple[str, str]]:
+        for ops in self.classes:
+            layer = self.by_use[ops[0]]
+            if not self.tangents[layer.plan.param].paired:
+                continue
+            read = {(op, reader): local for op in ops for reader, local in self._columns(op)}
+            groups = [(local, self._groups(reader)) for (_, reader), local in read.items()]
+            own = [(np.arange(layer.features), self.by_use[op].plan.groups) for op in ops]
+            partner = partners(layer.features, [*groups, *own])
+            if bool((partner == ALONE).all()):
+                yield from self._members(ops, "no two of its units are read by the same weights")
+                continue
+            torn = [reader for (_, reader), local in read.items() if not self._whole(reader, local, partner)]
+            if torn:
+                yield from self._members(ops, f"{torn[0].name} does not read its units in whole pairs")
+            elif any(not self._whole_outputs(self.by_use[op], partner) for op in ops):
+                yield from self._members(ops, "its units do not lie in whole pairs")
+            else:
+                self.partner.update(dict.fromkeys(ops, partner))
+
+    def _columns(self, op: Op) -> Iterator[tuple[Op, Numbers]]:
+        """Who reads features of a source, and which; negative numbers where others' features are read."""
+        start, layer = self.found.starts[op], self.by_use[op]
+        for reader, columns in self.found.columns.items():
+            local = columns.numpy() - 1 - start
+            mine = (local >= 0) & (local < layer.outputs)
+            if mine.any():
+                yield reader, np.where(mine, local - layer.first, ALONE)
+
+    def _groups(self, reader: Op) -> int:
+        return next(layer.plan.groups for layer in self.layers.values() if reader in layer.uses)
+
+    def _whole(self, reader: Op, local: Numbers, partner: Numbers) -> bool:
+        groups = self._groups(reader)
+        pieces = (local[begin:stop] for begin, stop in _alike(np.where(local >= 0, 0, ALONE), groups))
+        return all(piece[0] < 0 or runs(piece, partner) is not None for piece in pieces)
+
+    def _whole_outputs(self, layer: MirrorableLayer, partner: Numbers) -> bool:
+        try:
+            _output_runs(layer, partner)
+        except ValueError:
+            return False
+        return True
+
+    def _disagreeing(self) -> Iterator[tuple[str, str]]:
+        """Sources of what a weight reads in one way at one use and in another way at another."""
+        trial = Settled(self.layers, self.found, self.tangents, self.partner)
+        for layer in self.layers.values():
+            reads = [op for op in layer.uses if op in self.found.columns]
+            others = [op for op in layer.uses if op not in reads]
+            if not reads or len(layer.uses) == 1:
+                continue
+            ways = {tuple(map(_rounded, trial.input_runs(layer, op, 1.0))) for op in reads}
+            outside = [op for op in others if any(each.made for each in op.operands.values())]
+            if len(ways) > 1 or outside:
+                why = f"{layer.plan.name} reads other units at another of its {len(layer.uses)} uses"
+                makers = {maker for op in reads for maker in self.found.scales[op] if maker in self.by_use}
+                tied = (ops for ops in self.classes if not makers.isdisjoint(ops))
+                yield from self._members(itertools.chain.from_iterable(tied), why)
+
+    def recurrent(self) -> frozenset[str]:
+        """Parameters of layers that read features of what they are added up to, or make themselves."""
+        return frozenset(
+            self.by_use[op].plan.param
+            for ops in self.classes
+            for op in ops
+            if not set(ops).isdisjoint(self.found.scales.get(op, ()))
+        )
+
+
+def unpaired(features: int, groups: int) -> tuple[FeatureRun, ...]:
+    """Runs of so many features without pairs, one for each group."""
+    size = features // groups
+    return tuple(FeatureRun(start, size, paired=False) for start in range(0, features, size))
+
+
+def tangent_of(layer: MirrorableLayer, depth: int) -> Tangent | None:
+    """How a layer uses its nonlinearity; None where it has no odd part that is nearly linear."""
+    ending = layer.ending
+    if layer.gate:
+        return Tangent(paired=True, a=1.0, c=1.0)
+    if ending.function is None:
+        return None
+    key = (ending.nonlinearity, tuple(sorted(ending.params.items())))
+    if ending.nonlinearity == "custom":
+        return tangent(ending.function, "custom", depth)
+    return _known(_Keyed(key, ending.function), depth)
+
+
+@dataclass(frozen=True)
+class _Keyed:
+    """A function that is told apart by its name and parameters."""
+
+    key: tuple[str, tuple[tuple[str, float], ...]]
+    function: Any
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and other.key == self.key
+
+
+@cache
+def _known(function: _Keyed, depth: int) -> Tangent | None:
+    return tangent(function.function, function.key[0], depth)
+
+
+def _most_in_a_row(dataflow: Dataflow, ends: set[Op | None]) -> int:
+    """The largest number of nonlinearities that end at these operations, on one way through the graph."""
+    depth: dict[Op, int] = {}
+    for op in dataflow.graph.nodes:
+        before = max((depth[each] for each in op.operands.values()), default=0)
+        depth[op] = before + (op in ends)
+    return max(depth.values(), default=1) or 1
+
+
+def _output_runs(layer: MirrorableLayer, partner: Numbers | None) -> tuple[FeatureRun, ...]:
+    """Runs of a layer's output features, each of a convolution's groups apart.
+
+    Raises:
+        ValueError: partners do not lie side by side.
+    """
+    if partner is None:
+        return unpaired(layer.outputs, layer.plan.groups)
+    found: list[tuple[int, int, bool]] = []
+    size = len(partner) // layer.plan.groups
+    for start in range(0, len(partner), size):
+        pieces = runs(np.arange(start, start + size), partner)
+        if pieces is None:
+            raise ValueError
+        found += [(start + at, count, paired) for at, count, paired in pieces]
+    starts = sorted((layer.first, layer.first + layer.gate)) if layer.gate else [0]
+    return tuple(FeatureRun(start + at, count, paired) for start in starts for at, count, paired in found)
+
+
+def _alike(source: Numbers, groups: int) -> Iterator[tuple[int, int]]:
+    """Begin and end of runs of equal numbers; none goes beyond a group."""
+    size = len(source) // groups
+    breaks = {*(np.flatnonzero(np.diff(source)) + 1).tolist(), *range(0, len(source), size), len(source)}
+    yield from itertools.pairwise(sorted(breaks))
+
+
+def _rounded(run: FeatureRun) -> tuple[int, int, bool, float]:
+    return run.start, run.size, run.paired, round(run.factor, 9)

@@ -1,0 +1,148 @@
+"""`plan(recipe="gpt2")`: every parameter that a published recipe speaks of starts as the recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from autoinit.errors import ArgumentError
+from autoinit.facts import Facts, gather
+from autoinit.models import ModelView
+from autoinit.planning import plan_dataflow
+from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan, root_mean_square
+from autoinit.plans.options import PlanOptions
+from autoinit.plans.plan import Plan
+from autoinit.recipes import DeclaredRecipe, Start, declared
+from autoinit.resolving import resolve
+from autoinit.tracing.dataflow import Dataflow
+
+
+def plan_by_recipe(view: ModelView, dataflow: Dataflow, options: PlanOptions, _example_inputs: Any = None) -> Plan:
+    """A plan in which each parameter has the recipe's distribution; those of which it says nothing are kept.
+
+    Raises:
+        ArgumentError: there is no such recipe, it cannot be written, or it cannot be told for some parameter.
+    """
+    recipe = declared(options.recipe)
+    if recipe.entry.writes:
+        raise ArgumentError(f"recipe={options.recipe!r} is for check alone: {recipe.entry.writes}")
+    resolutions = resolve(dataflow)
+    made = plan_dataflow(dataflow, view, options, resolutions)
+    facts: dict[str, list[Facts]] = {}
+    for each in gather(dataflow, resolutions):
+        facts.setdefault(each.param, []).append(each)
+    rest = _Rest(recipe, view, options, made, facts)
+    written = tuple(rest.plans())
+    layers = tuple(_layer(recipe, layer, facts.get(layer.param, ())) for layer in made.layers)
+    others = tuple(rest.others({each.name for each in written}))
+    return replace(made, recipe=recipe.text, layers=layers, rest=written, others=others)
+
+
+def _layer(recipe: DeclaredRecipe, layer: LayerPlan, facts: Sequence[Facts]) -> LayerPlan:
+    """A layer as the recipe has it; what becomes of its biases stands with the rest of the parameters."""
+    if layer.status != "planned":
+        return replace(layer, biases=())
+    starts = {each.rows: recipe.start(each) for each in facts}
+    said = [start for start in starts.values() if start is not None]
+    if not said:
+        return replace(layer, status="kept", note=_silent(recipe), biases=())
+    distributions = {start.distribution for start in said}
+    if len(said) < len(starts) or len(distributions) > 1 or any(start.mean for start in said):
+        told = "; ".join(f"rows {rows or 'all'}: {start or 'nothing'}" for rows, start in starts.items())
+        raise ArgumentError(
+            f"recipe {recipe.text}: {layer.name} would get {told}. Expected one distribution of mean 0 for all rows "
+            f"of a weight"
+        )
+    slices = tuple(replace(part, std=_std(starts, part.rows)) for part in layer.slices)
+    if len({part.std for part in slices}) == 1 and distributions != {"orthogonal"}:
+        std = slices[0].std
+    else:
+        std = root_mean_square(slices) if slices else said[0].std
+    return replace(layer, distribution=said[0].distribution, slices=slices, std=std, biases=(), note=_place(facts[0]))
+
+
+def _std(starts: Mapping[Any, Start | None], rows: Any) -> float:
+    start = starts[rows]
+    assert start is not None
+    return start.std
+
+
+def _place(facts: Facts) -> str:
+    """What a reader should know of a weight's place that its row does not show."""
+    told = [f"ends branch {facts.branch} of {facts.branches}"] if facts.ends_branch and facts.branches > 1 else []
+    return "; ".join([*told, *(["tied to an embedding, whose table it is too"] if facts.tied else [])])
+
+
+def _silent(recipe: DeclaredRecipe) -> str:
+    return f"the recipe {recipe.text} says nothing of it"
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """The parameters that are no layer's weight.
+
+    Attributes:
+        made: the plan by the dataflow.
+    """
+
+    recipe: DeclaredRecipe
+    view: ModelView
+    options: PlanOptions
+    made: Plan
+    facts: Mapping[str, Sequence[Facts]]
+
+    def plans(self) -> Iterator[RestPlan]:
+        """What the recipe writes of them, in the model's order."""
+        for name, parameter in self._parameters():
+            if name in self.facts and not self._left(name):
+                (facts, *_) = self.facts[name]
+                start = self.recipe.start(facts)
+                if start is not None:
+                    shape = tuple(parameter.shape)
+                    yield RestPlan(name, shape, facts.kind, start.distribution, start.std, start.mean)
+
+    def others(self, written: set[str]) -> Iterator[OtherParameter]:
+        """Those that it leaves, and why."""
+        known = {each.name: each for each in self.made.others}
+        for name, parameter in self._parameters():
+            if name in written:
+                continue
+            kind = self.facts[name][0].kind if name in self.facts else known[name].kind if name in known else "bias"
+            note = self._left(name) or (known[name].note if name in known else "") or _silent(self.recipe)
+            yield OtherParameter(name, tuple(parameter.shape), kind, note)
+
+    def _parameters(self) -> Iterator[tuple[str, Any]]:
+        weights = {layer.param for layer in self.made.layers}
+        return ((name, each) for name, each in self.view.parameters.items() if name not in weights)
+
+    def _left(self, name: str) -> str:
+        """Why a parameter is not written although the recipe may speak of it; empty if nothing is in the way."""
+        parameter = self.view.parameters[name]
+        layer = next((each for each in self.made.layers if name in each.biases), None)
+        if name in self._stored:
+            return self._stored[name]
+        if self.options.only and not _matches(name, self.options.only):
+            return "not in only="
+        if glob := _matches(name, self.options.skip):
+            return f"skip={glob!r}"
+        if not parameter.requires_grad:
+            return "frozen: requires_grad is False"
+        if not parameter.is_floating_point() or not parameter.numel():
+            return "it has no floating-point elements"
+        if layer is not None and layer.status != "planned":
+            return f"its layer {layer.name} is {layer.status}"
+        return ""
+
+    @property
+    def _stored(self) -> Mapping[str, str]:
+        """Parameters that are set together with a weight, and those that stand in a weight's place and are none."""
+        parts = [name for layer in self.made.layers for name in self.view.storage(layer.param).written]
+        return dict.fromkeys(parts, "part of a parametrised weight, set together with it")
+
+
+def _matches(name: str, globs: Sequence[str]) -> str:
+    """The first glob that fits a parameter's name, or that of the module that holds it."""
+    path = name.rpartition(".")[0]
+    return next((glob for glob in globs if fnmatchcase(name, glob) or fnmatchcase(path, glob)), "")

@@ -1,0 +1,25 @@
+"""GPT-2's recipe."""
+
+from __future__ import annotations
+
+import math
+
+from autoinit.facts import Facts
+from autoinit.recipes.registry import register_recipe
+from autoinit.recipes.starts import Start, normal, usual
+
+
+@register_recipe("gpt2", source="Radford et al. 2019, section 2.3; karpathy/nanoGPT, model.py; transformers from 5.23")
+def gpt2(facts: Facts, std: float = 0.02) -> Start | None:
+    """A transformer whose branch ends are scaled by depth.
+
+    - weights, embeddings, positions and heads: N(0, 0.02^2)
+    - the last weight of each branch: 0.02 / sqrt(2 L), for L blocks of two branches
+    - biases 0, norms at identity
+
+    Argument: `std`, in place of 0.02.
+    """
+    if facts.kind in ("weight", "embedding", "position"):
+        scaled = facts.ends_branch and facts.branches > 1
+        return normal(std / math.sqrt(2 * facts.blocks) if scaled else std)
+    return usual(facts)

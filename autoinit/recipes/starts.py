@@ -1,0 +1,86 @@
+"""Start: the distribution that a recipe gives a parameter, and the ways to say it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from autoinit.errors import ArgumentError
+from autoinit.facts import Facts
+from autoinit.plans.distributions import RecipeDistribution
+from autoinit.theory.truncation import TRUNCATED_STD, TRUNCATED_STD_3
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a parameter starts.
+
+    Attributes:
+        distribution: of its elements.
+        std: of its elements, after any cut; 0 for one value throughout.
+        mean: of its elements.
+    """
+
+    distribution: RecipeDistribution
+    std: float
+    mean: float = 0.0
+
+    def __post_init__(self) -> None:
+        drawn = self.distribution != "constant"
+        if not (math.isfinite(self.std) and math.isfinite(self.mean)) or (self.std <= 0 if drawn else self.std != 0):
+            expected = "a positive std" if drawn else "the std 0"
+            raise ArgumentError(f"{self.distribution} with std {self.std} and mean {self.mean}; expected {expected}")
+
+    def __str__(self) -> str:
+        if self.distribution == "constant":
+            return f"{self.mean:g}"
+        return f"{self.distribution}, std {self.std:.4g}" + (f", mean {self.mean:g}" if self.mean else "")
+
+
+def normal(std: float, mean: float = 0.0) -> Start:
+    """N(mean, std^2)."""
+    return Start("normal", std, mean)
+
+
+def truncated(std: float, *, cut: int = 2, corrected: bool = False) -> Start:
+    """N(0, std^2) cut at 2 or 3 of its standard deviations, which leaves 0.88 or 0.987 of the std.
+
+    corrected: `std` is that after the cut.
+    """
+    if cut not in _CUTS:
+        raise ArgumentError(f"truncated(cut={cut!r}): expected 2 or 3 standard deviations")
+    name, left = _CUTS[cut]
+    return Start(name, std if corrected else std * left)
+
+
+_CUTS: dict[int, tuple[RecipeDistribution, float]] = {
+    2: ("truncated_normal", TRUNCATED_STD),
+    3: ("truncated_normal_3", TRUNCATED_STD_3),
+}
+
+
+def uniform(bound: float) -> Start:
+    """U(-bound, bound)."""
+    return Start("uniform", bound / math.sqrt(3))
+
+
+def constant(value: float) -> Start:
+    """One value throughout."""
+    return Start("constant", 0.0, value)
+
+
+def orthogonal(rows: int, columns: int, gain: float = 1.0) -> Start:
+    """Part of a random orthogonal matrix, times the gain: elements of std gain / sqrt(max(rows, columns))."""
+    return Start("orthogonal", gain / math.sqrt(max(rows, columns)))
+
+
+ZERO = constant(0.0)
+
+
+def usual(facts: Facts) -> Start | None:
+    """What most recipes leave unsaid: biases start at zero, norms as the identity."""
+    if facts.kind == "bias":
+        return ZERO
+    if facts.kind in ("norm_gain", "norm_shift"):
+        return constant(facts.neutral)
+    return None

@@ -1,0 +1,1 @@
+"""Forms of a `Scaling` and of a coordinate check."""

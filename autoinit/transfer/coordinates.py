@@ -1,0 +1,265 @@
+"""Coordinate check: whether the outputs of a model's layers change as much in a wide model as in a narrow one.
+
+A few steps are taken in models of several widths. Where a learning rate fits every width, the change of a feature
+does not depend on the width: the slope of its logarithm over that of the width is about zero (Yang et al. 2022,
+appendix D.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cached_property
+from typing import IO, TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from autoinit import formats
+from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import all_of, require
+from autoinit.transfer.making import scaling
+from autoinit.transfer.record import Scaling
+from autoinit.transfer.rules import Optimizer
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
+
+Parametrisation = Literal["scaled", "standard"]
+Batch = tuple[Any, Any]
+_LEAST_CHANGE = 1e-30
+
+
+@dataclass(frozen=True)
+class CoordinateCheck:
+    """How much the outputs of layers changed, in models of several widths.
+
+    Attributes:
+        widths: of the models, ascending.
+        optimizer, lr, steps: of the training.
+        changes: by parametrisation and layer, for each width after the last step: the mean of |h - h at the start|
+            over a layer's output on the first batch. The model's own output is the layer ``.
+        losses: by parametrisation, for each width before the last step.
+    """
+
+    widths: tuple[int, ...]
+    optimizer: str
+    lr: float
+    steps: int
+    changes: Mapping[Parametrisation, Mapping[str, tuple[float, ...]]]
+    losses: Mapping[Parametrisation, tuple[float, ...]]
+
+    @cached_property
+    def slopes(self) -> Mapping[Parametrisation, Mapping[str, float]]:
+        """By parametrisation and layer the slope of log2 change over log2 width, by least squares."""
+        return {
+            which: {layer: _slope(self.widths, values) for layer, values in layers.items()}
+            for which, layers in self.changes.items()
+        }
+
+    def worst(self, which: Parametrisation = "scaled") -> tuple[str, float]:
+        """The layer whose slope is farthest from zero, and the slope."""
+        return max(self.slopes[which].items(), key=lambda each: abs(each[1]))
+
+    def __str__(self) -> str:
+        return formats.text("coordinates", self, "table")
+
+    def print(self, file: IO[str] | None = None, console: Console | None = None) -> None:
+        """Print the table: coloured in a terminal, plain in a file or a pipe."""
+        formats.show("coordinates", self, "table", file, console)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        return formats.lines("coordinates", self, "table", options)
+
+    def to_json(self) -> str:
+        """Widths, changes, slopes and losses as JSON."""
+        return formats.text("coordinates", self, "json")
+
+    def plot(self) -> Figure:
+        """Change against width for each layer, a panel for each parametrisation. Needs matplotlib."""
+        made: Figure = formats.tool("coordinates figure")(self)
+        return made
+
+
+def coordinate_check(
+    make_model: Callable[[int], nn.Module],
+    widths: Sequence[int],
+    batches: Callable[[int], Batch] | Batch,
+    loss: Callable[[Any, Any], torch.Tensor] = F.cross_entropy,
+    *,
+    optimizer: Optimizer = "adamw",
+    lr: float = 1e-2,
+    steps: int = 5,
+    seeds: int = 1,
+    depth: float = 1.0,
+    standard: bool = True,
+    example_inputs: Any = None,
+) -> CoordinateCheck:
+    """Train models of several widths for a few steps, scaled and not, and compare how their layers' outputs change.
+
+        >>> def mlp(d): return nn.Sequential(nn.Linear(4, d), nn.ReLU(), nn.Linear(d, d), nn.ReLU(), nn.Linear(d, 2))
+        >>> data = torch.randn(16, 4, generator=torch.Generator().manual_seed(0)), torch.arange(16) % 2
+        >>> result = coordinate_check(mlp, [32, 64, 128], data)
+        >>> abs(result.slopes["scaled"]["2"]) < 0.3 < result.slopes["standard"]["2"]
+        True
+
+    Only the models that `make_model` builds are trained; torch's random state stays as it was.
+
+    Args:
+        make_model: builds a model of a width, such as 256. Its random numbers follow from the seed.
+        widths: at least two. The narrowest is the base of the others.
+        batches: (inputs, targets) for each step, or one such pair for all. Inputs that are a tuple are arguments, a
+            dict keyword arguments.
+        loss: of the model's output and the targets.
+        optimizer: as for `scaling`; `muon` needs 2-D hidden weights.
+        lr: of the narrowest model.
+        steps: of training.
+        seeds: starts that are averaged.
+        depth: as for `scaling`.
+        standard: whether to train the same models with one learning rate, from `autoinit`'s plan, as well.
+        example_inputs: as for `plan`; the first batch's inputs if None and they are needed.
+
+    Raises:
+        ArgumentError: an argument has no meaning.
+        TraceError: a model could not be traced.
+        PlanError: the models are not of one architecture.
+    """
+    chosen = _widths(widths)
+    require("steps", steps, int, "a number of steps, 1 at least")
+    require("seeds", seeds, int, "a number of seeds, 1 at least")
+    require("lr", lr, (int, float), "a learning rate")
+    if steps < 1 or seeds < 1 or not lr > 0:
+        raise ArgumentError(f"steps={steps}, seeds={seeds}, lr={lr}: expected 1 at least, and a positive rate")
+    draw = batches if callable(batches) else lambda _: batches
+    which: tuple[Parametrisation, ...] = ("scaled", "standard") if standard else ("scaled",)
+    trained = _Trained(make_model, chosen[0], draw, loss, optimizer, float(lr), steps, depth, example_inputs)
+    changes: dict[Parametrisation, dict[str, tuple[float, ...]]] = {}
+    losses: dict[Parametrisation, tuple[float, ...]] = {}
+    for each in which:
+        runs = [[trained.run(width, each, seed) for seed in range(seeds)] for width in chosen]
+        layers = list(runs[0][0].changes)
+        changes[each] = {
+            layer: tuple(sum(run.changes[layer] for run in of_width) / seeds for of_width in runs) for layer in layers
+        }
+        losses[each] = tuple(sum(run.loss for run in of_width) / seeds for of_width in runs)
+    return CoordinateCheck(chosen, optimizer, float(lr), steps, changes, losses)
+
+
+def _widths(widths: Sequence[int]) -> tuple[int, ...]:
+    found = tuple(sorted(all_of("widths", widths, int, "at least two widths, such as [64, 128, 256]")))
+    if len(set(found)) < 2 or found[0] < 1:
+        raise ArgumentError(f"widths={list(found)}: expected at least two different ones")
+    return found
+
+
+def _slope(widths: Sequence[int], values: Sequence[float]) -> float:
+    """By least squares, of log2 value over log2 width."""
+    x = [math.log2(width) for width in widths]
+    y = [math.log2(max(value, _LEAST_CHANGE)) for value in values]
+    middle = sum(x) / len(x)
+    return sum((a - middle) * b for a, b in zip(x, y, strict=True)) / sum((a - middle) ** 2 for a in x)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of one training."""
+
+    changes: Mapping[str, float]
+    loss: float
+
+
+@dataclass(frozen=True, eq=False)
+class _Trained:
+    """Trains a model of a width."""
+
+    make_model: Callable[[int], nn.Module]
+    base_width: int
+    batches: Callable[[int], Batch]
+    loss: Callable[[Any, Any], torch.Tensor]
+    optimizer: Optimizer
+    lr: float
+    steps: int
+    depth: float
+    example_inputs: Any
+
+    def run(self, width: int, which: Parametrisation, seed: int) -> _Outcome:
+        """The change of each layer's output over some steps."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = self.make_model(width)
+            layers, optimizers = self._started(model, which, seed)
+            first = self.batches(0)[0]
+            before = _outputs(model, layers, first)
+            last = math.nan
+            for step in range(self.steps):
+                inputs, targets = self.batches(step)
+                for each in optimizers:
+                    each.zero_grad()
+                value = self.loss(_called(model, inputs), targets)
+                value.backward()  # type: ignore[no-untyped-call]
+                for each in optimizers:
+                    each.step()
+                last = float(value.detach())
+            after = _outputs(model, layers, first)
+        return _Outcome({name: float((after[name] - before[name]).abs().mean()) for name in before}, last)
+
+    def _started(
+        self, model: nn.Module, which: Parametrisation, seed: int
+    ) -> tuple[list[str], list[torch.optim.Optimizer]]:
+        """The model's layers that are modules, in order; it has its start, and its optimizers are made."""
+        scaled = self._scaling(model, which)
+        scaled.apply(model, seed, force=True)
+        modules = dict(model.named_modules())
+        layers = [layer.name for layer in scaled.plan.layers if layer.name in modules]
+        return layers, _optimizers(self.optimizer, scaled.groups(model, self.lr), self.lr)
+
+    def _scaling(self, model: nn.Module, which: Parametrisation) -> Scaling:
+        """Against the narrowest model; against the model itself, all multipliers are 1."""
+        if which == "standard":
+            return scaling(model, width=1, optimizer=self.optimizer, example_inputs=self.example_inputs)
+        with torch.random.fork_rng(devices=[]):
+            base = self.make_model(self.base_width)
+        return scaling(model, base, optimizer=self.optimizer, depth=self.depth, example_inputs=self.example_inputs)
+
+
+def _optimizers(name: Optimizer, groups: list[dict[str, Any]], lr: float) -> list[torch.optim.Optimizer]:
+    """Torch's optimizers of these groups: of Muon two."""
+    if name != "muon":
+        made = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[name]
+        return [made(groups, lr=lr)]
+    parts = [[group for group in groups if group["use_muon"] is by_muon] for by_muon in (True, False)]
+    for group in parts[0]:
+        group.pop("eps")
+    found = zip((torch.optim.Muon, torch.optim.AdamW), parts, strict=True)
+    return [made(part, lr=lr, weight_decay=0.0) for made, part in found if part]
+
+
+def _called(model: nn.Module, inputs: Any) -> Any:
+    if isinstance(inputs, Mapping):
+        return model(**inputs)
+    return model(*inputs) if isinstance(inputs, tuple) else model(inputs)
+
+
+@torch.no_grad()
+def _outputs(model: nn.Module, layers: Sequence[str], inputs: Any) -> dict[str, torch.Tensor]:
+    """The output of each of these modules at its first call, and the model's own under the name ``."""
+    found: dict[str, torch.Tensor] = {}
+    modules = dict(model.named_modules())
+    with ExitStack() as hooks:
+        for name in layers:
+            handle = modules[name].register_forward_hook(lambda _, __, given, name=name: _keep(found, name, given))
+            hooks.callback(handle.remove)
+        _keep(found, "", _called(model, inputs))
+    return found
+
+
+def _keep(found: dict[str, torch.Tensor], name: str, given: Any) -> None:
+    while isinstance(given, (tuple, list)) and given:
+        given = given[0]
+    if isinstance(given, torch.Tensor) and given.is_floating_point():
+        found.setdefault(name, given.detach().clone())

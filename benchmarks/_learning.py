@@ -1,0 +1,91 @@
+"""What the part `training` adds up to: settings that reach their accuracy, by kind, and in how many epochs."""
+
+import statistics
+from collections.abc import Sequence
+
+from _methods import TITLES
+from _steps import Record
+from _training import ADAM, CONTRAST, RATES, SEEDS, SETTINGS
+from rich.table import Table
+
+OURS = "mirrored"
+"""The method whose epochs are set beside each other's, where both reach."""
+
+
+def kind(setting: str) -> str:
+    """The column that a setting counts in."""
+    if setting in CONTRAST:
+        return "contrast"
+    return "Adam" if setting in ADAM else f"depth {setting.rpartition('_')[2]}"
+
+
+def first_epochs(record: Record) -> dict[str, int]:
+    """For each seed that reached: the epoch at which the first of its rates did."""
+    found = {seed: [each for each in by_rate if each] for seed, by_rate in record["epochs"].items()}
+    return {seed: min(epochs) for seed, epochs in found.items() if epochs}
+
+
+def learning(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
+    """Each method's totals.
+
+    settings, reached, share, epochs: of the plain networks of depth 10, 30 and 60. epochs: the mean over those that
+    reach. epochs_of_mirrored: its mean over those of them that `mirrored` reaches too, and epochs_there the method's.
+    """
+    done = {
+        (each["library"], each["name"].removeprefix("training:")): each
+        for each in records
+        if each["name"].startswith("training:") and each["state"] == "done"
+    }
+    found = []
+    for method in methods:
+        mine = {setting: each for (library, setting), each in done.items() if library == method}
+        if not mine:
+            continue
+        kinds: dict[str, list[int]] = {}
+        for setting, each in mine.items():
+            counted = kinds.setdefault(kind(setting), [0, 0])
+            counted[0] += each["reached"]
+            counted[1] += len(SEEDS)
+        plain = {setting: each for setting, each in mine.items() if setting in SETTINGS}
+        settings, reached = len(plain) * len(SEEDS), sum(each["reached"] for each in plain.values())
+        by_rate = [sum(each["first_by_rate"][i] for each in plain.values()) for i in range(len(RATES))]
+        found.append(
+            {
+                "part": "training",
+                "method": method,
+                "settings": settings,
+                "reached": reached,
+                "share": reached / settings if settings else None,
+                "first_by_rate": dict(zip(map(str, RATES), by_rate, strict=True)),
+                "reached_by_kind": kinds,
+                **_epochs(plain, {setting: done[OURS, setting] for setting in plain if (OURS, setting) in done}),
+            }
+        )
+    return found
+
+
+def _epochs(plain: dict[str, Record], ours: dict[str, Record]) -> Record:
+    mine = {(setting, seed): epoch for setting, each in plain.items() for seed, epoch in first_epochs(each).items()}
+    theirs = {(setting, seed): epoch for setting, each in ours.items() for seed, epoch in first_epochs(each).items()}
+    both = mine.keys() & theirs.keys()
+    return {
+        "epochs": statistics.mean(mine.values()) if mine else None,
+        "epochs_there": statistics.mean(mine[each] for each in both) if both else None,
+        "epochs_of_mirrored": statistics.mean(theirs[each] for each in both) if both else None,
+    }
+
+
+def learning_table(totals: Sequence[Record]) -> Table:
+    """The same for people; a column for each kind of setting that any method was tried on."""
+    found = Table(title="settings that reach 90 % on digits (95 % with contrast inverted)")
+    found.add_column("")
+    kinds = list(dict.fromkeys(kind for each in totals for kind in each["reached_by_kind"]))
+    for head in ("depth 10 to 60", *kinds, "epochs", "mirrored's there", *(f"by {each:g}" for each in RATES)):
+        found.add_column(head, justify="right")
+    for each in totals:
+        by_kind = (each["reached_by_kind"].get(kind) for kind in kinds)
+        counts = ["" if counted is None else f"{counted[0]} of {counted[1]}" for counted in by_kind]
+        share = "" if each["share"] is None else f"{100 * each['share']:.1f} %"
+        epochs = ["" if each[what] is None else f"{each[what]:.2f}" for what in ("epochs", "epochs_of_mirrored")]
+        found.add_row(TITLES[each["method"]], share, *counts, *epochs, *map(str, each["first_by_rate"].values()))
+    return found
