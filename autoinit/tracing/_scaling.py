@@ -49,7 +49,7 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
     if all(op.acts in _KEEPING or Trait.NEUTRAL in op.traits for op in chain):
         return _KEPT
     if any(map(is_mixture, chain)):
-        return Scaling(None)
+        return Rescaling(None)
     shape = parameter.shape or ()
     names = tuple(op.op for op in chain)
     if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Rescaling(0.0), _KEPT):
