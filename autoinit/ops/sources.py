@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import nn
 
@@ -59,9 +61,10 @@ register_op(
 register_op(
     "logical",
     Role.SINK,
+    functions=operator.inv,  # the name is a matrix's inverse as well
     names=("logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not",
            "bitwise_xor", "__and__", "__or__", "__xor__", "__invert__", "__rand__", "__ror__", "and_", "or_", "invert",
-           "inv", "xor", "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "lshift", "rshift",
+           "xor", "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "lshift", "rshift",
            "__iand__", "__ior__", "iand", "ior"),
     signature="input, other=None",
     acts=Acts.ELEMENTWISE,

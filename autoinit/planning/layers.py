@@ -12,7 +12,7 @@ import torch
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
 from autoinit.ops import WEIGHTED_SUM
-from autoinit.planning._others import other_parameters, parameter_kinds
+from autoinit.planning._others import other_parameters, parameter_kinds, read_whole
 from autoinit.plans.layers import Alternative, LayerPlan, SlicePlan, Status, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import ALL_ZERO, Plan
@@ -43,7 +43,7 @@ def plan_dataflow(
     counts = branch_counts(dataflow) if options.residual == "depth" else {}
     kinds = parameter_kinds(dataflow)
     tables = {name for name, kind in kinds.items() if kind == "embedding"}
-    read = _read_whole(dataflow)
+    read = read_whole(dataflow)
     layers = _without_intent(
         tuple(
             _layer(view, resolution, options, counts, tables, read)
@@ -51,7 +51,7 @@ def plan_dataflow(
             if resolution.param in view.parameters
         )
     )
-    others = tuple(other_parameters(view, kinds, dataflow, layers))
+    others = tuple(other_parameters(view, kinds, dataflow, layers, read))
     named = [layer.name for layer in layers]
     if options.recipe:
         named += (each for other in others for each in (other.name, other.name.rpartition(".")[0]))
@@ -221,30 +221,6 @@ def _without_intent(layers: tuple[LayerPlan, ...]) -> tuple[LayerPlan, ...]:
     if len(layers) < 2 or not all(zero):
         return layers
     return tuple(replace(layer, status="planned", note=ALL_ZERO) for layer in layers)
-
-
-_READING = frozenset(
-    {"det", "logdet", "slogdet", "inverse", "inv", "inv_ex", "pinverse", "pinv", "solve", "solve_ex", "lu", "lu_factor"}
-    | {"lu_factor_ex", "cholesky", "cholesky_ex", "cholesky_inverse"}
-)
-"""What is taken of a matrix whose values mean something: an invertible map, a metric."""
-
-
-def _read_whole(dataflow: Dataflow) -> dict[str, str]:
-    """The parameters that such an operation takes, and the operation."""
-    found: dict[str, str] = {}
-    for op in dataflow.graph.nodes:
-        reader = op.call.name if op.call is not None else ""
-        if reader not in _READING:
-            continue
-        waiting, seen = list(op.operands.values()) or list(dataflow.graph.predecessors(op)), set()
-        while waiting:
-            here = waiting.pop()
-            if here not in seen and not here.signal:
-                seen.add(here)
-                waiting += here.operands.values()
-                found.update(dict.fromkeys((use.name for use in here.params if here.op == "parameter"), reader))
-    return found
 
 
 def _matches(name: str, globs: Sequence[str]) -> str:

@@ -18,8 +18,8 @@ from autoinit.ops import Role
 from autoinit.resolving._labels import OTHER, each_once, filled, one_entry, one_of_each, thinned
 from autoinit.resolving._regions import Region
 from autoinit.resolving._starting import likely_outputs
-from autoinit.resolving._walking import Step, only_steers
-from autoinit.tracing.dataflow import Op
+from autoinit.resolving._walking import Step
+from autoinit.tracing.dataflow import Op, only_steers
 from autoinit.tracing.recording import Strided
 from autoinit.tracing.rerunning import execute, substitute
 

@@ -19,7 +19,7 @@ from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
 
 @dataclass(frozen=True)
@@ -294,13 +294,6 @@ def _looks_straight(region: Region, factors: list[float]) -> bool:
 
 
 RANKED = "only compared or ranked (argmax, a threshold)"
-
-
-def only_steers(op: Op, slot: str) -> bool:
-    """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
-    if op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits):
-        return slot != "input"
-    return op.spec is not None and slot in op.spec.steered_by
 
 
 def _continues(op: Op) -> bool:

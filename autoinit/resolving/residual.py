@@ -12,9 +12,8 @@ from dataclasses import dataclass
 import networkx as nx
 
 from autoinit.ops import Role
-from autoinit.resolving._walking import only_steers
 from autoinit.resolving.resolver import slot_of
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 

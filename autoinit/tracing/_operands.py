@@ -17,7 +17,7 @@ import torch
 from autoinit.ops import Role, Trait
 from autoinit.theory.layouts import Layout
 from autoinit.tracing._scaling import scaling
-from autoinit.tracing.dataflow import Left, Op, ParamUse
+from autoinit.tracing.dataflow import Left, Op, ParamUse, only_steers
 from autoinit.tracing.mixtures import is_mixture, mixed
 from autoinit.tracing.noise import SHAPED_ONLY, scales_of_noise
 from autoinit.tracing.rerunning import execute
@@ -122,7 +122,7 @@ def _entering(op: Op) -> list[Op]:
     """The operands that become part of what an operation gives; the others only shape it."""
     if op.op in SHAPED_ONLY:
         return []
-    return [op.operands["input"]] if op.op == "output_in_place" else list(op.operands.values())
+    return [each for slot, each in op.operands.items() if not only_steers(op, slot)]
 
 
 def _is_opaque(op: Op) -> bool:
@@ -164,7 +164,7 @@ def _own_layout(
         made = layout_of(tuple(result.shape))
         if len(shape) == 1 and sum(_along(result)) > 1:  # a diagonal, or a flat store of a matrix
             return None, shape
-        letters.append(_letter(result, size, made))
+        letters.append(_letter(result, axis, shape, made))
         sizes.append(len(np.unique(_stored(result).numpy())) if parted and letters[-1] != "b" else size)
     if made is None:
         return None, shape
@@ -173,11 +173,15 @@ def _own_layout(
     return Layout("".join(letters), groups, made.stride_area, made.transposed), tuple(sizes)
 
 
-def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
-    """The letter of the operand's axis along which the index varies; `b` if it does not vary (a slice)."""
-    if size == 1:
+def _letter(result: torch.Tensor, axis: int, shape: tuple[int, ...], layout: Layout) -> str:
+    """The letter of the operand's axis along which an axis' index varies; `b` if it does not vary (a slice).
+
+    Where it varies along several, as one half of a symmetric matrix does, the axis stays where it was, if it can.
+    """
+    if shape[axis] == 1:
         return layout.axes[0] if layout.axes.startswith("b") else "k"
-    return next((letter for letter, along in zip(layout.axes, _along(result), strict=True) if along), "b")
+    varying = [letter for letter, along in zip(layout.axes, _along(result), strict=True) if along]
+    return layout.axes[axis] if len(varying) > 1 and tuple(result.shape) == shape else next(iter(varying), "b")
 
 
 def _along(result: torch.Tensor) -> Iterator[bool]:
@@ -226,12 +230,12 @@ def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
     if is_mixture(op):
         return mixed(op, operands)
-    if Trait.JOINING in op.traits or op.op == "output_in_place":
-        operands = {each: value if value is not None else _nowhere(each) for each, value in operands.items()}
     if op.op == "getitem":
         operands = {each: value if value is not None else _chosen(op, each) for each, value in operands.items()}
         if any(value is None for value in operands.values()):  # which would stand for a new axis
             return None
+    elif Trait.JOINING in op.traits or (held and any(only_steers(op, slot) for slot in op.operands)):
+        operands = {each: value if value is not None else _nowhere(each) for each, value in operands.items()}
     moves = op.acts == "rearranging" or op.op == "interpolate" or Trait.JOINING in op.traits
     if op.op == "size" or (moves and any(value is not None for value in operands.values())):
         try:

@@ -143,6 +143,13 @@ class Op:
         return f"Op({self.name}: {self.op}, {self.role})"
 
 
+def only_steers(op: Op, slot: str) -> bool:
+    """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
+    if op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits):
+        return slot != "input"
+    return op.spec is not None and slot in op.spec.steered_by
+
+
 @dataclass(frozen=True)
 class Unsupported:
     """An operation that the table does not know: its name as called, and where."""
