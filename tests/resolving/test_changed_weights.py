@@ -628,7 +628,8 @@ def test_an_exported_program_with_a_parametrised_weight(key: str):
         model[2].weight.mul_(100)
     program = torch.export.export(model, (numbers(2, 8),))
     assert "2" in str(report(program))
-    assert [(each.code, each.layer) for each in check(program).findings] == [("INI102", "2")]
+    errors = [(each.code, each.layer) for each in check(program).findings if each.severity == "error"]
+    assert errors == [("INI102", "2")]
 
 
 def test_a_symmetric_weight_in_an_exported_program():
