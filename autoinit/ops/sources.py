@@ -43,6 +43,7 @@ register_op(
     names="normal",
     signature="input=0.0, std=1.0",
     acts=Acts.ELEMENTWISE,
+    traits=Trait.NEUTRAL,
     function=lambda input, **_: input,  # around which it draws
     variant=lambda bound: None if hasattr(bound.get("input", bound.get("mean")), "op") else "random",
 )

@@ -16,6 +16,7 @@ import torch
 
 from autoinit.ops import Role, Trait
 from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.noise import SHAPED_ONLY
 from autoinit.tracing.rerunning import execute, substitute
 
 _LIMIT = 64
@@ -116,8 +117,10 @@ def value_outside(op: Op, like: torch.Tensor) -> Any:
         if op.shape and like.dim() > 1:
             return torch.full(op.shape, float(value), dtype=like.dtype)
         return torch.tensor(float(value), dtype=like.dtype)
-    if op.op == "size":
+    if op.op == "size" or (op.op in SHAPED_ONLY and any(each.signal for each in op.operands.values())):
         return execute(op, dict.fromkeys(op.operands.values(), like))
+    if op.op == "output_in_place":  # the others only lend their shape
+        return value_outside(op.operands["input"], like)
     if op.acts == "rearranging" and like.dim() == 1:  # one number stands for the parameter: there is nothing to move
         return value_outside(op.operands["input"], like)
     return execute(op, {each: value_outside(each, like) for each in op.operands.values()})
@@ -308,6 +311,20 @@ def _joins_wide(op: Op, members: set[Op]) -> bool:
 def is_recombination(region: Region) -> bool:
     """Whether the region only moves, adds, averages and scales by constants."""
     return not is_curved(region)
+
+
+def cancels(region: Region) -> bool:
+    """Whether nothing of the start is left behind operations that only move, add and scale: a sample less its mean."""
+    if not any(op.op in ("sub", "rsub", "neg") for op in region.ops):
+        return False
+    phi = region.function()
+    ones = torch.ones(region.start.shape or (2,))
+    try:
+        with torch.random.fork_rng(devices=()):
+            once, thrice = (phi(scale * ones) for scale in (1.0, 3.0) if torch.manual_seed(0))
+    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+        return False
+    return bool(torch.allclose(once, thrice, rtol=1e-4, atol=1e-6))
 
 
 def is_curved(region: Region) -> bool:

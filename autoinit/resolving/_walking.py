@@ -14,7 +14,7 @@ from typing import Any
 from autoinit.ops import Fact, Role, Trait
 from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
-from autoinit.resolving._regions import Region, Regions, is_curved, is_recombination
+from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_recombination
 from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import Ending, Reason
@@ -167,7 +167,8 @@ class Walker:
         if wide is None:
             return None
         if is_recombination(wide):
-            return _over(wide)
+            scored = Ending("linear", Reason.UNUSED, path=wide.path, note=SCORED)
+            return Step(wide.path, ending=scored) if cancels(wide) else _over(wide)
         if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
         return self._softmax(wide)
@@ -293,6 +294,7 @@ def _looks_straight(region: Region, factors: list[float]) -> bool:
     return len(bent) == 1 or (bool(bent) and any(factor != 1 for factor in factors))
 
 
+SCORED = "a sample less its own mean goes on, to be scored"
 RANKED = "only compared or ranked (argmax, a threshold)"
 
 

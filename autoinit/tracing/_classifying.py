@@ -44,6 +44,10 @@ def slots(bound: Mapping[str, Any]) -> Iterator[tuple[str, Op]]:
                 yield name, op
 
 
+_LENDING = frozenset({"cast", "view", "expand", "output_in_place"})
+"""What comes beside their input lends its type or its shape, and no signal."""
+
+
 def classified(
     name: str,
     spec: OpSpec,
@@ -78,8 +82,8 @@ def _classified(
         spec = REGISTRY.specs["index"]
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
-    cast = spec.name == "cast"  # what comes beside its input only says which type
-    carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not cast)]
+    lent = spec.name in _LENDING
+    carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not lent)]
     made = [slot for slot in carrying if operands[slot].made]
     role = spec.role
     weights: tuple[ParamUse, ...] = ()
