@@ -29,6 +29,7 @@ class Part:
         centred: whether what normalises the weight itself takes a mean off it.
         gains: of all that the layer feeds, where that is several things.
         fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
+        carried_past: whether weights of another branch bring the signal past it to a sum.
         head_width: features of one head of the attention that these rows lead to; 0 where there is none, or no shapes.
     """
 
@@ -50,6 +51,7 @@ class Part:
     starved: bool = False
     final: bool = False
     centred: bool = False
+    carried_past: bool = False
 
     @cached_property
     def actual(self) -> float:

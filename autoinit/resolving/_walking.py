@@ -129,7 +129,9 @@ class Walker:
                     consumers = [each for each in consumers if each not in region.covers]
         for consumer in consumers:
             taken = self.regions.graph.edges[start, consumer]["slots"]
-            if not all(only_steers(consumer, slot) for slot in taken):
+            if consumer.added is start and taken == ("bias",):
+                yield Step((consumer.name,), ending=Ending("linear", Reason.ADD, path=(consumer.name,)))
+            elif not all(only_steers(consumer, slot) for slot in taken):
                 step = (self._in_line(start, consumer) if len(taken) == 1 else None) or self._step_into(consumer)
                 if step is not None:
                     yield step

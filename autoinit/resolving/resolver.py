@@ -112,6 +112,8 @@ def _resolved(walker: Walker, op: Op, use: ParamUse) -> _Use:
     slot = slot_of(op, use)
     if slot.gates:
         return _Use(op, use, slot, *_gated(op, use, slot))
+    if op.added is not None:
+        return _Use(op, use, slot, (Ending("linear", Reason.ADD, path=(op.name,)),), ())
     rows = parted(walker, op, use)
     endings = walker.feeds(op) if rows is None else rows.endings
     return _Use(

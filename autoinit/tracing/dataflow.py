@@ -135,6 +135,12 @@ class Op:
         return self.spec.traits if self.spec is not None else Trait.NONE
 
     @property
+    def added(self) -> Op | None:
+        """The signal that a weight operation adds its product to (`addmm`), if it does."""
+        bias = self.operands.get("bias") if self.role is Role.WEIGHT else None
+        return bias if bias is not None and bias.signal else None
+
+    @property
     def ends(self) -> bool:
         """Whether the signal ends here: at an output or a loss, not at a question such as a tensor's size."""
         return self.role is Role.SINK and self.signal

@@ -30,7 +30,8 @@ def mixed(op: Op, operands: Mapping[Op, Any]) -> torch.Tensor | None:
         return None
     equal = {shares: torch.ones(shares.shape)}
     total = execute(op, {each: torch.ones_like(value) for each, value in held.items()} | equal)
-    return (execute(op, held | equal) / total).round()
+    mean: torch.Tensor = execute(op, held | equal) / total
+    return mean.round()
 
 
 def _shares(op: Op) -> Op | None:
