@@ -44,10 +44,17 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Covering:
-    """seconds: of each test that passes. lines: for each file and line, the tests that run it."""
+    """Which test runs which line.
+
+    Attributes:
+        seconds: of each test that passes.
+        lines: for each file and line, the tests that run it.
+        outside: for each file, the lines that run outside of all tests, as on import.
+    """
 
     seconds: dict[str, float]
     lines: dict[str, dict[int, list[str]]]
+    outside: dict[str, frozenset[int]]
 
     def of(self, file: str, line: int) -> list[str]:
         """The tests that run a line; where it runs on import alone, those that run any of its file, or else all."""
@@ -69,14 +76,19 @@ def collect(tests: Sequence[str], files: Iterable[Path], root: Path) -> dict[str
     data = measuring.get_data()
     known = list(recorder.seconds)
     number = {test: place for place, test in enumerate(known)}
+    contexts = {str(Path(file).relative_to(root)): data.contexts_by_lineno(file) for file in data.measured_files()}
     lines = {
-        str(Path(file).relative_to(root)): {
-            line: sorted(number[test] for test in contexts if test in number and test not in recorder.failed)
-            for line, contexts in data.contexts_by_lineno(file).items()
+        file: {
+            line: sorted(number[test] for test in tests if test in number and test not in recorder.failed)
+            for line, tests in of_file.items()
         }
-        for file in data.measured_files()
+        for file, of_file in contexts.items()
     }
-    return {"tests": known, "seconds": list(recorder.seconds.values()), "failed": recorder.failed, "lines": lines}
+    outside = {file: [line for line, tests in of_file.items() if "" in tests] for file, of_file in contexts.items()}
+    return {
+        "tests": known, "seconds": list(recorder.seconds.values()), "failed": recorder.failed, "lines": lines,
+        "outside": outside,
+    }  # fmt: skip
 
 
 def read(made: dict[str, Any]) -> Covering:
@@ -86,7 +98,8 @@ def read(made: dict[str, Any]) -> Covering:
         file: {int(line): [tests[number] for number in numbers] for line, numbers in of_file.items() if numbers}
         for file, of_file in made["lines"].items()
     }
-    return Covering(dict(zip(tests, made["seconds"], strict=True)), lines)
+    outside = {file: frozenset(numbers) for file, numbers in made["outside"].items()}
+    return Covering(dict(zip(tests, made["seconds"], strict=True)), lines, outside)
 
 
 def fingerprint(files: Iterable[Path]) -> str:

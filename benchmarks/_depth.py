@@ -19,7 +19,7 @@ HOPELESS = {2: 0.2}
 """The test accuracy below which a run is given up, by epoch."""
 
 
-def deep_trained(method: str, run: str) -> Record:
+def deep_trained(method: str, run: str, seeds: Sequence[int] = SEEDS) -> Record:
     """One network and optimiser under one method: the first seed at every rate, the other seeds at the best of them.
 
     Scores are test accuracies, of an autoencoder the share of the test images' variance that it gives back; of a run
@@ -28,7 +28,7 @@ def deep_trained(method: str, run: str) -> Record:
     name, _, optimizer = run.rpartition("_")
     start = time.perf_counter()
     spent, scores = 0.0, {}
-    first, *others = SEEDS
+    first, *others = seeds
     weights, seconds = started(method, name, optimizer, first)
     spent += seconds
     for rate in RATES[optimizer]:
@@ -126,7 +126,7 @@ def deep_totals(records: Sequence[Record]) -> list[Record]:
                     "rate": each["rate"],
                     "score": statistics.mean(best),
                     "worst": min(best),
-                    "standard_error": statistics.stdev(best) / len(best) ** 0.5,
+                    "standard_error": statistics.stdev(best) / len(best) ** 0.5 if len(best) > 1 else None,
                     "seeds": len(best),
                     "seconds": each["seconds"] / len(best),
                 }
@@ -137,7 +137,7 @@ def deep_totals(records: Sequence[Record]) -> list[Record]:
 def deep_table(totals: Sequence[Record]) -> Table:
     """The same for people: a row a network, a column a method."""
     methods = list(dict.fromkeys(each["method"] for each in totals))
-    shown = Table(title="best test score, mean of three seeds, and the learning rate")
+    shown = Table(title="best test score, mean over seeds, and the learning rate")
     shown.add_column("")
     for method in methods:
         shown.add_column(TITLES[method], justify="right")

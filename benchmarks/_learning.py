@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from _methods import TITLES
 from _steps import Record
-from _training import ADAM, CONTRAST, RATES, SEEDS, SETTINGS
+from _training import ADAM, CONTRAST, RATES, SETTINGS
 from rich.table import Table
 
 OURS = "mirrored"
@@ -28,8 +28,9 @@ def first_epochs(record: Record) -> dict[str, int]:
 def learning(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
     """Each method's totals.
 
-    settings, reached, share, epochs: of the plain networks of depth 10, 30 and 60. epochs: the mean over those that
-    reach. epochs_of_mirrored: its mean over those of them that `mirrored` reaches too, and epochs_there the method's.
+    settings, reached, share: of the plain networks of depth 10, 30 and 60, each seed for itself. epochs: the mean over
+    those that reach. epochs_of_mirrored: its mean over those of them that `mirrored` reaches too, and epochs_there the
+    method's.
     """
     done = {
         (each["library"], each["name"].removeprefix("training:")): each
@@ -45,9 +46,10 @@ def learning(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
         for setting, each in mine.items():
             counted = kinds.setdefault(kind(setting), [0, 0])
             counted[0] += each["reached"]
-            counted[1] += len(SEEDS)
+            counted[1] += len(each["epochs"])
         plain = {setting: each for setting, each in mine.items() if setting in SETTINGS}
-        settings, reached = len(plain) * len(SEEDS), sum(each["reached"] for each in plain.values())
+        settings = sum(len(each["epochs"]) for each in plain.values())
+        reached = sum(each["reached"] for each in plain.values())
         by_rate = [sum(each["first_by_rate"][i] for each in plain.values()) for i in range(len(RATES))]
         found.append(
             {

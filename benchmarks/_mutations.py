@@ -101,7 +101,8 @@ def _variants(node: ast.AST) -> Iterator[ast.expr | ast.AugAssign]:
             yield _with(node, value=node.value + 1)
             yield _with(node, value=node.value - 1)
         case ast.Constant(value=float()):
-            yield _with(node, value=node.value + 1 if abs(node.value) >= 0.1 else node.value * 100)
+            small = 0 < abs(node.value) < 0.1
+            yield _with(node, value=node.value * 100 if small else node.value + 1)
         case _:
             return
 

@@ -170,31 +170,31 @@ def train(
     return best, reached
 
 
-def trained(method: str, setting: str, epochs: int = EPOCHS) -> Record:
+def trained(method: str, setting: str, seeds: Sequence[int] = SEEDS) -> Record:
     """One activation and depth under one method: test accuracies by seed and rate, and what propagation predicts."""
     activation, _, depth = setting.removeprefix("contrast_").removeprefix("adam_").rpartition("_")
     contrast, adam = setting in CONTRAST, setting in ADAM
     data = digits(contrast=contrast)
     goal = REACHED_CONTRAST if contrast else REACHED
     start = time.perf_counter()
-    models = [drawn(method, activation, int(depth), seed, data, adam=adam) for seed in SEEDS]
+    models = [drawn(method, activation, int(depth), seed, data, adam=adam) for seed in seeds]
     initialised = time.perf_counter()
     # What has vanished leaves numbers too small for full speed.
     torch.set_flush_denormal(True)
     try:
         ensemble = Ensemble([model for model in models for _ in RATES], adam=adam)
-        seeds = torch.tensor(SEEDS).repeat_interleave(len(RATES))
-        best, reached = train(ensemble, data, torch.tensor(RATES * len(SEEDS)), seeds, epochs, goal)
+        rates, of_seed = torch.tensor(RATES).repeat(len(seeds)), torch.tensor(seeds).repeat_interleave(len(RATES))
+        best, reached = train(ensemble, data, rates, of_seed, EPOCHS, goal)
     finally:
         torch.set_flush_denormal(False)
-    best, reached = best.view(len(SEEDS), -1), reached.view(len(SEEDS), -1)
+    best, reached = best.view(len(seeds), -1), reached.view(len(seeds), -1)
     accuracies = [[round(each, 4) for each in row] for row in best.tolist()]
     return {
         "library": method,
         "name": f"training:{setting}",
         "state": "done",
-        "accuracies": dict(zip(map(str, SEEDS), accuracies, strict=True)),
-        "epochs": dict(zip(map(str, SEEDS), reached.tolist(), strict=True)),
+        "accuracies": dict(zip(map(str, seeds), accuracies, strict=True)),
+        "epochs": dict(zip(map(str, seeds), reached.tolist(), strict=True)),
         "reached": int((reached > 0).any(1).sum()),
         "first_by_rate": (reached > 0).sum(0).tolist(),
         "predicted": predicted(models[0], data),

@@ -46,7 +46,7 @@ from _learning import learning, learning_table
 from _methods import LEARNT, METHODS, TITLES, VARIANTS
 from _preserving import BATCH, chosen_names, preserved
 from _steps import Key, Record, go_through, write
-from _training import ADAM, CONTRAST, DEEPEST, SETTINGS, SHALLOW, trained
+from _training import ADAM, CONTRAST, DEEPEST, SEEDS, SETTINGS, SHALLOW, trained
 from _versus import RIVALS, contested
 from rich.console import Console
 from rich.table import Table
@@ -85,16 +85,16 @@ def taken(methods: Sequence[str], options: argparse.Namespace) -> list[str]:
     return [each for each in methods if each not in options.without]
 
 
-def done(method: str, name: str, limit: float) -> Record:
-    """One method on one model or setting."""
+def done(method: str, name: str, limit: float, seeds: Sequence[int] = SEEDS) -> Record:
+    """One method on one model or setting. seeds: of the parts that train."""
     part, _, rest = name.partition(":")
     try:
         if part == "versus":
             return contested(method, rest)
         if part == "training":
-            return trained(method, rest)
+            return trained(method, rest, seeds)
         if part == "deep":
-            return deep_trained(method, rest)
+            return deep_trained(method, rest, seeds)
         return preserved(method, name, limit if method == "lsuv" else None)
     except Exception as error:  # noqa: BLE001 - listed like any other failure
         cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
@@ -202,6 +202,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--without", nargs="+", choices=TRAINING, default=[], metavar="METHOD", help="leave these out")
     parser.add_argument("--limit", type=float, default=30.0, metavar="SECONDS", help="of lsuv for a model (default 30)")
+    parser.add_argument(
+        "--seeds", type=int, choices=range(1, len(SEEDS) + 1), default=len(SEEDS), help="to train with (default 3)"
+    )
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and records here")
     options = parser.parse_args(arguments)
@@ -214,7 +217,10 @@ def main() -> int:
     """Compare, print, and write the JSON; 130 if it was stopped."""
     options = parse()
     records, stopped = go_through(
-        chosen(options), options.resume, "comparing", lambda method, name: done(method, name, options.limit)
+        chosen(options),
+        options.resume,
+        "comparing",
+        lambda method, name: done(method, name, options.limit, SEEDS[: options.seeds]),
     )
     console = Console(width=max(130, Console().width))
     totals: list[Record] = []

@@ -10,93 +10,51 @@ each change runs the tests that run its line, those of its own room first and th
 fails, hangs, or --limit seconds of tests are done. A change that nothing notices is a survivor: it wants a test, or an
 entry in equivalent_mutants.json that says why it changes nothing that anyone could see.
 
-Each change is made in a fork, as the module is imported: nothing is written into the package. POSIX only.
+Each change is made in a fork, in a function that is loaded or as the module is imported: nothing is written into the
+package. POSIX only.
 """
 
 import argparse
 import importlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import json
 import os
 import random
-import signal
 import sys
-import tempfile
 import time
-import traceback
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from types import CodeType, ModuleType
 from typing import Any
 
-import pytest
-from _covering import QUIET, Covering, collect, fingerprint, read
-from _mutations import Change, changed, changes
+from _covering import Covering, collect, fingerprint, read
+from _mutations import Change, changes
+from _trying import ROOT, Bench, in_a_fork, inside_a_function
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-ROOT = Path(__file__).parent.parent
 PACKAGE = "autoinit"
-ROOMS = ("theory", "ops", "resolving", "methods", "planning.py", "writing", "recognising", "tensors", "checking")
+ROOMS = ("theory", "ops", "resolving", "methods", "planning", "writing", "recognising", "tensors", "checking")
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.json")
-HEAVY = ("torch", "torch.export", "torch._dynamo", "torch.distributed", "hypothesis", "networkx", "scipy.stats", "rich")
+HEAVY = (
+    "torch", "torch.export", "torch._dynamo", "torch.distributed", "hypothesis", "networkx", "scipy.stats", "rich",
+    "tests.shared.torchvision_ops", "torchvision.models", "timm", "transformers", "matplotlib.pyplot",
+)  # fmt: skip
 """Imported once, before all forks; nothing that imports the package."""
+IMPORT = 1.0
+"""Seconds that it takes to import a file of tests anew, about."""
 KEY = ("file", "function", "text", "before", "after")
 STATES = ("noticed", "survived", "equivalent", "uncovered")
 Record = dict[str, Any]
 
 
-@dataclass
-class Chosen:
-    """A plugin of pytest that runs these tests only, in this order, and notes the first that fails."""
-
-    tests: Sequence[str]
-    failed: list[str] = field(default_factory=list)
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep and order."""
-        order = {test: place for place, test in enumerate(self.tests)}
-        items[:] = sorted((each for each in items if each.nodeid in order), key=lambda each: order[each.nodeid])
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note a failure."""
-        if report.failed:
-            self.failed.append(report.nodeid)
-
-
-class Changed(importlib.abc.MetaPathFinder):
-    """Imports one module from another tree than its file's."""
-
-    def __init__(self, path: Path, code: CodeType) -> None:
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        self.name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        self.code = code
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        """The module's own specification, with the other code in it."""
-        if fullname != self.name:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        assert spec is not None
-        assert isinstance(spec.loader, importlib.machinery.SourceFileLoader)
-        code = self.code
-        spec.loader.get_code = lambda _name: code  # type: ignore[method-assign]
-        return spec
-
-
 # One change.
 
 
-def ordered(change: Change, covering: Covering, limit: float) -> tuple[list[str], float]:
+def ordered(change: Change, covering: Covering, limit: float, price: float) -> tuple[list[str], float]:
     """The tests that run the line, as many as take `limit` seconds: of each file the quickest, those of the room first.
 
-    They come file by file, the quickest file first.
+    They come file by file, the quickest file first. price: what a file costs before its first test.
     """
     own = f"tests/{room_of(change.file).removesuffix('.py')}/"
     by_file: dict[str, list[str]] = {}
@@ -106,10 +64,11 @@ def ordered(change: Change, covering: Covering, limit: float) -> tuple[list[str]
                for place, test in enumerate(tests)]  # fmt: skip
     chosen: set[str] = set()
     total = 0.0
-    for *_, test in sorted(in_turn):
-        if total + covering.seconds[test] <= limit:
+    for _, place, test in sorted(in_turn):
+        cost = covering.seconds[test] + (price if place == 0 else 0.0)
+        if total + cost <= limit:
             chosen.add(test)
-            total += covering.seconds[test]
+            total += cost
     kept = [(file, [test for test in tests if test in chosen]) for file, tests in by_file.items()]
     kept.sort(key=lambda each: (not each[0].startswith(own), sum(covering.seconds[test] for test in each[1])))
     return [test for _, tests in kept for test in tests], total
@@ -120,62 +79,16 @@ def room_of(file: str) -> str:
     return Path(file).parts[1]
 
 
-def tried(change: Change, covering: Covering, limit: float) -> Record:
+def tried(change: Change, covering: Covering, limit: float, bench: Bench) -> Record:
     """What became of a change: the test that noticed it, or none."""
-    tests, seconds = ordered(change, covering, limit)
+    warm = change.line not in covering.outside.get(change.file, ()) and inside_a_function(change)
+    tests, seconds = ordered(change, covering, limit, 0.0 if warm else IMPORT)
     record: Record = asdict(change) | {"room": room_of(change.file), "tests": len(tests)}
     if not tests:
         return record | {"state": "uncovered", "by": ""}
     started = time.perf_counter()
-    told = in_a_fork(lambda: _noticing(change, tests), 30 + 5 * seconds)
-    by = "it hangs" if told is None else str(told)
+    by = bench.noticing(change, tests, 30 + 3 * seconds, warm=warm)
     return record | {"state": "noticed" if by else "survived", "by": by, "seconds": time.perf_counter() - started}
-
-
-def _noticing(change: Change, tests: Sequence[str]) -> str:
-    """The first test that fails, run in this process, file after file."""
-    path = ROOT / change.file
-    sys.meta_path.insert(0, Changed(path, compile(changed(path, change), str(path), "exec")))
-    for file in dict.fromkeys(test.partition("::")[0] for test in tests):
-        chosen = Chosen([test for test in tests if test.partition("::")[0] == file])
-        ended = pytest.main([file, "-x", *QUIET], plugins=[chosen])
-        if ended not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
-            return next(iter(chosen.failed), f"{file} cannot be imported")
-    return ""
-
-
-def in_a_fork(work: Callable[[], Any], seconds: float) -> Any:
-    """What `work` returns in a process of its own; None if it takes longer, and why it ended if it told nothing."""
-    with tempfile.NamedTemporaryFile() as told:
-        child = os.fork()
-        if child == 0:
-            _work_and_leave(work, told.name)
-        until = time.monotonic() + seconds
-        while os.waitpid(child, os.WNOHANG) == (0, 0):
-            if time.monotonic() > until:
-                os.killpg(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                return None
-            time.sleep(0.02)
-        written = Path(told.name).read_text()
-    made = json.loads(written) if written else {"told": "the process died"}
-    if "error" in made:
-        raise RuntimeError(made["error"])
-    return made["told"]
-
-
-def _work_and_leave(work: Callable[[], Any], told: str) -> None:
-    """In the child: nothing is printed, and no handler of the parent's runs at its end."""
-    os.setsid()
-    nothing = os.open(os.devnull, os.O_RDWR)
-    for stream in (0, 1, 2):
-        os.dup2(nothing, stream)
-    try:
-        made = {"told": work()}
-    except BaseException:  # noqa: BLE001 - told to the parent, which raises it
-        made = {"error": traceback.format_exc()}
-    Path(told).write_text(json.dumps(made))
-    os._exit(0)
 
 
 # All of them.
@@ -216,13 +129,14 @@ def run(chosen: Sequence[Change], covering: Covering, options: argparse.Namespac
     lines = options.resume.read_text().splitlines() if options.resume and options.resume.exists() else []
     done = {(each["file"], each["place"], each["variant"]): each for each in map(json.loads, lines)}
     records: list[Record] = []
+    bench = Bench(sorted({test.partition("::")[0] for test in covering.seconds}))
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for change in progress.track(chosen, description="changing"):
             record = done.get((change.file, change.place, change.variant))
             if change.key in equivalent:
                 record = asdict(change) | {"room": room_of(change.file), "state": "equivalent", "by": ""}
             elif record is None:
-                record = tried(change, covering, options.limit)
+                record = tried(change, covering, options.limit, bench)
                 if options.resume is not None:
                     with options.resume.open("a") as file:
                         file.write(json.dumps(record) + "\n")
@@ -287,10 +201,9 @@ def main() -> int:
     console = Console()
     for each in records:
         if each["state"] in ("survived", "uncovered"):
-            told = (
-                f"{each['file']}:{each['line']} {each['function'] or 'module'}: {each['before']}  ->  {each['after']}"
-            )
-            console.print(f"{each['state']} {told}", soft_wrap=True, highlight=False, markup=False)
+            where = f"{each['file']}:{each['line']} {each['function'] or 'module'}"
+            line = f"{each['state']} {where}: {each['before']}  ->  {each['after']}"
+            console.print(line, soft_wrap=True, highlight=False, markup=False)
     console.print(table(records))
     if written is not None:
         found = {"seed": options.seed, "noticed": share(records), "changes": records}

@@ -61,29 +61,29 @@ def stuck_zeros(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[Stu
     """
     zeros = _Zeros(dataflow, is_zero)
     while zeros.params:
-        values = zeros.values()
-        reached = zeros.reached(values)
-        free = zeros.free(values, reached)
+        vanishing = zeros.vanishing()
+        reached = zeros.reached(vanishing)
+        free = zeros.free(vanishing, reached)
         if not free:
-            return tuple(zeros.stuck(values, reached))
+            return tuple(zeros.stuck(vanishing, reached))
         zeros.params -= free
     return ()
 
 
 def starving(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> frozenset[str]:
     """Names of the weight operations and norms that get nothing but zeros, since a zero weight feeds them."""
-    values = _Zeros(dataflow, is_zero).values()
-    return frozenset(op.name for op in dataflow.graph.nodes if _starves(op, values))
+    vanishing = _Zeros(dataflow, is_zero).vanishing()
+    return frozenset(op.name for op in dataflow.graph.nodes if _starves(op, vanishing))
 
 
 def silent_tables(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[tuple[str, Op], ...]:
     """Embedding tables that are zero and the only signal that something behind them gets, with what that is."""
     zeros = _Zeros(dataflow, is_zero)
-    values = zeros.values()
+    vanishing = zeros.vanishing()
     found: dict[str, Op] = {}
     for op in dataflow.graph.nodes:
-        if Trait.LOOKUP in op.traits and op in values and op.signal:
-            hungry = next((each for each in _first_uses(dataflow, op) if _starves(each, values)), None)
+        if Trait.LOOKUP in op.traits and op in vanishing and op.signal:
+            hungry = next((each for each in _first_uses(dataflow, op) if _starves(each, vanishing)), None)
             if hungry is not None:
                 found.update(dict.fromkeys(zeros.tables(op), hungry))
     return tuple(found.items())
@@ -102,8 +102,10 @@ def _first_uses(dataflow: Dataflow, start: Op) -> Iterator[Op]:
                 yield op
 
 
-def _starves(op: Op, values: set[Op]) -> bool:
-    return op.role in (Role.WEIGHT, Role.NORM) and any(each in values for each in op.operands.values() if each.signal)
+def _starves(op: Op, vanishing: set[Op]) -> bool:
+    return op.role in (Role.WEIGHT, Role.NORM) and any(
+        each in vanishing for each in op.operands.values() if each.signal
+    )
 
 
 class _Zeros:
@@ -121,28 +123,28 @@ class _Zeros:
             yield from (use.name for use in operand.params if slot == "weight" and use.name in self.params)
         yield from (use.name for use in op.params if use.slot == "weight" and use.name in self.params)
 
-    def free(self, values: set[Op], reached: set[Op]) -> set[str]:
+    def free(self, vanishing: set[Op], reached: set[Op]) -> set[str]:
         """The parameters that a gradient reaches; biases are left out, of which some elements may move alone."""
         found = set()
         for op in self.ops:
             for use in self._held(op):
-                starved = any(each in values for each in _factors(op))
+                starved = any(each in vanishing for each in _factors(op))
                 factor = op.op == "parameter" or (_is_factor(op, use.slot) and not starved)
                 if op in reached and factor and not self._only_added(op):
                     found.add(use.name)
         return found
 
-    def stuck(self, values: set[Op], reached: set[Op]) -> Iterator[Stuck]:
+    def stuck(self, vanishing: set[Op], reached: set[Op]) -> Iterator[Stuck]:
         """The parameters that are factors, each at the first operation in which it is one."""
-        groups = self._groups(values)
-        told: set[str] = set()
+        groups = self._groups(vanishing)
+        found: set[str] = set()
         for op in self.ops:
             for use in self._held(op):
                 for at, slot in self._products(op, use.slot):
-                    if use.name not in told:
-                        told.add(use.name)
+                    if use.name not in found:
+                        found.add(use.name)
                         others = [each for each in _factors(at) if each is not at.operands.get(slot)]
-                        starved = any(each in values for each in others)
+                        starved = any(each in vanishing for each in others)
                         yield Stuck(use.name, at, starved, at not in reached, groups[op])
 
     def _held(self, op: Op) -> Iterator[ParamUse]:
@@ -175,9 +177,9 @@ class _Zeros:
     def _weighs(self, op: Op) -> bool:
         return any(use.slot not in op.operands and _is_factor(op, use.slot) for use in op.params)
 
-    def _groups(self, values: set[Op]) -> dict[Op, str]:
+    def _groups(self, vanishing: set[Op]) -> dict[Op, str]:
         """For each operation with zero parameters the first parameter that zeros link it to."""
-        linked = nx.Graph((op, after) for op in self.ops if op in values for after in self.graph.successors(op))
+        linked = nx.Graph((op, after) for op in self.ops if op in vanishing for after in self.graph.successors(op))
         linked.add_nodes_from(self.ops)
         order = {op: number for number, op in enumerate(self.ops)}
         found: dict[Op, str] = {}
@@ -186,7 +188,7 @@ class _Zeros:
             found.update(dict.fromkeys(holding, next(self._held(holding[0])).name if holding else ""))
         return found
 
-    def values(self) -> set[Op]:
+    def vanishing(self) -> set[Op]:
         """Operations whose value is zero."""
         zero: set[Op] = set()
         for op in self.ops:
@@ -194,14 +196,14 @@ class _Zeros:
                 zero.add(op)
         return zero
 
-    def reached(self, values: set[Op]) -> set[Op]:
+    def reached(self, vanishing: set[Op]) -> set[Op]:
         """Operations whose output a gradient reaches."""
         found: set[Op] = set()
         for op in reversed(self.ops):
             if op.ends:
                 found.add(op)
             if op in found:
-                found.update(each for each in self.graph.predecessors(op) if self._passes(op, each, values))
+                found.update(each for each in self.graph.predecessors(op) if self._passes(op, each, vanishing))
         return found
 
     def _vanishes(self, op: Op, zero: set[Op]) -> bool:

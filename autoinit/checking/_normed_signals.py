@@ -34,11 +34,11 @@ def normed(subject: Subject, part: Part) -> Normed | None:
     norm = next((op for op in ops if op is not None and op.role is Role.NORM), None)
     if norm is None or subject.signal is None:
         return None
-    told = subject.signal.by_operation.get(norm.name)
+    predicted = subject.signal.by_operation.get(norm.name)
     asked = _asked(subject, norm)
-    if told is None or told.row is None or asked is None:
+    if predicted is None or predicted.row is None or asked is None:
         return None
-    return Normed(norm.name, told.row.q, asked)
+    return Normed(norm.name, predicted.row.q, asked)
 
 
 def _asked(subject: Subject, norm: Op) -> float | None:

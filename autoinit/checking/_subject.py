@@ -15,6 +15,7 @@ from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.following import FollowedBase
 from autoinit.checking.recipes import Published
+from autoinit.checking.recipes.geometry import rows
 from autoinit.checking.scale.reach import surroundings
 from autoinit.models import ModelView
 from autoinit.ops import REGISTRY, Trait, recurrent_gates
@@ -138,6 +139,11 @@ class Subject:
         return surroundings(self.dataflow, self.is_zero)
 
     @cached_property
+    def norm_parameters(self) -> frozenset[str]:
+        """Gains and biases of norms, also of those that are written out."""
+        return frozenset(each.name for each in self.plan.others if each.kind == "norm")
+
+    @cached_property
     def written_norms(self) -> frozenset[Op]:
         """The last operations of norms that are written out in simpler ones."""
         return written_norms(self.dataflow)
@@ -232,8 +238,7 @@ def _head_width(dataflow: Dataflow, part: Part) -> int:
     """Features of one head of attention: what a view on the way leaves of the part's own; 0 without shapes."""
     ops = [dataflow.by_name[name] for name in part.place.path[:-1] if name in dataflow.by_name]
     widths = [op.shape[-1] for op in ops if op.shape]
-    lengths = zip(part.layer.axes, part.layer.shape, strict=True)
-    whole = sum(stop - start for start, stop in part.rows) or math.prod(size for axis, size in lengths if axis == "o")
+    whole = rows(part)
     return next((width for width in widths if width < whole), whole if widths else 0)
 
 

@@ -19,7 +19,7 @@ _ENDS = {
 }
 
 NARROW = 1.05
-"""A range whose ends are no further apart than this is told as one number."""
+"""A range whose ends are no further apart than this is written as one number."""
 
 
 def number(value: float) -> str:

@@ -48,9 +48,15 @@ _LONGEST = 100
 class ModelEntry:
     """A model to check.
 
-    spec: what `autoinit check` loads; a file in it is found from any working directory. name: in reports and baselines;
-    the spec as written, unless one is given. recipe: empty where the configuration's holds. max_size: how many bytes
-    its files may unpack to.
+    Attributes:
+        spec: what `autoinit check` loads; a file in it is found from any working directory.
+        name: in reports and baselines; the spec as written, unless one is given.
+        arguments: of a factory.
+        weights: a file to load into it.
+        input_shape: of its example inputs; none where it is traced without.
+        recipe: that it follows; empty where the configuration's holds.
+        trust: whether its files may run code.
+        max_size: how many bytes its files may unpack to.
     """
 
     spec: str
@@ -67,9 +73,17 @@ class ModelEntry:
 class Configuration:
     """What to check and how.
 
-    file: the file it came from, none where there is none. root: the directory that its paths and modules start at.
-    select, ignore: prefixes of codes; no `select` selects every rule. recipe: that models follow which declare none.
-    tolerance: how far a std may be off, relative, beyond noise.
+    Attributes:
+        root: the directory that its paths and modules start at.
+        file: the file it came from, if there is one.
+        models: to check where a command names none.
+        select, ignore: prefixes of codes; no `select` selects every rule.
+        ignores: single findings that are known, each with its reason.
+        fail_level: the least severity that fails.
+        recipe: that models follow which declare none.
+        baseline: a file of known findings.
+        tolerance: how far a std may be off, relative, beyond noise.
+        format, output: how the result is shown, and the file it is written to.
     """
 
     root: Path

@@ -66,7 +66,7 @@ class Finding:
             name.
         expected_std, actual_std: of the parameter's elements, or of the rows that the finding is about.
         rows: half-open runs of output rows that it is about; empty for the whole weight.
-        recipe: what produced the weight, as far as it can be told.
+        recipe: what produced the weight, as far as it is known.
         fix: a line of code to paste; empty where there is none.
         location: the line that last wrote the weight, else the one that built or first used it.
     """

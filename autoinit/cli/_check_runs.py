@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from autoinit.checking.selecting import check_prefixes, enabled_codes, join_unus
 from autoinit.errors import ArgumentError, AutoinitError, PlanError, TrainedModelError
 from autoinit.loading import Loaded, load
 from autoinit.loading.examples import example_inputs
+from autoinit.loading.importing import importable
 from autoinit.models import ModelView
 from autoinit.provenance import Origin, Recording, recording
 from autoinit.tracing.dataflow import SourceLine
@@ -78,7 +79,7 @@ def check_models(
         fixing: how to repair findings that count; None changes nothing.
         exit_zero: whether findings leave the exit status at 0.
         base: the model that they are to follow in another width, as a spec and its factory's arguments.
-        watcher: is told of each step and each failure.
+        watcher: called at each step and each failure.
 
     Returns:
         The results; for a model that could not be loaded, traced or checked the reason.
@@ -162,7 +163,7 @@ class _Checks:
 
     def one(self, entry: ModelEntry) -> _CheckedModel:
         """Load, check and, if asked for, repair a model."""
-        with contextlib.redirect_stdout(sys.stderr), _importable(self.configuration.root):
+        with contextlib.redirect_stdout(sys.stderr), importable(self.configuration.root):
             with self.watcher.stage(f"loading {entry.name}"), recording() as provenance:
                 loaded = load(
                     entry.spec,
@@ -280,15 +281,3 @@ def _in_a_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = "; ".join(lines).replace(":; ", ": ")
     return said if isinstance(error, AutoinitError) else f"{type(error).__name__}: {said}"
-
-
-@contextlib.contextmanager
-def _importable(directory: Path) -> Iterator[None]:
-    """Lets modules of a directory be imported, behind those of the working directory."""
-    entry = str(directory)
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(entry)

@@ -1,4 +1,4 @@
-"""The group of commands, and how a failure is told."""
+"""The group of commands, and how a failure is shown."""
 
 from __future__ import annotations
 

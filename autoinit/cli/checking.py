@@ -266,7 +266,7 @@ def _with_options(
 
 
 def _earlier(path: Path, talk: Talk) -> Baseline:
-    """The baseline that is about to be replaced; none where the file is no baseline, of which the user is told."""
+    """The baseline that is about to be replaced; none where the file is no baseline, which the user is warned of."""
     from autoinit.checking.baselines import Baseline, read_baseline
 
     if not path.exists():

@@ -11,38 +11,40 @@ from autoinit.tracing.dataflow import Dataflow, Op
 
 
 @dataclass(frozen=True)
-class BranchPlace:
+class PlaceOnBranch:
     """A place on a branch.
 
     Attributes:
         number: of the branch in its stream, from 1.
         count: branches in the stream.
         ends: whether no weight (for a norm: neither a weight nor another norm) comes behind it on the branch.
+        last: whether nothing with parameters comes behind it.
     """
 
     number: int
     count: int
     ends: bool = False
+    last: bool = False
 
 
-def branch_places(dataflow: Dataflow) -> Mapping[Op, BranchPlace]:
+def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
     """The place of each operation that lies on a branch; of several streams, in the one with the most branches."""
-    places: dict[Op, BranchPlace] = {}
+    places: dict[Op, PlaceOnBranch] = {}
     for stream in sorted(streams(dataflow), key=lambda each: len(each.sums)):
         places.update(_places(stream))
     return places
 
 
-def _places(stream: Stream) -> dict[Op, BranchPlace]:
-    places: dict[Op, BranchPlace] = {}
+def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
+    places: dict[Op, PlaceOnBranch] = {}
     behind: set[Op] = set()
     count = len(stream.sums)
     for number, (add, branches) in enumerate(zip(stream.sums, stream.branches, strict=True), 1):
         behind |= _before((each for each in add.operands.values() if each not in branches), behind)
         before = _before(branches, behind)
         inside = _inside(before, behind, branches)
-        places.update(dict.fromkeys(inside, BranchPlace(number, count)))
-        places.update(dict.fromkeys(_ending(branches, inside), BranchPlace(number, count, ends=True)))
+        places.update(dict.fromkeys(inside, PlaceOnBranch(number, count)))
+        places |= {op: PlaceOnBranch(number, count, True, last) for op, last in _ending(branches, inside).items()}
         behind |= before | {add}
     return places
 
@@ -91,16 +93,19 @@ def _inside(before: set[Op], behind: set[Op], branches: Iterable[Op]) -> set[Op]
     return inside
 
 
-def _ending(branches: Iterable[Op], inside: set[Op]) -> set[Op]:
-    """The last weights and norms of a branch, and the parameters that act behind them."""
-    found: set[Op] = set()
-    waiting = [(op, False) for op in branches]
+def _ending(branches: Iterable[Op], inside: set[Op]) -> dict[Op, bool]:
+    """The last weights and norms of a branch, and the parameters behind them, and whether each is the very last."""
+    found: dict[Op, bool] = {}
+    waiting = [(op, False, True) for op in branches]
     while waiting:
-        op, behind_norm = waiting.pop()
+        op, behind_norm, last = waiting.pop()
         if op not in inside:
             continue
         if op.role is Role.WEIGHT or op.op == "parameter" or (op.role is Role.NORM and not behind_norm):
-            found.add(op)
+            found[op] = last or found.get(op, False)
         if op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM, Role.PRODUCT):
-            waiting += ((each, behind_norm or op.role is Role.NORM) for each in op.operands.values())
+            acting = bool(op.params) or any(each.op == "parameter" for each in op.operands.values())
+            behind_norm = behind_norm or op.role is Role.NORM
+            very_last = {each: last and (each.op == "parameter" or not acting) for each in op.operands.values()}
+            waiting += ((each, behind_norm, is_last) for each, is_last in very_last.items())
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from autoinit.facts._branches import BranchPlace
+from autoinit.facts._branches import PlaceOnBranch
 from autoinit.facts.parameter import Kind
 from autoinit.ops import Role, Trait
 from autoinit.resolving.normalising import norm_parameters
@@ -44,7 +44,7 @@ class _Meeting:
     plus: float = 0.0
 
 
-def parameter_roles(dataflow: Dataflow, places: Mapping[Op, BranchPlace]) -> Mapping[str, ParameterRole]:
+def parameter_roles(dataflow: Dataflow, places: Mapping[Op, PlaceOnBranch]) -> Mapping[str, ParameterRole]:
     """The role of each parameter that is no weight and no bias of a weight operation."""
     norms = norm_parameters(dataflow)
     found: dict[str, list[ParameterRole]] = {}
@@ -87,7 +87,7 @@ def _added(op: Op) -> float:
 
 
 def _role(
-    dataflow: Dataflow, meeting: _Meeting, of_norm: bool, places: Mapping[Op, BranchPlace]
+    dataflow: Dataflow, meeting: _Meeting, of_norm: bool, places: Mapping[Op, PlaceOnBranch]
 ) -> ParameterRole | None:
     op, slot = meeting.op, meeting.slot
     if op.role is Role.NORM or of_norm:
@@ -162,7 +162,7 @@ def _weight_before(op: Op) -> Op | None:
     return None
 
 
-def _ends(op: Op, dataflow: Dataflow, places: Mapping[Op, BranchPlace]) -> bool:
+def _ends(op: Op, dataflow: Dataflow, places: Mapping[Op, PlaceOnBranch]) -> bool:
     """Whether the way from an operation on a branch to the branch's sum holds no weight."""
     waiting: list[Op] = [op]
     for here in waiting:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from autoinit.facts._attention import attention_role, head_width
-from autoinit.facts._branches import BranchPlace, branch_places
+from autoinit.facts._branches import PlaceOnBranch, branch_places
 from autoinit.facts._roles import looked_up, parameter_roles
 from autoinit.facts.parameter import Facts
 from autoinit.ops import Role
@@ -47,7 +47,7 @@ def gather(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> tuple[Facts
 
 
 def _parts(
-    dataflow: Dataflow, resolution: Resolution, places: Mapping[Op, BranchPlace], tables: Collection[str]
+    dataflow: Dataflow, resolution: Resolution, places: Mapping[Op, PlaceOnBranch], tables: Collection[str]
 ) -> Iterator[Facts]:
     ops = [dataflow.by_name[name] for name in resolution.uses]
     place = _place(ops, places)
@@ -82,13 +82,13 @@ def _bias(weight: Facts, name: str, shape: tuple[int, ...]) -> Facts:
     return replace(weight, param=name, kind="bias", shape=shape, rows=())
 
 
-def _place(ops: Sequence[Op], places: Mapping[Op, BranchPlace]) -> BranchPlace | None:
+def _place(ops: Sequence[Op], places: Mapping[Op, PlaceOnBranch]) -> PlaceOnBranch | None:
     """The place of a parameter that several operations may use: the last of them on a branch."""
     return next((places[op] for op in reversed(ops) if op in places), None)
 
 
-def _branch(place: BranchPlace | None) -> dict[str, Any]:
+def _branch(place: PlaceOnBranch | None) -> dict[str, Any]:
     """The fields of `Facts` about a branch."""
     if place is None:
         return {}
-    return {"branch": place.number, "branches": place.count, "ends_branch": place.ends}
+    return {"branch": place.number, "branches": place.count, "ends_branch": place.ends, "last_on_branch": place.last}

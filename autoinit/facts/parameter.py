@@ -39,6 +39,7 @@ class Facts:
         branch: number, from 1, of the branch of a residual stream that it lies in; 0 outside.
         branches: how many branches that stream has.
         ends_branch: whether nothing with a weight follows it on that branch.
+        last_on_branch: whether nothing with parameters follows it there.
         attention: what these rows give to attention.
         head_width: features of one head of it; 0 where there is none, or no shapes.
         tied: whether the weight is the table of an embedding too.
@@ -62,6 +63,7 @@ class Facts:
     branch: int = 0
     branches: int = 0
     ends_branch: bool = False
+    last_on_branch: bool = False
     attention: Attention = ""
     head_width: int = 0
     tied: bool = False

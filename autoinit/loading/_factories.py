@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import traceback
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -22,6 +22,7 @@ from torch import nn
 
 from autoinit.errors import LoadError
 from autoinit.loading._wording import did_you_mean, one_line
+from autoinit.loading.importing import importable
 
 _FOREIGN = (
     str(Path(torch.__file__).parent),
@@ -44,20 +45,9 @@ def build(spec: str, arguments: Mapping[str, Any]) -> nn.Module:
     if not source or not name:
         raise LoadError(f"{spec}: a factory is named PACKAGE.MODULE:FACTORY or FILE.py:FACTORY")
     is_file = source.endswith(".py")
-    with _importable(Path(source).parent if is_file else Path.cwd()), contextlib.redirect_stdout(sys.stderr):
+    with importable(Path(source).parent if is_file else Path.cwd()), contextlib.redirect_stdout(sys.stderr):
         module = _run_file(Path(source)) if is_file else _import(source)
         return _call(_attribute(module, name, source), spec, arguments)
-
-
-@contextlib.contextmanager
-def _importable(directory: Path) -> Iterator[None]:
-    entry = str(directory.resolve())
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(entry)
 
 
 def _import(name: str) -> ModuleType:

@@ -15,7 +15,12 @@ _STRINGS = ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING"
 
 @dataclass
 class Pickled:
-    """named: dotted names of all that is imported. called: those of them that are called with arguments."""
+    """What a pickle would import.
+
+    Attributes:
+        named: dotted names of it all.
+        called: those of them that are called with arguments.
+    """
 
     named: set[str] = field(default_factory=set)
     called: set[str] = field(default_factory=set)

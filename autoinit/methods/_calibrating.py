@@ -212,7 +212,7 @@ class Corrector(Follower):
             return
         pieces = [part.rows for part in layer.slices]
         rows = math.prod(result.shape[axis] for axis in axes)
-        if not pieces or rows != _rows(layer):
+        if not pieces or rows != layer.size("o"):
             pieces, axes = [()], ()
         addend = self._addend(op)
         if addend is not None:
@@ -296,7 +296,7 @@ class Corrector(Follower):
         stored = self.view.storage(layer.param)
         weight = self.view.parameters[stored.param].detach()
         if rows:
-            scales = torch.ones(_rows(layer))
+            scales = torch.ones(layer.size("o"))
             for start, stop in rows:
                 scales[start:stop] = factor
             sizes = [size if letter == "o" else 1 for size, letter in zip(layer.shape, layer.axes, strict=True)]
@@ -324,11 +324,6 @@ class Corrector(Follower):
 
 def _weight(op: Op) -> ParamUse:
     return next(use for use in op.params if use.layout is not None)
-
-
-def _rows(layer: LayerPlan) -> int:
-    """Output features of one copy of the weight."""
-    return math.prod(size for size, letter in zip(layer.shape, layer.axes, strict=True) if letter == "o")
 
 
 def _features(op: Op, use: ParamUse) -> tuple[int, ...]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoinit.plans.layers import LayerPlan
-from autoinit.resolving import Ending, Reason, Resolution
-from autoinit.resolving.features import Reading, Source, input_axis, output_axis
+from autoinit.resolving import Ending, Reason, Resolution, merge
+from autoinit.resolving.features import InputAxis, Source, input_axis, output_axis
 from autoinit.theory.pointwise import evaluate
 from autoinit.tracing import Dataflow, Op
 
@@ -29,7 +29,7 @@ class MirrorableLayer:
     added to others' before a nonlinearity, that nonlinearity's. ends: for each use the operation that ends the
     nonlinearity; None where there is none. factor: by which the operations see the weight. gate: the distance in
     features from what is gated to its gate; 0 where there is none. summed: whether others' outputs are added to its own
-    before the nonlinearity.
+    before the nonlinearity, at one use at least.
     """
 
     plan: LayerPlan
@@ -90,7 +90,7 @@ class MirrorableLayer:
         for op, end in zip(self.uses, self.ends, strict=True):
             yield Source(op, self.outputs, output_axis(op, self.plan.param), end, self.gate)
 
-    def readings(self) -> Iterator[tuple[Op, Reading]]:
+    def readings(self) -> Iterator[tuple[Op, InputAxis]]:
         """How each use reads its input."""
         for op in self.uses:
             reading = input_axis(op, self.plan.param)
@@ -110,14 +110,13 @@ def mirrorable(plan: LayerPlan, resolution: Resolution, dataflow: Dataflow, feed
         ending, distance = gate
         return MirrorableLayer(plan, uses, ending, (dataflow.by_name[ending.path[-1]],), factor, distance)
     found = [_behind(op, dataflow, feeds) for op in uses]
-    endings = [ending for ending, _ in found]
-    summed = found[0][1]
-    if resolution.reason is not Reason.ACTIVATION and not summed:
+    bent = {_function(ending) for ending, _ in found if ending.reason is Reason.ACTIVATION}
+    if not bent and resolution.reason in _LINEAR:
         return MirrorableLayer(plan, uses, resolution.ending, (None,) * len(uses), factor)
-    if any(_function(each) != _function(endings[0]) for each in endings) or any(each[1] != summed for each in found):
-        return f"its {len(uses)} uses feed different things"
-    ends = tuple(dataflow.by_name[each.path[-1]] for each in endings)
-    return MirrorableLayer(plan, uses, endings[0], ends, factor, summed=summed)
+    if len(bent) != 1 or any(ending.reason is not Reason.ACTIVATION for ending, _ in found):
+        return f"it feeds {plan.reason}" if len(uses) == 1 else f"its {len(uses)} uses feed different things"
+    ends = tuple(dataflow.by_name[ending.path[-1]] for ending, _ in found)
+    return MirrorableLayer(plan, uses, found[0][0], ends, factor, summed=any(behind_sum for _, behind_sum in found))
 
 
 def _unfit(plan: LayerPlan, resolution: Resolution, uses: tuple[Op, ...], *, gated: bool) -> str:
@@ -136,7 +135,6 @@ def _unfit(plan: LayerPlan, resolution: Resolution, uses: tuple[Op, ...], *, gat
             or any(input_axis(op, plan.param) is None for op in uses),
             "how its operation reads features is not known",
         ),
-        (not gated and resolution.reason not in (Reason.ACTIVATION, *_LINEAR), f"it feeds {plan.reason}"),
     )
     return next((text for problem, text in problems if problem), "")
 
@@ -152,6 +150,8 @@ def _function(ending: Ending) -> object:
 def _behind(op: Op, dataflow: Dataflow, feeds: Feeds) -> tuple[Ending, bool]:
     """What a use of a weight feeds, and whether sums with others' outputs come before it."""
     endings = feeds(op)
+    if len(endings) != 1:
+        return merge(endings)[0], False
     summed = False
     while len(endings) == 1 and endings[0].reason is Reason.ADD:
         behind = feeds(dataflow.by_name[endings[0].path[-1]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -43,8 +44,8 @@ class Settled:
 
     def factor_in_sum(self, layer: MirrorableLayer) -> float:
         """By how much the layer's output is multiplied on its way to the sum in front of its nonlinearity."""
-        op = layer.uses[0]
-        return self.found.sums[op][op] if layer.summed and op in self.found.sums else 1.0
+        op = next((op for op in layer.uses if op in self.found.sums), None)
+        return self.found.sums[op][op] if op is not None else 1.0
 
     def output_runs(self, layer: MirrorableLayer) -> tuple[FeatureRun, ...]:
         """The layer's output features by pairs; those of gates as what they gate."""
@@ -79,10 +80,19 @@ class Settled:
             yield FeatureRun(begin + at, size, paired, factor=own if paired else 0.0)
 
 
-def settle(dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: dict[str, str]) -> Settled:
+def settle(
+    dataflow: Dataflow,
+    layers: Mapping[str, MirrorableLayer],
+    branches: Mapping[Op, int],
+    reasons: dict[str, str],
+) -> Settled:
     """Lay out the features of layers by what reads them, until nothing reads a pair but in whole.
 
-    reasons: gets, by parameter, why a layer that feeds a nonlinearity is not paired.
+    Args:
+        dataflow: traced with shapes.
+        layers: by parameter, those that may be mirrored.
+        branches: of operations that end a branch of a residual stream, the number of the stream's branches.
+        reasons: gets, by parameter, why a layer that feeds a nonlinearity is not paired.
     """
     kept, dropped = dict(layers), set[str]()
     while True:
@@ -91,7 +101,7 @@ def settle(dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: d
         ordered = {op: sources[op] for op in dataflow.graph.nodes if op in sources}
         readers = {op: reading for layer in kept.values() for op, reading in layer.readings()}
         found = origins(dataflow, ordered, readers)
-        attempt = _Attempt(dataflow, kept, [layer for layer in made if layer.bends], found)
+        attempt = _Settling(dataflow, kept, [layer for layer in made if layer.bends], branches, found)
         lost = attempt.lost()
         if not lost:
             return Settled(kept, found, attempt.tangents, attempt.partner, attempt.recurrent())
@@ -104,12 +114,13 @@ def settle(dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: d
 
 
 @dataclass
-class _Attempt:
+class _Settling:
     """One attempt at layers that feed nonlinearities (`bending`), their features being followed already."""
 
     dataflow: Dataflow
     layers: Mapping[str, MirrorableLayer]
     bending: list[MirrorableLayer]
+    branches: Mapping[Op, int]
     found: Origins
     tangents: dict[str, Tangent] = field(default_factory=dict)
     partner: dict[Op, Numbers] = field(default_factory=dict)
@@ -147,7 +158,8 @@ class _Attempt:
         depth = _most_in_a_row(self.dataflow, {end for layer in self.bending for end in layer.ends})
         for ops in self.classes:
             members = list({self.by_use[op].plan.param: self.by_use[op] for op in ops}.values())
-            found = {layer.plan.param: tangent_of(layer, depth) for layer in members}
+            most = self._most_driven(ops)
+            found = {layer.plan.param: tangent_of(layer, depth, most) for layer in members}
             name = members[0].ending.nonlinearity
             if None in found.values():
                 yield from self._members(ops, f"{name} has no odd part that is nearly linear")
@@ -155,6 +167,16 @@ class _Attempt:
                 yield from self._members(ops, "what is added to it feeds other things")
             else:
                 self.tangents.update({param: each for param, each in found.items() if each is not None})
+
+    def _most_driven(self, ops: Iterable[Op]) -> float:
+        """The largest scale of a nonlinearity: 1 / sqrt(L) where only ends of a stream's L branches read it.
+
+        What ends a branch has to be divided by sqrt(L). By driving the nonlinearity less, it is the weight in front
+        that becomes smaller, and so learns faster: a step on it is large beside it, and what it makes is what pairs
+        part by; a step on the end alone only chooses among features that stay as they were drawn.
+        """
+        readers = {reader for op in ops for reader, _ in self._columns(op)}
+        return 1 / math.sqrt(min((self.branches.get(reader, 1) for reader in readers), default=1))
 
     def _torn(self) -> Iterator[tuple[str, str]]:
         for ops in self.classes:
@@ -232,17 +254,17 @@ def unpaired(features: int, groups: int) -> tuple[FeatureRun, ...]:
     return tuple(FeatureRun(start, size, paired=False) for start in range(0, features, size))
 
 
-def tangent_of(layer: MirrorableLayer, depth: int) -> Tangent | None:
-    """How a layer uses its nonlinearity; None where it has no odd part that is nearly linear."""
+def tangent_of(layer: MirrorableLayer, depth: int, most: float) -> Tangent | None:
+    """How a layer uses its nonlinearity, driven by `most` at most; None where no odd part of it is nearly linear."""
     ending = layer.ending
     if layer.gate:
-        return Tangent(paired=True, a=1.0, c=1.0)
+        return Tangent(paired=True, a=most, c=1 / most)
     if ending.function is None:
         return None
     key = (ending.nonlinearity, tuple(sorted(ending.params.items())))
     if ending.nonlinearity == "custom":
-        return tangent(ending.function, "custom", depth)
-    return _known(_Keyed(key, ending.function), depth)
+        return tangent(ending.function, "custom", depth, most)
+    return _known(_Keyed(key, ending.function), depth, most)
 
 
 @dataclass(frozen=True)
@@ -260,8 +282,8 @@ class _Keyed:
 
 
 @cache
-def _known(function: _Keyed, depth: int) -> Tangent | None:
-    return tangent(function.function, function.key[0], depth)
+def _known(function: _Keyed, depth: int, most: float) -> Tangent | None:
+    return tangent(function.function, function.key[0], depth, most)
 
 
 def _most_in_a_row(dataflow: Dataflow, ends: set[Op | None]) -> int:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from autoinit.plans.mirror import Taps
 from autoinit.tracing import Op
 
 _SEEN = 0.5
@@ -19,8 +21,32 @@ def taps_seen(op: Op, kernel: Sequence[int], *, transposed: bool) -> tuple[tuple
     Those that reach inside of the input at half of the output's positions or more; of a transposed convolution those
     that bring half of the input's positions or more inside of the output.
     """
+    found = []
+    for size, met in zip(kernel, _met(op, kernel, transposed=transposed), strict=True):
+        good = np.flatnonzero(met >= _SEEN) if (met >= _SEEN).any() else np.array([size // 2])
+        found.append((int(good[0]), int(good[-1]) + 1))
+    return tuple(found)
+
+
+def share_through_taps(op: Op, kernel: Sequence[int], taps: Taps, share: float, *, transposed: bool) -> float:
+    """What padding leaves of the input's second moment by the taps of use, from the share that all taps leave.
+
+    For an input alike at all positions: what a tap leaves is the share of positions at which it meets the input.
+    """
+    if taps == "full":
+        return share
+    seen = taps_seen(op, kernel, transposed=transposed)
+    if taps == "centre":
+        seen = tuple((size // 2, size // 2 + 1) for size in kernel)
+    for met, (low, high) in zip(_met(op, kernel, transposed=transposed), seen, strict=True):
+        share *= float(met[low:high].mean() / met.mean())
+    return share
+
+
+def _met(op: Op, kernel: Sequence[int], *, transposed: bool) -> list[npt.NDArray[np.float64]]:
+    """For each axis of a kernel and each of its taps: the share of positions at which it meets the input."""
     if not kernel:
-        return ()
+        return []
     before, after = next(each for each in op.operands.values() if each.signal).shape, op.shape
     assert before is not None
     assert after is not None
@@ -37,10 +63,8 @@ def taps_seen(op: Op, kernel: Sequence[int], *, transposed: bool) -> tuple[tuple
         if isinstance(padding, str):
             padding = dilation * (size - 1) // 2 if padding == "same" else 0
         at = np.arange(coarse)[:, None] * stride - padding + np.arange(size)[None] * dilation
-        inside = ((at >= 0) & (at < fine)).mean(0) >= _SEEN
-        good = np.flatnonzero(inside) if inside.any() else np.array([size // 2])
-        found.append((int(good[0]), int(good[-1]) + 1))
-    return tuple(found)
+        found.append(((at >= 0) & (at < fine)).mean(0))
+    return found
 
 
 def _along(value: Any, axis: int) -> Any:

@@ -84,15 +84,15 @@ def _replanned(layer: LayerPlan, found: Found, target: float) -> LayerPlan:
     if not factors:
         why = found.apart.get(layer.param, "not reached on the batch")
         return _noted(layer, f"{why}: std by its nonlinearity")
-    told = [f"ends a residual branch: std * {target:.3g}"] if target != 1.0 else []
-    told += _off(layer, found, target)
+    notes = [f"ends a residual branch: std * {target:.3g}"] if target != 1.0 else []
+    notes += _off(layer, found, target)
     if () in factors:
         parts = tuple(with_std(part, part.std * factors[()]) for part in layer.slices)
         made: LayerPlan = with_std(layer, layer.std * factors[()])
     else:
         parts = tuple(_part(layer, rows, factor) for rows, factor in sorted(factors.items()))
         made = with_std(layer, root_mean_square(parts))
-    return _noted(replace(made, slices=parts), *told)
+    return _noted(replace(made, slices=parts), *notes)
 
 
 def _off(layer: LayerPlan, found: Found, target: float) -> Iterator[str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 from autoinit.methods._pairing import MirrorableLayer, mirrorable, pads, share_of_sum
 from autoinit.methods._settling import Settled, settle, unpaired
-from autoinit.methods._taps import taps_seen
+from autoinit.methods._taps import share_through_taps, taps_seen
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
 from autoinit.ops import Role
@@ -38,9 +38,7 @@ DEEP = 20
 """Nonlinearities in a row from which on the report recommends the method."""
 
 
-def plan_by_mirroring(
-    view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None, *, taps: Taps = "shift"
-) -> Plan:
+def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
     """A plan in which every layer that can be is mirrored, and the others are as by `signal`.
 
     The last weight of each of the L branches of a residual stream is divided by sqrt(L).
@@ -48,9 +46,9 @@ def plan_by_mirroring(
     Args:
         view: of the model.
         dataflow: traced from it, with shapes.
-        options: as for `plan`; `distribution` is that of the matrices that are mirrored: orthogonal, or another.
+        options: as for `plan`; `distribution` is that of the matrices that are mirrored: orthogonal, or another; `taps`
+            says where they stand in a convolution's kernel.
         example_inputs: as for `plan`; only shapes and integers matter.
-        taps: where the matrix of a convolution stands in its kernel: see `Mirror`.
     """
     resolutions = resolve(dataflow)
     by_param = {each.param: each for each in resolutions}
@@ -64,7 +62,7 @@ def plan_by_mirroring(
                 reasons[each.param] = found
             else:
                 layers[each.param] = found
-    makers = _makers(dataflow, layers, reasons, taps)
+    makers = _makers(dataflow, layers, reasons, options.taps)
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
     return replace(signal, layers=planned, method="mirrored")
@@ -92,13 +90,14 @@ def _makers(
     dataflow: Dataflow, layers: Mapping[str, MirrorableLayer], reasons: dict[str, str], taps: Taps
 ) -> dict[str, MakeMirror]:
     """What makes the mirror of each weight that is mirrored, by parameter; why the others are not goes to `reasons`."""
-    settled = settle(dataflow, layers, reasons)
     counts = branch_counts(dataflow)
+    ends = {op: counts.get(f"{op.name}/{name}", 1) for name, layer in layers.items() for op in layer.uses}
+    settled = settle(dataflow, layers, ends, reasons)
     made: dict[str, MakeMirror] = {}
     for name, layer in settled.layers.items():
         if layer.bends and name not in settled.tangents and settled.reads(layer) is None:
             continue
-        branches = max(counts.get(f"{op.name}/{name}", 1) for op in layer.uses)
+        branches = max(ends[op] for op in layer.uses)
         share = share_of_sum(layer, settled.layers.values(), settled.recurrent) if branches == 1 else 1 / branches
         made[name] = partial(_mirror, layer, settled, share, taps)
     return made
@@ -120,7 +119,8 @@ def _mirror(layer: MirrorableLayer, settled: Settled, part: float, taps: Taps, m
     if reader is None:
         inputs = tuple(replace(run, factor=factor) for run in unpaired(layer.inputs, layer.plan.groups))
     else:
-        kept = share if pads(layer) else 1.0
+        if pads(layer):
+            kept = share_through_taps(layer.uses[0], layer.kernel, taps, share, transposed=layer.transposed)
         found = settled.input_runs(layer, reader, factor)
         inputs = tuple(replace(run, factor=run.factor / math.sqrt(kept)) for run in found)
     a = here.a if here is not None else 1.0
@@ -136,6 +136,7 @@ def _mirror(layer: MirrorableLayer, settled: Settled, part: float, taps: Taps, m
         a=a,
         c=here.c if here is not None else 1.0,
         groups=layer.plan.groups,
+        parts=2 if layer.gate and layer.plan.groups == 1 else 1,
     )
 
 

@@ -253,13 +253,13 @@ def _replanned(layer: LayerPlan, solver: _Solver, ends: Mapping[str, float]) -> 
     factor = solver.factors.get(layer.param, torch.tensor(1.0))
     parts = tuple(with_std(part, base * _of_rows(factor, part)) for part in layer.slices)
     std = base * float(factor.square().mean().sqrt())
-    told = [layer.note, f"input of second moment {found.moments[0] / layer.fan_in:.3g}"]
+    notes = [layer.note, f"input of second moment {found.moments[0] / layer.fan_in:.3g}"]
     if layer.param in ends:
-        told.append(f"ends a residual branch: std * {ends[layer.param]:.3g}")
+        notes.append(f"ends a residual branch: std * {ends[layer.param]:.3g}")
     if len(found.stds) > 1:
-        told.append(f"geometric mean of {len(found.stds)} uses")
+        notes.append(f"geometric mean of {len(found.stds)} uses")
     whole: LayerPlan = with_std(layer, std)
-    return replace(whole, slices=parts, note="; ".join(filter(None, told)))
+    return replace(whole, slices=parts, note="; ".join(filter(None, notes)))
 
 
 def _of_rows(factor: torch.Tensor, part: SlicePlan) -> float:
@@ -270,5 +270,5 @@ def _of_rows(factor: torch.Tensor, part: SlicePlan) -> float:
 
 
 def with_std(part: Any, std: float) -> Any:
-    """A layer's or slice's plan with another std, told as a gain over fan_in."""
+    """A layer's or slice's plan with another std, written as a gain over fan_in."""
     return replace(part, std=std, mode="fan_in", gain=std * math.sqrt(part.fan_in))

@@ -46,6 +46,7 @@ class Method:
 
 RECIPE = "recipe"
 """The method that an option chooses by itself."""
+_NO_TAPS = {"taps": "only mirrored convolutions have such taps"}
 METHODS: Mapping[str, Method] = {
     each.name: each
     for each in (
@@ -53,17 +54,20 @@ METHODS: Mapping[str, Method] = {
             "nonlinearity",
             "each std from what its weight feeds",
             "autoinit.methods.nonlinearity:plan_by_nonlinearity",
+            refuses=_NO_TAPS,
         ),
         Method(
             "signal",
             "such that the predicted second moment of each pre-activation is 1",
             "autoinit.methods.signal:plan_by_signal",
+            refuses=_NO_TAPS,
             needs_shapes=True,
         ),
         Method(
             "data",
             "such that on the example inputs the variance of each pre-activation is 1",
             "autoinit.methods.data:plan_by_data",
+            refuses=_NO_TAPS,
             needs_shapes=True,
             needs_seed=True,
         ),

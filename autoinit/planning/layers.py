@@ -125,8 +125,8 @@ def _layer(
         notes.append(f"reaches {resolution.op} through {way}{_scaling(resolution.factor)}")
     if resolution.param in tables:
         notes.append("tied to an embedding, whose table it is too")
-    told = "; ".join(filter(None, notes))
-    return replace(made, status=status, note=told) if told or status != made.status else made
+    note = "; ".join(filter(None, notes))
+    return replace(made, status=status, note=note) if note or status != made.status else made
 
 
 def _factors(resolution: Resolution) -> Iterator[str]:

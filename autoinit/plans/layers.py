@@ -9,29 +9,12 @@ from typing import Any, Literal
 
 from autoinit.plans.distributions import RecipeDistribution
 from autoinit.plans.mirror import Mirror
+from autoinit.resolving.resolution import Fed
 from autoinit.theory.fans import Mode
 from autoinit.theory.gains import Scheme
+from autoinit.theory.layouts import size
 
 Status = Literal["planned", "kept", "skipped", "unresolved"]
-
-
-@dataclass(frozen=True)
-class Fed:
-    """What output rows of a weight feed, and the evidence.
-
-    Attributes:
-        nonlinearity: torch.nn.functional's name, `linear` for none, `custom` for a function without one.
-        params: its parameters.
-        reason: why it is this one (see `Reason`).
-        path: names of the operations walked, the last one being where the walk ended.
-        normalised: whether a norm lies on the way.
-    """
-
-    nonlinearity: str
-    params: Mapping[str, float]
-    reason: str
-    path: tuple[str, ...]
-    normalised: bool
 
 
 @dataclass(frozen=True)
@@ -118,6 +101,10 @@ class UsedWeight:
     axes: str
     op: str
 
+    def size(self, letter: str) -> int:
+        """The product of the sizes of its axes of one letter (see `Layout`); 1 where it has none."""
+        return size(self.axes, self.shape, letter)
+
 
 @dataclass(frozen=True)
 class LayerPlan(RowsPlan, UsedWeight):
@@ -154,7 +141,13 @@ class LayerPlan(RowsPlan, UsedWeight):
 
 @dataclass(frozen=True)
 class OtherParameter:
-    """A parameter that the plan does not touch: what it is (`norm`, `embedding`, `bias`, `uncalled`, ...) and why."""
+    """A parameter that the plan does not touch.
+
+    Attributes:
+        name, shape: its own.
+        kind: what it is: `norm`, `embedding`, `bias`, `magnitude`, `weight`, `uncalled` or `other`.
+        note: why it is left.
+    """
 
     name: str
     shape: tuple[int, ...]

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Taps = Literal["shift", "centre", "full"]
+TAPS: Mapping[Taps, str] = {
+    "shift": "each input channel's column of the matrix at one tap of its own, drawn among those that meet the input",
+    "centre": "the whole matrix at the centre",
+    "full": "numbers on all taps, Gaussian with distribution='normal'",
+}
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,7 @@ class Mirror:
         outputs, inputs: runs that cover the output and the input features, in order. Those of factor 0 take no column.
         scale: of A, whose rows or columns are orthonormal (its elements have variance 1 / columns if it is Gaussian),
             times sqrt(rows / columns) where that is above 1.
-        taps: where A stands in a convolution's kernel: `shift`: each column at a tap of its own, drawn from `seen`;
-            `centre`: all in the middle; `full`: Gaussian on all taps. `shift` for a weight without a kernel.
+        taps: where A stands in a convolution's kernel, one of `TAPS`.
         seen: along each axis of the kernel the half-open range of taps that reach inside of the input.
         moment: the second moment of the input, as predicted for inputs of the given shapes, where some of it comes from
             no mirrored layer; None where all of it does.
@@ -52,6 +57,8 @@ class Mirror:
         a: the standard deviation of the pre-activation.
         c: what makes up for the nonlinearity, applied by the next layer.
         groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
+        parts: into how many equal parts the rows of A fall, each orthogonal by itself: 2 in front of a gate, where half
+            of the outputs is all that a mirrored network computes with at its start.
     """
 
     outputs: tuple[FeatureRun, ...]
@@ -64,6 +71,7 @@ class Mirror:
     a: float = 1.0
     c: float = 1.0
     groups: int = 1
+    parts: int = 1
 
     @property
     def blocks(self) -> tuple[Block, ...]:

@@ -16,6 +16,7 @@ from typing import Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hi
 from autoinit.errors import ArgumentError
 from autoinit.errors.arguments import texts
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
+from autoinit.plans.mirror import TAPS, Taps
 from autoinit.theory.fans import MODES, Mode
 
 Residual = Literal["keep", "depth"]
@@ -60,6 +61,9 @@ class PlanOptions:
     distribution: Distribution = field(
         default="normal", metadata=_about("what the values are drawn from.", _distributions)
     )
+    taps: Taps = field(
+        default="shift", metadata=_about("where a mirrored convolution's matrix stands in its kernel.", lambda: TAPS)
+    )
     only: tuple[str, ...] = field(
         default=(), metadata=_about("globs of the names of layers to plan; others are skipped.", metavar="GLOB")
     )
@@ -100,6 +104,7 @@ class PlanArguments(TypedDict, total=False):
     residual: Residual
     mode: Mode | None
     distribution: Distribution
+    taps: Taps
     only: str | Sequence[str]
     skip: str | Sequence[str]
     zeros: Zeros

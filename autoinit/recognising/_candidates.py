@@ -62,7 +62,7 @@ _MODES = {"fan_in": (0.0, 0.0), "fan_out": (1.0, 0.5), "fan_avg": (0.0, 0.75)}
 SAME = 0.01
 """Gains that differ by less are one: the more usual."""
 SAME_STD = 1e-3
-"""A std that differs less from that of a recipe with a name is told by that name."""
+"""A std that differs less from that of a recipe with a name gets that name."""
 UNUSUAL = 3.5
 """Numbers from this doubt on are met so rarely that they rule out no other explanation."""
 BASE = 2.5
@@ -121,12 +121,12 @@ def scaled(made: Sequence[Candidate], window: Window) -> tuple[Candidate, ...]:
     """Recipes with a scale on top, as people put it before the ends of residual branches or on heads."""
     return tuple(
         Candidate(
-            replace(each.recipe, name=f"{each.recipe.name} {told}", std=each.recipe.std * factor, factor=factor),
+            replace(each.recipe, name=f"{each.recipe.name} {words}", std=each.recipe.std * factor, factor=factor),
             each.doubt + doubt,
         )
         for each in made
         if each.doubt <= BASE and each.recipe.kind != "default"
-        for factor, told, doubt in _FACTORS
+        for factor, words, doubt in _FACTORS
         if each.recipe.std * factor in window
     )
 
@@ -192,15 +192,15 @@ def _fan_based(layer: LayerPlan, rows: Rows, distribution: str, window: Window) 
                                mode="fan_in", fans="true"), 6.0)  # fmt: skip
     own = tuple(_own(place))
     by_kind = {"kaiming": _merged(own, "he"), "xavier": _merged(own, "xavier")}
-    told: set[tuple[str, float]] = set()
+    met: set[tuple[str, float]] = set()
     for reading in readings(layer, rows):
         for mode, fan in reading.by_mode.items():
             kind: RecipeKind = "xavier" if mode == "fan_avg" else "kaiming"
-            if reading.fans == "shape[0]" and (mode != "fan_in" or ("fan_out", round(fan, 6)) in told):
+            if reading.fans == "shape[0]" and (mode != "fan_in" or ("fan_out", round(fan, 6)) in met):
                 continue
-            if (mode, round(fan, 6)) in told:
+            if (mode, round(fan, 6)) in met:
                 continue
-            told.add((mode, round(fan, 6)))
+            met.add((mode, round(fan, 6)))
             for gain, doubt in by_kind[kind]:
                 std = gain.value / math.sqrt(fan)
                 if std in window and not (gain is _DEFAULT_GAIN and (distribution != "uniform" or mode == "fan_in")):
@@ -235,12 +235,12 @@ def _own_name(place: RowsPlan) -> str:
 def _name(kind: str, distribution: str, mode: str, gain: Gain, fans: str) -> str:
     whose = {"true": "", "torch": "torch's fans", "unstrided": "stride ignored"}.get(fans, f"{fans} fans")
     if kind == "xavier":
-        told = [f"gain={written(gain.value)}"] if gain.value != 1 else []
+        arguments = [f"gain={written(gain.value)}"] if gain.value != 1 else []
     else:
         a = gain.name.removeprefix("leaky_relu(").removesuffix(")") if gain.name.startswith("leaky_relu(") else ""
-        told = [mode, f"a={a}" if a else gain.name]
-    told += [whose] if whose else []
-    return f"{kind}_{distribution}({', '.join(told)})" if told else f"{kind}_{distribution}"
+        arguments = [mode, f"a={a}" if a else gain.name]
+    arguments += [whose] if whose else []
+    return f"{kind}_{distribution}({', '.join(arguments)})" if arguments else f"{kind}_{distribution}"
 
 
 @cache
@@ -252,9 +252,9 @@ def _absolute(distribution: str, digits: tuple[float, ...]) -> tuple[Candidate, 
 def _absolute_of(distribution: str, value: float) -> Candidate:
     digits = f"{value:e}".replace(".", "").rstrip("0").partition("e")[0].rstrip("0")
     doubt = 2.0 if value in USUAL else 3.5 if len(digits) == 1 else 5.0 if digits.endswith("5") else 7.0
-    told = written(value)
+    number = written(value)
     if distribution == "uniform":
-        return Candidate(Recipe(f"uniform(-{told}, {told})", "absolute", "uniform", value / ROOT_3), doubt + 0.5)
+        return Candidate(Recipe(f"uniform(-{number}, {number})", "absolute", "uniform", value / ROOT_3), doubt + 0.5)
     if distribution == "normal":
-        return Candidate(Recipe(f"normal({told})", "absolute", "normal", value), doubt)
-    return Candidate(Recipe(f"truncated normal of std {told}", "absolute", distribution, value), doubt + 1.5)
+        return Candidate(Recipe(f"normal({number})", "absolute", "normal", value), doubt)
+    return Candidate(Recipe(f"truncated normal of std {number}", "absolute", distribution, value), doubt + 1.5)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from autoinit.tensors.measuring import WeightStats
+from autoinit.theory.layouts import size
 
 Axes = tuple[int, ...]
 
@@ -47,7 +48,7 @@ def orthogonality(
     Looks at up to 16 rows or columns at full length, of the first copy.
     """
     tensor, letters = weight.detach(), axes
-    area = math.prod(size for size, axis in zip(weight.shape, axes, strict=True) if axis == "k")
+    area = size(axes, weight.shape, "k")
     if area > 1 and zeros >= 1 - 1 / area:
         for axis in reversed([at for at, letter in enumerate(axes) if letter == "k"]):
             tensor = tensor.select(axis, tensor.shape[axis] // 2)

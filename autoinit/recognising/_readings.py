@@ -33,10 +33,7 @@ class Reading:
 
 def sizes(layer: LayerPlan) -> dict[str, int]:
     """The number of outputs, inputs, kernel positions and copies."""
-    return {
-        letter: math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == letter)
-        for letter in "oikb"
-    }
+    return {letter: layer.size(letter) for letter in "oikb"}
 
 
 def place_of(layer: LayerPlan, rows: Rows) -> RowsPlan:
@@ -45,7 +42,7 @@ def place_of(layer: LayerPlan, rows: Rows) -> RowsPlan:
 
 
 def readings(layer: LayerPlan, rows: Rows = ()) -> tuple[Reading, ...]:
-    """Every reading of the fans of some rows, the plainest first; readings with the same numbers are told once."""
+    """Every reading of the fans of some rows, the plainest first; each pair of numbers once."""
     found: dict[tuple[float, float], Reading] = {}
     for each in _all(layer, rows):
         if min(each.fan_in, each.fan_out) > 0:

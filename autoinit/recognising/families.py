@@ -35,7 +35,7 @@ MIN_SAMPLE = 512
 ERRORS = 5.0
 """Tolerance in standard errors, of tests on many sums."""
 WIDE_CUT = 3.0
-"""The other cut in use; told from none by large samples only."""
+"""The other cut in use; told apart from none by large samples only."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def fit(rows: RowSums) -> Fit:
     }
     if not likely:
         return Fit((), misfit=f"its kurtosis is {kurtosis:.3g}, that of no initialisation")
-    told = rows_misfit(rows, kurtosis)
-    return Fit((), misfit=f"its rows {told}") if told else Fit((*likely,), (*likely.values(),), found.cut)
+    misfit = rows_misfit(rows, kurtosis)
+    return Fit((), misfit=f"its rows {misfit}") if misfit else Fit((*likely,), (*likely.values(),), found.cut)
 
 
 def kurtosis_fits(kurtosis: float, count: int, family: Drawn, cut: float = CUT) -> bool:

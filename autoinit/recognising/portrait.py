@@ -221,8 +221,8 @@ def _drawn(rows: RowSums, level: Matrix, outputs: int) -> Fit:
         if (powers > 0).all():
             again = fit(rows.scaled(1 / np.sqrt(powers[part])))
             found = again if again.likely else found
-    if found.likely and (told := _misfit_beyond_rows(rows, level)):
-        found = Fit((), misfit=told)
+    if found.likely and (misfit := _misfit_beyond_rows(rows, level)):
+        found = Fit((), misfit=misfit)
     return found
 
 
@@ -234,8 +234,8 @@ def _misfit_beyond_rows(rows: RowSums, level: Matrix) -> str:
     lengths: Matrix = np.sqrt(rows.seconds[filled] / rows.counts[filled]).astype(np.float32)
     even = level[filled] / lengths[:, None]
     columns = row_sums(np.ascontiguousarray(even.T), np.arange(even.shape[1]))
-    told = rows_misfit(columns, columns.kurtosis)
-    return f"its columns {told}" if told else alignment_misfit(even)
+    misfit = rows_misfit(columns, columns.kurtosis)
+    return f"its columns {misfit}" if misfit else alignment_misfit(even)
 
 
 def _kurtosis(level: Matrix) -> float:
@@ -254,5 +254,5 @@ def _fingerprint(portrait: Portrait, matrix: Matrix) -> bytes:
     """A hash of the sample and of sums that ask no order: the same whatever the strides."""
     stats, weight = portrait.stats, portrait.weight
     some = matrix.reshape(-1)[:: max(1, matrix.size // HASHED)]
-    told = (weight.dtype, tuple(weight.shape), stats.minimum, stats.maximum, stats.zeros, checksum(weight))
-    return hashlib.blake2b(some.tobytes() + repr(told).encode(), digest_size=16).digest()
+    facts = (weight.dtype, tuple(weight.shape), stats.minimum, stats.maximum, stats.zeros, checksum(weight))
+    return hashlib.blake2b(some.tobytes() + repr(facts).encode(), digest_size=16).digest()

@@ -22,7 +22,7 @@ EXACT = 3e-6
 """Relative error of a length in float32."""
 ORTHOGONAL_GAINS = (1.0, math.sqrt(2), 5 / 3, 0.01, 0.1, 0.5, 2.0, math.sqrt(2 / 1.04), 0.75)
 NAMED = 3
-"""How many recipes are told by name."""
+"""How many recipes are named."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Recognition:
         if not self.recipes:
             family = f"{self.family}, " if self.family != "unknown" else ""
             return f"unknown ({family}std {self.std:.3g})"
-        told = [recipe.name for recipe in self.recipes[:NAMED]]
-        more = len(self.recipes) - len(told)
-        return " or ".join([*told, f"{more} more"] if more else told)
+        names = [recipe.name for recipe in self.recipes[:NAMED]]
+        more = len(self.recipes) - len(names)
+        return " or ".join([*names, f"{more} more"] if more else names)
 
 
 def recognise(portrait: Portrait, layer: LayerPlan, rows: Rows = ()) -> Recognition:
@@ -169,8 +169,8 @@ def _orthogonal(portrait: Portrait, layer: LayerPlan, rows: Rows, std: float) ->
     for frame in portrait.frames:
         gain = (portrait.rms() if frame.parts == 1 else std) / frame.unit
         known = next((each for each in ORTHOGONAL_GAINS if abs(gain / each - 1) <= PRECISION), None)
-        told = f"gain={written(known if known is not None else float(f'{gain:.3g}'))}"
+        argument = f"gain={written(known if known is not None else float(f'{gain:.3g}'))}"
         joint = frame.parts == 1 and (rows or layer.slices)
         parts = f" of each of {frame.parts} parts" if frame.parts > 1 else ""
-        yield Recipe(f"orthogonal({told}){parts}", "orthogonal", "orthogonal", frame.unit * (known or gain),
+        yield Recipe(f"orthogonal({argument}){parts}", "orthogonal", "orthogonal", frame.unit * (known or gain),
                      known or gain, fans="packed" if joint else "true")  # fmt: skip

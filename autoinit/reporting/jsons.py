@@ -6,7 +6,7 @@ The document is one object, or an array of such for several reports:
     model, parameters, tier, method, residual, recipe, unsupported, notes   as in `Plan`
     seed        of the values written; null when nothing was written
     written     whether weights were written
-    seconds     all told
+    seconds     in all
     counts      {"planned", "kept", "skipped", "unresolved"}: layers of each status
     layers      one object for each layer, in the plan's order: the fields of `LayerPlan`, and
                 before, after: {"numel", "mean", "std", "minimum", "maximum", "zeros", "nonfinite"}, or null where

@@ -3,7 +3,8 @@
 The walk asks operations for their roles and traits, so that a new operation is added in `ops` and not here.
 """
 
+from autoinit.resolving._merging import merge
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
 from autoinit.resolving.resolver import endings, resolve
 
-__all__ = ["Ending", "Reason", "Resolution", "SliceResolution", "endings", "resolve"]
+__all__ = ["Ending", "Reason", "Resolution", "SliceResolution", "endings", "merge", "resolve"]

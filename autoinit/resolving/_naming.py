@@ -30,7 +30,7 @@ def ending_of(op: Op, phi: Phi) -> Ending | None:
             factor = gain(activation.name, params)
         except ArgumentError as error:
             return unresolved(str(error), path)
-        return Ending(activation.reported, Reason.ACTIVATION, factor, params, path, note=note, function=phi)
+        return Ending(activation.reported, Reason.ACTIVATION, factor, params=params, path=path, note=note, function=phi)
     ending = ending_of_function(phi, path, op.op)
     if ending is None or ending.nonlinearity != op.op or ending.params:
         return ending
@@ -46,8 +46,8 @@ def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") ->
         if known is not None:
             activation, factor = ACTIVATIONS[known.name], gain(known.name, known.params)
             params = {} if activation.variant_of else dict(known.params)
-            return Ending(activation.reported, Reason.ACTIVATION, factor, params, path, function=phi)
-        return Ending(name, Reason.ACTIVATION, gain(name, None, phi), {}, path, function=phi)
+            return Ending(activation.reported, Reason.ACTIVATION, factor, params=params, path=path, function=phi)
+        return Ending(name, Reason.ACTIVATION, gain(name, None, phi), path=path, function=phi)
     except ArgumentError as error:
         return unresolved(str(error), path)
 

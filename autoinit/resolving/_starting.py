@@ -10,7 +10,7 @@ from autoinit.tracing.dataflow import Op, ParamUse
 def features(op: Op, use: ParamUse) -> tuple[tuple[int, ...], list[int]] | None:
     """The axes of the operation's output that hold the weight's output features, counted from the end, and their sizes.
 
-    None where that cannot be told.
+    None where that is not known.
     """
     spec = op.call.spec if op.call is not None else None
     slots = spec.weights(op.constants) if spec is not None and spec.weights is not None else ()

@@ -27,7 +27,7 @@ _NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, Attribu
 
 
 @dataclass(frozen=True)
-class Reading:
+class InputAxis:
     """How a weight operation reads features: `operand` holds them along `axis`, counted from the end."""
 
     operand: Op
@@ -78,7 +78,7 @@ class Origins:
     lost: dict[Op, str] = field(default_factory=dict)
 
 
-def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, Reading]) -> Origins:
+def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, InputAxis]) -> Origins:
     """Follow the features of `sources` to the weights that read them.
 
     Args:
@@ -121,7 +121,7 @@ class _Following:
     scales: dict[Op, dict[Op, float]] = field(default_factory=dict)
     past: set[Op] = field(default_factory=set)
 
-    def visit(self, op: Op, readers: Mapping[Op, Reading]) -> None:
+    def visit(self, op: Op, readers: Mapping[Op, InputAxis]) -> None:
         known = {each: self.labels[each] for each in op.operands.values() if each in self.labels}
         if known and op.signal:
             if op in readers and set(known) == {readers[op].operand}:
@@ -136,7 +136,7 @@ class _Following:
             if source.end is None:
                 self.past.add(op)
 
-    def _read(self, op: Op, reading: Reading) -> None:
+    def _read(self, op: Op, reading: InputAxis) -> None:
         """A weight reads numbered features: one for each of its columns, if they vary along no other axis."""
         operand, axis = reading.operand, reading.axis
         labels = self.labels[operand]
@@ -303,7 +303,7 @@ def output_axis(op: Op, param: str) -> int:
     return axes[0]
 
 
-def input_axis(op: Op, param: str) -> Reading | None:
+def input_axis(op: Op, param: str) -> InputAxis | None:
     """Where an operation reads the features that one of its weights sums over; None where that is not known."""
     use = _use(op, param)
     found = features(op, use)
@@ -312,11 +312,11 @@ def input_axis(op: Op, param: str) -> Reading | None:
         return None
     ((slot, operand),) = signals.items()
     if op.op != "einsum":
-        return Reading(operand, found[0][0])
+        return InputAxis(operand, found[0][0])
     letters = str(op.constants["equation"]).replace(" ", "").partition("->")[0].split(",")
     summed = letters[int(use.slot.rpartition(".")[2])][use.layout.axes.index("i")]
     there = letters[int(slot.rpartition(".")[2])]
-    return Reading(operand, there.index(summed) - len(there)) if there.count(summed) == 1 else None
+    return InputAxis(operand, there.index(summed) - len(there)) if there.count(summed) == 1 else None
 
 
 def _use(op: Op, param: str) -> ParamUse:

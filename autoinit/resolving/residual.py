@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import networkx as nx
-
 from autoinit.ops import Role
 from autoinit.resolving.resolver import slot_of
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
@@ -76,52 +74,6 @@ def branch_counts(dataflow: Dataflow) -> dict[str, int]:
         for use in weight.params
         if use.layout is not None and not slot_of(weight, use).gates
     }
-
-
-@dataclass(frozen=True)
-class BranchPlace:
-    """Where in a branch of a residual stream something stands.
-
-    Attributes:
-        branches: of the stream.
-        ends: whether nothing with parameters follows before the branch is added.
-    """
-
-    branches: int
-    ends: bool
-
-
-def branch_places(dataflow: Dataflow) -> dict[Op, BranchPlace]:
-    """The place of each operation inside a branch, with and without parameters.
-
-    A norm or a scale behind the last weight ends the branch in its stead. What the stream itself passes, and what lies
-    before it, is in no branch.
-    """
-    _, passed = _chained(dataflow)
-    depth = _depths(dataflow)
-    found: dict[Op, BranchPlace] = {}
-    for stream in streams(dataflow):
-        first = stream.sums[0]
-        branches = _branches(first, passed, depth)
-        rest = [each for each in first.operands.values() if each.signal and each not in branches]
-        outside = set(rest).union(*(nx.ancestors(dataflow.graph, each) for each in rest))
-        outside.update(each for each, begin in passed.items() if begin is first)
-        for add in stream.sums:
-            _enter(_branches(add, passed, depth), found, outside, len(stream.sums))
-    return found
-
-
-def _enter(branches: Collection[Op], found: dict[Op, BranchPlace], outside: Collection[Op], count: int) -> None:
-    """Note what lies in these branches, back to where they leave their stream."""
-    waiting = [(each, True) for each in branches]
-    while waiting:
-        op, ends = waiting.pop()
-        known = found.get(op)
-        if op in outside or (known is not None and known.ends >= ends):
-            continue
-        found[op] = BranchPlace(count, ends)
-        held = op.params or any(each.op == "parameter" for each in op.operands.values())
-        waiting += [(each, ends and not held) for each in op.operands.values() if each.signal]
 
 
 def _chained(dataflow: Dataflow) -> tuple[dict[Op, Op], dict[Op, Op]]:

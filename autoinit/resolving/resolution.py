@@ -31,26 +31,37 @@ class Reason(str, Enum):
 
 
 @dataclass(frozen=True)
-class Ending:
-    """Where one walk from a weight ended.
+class Fed:
+    """What output rows of a weight feed, and the evidence.
 
     Attributes:
         nonlinearity: torch.nn.functional's name, `linear` for none, `custom` for a function without one.
         params: its parameters (`negative_slope`, `alpha`, ...).
+        reason: why it is this one (see `Reason`).
+        path: names of the operations walked, the last one being where the walk ended.
+        normalised: whether a norm lies on the way.
+    """
+
+    nonlinearity: str
+    params: Mapping[str, float] = field(default_factory=dict, kw_only=True)
+    reason: str
+    path: tuple[str, ...] = field(default=(), kw_only=True)
+    normalised: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Ending(Fed):
+    """Where one walk from a weight ended.
+
+    Attributes:
         gain: 1 / sqrt(E[phi(z)^2]) or the table's constant.
-        path: names of the operations walked, the last one being where it ended.
-        normalised: whether a norm lay on the way.
         note: what a reader should know about this ending.
         before, behind: numbers that multiply the nonlinearity's argument, and what it gives on the way to a weight.
         function: the nonlinearity itself, of a one-dimensional tensor; None where there is none.
     """
 
-    nonlinearity: str
     reason: Reason
     gain: float = 1.0
-    params: Mapping[str, float] = field(default_factory=dict)
-    path: tuple[str, ...] = ()
-    normalised: bool = False
     note: str = ""
     before: float = 1.0
     behind: float = 1.0
@@ -122,15 +133,15 @@ class Resolution:
     shape: tuple[int, ...]
     layout: Layout
     ending: Ending
-    alternatives: tuple[Ending, ...] = ()
-    slices: tuple[SliceResolution, ...] = ()
-    biases: tuple[str, ...] = ()
-    uses: tuple[str, ...] = ()
-    source: SourceLine | None = None
-    transform: tuple[str, ...] = ()
-    factor: float | None = 1.0
-    input_factor: float = 1.0
-    modulated: bool = False
+    alternatives: tuple[Ending, ...]
+    slices: tuple[SliceResolution, ...]
+    biases: tuple[str, ...]
+    uses: tuple[str, ...]
+    source: SourceLine | None
+    transform: tuple[str, ...]
+    factor: float | None
+    input_factor: float
+    modulated: bool
 
     @property
     def nonlinearity(self) -> str:

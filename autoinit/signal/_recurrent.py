@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 State = tuple[torch.Tensor, ...]
 Seen = Callable[[str, Sequence[torch.Tensor]], None]
-"""Is told the name of a weight in its module, and what it makes of each step: (samples, rows).
+"""Called with the name of a weight in its module, and what it makes of each step: (samples, rows).
 
 Steps whose state is zero do not count for W_hh: there is no signal yet.
 """

@@ -12,7 +12,7 @@ from torch import nn
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import ModelView
 from autoinit.ops import Trait
-from autoinit.tracing.attempts import FailedError, told
+from autoinit.tracing.attempts import FailedError, listed
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.inputs import Inputs, floats, given_inputs
@@ -41,15 +41,15 @@ def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: s
     failures: list[FailedError] = []
     for training, traced in ((True, True), (True, False), (False, True), (False, False)):
         for guess in _candidates(view.module, example):
-            following: Inputs | None = guess
-            while following is not None:
+            trying: Inputs | None = guess
+            while trying is not None:
                 try:
-                    return attempt(following, training, traced)
+                    return attempt(trying, training, traced)
                 except FailedError as failure:
                     failures.append(failure)
-                    following = following.after(failure.error)
+                    trying = trying.after(failure.error)
     advice = "pass example_inputs=..." if example is None else "check that model(example_inputs) itself runs"
-    raise TraceError(f"{view.class_name} could not be {what}:{told(failures)}\nNext: {advice}.")
+    raise TraceError(f"{view.class_name} could not be {what}:{listed(failures)}\nNext: {advice}.")
 
 
 def _candidates(model: nn.Module, example: Any) -> Iterator[Inputs]:

@@ -1,6 +1,6 @@
 """Weights that their author has set by a pattern: identities, Dirac, averaging and interpolating kernels.
 
-No independent draws make one. A weight that is drawn is told by its first row or its first two kernels.
+No independent draws make one. A weight that is drawn is known by its first row or its first two kernels.
 """
 
 from __future__ import annotations

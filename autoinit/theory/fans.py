@@ -9,13 +9,12 @@ linear layers and for fan_in of convolutions; `fans` counts.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from autoinit.errors import ArgumentError
-from autoinit.theory.layouts import Layout
+from autoinit.theory.layouts import Layout, size
 
 Mode = Literal["fan_in", "fan_out", "fan_avg"]
 MODES: Mapping[Mode, str] = {
@@ -78,7 +77,7 @@ def fans(layout: Layout, shape: Sequence[int], rows: Sequence[tuple[int, int]] =
         ArgumentError: layout, shape and rows do not fit each other.
     """
     _require_fit(layout, shape)
-    inputs, outputs, positions = (_size(layout.axes, shape, axis) for axis in "iok")
+    inputs, outputs, positions = (size(layout.axes, shape, axis) for axis in "iok")
     of_group = outputs if layout.transposed else outputs // layout.groups
     reached = _of_each_group(rows, of_group, layout.groups) if rows else of_group
     if layout.transposed:
@@ -95,10 +94,6 @@ def _of_each_group(rows: Sequence[tuple[int, int]], of_group: int, groups: int) 
     return sum(stop - start for start, stop in rows) / len(covered)
 
 
-def _size(axes: str, shape: Sequence[int], axis: str) -> int:
-    return math.prod(size for letter, size in zip(axes, shape, strict=True) if letter == axis)
-
-
 def _require_fit(layout: Layout, shape: Sequence[int]) -> None:
     shape = tuple(shape)
     unknown = sorted(set(layout.axes) - set("oikb"))
@@ -109,15 +104,16 @@ def _require_fit(layout: Layout, shape: Sequence[int]) -> None:
             f"layout {layout.axes!r} describes {len(layout.axes)} axes, the weight has shape {shape}; "
             "expected one letter for each dimension"
         )
-    if any(size < 0 for size in shape):
+    if any(each < 0 for each in shape):
         raise ArgumentError(f"shape {shape} has a negative size")
     if layout.groups < 1 or layout.stride_area < 1:
         raise ArgumentError(
             f"layout has groups={layout.groups} and stride_area={layout.stride_area}; expected at least 1 each"
         )
     grouped = "i" if layout.transposed else "o"
-    if _size(layout.axes, shape, grouped) % layout.groups:
+    features = size(layout.axes, shape, grouped)
+    if features % layout.groups:
         raise ArgumentError(
-            f"{layout.groups} groups do not divide the {_size(layout.axes, shape, grouped)} features on axis "
+            f"{layout.groups} groups do not divide the {features} features on axis "
             f"{grouped!r} of a weight of shape {shape}"
         )

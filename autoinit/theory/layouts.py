@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 
@@ -24,3 +26,8 @@ class Layout:
     groups: int = 1
     stride_area: int = 1
     transposed: bool = False
+
+
+def size(axes: str, shape: Sequence[int], letter: str) -> int:
+    """The product of the sizes of a weight's axes of one letter; 1 where it has none."""
+    return math.prod(each for each, axis in zip(shape, axes, strict=True) if axis == letter)

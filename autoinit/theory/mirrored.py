@@ -16,6 +16,7 @@ that over L nonlinearities in a row it grows by zeta at most.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,8 +55,8 @@ def is_odd(phi: Function, name: str) -> bool:
     return bool(np.abs(there + back).max() <= _ODD * max(1.0, float(np.abs(there).max())))
 
 
-def tangent(phi: Function, name: str, depth: int) -> Tangent | None:
-    """The largest scale up to 1 at which `depth` such nonlinearities in a row stay nearly linear together.
+def tangent(phi: Function, name: str, depth: int, most: float = 1.0) -> Tangent | None:
+    """The largest scale up to `most` at which `depth` such nonlinearities in a row stay nearly linear together.
 
     E[psi'^2] / E[psi^2] <= ZETA^(1 / depth), by bisection.
 
@@ -63,6 +64,7 @@ def tangent(phi: Function, name: str, depth: int) -> Tangent | None:
         phi: the nonlinearity, an elementwise function of a one-dimensional float64 tensor.
         name: what to call it in messages.
         depth: how many nonlinearities lie in a row.
+        most: the largest scale that may be.
 
     Returns:
         None where phi has no odd part, or none that is nearly linear at any scale looked for.
@@ -77,14 +79,20 @@ def tangent(phi: Function, name: str, depth: int) -> Tangent | None:
         return slope <= float(ZETA ** (1 / depth)) * (1 + 1e-9)
 
     try:
-        if gentle(1.0):
-            return Tangent(paired, 1.0, 1 / math.sqrt(second_moment(psi(1.0), name)))
-        low, high = SMALLEST, 1.0
-        if not gentle(low):
-            return None
-        for _ in range(_BISECTIONS):
-            middle = math.sqrt(low * high)
-            low, high = (middle, high) if gentle(middle) else (low, middle)
-        return Tangent(paired, low, 1 / math.sqrt(second_moment(psi(low), name)))
+        scale = _largest(gentle, most)
+        return None if scale is None else Tangent(paired, scale, 1 / math.sqrt(second_moment(psi(scale), name)))
     except ArgumentError:  # no second moment: psi is 0 everywhere, phi has no odd part
         return None
+
+
+def _largest(gentle: Callable[[float], bool], most: float) -> float | None:
+    """The largest scale from `SMALLEST` to `most` that is gentle, by bisection; None where not even the smallest is."""
+    if gentle(most):
+        return most
+    low, high = min(SMALLEST, most), most
+    if not gentle(low):
+        return None
+    for _ in range(_BISECTIONS):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if gentle(middle) else (low, middle)
+    return low

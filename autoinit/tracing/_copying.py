@@ -1,7 +1,7 @@
 """Deep copies of what modules hold, in which all that leads to a copied module leads to its copy.
 
 `copy.deepcopy` takes functions as they are, so that a closure over a layer, a partial or a bound method would go on
-using the original. Here they are made anew. What cannot be copied is shared, and told.
+using the original. Here they are made anew. What cannot be copied is shared, and noted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Calls that no torch function mode sees, told to a recorder all the same.
+"""Calls that no torch function mode sees, handed to a recorder all the same.
 
 Under `torch.vmap`, a tensor stands for one sample of a batch: torch wraps it and unwraps it where no torch function is
 called. A function of TorchScript runs outside Python: the Python that it was made of runs in its place; where there is
@@ -16,7 +16,7 @@ import torch
 
 
 class Told(Protocol):
-    """A recorder that can be told what it does not see."""
+    """A recorder that can be handed what it does not see."""
 
     def derive(self, tensor: torch.Tensor, method: str, operand: torch.Tensor, *args: Any) -> None:
         """Note that a tensor is what a method of another gives."""

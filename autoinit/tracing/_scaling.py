@@ -26,8 +26,8 @@ class Rescaling(NamedTuple):
     """What the operations between a parameter and its use do to its scale.
 
     Attributes:
-        factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it cannot be
-            told.
+        factor: by how much they multiply the std; 0 if they normalise it away, None if neither, or if it is not
+            known.
         bends: whether they are a function of the parameter that is not proportional to it (exp, softplus, a square).
     """
 
@@ -41,7 +41,7 @@ _KEPT = Rescaling(1.0)
 def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any, Any]) -> Rescaling:
     """What the operations of `chain` do to the parameter's scale on the way to `end`.
 
-    The factor is 1 where they only move elements. It cannot be told where an operation cannot be run again, or the
+    The factor is 1 where they only move elements. It is not known where an operation cannot be run again, or the
     value of another parameter is unknown. Steps of rounding and bounds, which a scale brings out of reach, do not bend.
     `known` keeps the answers by `steps` and shape; a weight of more than a million elements takes a smaller one's, if
     that is 0 or 1.

@@ -50,7 +50,7 @@ class FailedError(Exception):
 _MOST_REASONS = 7
 
 
-def told(failures: Iterable[FailedError]) -> str:
+def listed(failures: Iterable[FailedError]) -> str:
     """Why attempts failed, each reason once in a line of its own, the shortest first; not more than a few."""
     ways: dict[str, list[str]] = {}
     for failure in failures:

@@ -22,7 +22,13 @@ Left = Literal["", "bent", "unsummed", "noise", "mixed"]
 
 @dataclass(frozen=True)
 class SourceLine:
-    """A line of the user's code."""
+    """A line of the user's code.
+
+    Attributes:
+        file: its path, as Python names it.
+        line: its number, from 1.
+        function: the function that it stands in.
+    """
 
     file: str
     line: int
@@ -158,7 +164,14 @@ def only_steers(op: Op, slot: str) -> bool:
 
 @dataclass(frozen=True)
 class Unsupported:
-    """An operation that the table does not know: its name as called, and where."""
+    """An operation that the table does not know.
+
+    Attributes:
+        op: its name, as it is called.
+        name: of the operation in the graph.
+        module: path of the module whose forward called it.
+        source: the line that called it, when known.
+    """
 
     op: str
     name: str

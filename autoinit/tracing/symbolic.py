@@ -24,7 +24,7 @@ class LeavesOpenError(Exception):
 
 
 class UnreadableForwardError(Exception):
-    """The arguments of the model's forward cannot be told."""
+    """The arguments of the model's forward cannot be known."""
 
 
 class _Proxy(torch.fx.Proxy):
@@ -63,7 +63,7 @@ class ShadowTracer(torch.fx.Tracer):
         parameters = inspect.signature(forward, follow_wrapped=False).parameters
         if parameters and all(each.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD) for each in parameters.values()):
             raise UnreadableForwardError(
-                "the arguments of forward cannot be told, since a decorator hides them behind *args, **kwargs"
+                "the arguments of forward cannot be known, since a decorator hides them behind *args, **kwargs"
             )
         args: list[Any] = []
         kwargs: dict[str, Any] = {}

@@ -14,7 +14,7 @@ import torch
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import Model, ModelView
 from autoinit.tensors.process_state import silenced, tensors_on_cpu
-from autoinit.tracing.attempts import FailedError, in_mode, notes_on, record, record_really, set_mode, told
+from autoinit.tracing.attempts import FailedError, in_mode, listed, notes_on, record, record_really, set_mode
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import TIERS, Dataflow, Tier
 from autoinit.tracing.expanding import expand
@@ -195,7 +195,7 @@ def _explained(view: ModelView, failures: list[FailedError], guessed: bool) -> s
         if guessed
         else "check that model(example_inputs) itself runs"
     )
-    return f"{view.class_name} could not be traced:{told(failures)}\nNext: {advice}."
+    return f"{view.class_name} could not be traced:{listed(failures)}\nNext: {advice}."
 
 
 def _symbolic(view: ModelView, training: bool, *, strict: bool, every: bool = True) -> Dataflow:
@@ -265,15 +265,15 @@ def _run_repaired(
     run: Callable[[Inputs], Dataflow], guess: Inputs, failed: _Failures
 ) -> tuple[Dataflow | None, Inputs]:
     """What a run gives on a guess, or on what its failures lead to; and the inputs of the last run."""
-    following: Inputs | None = guess
+    trying: Inputs | None = guess
     last = guess
-    while following is not None:
-        last = following
+    while trying is not None:
+        last = trying
         try:
-            return run(following), last
+            return run(trying), last
         except FailedError as failure:
-            failed.append((following, failure))
-            following = following.after(failure.error)
+            failed.append((trying, failure))
+            trying = trying.after(failure.error)
     return None, last
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -10,14 +10,14 @@ from math import prod
 import torch
 
 from autoinit.errors import PlanError
+from autoinit.facts import Facts, gather
 from autoinit.models import ModelView
-from autoinit.ops import Role, Trait
+from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, SlicePlan
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
-from autoinit.resolving.normalising import norm_parameters
-from autoinit.resolving.residual import BranchPlace, branch_places
+from autoinit.resolving import resolve
 from autoinit.tracing import Dataflow
 from autoinit.tracing.dataflow import Op
 
@@ -29,22 +29,29 @@ class ParameterFacts:
     Attributes:
         name: in `named_parameters()`.
         shape: its own.
-        what: `weight`, or what it is beside weights: `embedding`, `norm`, `bias`, `other`, `uncalled`.
         layer: the plan of a weight.
-        tied: a weight that is also a table which is looked up.
-        before_tied: part of the last norm before such a weight.
+        facts: what the graph tells of it; of a weight whose output features part, of the first part. None where no
+            operation uses it.
+        before_tied: part of the last norm before a table that serves as head.
         constant: the one value that all its elements have; None if they differ or have none yet.
-        place: where in a branch of a residual stream it stands; None outside.
     """
 
     name: str
     shape: tuple[int, ...]
-    what: str
     layer: LayerPlan | None = None
-    tied: bool = False
+    facts: Facts | None = None
     before_tied: bool = False
     constant: float | None = None
-    place: BranchPlace | None = None
+
+    @property
+    def what(self) -> str:
+        """What it is: a kind of `Facts`, or `uncalled`."""
+        return "uncalled" if self.facts is None else self.facts.kind
+
+    @property
+    def tied(self) -> bool:
+        """Whether it is a weight that is also a table which is looked up."""
+        return self.layer is not None and self.facts is not None and self.facts.tied
 
     @property
     def fan_in(self) -> float:
@@ -64,9 +71,19 @@ class ParameterFacts:
         return self.layer.slices if self.layer is not None and not self.tied else ()
 
     @property
-    def leaves(self) -> bool:
+    def is_head(self) -> bool:
         """Whether a weight's output is the model's, or a choice among a fixed number of things."""
         return self.layer is not None and not self.tied and self.layer.reason in ("output", "softmax")
+
+    @property
+    def branches(self) -> int:
+        """Branches of the residual stream in one of which it lies; 0 outside."""
+        return self.facts.branches if self.facts is not None else 0
+
+    @property
+    def ends_branch(self) -> bool:
+        """Whether nothing with parameters follows it before its branch is added."""
+        return self.facts is not None and self.facts.last_on_branch
 
 
 def output_features(layer: LayerPlan) -> int:
@@ -93,11 +110,14 @@ class ModelFacts:
     view: ModelView
     dataflow: Dataflow
     plan: Plan
+    gathered: tuple[Facts, ...]
 
     @classmethod
     def of(cls, view: ModelView, dataflow: Dataflow) -> ModelFacts:
         """The facts of a traced model."""
-        return cls(view, dataflow, plan_dataflow(dataflow, view, PlanOptions()))
+        resolutions = resolve(dataflow)
+        plan = plan_dataflow(dataflow, view, PlanOptions(), resolutions)
+        return cls(view, dataflow, plan, gather(dataflow, resolutions))
 
     @cached_property
     def parameters(self) -> Mapping[str, ParameterFacts]:
@@ -107,21 +127,19 @@ class ModelFacts:
             PlanError: a table is tied to a head whose input no norm with a gain of its own scales.
         """
         layers = {layer.param: layer for layer in self.plan.layers}
-        kinds = {other.name: other.kind for other in self.plan.others}
-        kinds |= {bias: "bias" for layer in layers.values() for bias in layer.biases}
-        tied = {name for name in layers if self._is_table(name)}
-        before = set(self._norms_before(tied))
-        places = self._places
+        facts: dict[str, Facts] = {}
+        for each in self.gathered:
+            facts.setdefault(each.param, each)
+        tied = [name for name in layers if name in facts and facts[name].tied]
+        before = set(self._norms_before(tied, facts))
         return {
             name: ParameterFacts(
                 name=name,
                 shape=tuple(parameter.shape),
-                what="weight" if name in layers else kinds.get(name, "uncalled"),
                 layer=layers.get(name),
-                tied=name in tied,
+                facts=facts.get(name),
                 before_tied=name in before,
                 constant=_constant(parameter),
-                place=places.get(name),
             )
             for name, parameter in self.view.parameters.items()
         }
@@ -136,23 +154,15 @@ class ModelFacts:
                     found.setdefault(name, {})[op] = None
         return {name: tuple(ops) for name, ops in found.items()}
 
-    @cached_property
-    def _places(self) -> Mapping[str, BranchPlace]:
-        places = branch_places(self.dataflow)
-        return {name: places[op] for name, ops in self.uses.items() for op in ops if op in places}
-
-    def _is_table(self, name: str) -> bool:
-        return any(_looks_up(op) for op in self.uses.get(name, ()))
-
-    def _norms_before(self, tied: set[str]) -> Iterator[str]:
+    def _norms_before(self, tied: Collection[str], facts: Mapping[str, Facts]) -> Iterator[str]:
         """The gains and biases of the norms from which tied heads read.
 
         Raises:
             PlanError: there is none, or its gain is used as 1 + gain.
         """
-        norms = norm_parameters(self.dataflow) | {other.name for other in self.plan.others if other.kind == "norm"}
+        norms = {name for name, each in facts.items() if each.kind in ("norm_gain", "norm_shift")}
         for name in tied:
-            for head in (op for op in self.uses[name] if not _looks_up(op)):
+            for head in (op for op in self.uses[name] if op.role is Role.WEIGHT):
                 found = _gains_behind(head, norms)
                 if not found:
                     raise PlanError(
@@ -161,10 +171,6 @@ class ModelFacts:
                         f"put a norm before the head, or untie it."
                     )
                 yield from found
-
-
-def _looks_up(op: Op) -> bool:
-    return Trait.LOOKUP in op.traits or (op.role is Role.SPLIT and len(op.operands) > 1)
 
 
 def _entering(op: Op) -> Iterator[str]:
@@ -180,7 +186,7 @@ def _entering(op: Op) -> Iterator[str]:
             waiting += [each for each in here.operands.values() if not each.signal]
 
 
-def _gains_behind(head: Op, norms: frozenset[str] | set[str]) -> list[str]:
+def _gains_behind(head: Op, norms: Collection[str]) -> list[str]:
     """The parameters of the last norm before an operation, back through what holds no other weights."""
     here = head.operands["input"]
     found: list[str] = []

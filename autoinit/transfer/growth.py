@@ -39,9 +39,9 @@ def matrix(facts: ParameterFacts) -> tuple[int, int]:
 
 
 def _depth(wide: ParameterFacts, narrow: ParameterFacts) -> tuple[float, Place]:
-    if wide.place is None or narrow.place is None:
+    if not wide.branches or not narrow.branches:
         return 1.0, ""
-    return wide.place.branches / narrow.place.branches, "end" if wide.place.ends else "inside"
+    return wide.branches / narrow.branches, "end" if wide.ends_branch else "inside"
 
 
 def _described(facts: ParameterFacts) -> str:
@@ -102,4 +102,4 @@ def _matched(
 
 
 def _kind(facts: ParameterFacts) -> tuple[object, ...]:
-    return facts.shape, facts.what, facts.leaves
+    return facts.shape, facts.what, facts.is_head

@@ -11,7 +11,7 @@ from typing import Any
 from autoinit.errors import ArgumentError
 from autoinit.errors.arguments import require
 from autoinit.models import Model, ModelView
-from autoinit.plans.layers import LayerPlan, SlicePlan, root_mean_square
+from autoinit.plans.layers import LayerPlan, RestPlan, SlicePlan, root_mean_square
 from autoinit.plans.plan import Plan
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory.fans import Fans
@@ -83,6 +83,7 @@ def scaling(
             pitfalls(facts, None),
         )
     made = _Made(facts, bases, grown, optimizer, depth, adjust_lr_fn)
+    notes = (*notes, *made.unwritten())
     return Scaling(tuple(made.entries()), made.plan(), optimizer, depth, against, notes)
 
 
@@ -143,14 +144,38 @@ class _Made:
                     reason=_reason(grown, layer, drawn=drawn),
                     std_scale=by.std,
                     counterpart=self.bases[name].name if name in self.bases else "",
-                    fill=0.0 if name in zeros else None if layer is not None else self._fill(facts, by),
+                    fill=0.0 if name in zeros else self._fill(facts, by),
                     muon=self._by_muon(name) is not None,
                 ),
             )
 
     def plan(self) -> Plan:
         """The plan of the scaled start."""
-        return replace(self.facts.plan, layers=tuple(self._layer(layer) for layer in self.facts.plan.layers))
+        plan, parameters = self.facts.plan, self.facts.parameters
+        fills = {name: self._fill(each, self._multipliers(name, self.grown[name])) for name, each in parameters.items()}
+        rest = tuple(
+            RestPlan(name, parameters[name].shape, parameters[name].what, "constant", 0.0, mean=value)
+            for name, value in fills.items()
+            if value is not None
+        )
+        return replace(
+            plan,
+            layers=tuple(self._layer(layer) for layer in plan.layers),
+            rest=rest,
+            others=tuple(each for each in plan.others if fills[each.name] is None),
+        )
+
+    def unwritten(self) -> Iterator[str]:
+        """What the rules would change at the start, and `apply` cannot, a sentence each."""
+        for name, facts in self.facts.parameters.items():
+            by = self._multipliers(name, self.grown[name])
+            gain = facts.what in ("norm_gain", "layer_scale")
+            if gain and by.std != 1 and self._fill(facts, by) is None and facts.constant != 0:
+                yield (
+                    f"{name}: what it multiplies should start at {by.std:.4g} times what it is in the base model, but "
+                    f"it has no single value to scale (it differs between features, or is used as 1 + gain): scale it "
+                    f"by hand"
+                )
 
     def _layer(self, layer: LayerPlan) -> LayerPlan:
         grown = self.grown[layer.param]
@@ -186,7 +211,7 @@ class _Made:
             return "tied table" if facts.tied else _KINDS_BESIDE_WEIGHTS.get(facts.what, "other")
         if is_depthwise(facts.layer):
             return "depthwise"
-        if grown.features == 1 and facts.leaves:
+        if grown.features == 1 and facts.is_head:
             return "head"
         if grown.fan_in == 1 and grown.features != 1:
             return "input"
@@ -197,16 +222,22 @@ class _Made:
         return widened(self.facts, 2.0)
 
     def _fill(self, facts: ParameterFacts, by: Multipliers) -> float | None:
-        """The value of a gain that the rules change: the base's, or 1 as every norm's, times the multiplier."""
-        if by.std == 1 or facts.what not in ("norm", "other"):
+        """The value of a gain that the rules change: the base's, or the norm's own 1, times the multiplier."""
+        if by.std == 1 or facts.facts is None or facts.layer is not None or facts.what == "bias":
             return None
         base = self.bases.get(facts.name)
-        start = base.constant if base is not None and base.constant is not None else facts.constant
-        start = 1.0 if start is None and facts.what == "norm" and facts.name.endswith("weight") else start
-        return None if not start else start * by.std
+        start = base.constant if base is not None and base.constant is not None else facts.facts.neutral
+        return start * by.std if start else None
 
 
-_KINDS_BESIDE_WEIGHTS = {"embedding": "table", "norm": "norm", "bias": "bias", "uncalled": "uncalled"}
+_KINDS_BESIDE_WEIGHTS = {
+    "embedding": "table",
+    "position": "position",
+    "norm_gain": "norm",
+    "norm_shift": "norm",
+    "bias": "bias",
+    "uncalled": "uncalled",
+}
 
 
 def _narrow_std(rows: LayerPlan | SlicePlan, grown: Growth) -> float:

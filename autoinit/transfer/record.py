@@ -56,6 +56,7 @@ KINDS: Mapping[str, str] = {
     "head": "a weight whose output is the model's",
     "narrow": "a weight whose number of outputs stays: a router, keys of fixed size, LoRA's A",
     "table": "a table that is looked up",
+    "position": "a table of positions",
     "tied table": "a table that is the head as well",
     "norm": "a norm's gain or bias",
     "norm before a tied head": "the gain and bias that scale what a tied head reads",
@@ -114,13 +115,8 @@ class Scaling(Mapping[str, Scaled]):
             PlanError: the scaling does not fit the model; nothing was written.
             TrainedModelError: the model looks trained; nothing was written.
         """
-        fills = {name: each.fill for name, each in self.entries if each.fill is not None}
-        held = self._held(ModelView.of(model))
-        done = self.plan.apply(model, seed, force=force)
-        with torch.no_grad():
-            for name, value in fills.items():
-                held[name].fill_(value)
-        return done
+        self._held(ModelView.of(model))
+        return self.plan.apply(model, seed, force=force)
 
     def groups(
         self,

@@ -45,7 +45,8 @@ def _fill_block(
     kernel = tuple(target.shape[2:])
     full = mirror.taps == "full"
     taps = None if full or not kernel else _taps(stream, mirror, block, kernel)
-    small = matrix(block.rows, block.columns * (math.prod(kernel) if full else 1)).mul_(mirror.scale)
+    columns = block.columns * (math.prod(kernel) if full else 1)
+    small = torch.cat([matrix(block.rows // mirror.parts, columns) for _ in range(mirror.parts)]).mul_(mirror.scale)
     rows = _signed(small.reshape(block.rows, block.columns, -1), block.outputs)
     weight = _signed(rows.transpose(0, 1), block.inputs).transpose(0, 1)
     if taps is None:

@@ -177,7 +177,7 @@ def _check_write(write: WeightWrite, view: ModelView) -> None:
         )
     if len(layer.axes) != len(shape):
         raise PlanError(f"{layer.name}: axes {layer.axes!r} do not fit the {len(shape)} axes of {stored.param}.")
-    rows = math.prod(size for size, axis in zip(shape, layer.axes, strict=True) if axis == "o")
+    rows = layer.size("o")
     for start, stop in (run for part in layer.slices for run in part.rows):
         if not 0 <= start < stop <= rows:
             raise PlanError(f"{layer.name}: a slice has rows {start}:{stop}, but {stored.param} has {rows} outputs.")

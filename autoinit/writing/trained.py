@@ -74,11 +74,11 @@ def training_signs(view: ModelView, plan: Plan, *, weights: bool = True) -> Trai
     found = {name: misfit for name, misfit in verdicts.items() if misfit}
     if found:
         name, misfit = next(iter(found.items()))
-        told = f"{name}: {misfit}"
+        example = f"{name}: {misfit}"
         if len(found) == len(verdicts) > 1:
-            strong.append(f"none of the {len(verdicts)} weights sampled fits a known initialisation ({told})")
+            strong.append(f"none of the {len(verdicts)} weights sampled fits a known initialisation ({example})")
         else:
-            weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({told})")
+            weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({example})")
     return TrainingSigns(tuple(strong), tuple(weak))
 
 
@@ -133,10 +133,8 @@ def _running_evidence(view: ModelView) -> tuple[list[str], list[str]]:
         return [f"{len(trained)} batch norms have seen training batches ({name or 'the model'}: {count})"], []
     if seen:
         name, count = max(seen.items(), key=lambda item: item[1])
-        told = (
-            f"{len(seen)} batch norms have seen a batch or a few ({name or 'the model'}: {count}), as of a forward at"
-        )
-        return [], [f"{told} construction: gains are all 1, shifts all 0"]
+        few = f"{len(seen)} batch norms have seen a batch or a few ({name or 'the model'}: {count})"
+        return [], [f"{few}, as of a forward at construction: gains are all 1, shifts all 0"]
     fresh = {"running_mean": 0.0, "running_var": 1.0}
     moved = [
         n for n, b in buffers.items() if n.rpartition(".")[2] in fresh and (b != fresh[n.rpartition(".")[2]]).any()
@@ -163,8 +161,8 @@ def _gain_evidence(view: ModelView) -> list[str]:
     if not moved or _drawn_as_in_dcgan(torch.cat(list(moved.values()))):
         return []
     name, values = next(iter(moved.items()))
-    told = f"{name} from {float(values.min()):.3g} to {float(values.max()):.3g}"
-    return [f"the gains of {len(moved)} norms are no longer constant ({told})"]
+    example = f"{name} from {float(values.min()):.3g} to {float(values.max()):.3g}"
+    return [f"the gains of {len(moved)} norms are no longer constant ({example})"]
 
 
 def _drawn_as_in_dcgan(gains: torch.Tensor) -> bool:
@@ -200,14 +198,14 @@ def _misfits(view: ModelView, plan: Plan) -> Iterator[tuple[str, str]]:
         layer = known[at]
         weight = parameters[layer.param]
         if not weight.is_meta and weight.is_floating_point() and tuple(weight.shape) == layer.shape:
-            told = misfit(weight, layer)
-            if told is not None:
-                yield layer.name, told
+            found = misfit(weight, layer)
+            if found is not None:
+                yield layer.name, found
 
 
 def _leveling(level: Matrix, features: Indices, layer: LayerPlan) -> Matrix:
     """One over the root mean square of the slice of each row."""
-    outputs = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "o")
+    outputs = layer.size("o")
     labels = np.zeros(outputs, dtype=int)
     for label, part in enumerate(layer.slices, start=1):
         for start, stop in part.rows:
@@ -219,7 +217,7 @@ def _leveling(level: Matrix, features: Indices, layer: LayerPlan) -> Matrix:
 
 
 def _first_misfit(level: Matrix) -> str:
-    """The first test that a matrix of unit second moment (of its non-zero elements) fails, told; empty if none."""
+    """The first test that a matrix of unit second moment (of its non-zero elements) fails, in words; empty if none."""
     rows = row_sums(level, np.arange(len(level)))
     count = int(rows.counts.sum())
     mean = float(rows.sums.sum()) / count
@@ -227,9 +225,9 @@ def _first_misfit(level: Matrix) -> str:
         return f"its mean is {mean:.3g} standard deviations"
     if not any(kurtosis_fits(rows.kurtosis, count, family) for family in FAMILIES):
         return f"its kurtosis is {rows.kurtosis:.3g}, that of no initialisation"
-    if told := rows_misfit(rows, rows.kurtosis):
-        return f"its rows {told}"
+    if found := rows_misfit(rows, rows.kurtosis):
+        return f"its rows {found}"
     columns = row_sums(np.ascontiguousarray(level.T), np.arange(level.shape[1]))
-    if told := rows_misfit(columns, rows.kurtosis):
-        return f"its columns {told}"
+    if found := rows_misfit(columns, rows.kurtosis):
+        return f"its columns {found}"
     return alignment_misfit(level)

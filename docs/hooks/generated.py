@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ast
+import json
+import re
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
 
 import click
 
 import autoinit
+import autoinit.signal
 from autoinit import cli
 from autoinit.checking.rules.registry import Rule, rules
 from autoinit.formats import FORMATS
@@ -15,6 +22,9 @@ from autoinit.ops import REGISTRY, Role
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.options import plan_options
 from autoinit.theory.activations import NONLINEARITIES
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -99,11 +109,62 @@ def _command(command: click.Command, context: click.Context) -> str:
     )
 
 
+def result(name: str) -> str:
+    """What a benchmark found, as `benchmarks/record.py` kept it: the command, the date, its tables."""
+    found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+    versions = f"torch {found['environment']['torch']}, {found['environment']['cores']} cores"
+    parts = [f"`{found['command']}`, {found['date']}, {versions}:"]
+    for each in found["tables"]:
+        shown = table(each["columns"], each["rows"])
+        parts.append(f"**{each['title']}**\n\n{shown}" if each["title"] else shown)
+    return "\n\n".join(parts)
+
+
+def addition(what: str) -> str:
+    """Where something is added and what tests it, from the table of CONTRIBUTING.md."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| an? ([^|]+) \| ([^|]+) \| ([^|]+) \|$", text, re.MULTILINE)
+    edit, test = {name: cells for name, *cells in rows}[what]
+    return f"| edit | test |\n|---|---|\n| {edit} | {test} |"
+
+
+def example(place: str) -> str:
+    """A text that a test adds to a copy of the package: `test_method.ROW` is that name in tests/contributing."""
+    file, _, name = place.partition(".")
+    tree = ast.parse((ROOT / "tests" / "contributing" / f"{file}.py").read_text(encoding="utf-8"))
+    values = {
+        target.id: each.value
+        for each in tree.body
+        if isinstance(each, ast.Assign)
+        for target in each.targets
+        if isinstance(target, ast.Name)
+    }
+    return f"```python\n{textwrap.dedent(ast.literal_eval(values[name])).strip()}\n```"
+
+
 def api() -> str:
-    """A directive for each public name, functions first."""
-    names = [name for name in autoinit.__all__ if not name.startswith("_")]
-    ordered = sorted(names, key=lambda name: (name[0].isupper(), name))
-    return "\n\n".join(f"::: autoinit.{name}" for name in ordered)
+    """A directive for each public name: functions, values, errors."""
+    return _directives(autoinit, autoinit.__all__)
+
+
+def signal_api() -> str:
+    """The same of autoinit.signal."""
+    return _directives(autoinit.signal, autoinit.signal.__all__)
+
+
+def _directives(module: ModuleType, names: Iterable[str]) -> str:
+    groups: dict[str, list[str]] = {"Functions": [], "Values": [], "Errors": []}
+    for name in names:
+        value = getattr(module, name)
+        if not isinstance(value, type):
+            groups["Functions"].extend([name] * callable(value))
+        else:
+            groups["Errors" if issubclass(value, Exception) else "Values"].append(name)
+    lines = []
+    for title, found in groups.items():
+        lines += [f"## {module.__name__}: {title.lower()}"] if found else []
+        lines += [f"::: {module.__name__}.{name}" for name in sorted(found)]
+    return "\n\n".join(lines)
 
 
 PARTS: Mapping[str, Callable[[], str]] = {
@@ -116,5 +177,13 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "operations": operation_table,
     "options": option_table,
     "rules": rule_table,
+    "signal-api": signal_api,
 }
 """What `<!-- generated: NAME -->` stands for."""
+MARKS: Mapping[str, Callable[[str], str]] = {
+    "addition": addition,
+    "example": example,
+    "generated": lambda name: PARTS[name](),
+    "result": result,
+}
+"""What `<!-- MARK: TEXT -->` stands for, by its mark."""

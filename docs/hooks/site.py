@@ -1,7 +1,7 @@
 """What MkDocs asks while it builds the manual: pages that are made of other files, and parts that are made by code.
 
-A page of its own is made of each document of the repository (`DOCUMENTS`) and of each rule. In a page,
-`<!-- generated: NAME -->` stands for what the function of that name in `generated.PARTS` gives.
+A page of its own is made of each document of the repository (`DOCUMENTS`) and of each rule. In a page, a line
+`<!-- MARK: TEXT -->` stands for what the function of that mark in `generated.MARKS` makes of the text.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ DOCUMENTS = {
 }
 """The page that each document of the repository becomes."""
 _LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
-_PART = re.compile(r"^<!-- generated: ([\w-]+) -->$", re.MULTILINE)
+_MARK = re.compile(rf"^<!-- ({'|'.join(generated.MARKS)}): (.+) -->$", re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """The rules stand in the navigation below their table, by code."""
-    for entry in config.nav or ():
-        if "Rules" in entry:
-            entry["Rules"].extend({code: f"rules/{code}.md"} for code in generated.rule_pages())
+    for section in config.nav or ():
+        for entry in section.get("Checking", ()):
+            entry.get("Rules", []).extend({code: f"rules/{code}.md"} for code in generated.rule_pages())
     return config
 
 
@@ -53,7 +53,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """A page with its generated parts, its links into the repository turned to pages of the site."""
-    text = _PART.sub(lambda found: generated.PARTS[found[1]](), markdown)
+    text = _MARK.sub(lambda found: generated.MARKS[found[1]](found[2]), markdown)
     uri = page.file.src_uri
     return text if uri in DOCUMENTS.values() else relinked(text, f"docs/{uri}", uri)
 

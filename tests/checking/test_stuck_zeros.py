@@ -140,17 +140,21 @@ class Attention(nn.Module):
 
 
 class Dense(nn.Module):
-    """DenseNet: what a layer makes is put beside its input, and the next layer begins with a norm and a rectifier."""
+    """DenseNet: what a layer makes is put beside its input, and the next layer begins with a norm and a rectifier.
 
-    def __init__(self, rectified: bool, shift: float = 0.0):
+    `between` keeps features apart, and gives `features` of them.
+    """
+
+    def __init__(self, rectified: bool, shift: float = 0.0, between: Callable = lambda x: x, features: int = 8):
         super().__init__()
-        self.grow, self.norm, self.next = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(8), nn.Conv2d(8, 4, 1)
-        self.rectified = rectified
+        self.grow, self.norm = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(features)
+        self.next = nn.Conv2d(features, 4, 1)
+        self.rectified, self.between = rectified, between
         zero(self.grow.weight, self.grow.bias)
         nn.init.constant_(self.norm.bias, shift)
 
     def forward(self, x):
-        together = torch.cat([x, self.grow(x)], dim=1)
+        together = self.between(torch.cat([x, self.grow(x)], dim=1))
         return self.next(F.relu(self.norm(together)) if self.rectified else together)
 
 
@@ -244,6 +248,13 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "zero gain before tanh": (lambda: ZeroNorm(torch.tanh, False), set()),
     "zero beside others, before norm and relu": (lambda: Dense(True), {"grow.weight"}),
     "zero beside others, before norm and relu that a bias opens": (lambda: Dense(True, 0.5), set()),
+    "zero beside others, before a pooling, norm and relu": (
+        lambda: Dense(True, between=lambda x: F.avg_pool2d(x, 3, 1, 1)), {"grow.weight"}),
+    "zero beside others, before a cast, norm and relu": (
+        lambda: Dense(True, between=lambda x: x.double().float()), {"grow.weight"}),
+    "zero beside others and beside more, before norm and relu": (
+        lambda: Dense(True, between=lambda x: torch.cat([x, torch.ones(3, 4, 5, 5)], dim=1), features=12),
+        {"grow.weight"}),
     "zero beside others": (lambda: Dense(False), set()),
     "zero queries": (lambda: Attention("q", fused=False), set()),
     "zero queries, fused": (lambda: Attention("q", fused=True), set()),
@@ -259,7 +270,7 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "opened by tanh": (lambda: Opened(False), set()),
     "opened by tanh on a zero branch": (lambda: Opened(True), {"opening", "outer.weight"}),
     "opened by relu, which is shut": (lambda: Opened(False, F.relu), {"opening"}),
-}
+}  # fmt: skip
 
 
 def inputs(model: nn.Module) -> torch.Tensor:

@@ -18,6 +18,7 @@ from autoinit.checking.rules.registry import rules
 from autoinit.cli import _check_runs as running
 from autoinit.cli import main
 from autoinit.formats import FORMATS
+from tests.shared.command_line import refused, run
 
 NETS = """\
 import torch
@@ -99,27 +100,12 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*arguments: str, code: int = 0):
-    result = CliRunner().invoke(main, list(arguments), prog_name="autoinit")
-    assert result.exit_code == code, result.output
-    return result
-
-
 def check(*arguments: str, code: int = 0):
     return run("check", *arguments, code=code)
 
 
 def document(*arguments: str, code: int = 0):
     return json.loads(check(*arguments, "--format", "json", code=code).stdout)
-
-
-def refused(*arguments: str) -> str:
-    """The one line on standard error of a command that does nothing."""
-    result = run(*arguments, code=2)
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("error: ").rstrip("\n")
 
 
 def errors_said(result) -> list[str]:

@@ -19,6 +19,7 @@ from torch import nn
 from autoinit import demo, saving
 from autoinit._version import __version__
 from autoinit.cli import main
+from tests.shared.command_line import refused, run
 
 NETS = """\
 from torch import nn
@@ -43,21 +44,6 @@ def here(tmp_path, monkeypatch):
     (tmp_path / "nets.py").write_text(NETS)
     torch.save(nn.Sequential(nn.Linear(16, 64), nn.ReLU(), nn.Linear(64, 4)), "model.pt")
     return tmp_path
-
-
-def run(*arguments: str, code: int = 0):
-    result = CliRunner().invoke(main, list(arguments), prog_name="autoinit")
-    assert result.exit_code == code, result.output
-    return result
-
-
-def failure(*arguments: str) -> str:
-    """The one line on standard error of a command that fails."""
-    result = run(*arguments, code=2)
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr.removeprefix("error: ").rstrip("\n")
 
 
 def test_version():
@@ -179,16 +165,16 @@ def test_apply_never_writes_over_its_input(here):
     os.link("model.pt", "hard.pt")
     before = Path("model.pt").read_bytes()
     for output in ("model.pt", "./model.pt", "link.pt", "hard.pt"):
-        assert "is the input model.pt; name another output, or say --in-place" in failure(
+        assert "is the input model.pt; name another output, or say --in-place" in refused(
             "apply", "model.pt", "-o", output
         )
-    assert "say where to write" in failure("apply", "model.pt")
+    assert "say where to write" in refused("apply", "model.pt")
     assert Path("model.pt").read_bytes() == before
 
 
 def test_apply_never_writes_over_its_weights_file(here):
     run("apply", "nets.py:Block", "-o", "w.pt", "-q")
-    assert "is the input w.pt" in failure("apply", "nets.py:Block", "--weights", "w.pt", "--force", "-o", "w.pt")
+    assert "is the input w.pt" in refused("apply", "nets.py:Block", "--weights", "w.pt", "--force", "-o", "w.pt")
 
 
 def test_apply_in_place_keeps_the_kind_of_file(here):
@@ -214,7 +200,7 @@ def test_apply_in_place_spares_what_a_checkpoint_holds_beside(here):
     ],
 )
 def test_outputs_that_cannot_be(here, output, message):
-    assert message in failure("apply", "model.pt", "-o", output)
+    assert message in refused("apply", "model.pt", "-o", output)
 
 
 def stop(*args, **kwargs):
@@ -297,7 +283,7 @@ def test_tied_weights_go_into_safetensors_under_both_names(here):
     ],
 )
 def test_mistakes_are_one_line_and_exit_2(here, arguments, message):
-    assert message in failure(*arguments)
+    assert message in refused(*arguments)
 
 
 def test_a_model_that_cannot_be_traced_says_why_without_a_traceback(here):
@@ -325,12 +311,12 @@ def test_tracebacks_on_request(here, monkeypatch, how):
 
 def test_an_unforeseen_failure_is_one_line(here, monkeypatch):
     monkeypatch.setattr("autoinit.api.report", lambda *args, **options: 1 / 0)
-    assert "unexpected ZeroDivisionError: division by zero (AUTOINIT_DEBUG=1" in failure("report", "nets.py:Block")
+    assert "unexpected ZeroDivisionError: division by zero (AUTOINIT_DEBUG=1" in refused("report", "nets.py:Block")
 
 
 def test_a_failure_on_a_file_is_said_of_the_file(here, monkeypatch):
     monkeypatch.setattr("autoinit.api.report", lambda *args, **options: 1 / 0)
-    said = failure("report", "model.pt")
+    said = refused("report", "model.pt")
     assert said.startswith("model.pt holds a model that cannot be analysed: ZeroDivisionError: division by zero; ")
 
 

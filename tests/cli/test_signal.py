@@ -2,15 +2,15 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 import torch
-from click.testing import CliRunner
 from torch import nn
 
-from autoinit.cli import main
+from tests.shared import command_line
 
 NETS = """\
 import torch
@@ -56,18 +56,8 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def run(*arguments: str, code: int = 0):
-    result = CliRunner().invoke(main, ["signal", *arguments], prog_name="autoinit")
-    assert result.exit_code == code, result.output
-    return result
-
-
-def failure(*arguments: str) -> str:
-    """The one line on standard error of a command that fails."""
-    result = run(*arguments, code=2)
-    assert result.stdout == ""
-    assert result.stderr.startswith("error: ")
-    return result.stderr.removeprefix("error: ").rstrip("\n")
+run = partial(command_line.run, "signal")
+refused = partial(command_line.refused, "signal")
 
 
 def document(*arguments: str):
@@ -204,7 +194,7 @@ def test_ids(here):
     [
         (["missing.pt"], "missing.pt: no such file"),
         (["model.pt", "--seeds", "3"], "--seeds is for --measure"),
-        (["model.pt", "--residual", "depth"], "--residual is for --method, which plans"),
+        (["model.pt", "--residual", "depth"], "--residual is for --method or --recipe, which plan"),
         (["model.pt", "--plot", "signal.gif"], "signal.gif: a plot is written to .svg, .png, .pdf, not '.gif'"),
         (
             ["model.pt", "--plot", "signal"],
@@ -220,13 +210,13 @@ def test_ids(here):
 )
 def test_failures(here, arguments, said):
     files = sorted(path.name for path in here.iterdir())
-    assert said in failure(*arguments)
+    assert said in refused(*arguments)
     assert sorted(path.name for path in here.iterdir() if path.name != "__pycache__") == files
 
 
 def test_without_matplotlib(here, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    assert "pip install torch-autoinit[plot]" in failure("model.pt", "--plot", "signal.svg")
+    assert "pip install torch-autoinit[plot]" in refused("model.pt", "--plot", "signal.svg")
 
 
 def test_help_names_what_a_spec_is():

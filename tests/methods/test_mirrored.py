@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from autoinit import Plan, autoinit, plan
+from autoinit.errors import ArgumentError
 from autoinit.plans.mirror import FeatureRun
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -67,6 +69,23 @@ def test_a_deep_network_is_an_isometry_of_its_smallest_width(name: str) -> None:
     made = mirrored(model, 4, 16)
     assert all(layer.mirror is not None for layer in made.layers)
     torch.testing.assert_close(torch.linalg.svdvals(assert_linear(model, 4, 16)), torch.ones(8), rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize("distribution", ["orthogonal", "normal"])
+def test_what_is_gated_and_its_gate_have_a_matrix_each(distribution: str) -> None:
+    """u sigmoid(v) of pairs is u: the network at the start is the product of the u halves, so each must be orthogonal,
+    not only the 32 x 16 matrix of both. 30 layers, 16 pairs, 8 outputs: J is 8 x 16 with orthonormal rows."""
+    gates = [each for _ in range(30) for each in (nn.Linear(32, 64), nn.GLU())]
+    model = nn.Sequential(nn.Linear(16, 64), nn.GLU(), *gates, nn.Linear(32, 8))
+    mirrored(model, 4, 16, distribution=distribution)
+    jacobian = assert_linear(model, 4, 16)
+    inner = model[2].weight.detach()
+    values, gate = inner[:16, :16], inner[32:48, :16]
+    if distribution == "orthogonal":
+        torch.testing.assert_close(torch.linalg.svdvals(jacobian), torch.ones(8), rtol=1e-4, atol=0)
+        torch.testing.assert_close(values @ values.T, torch.eye(16, dtype=values.dtype), rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(gate @ gate.T, torch.eye(16, dtype=gate.dtype), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(values, gate, atol=0.1)
 
 
 def test_each_weight_is_written_in_signed_blocks() -> None:
@@ -429,7 +448,7 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         ),
         (4, 8),
         "a",
-        "it feeds mixed",
+        "its 2 uses feed different things",
     ),
     "uses that read different things": (
         lambda: Written(
@@ -479,8 +498,10 @@ def test_what_cannot_be_mirrored_says_why(case: str) -> None:
     assert layer.note.endswith(why)
 
 
-def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number() -> None:
-    """Four branches: each end's matrix is 1 / 2 of an orthonormal one; the stream grows to second moment 2."""
+def test_branches_are_divided_by_the_root_of_their_number_at_their_beginning() -> None:
+    """Four branches: ReLU is driven at a = 1 / 2 inside of them, psi(z) = z / 2, so that the end's matrix, divided by
+    sqrt(4) and by a, is orthonormal by itself. The stream, of second moment 1, grows to 2: the third branch reads 1.5.
+    """
 
     def forward(net: nn.Module, x: Tensor) -> Tensor:
         for index in range(4):
@@ -489,9 +510,23 @@ def test_the_ends_of_residual_branches_are_divided_by_the_root_of_their_number()
 
     parts = {f"{name}{i}": nn.Linear(16, 16) for i in range(4) for name in "ab"}
     model = Written(forward, **parts)
-    mirrored(model, 64, 16)
-    end = model.b2.weight.detach()[:, :8]
-    torch.testing.assert_close(end.T @ end, torch.eye(8) / 4 * 2, rtol=1e-4, atol=1e-5)
+    made = mirrored(model, 256, 16)
+    end, start = model.b2.weight.detach()[:, :8], model.a2.weight.detach()[:8]
+    torch.testing.assert_close(end.T @ end, 2 * torch.eye(8), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(start @ start.T, torch.eye(8) / 4 / 1.5, rtol=0.2, atol=1e-5)
+    assert made["a2"].mirror.a == 0.5
+
+
+def test_a_branch_without_a_weight_before_its_end_is_divided_there() -> None:
+    """x + W relu(x): nothing in front of the nonlinearity can be smaller, and W is divided by sqrt(4)."""
+    model = Written(
+        lambda net, x: functools.reduce(lambda y, i: y + net.get_submodule(f"w{i}")(F.relu(y)), range(4), net.stem(x)),
+        stem=nn.Linear(16, 16),
+        **{f"w{i}": nn.Linear(16, 16) for i in range(4)},
+    )
+    mirrored(model, 256, 16)
+    values = torch.linalg.svdvals(model.w0.weight.detach())
+    torch.testing.assert_close(values, torch.full((16,), 0.5**0.5), rtol=0.1, atol=0)
 
 
 def test_values_are_a_function_of_seed_name_shape_and_pairing() -> None:
@@ -545,6 +580,26 @@ def test_each_channel_s_column_stands_at_one_tap() -> None:
     assert len(used.float().argmax(1).unique()) > 1
 
 
+def test_a_matrix_may_stand_at_the_centre_or_on_all_taps() -> None:
+    """Behind 8 pairs: one tap of 3 x 3, the middle; or all nine, whose squares add up to 1 for each of the rows as at
+    one tap: semi-orthogonal by rows of 8 x 9 numbers, or Gaussian of variance 1 / 72. All three start linear."""
+    for taps, distribution in (("centre", "orthogonal"), ("full", "orthogonal"), ("full", "normal")):
+        model = nn.Sequential(nn.Conv2d(2, 16, 1), nn.ReLU(), nn.Conv2d(16, 512, 3), nn.Flatten())
+        mirrored(model, 4, 2, 4, 4, taps=taps, distribution=distribution)
+        half = model[2].weight.detach()[:, :8]
+        used = half.abs().sum((0, 1)) > 0
+        assert used.tolist() == (
+            [[False] * 3, [False, True, False], [False] * 3] if taps == "centre" else [[True] * 3] * 3
+        )
+        assert half.square().mean().item() * 8 * 9 == pytest.approx(1.0, rel=0.05)
+        assert_additive(model, 4, 2, 4, 4)
+
+
+def test_taps_mean_nothing_to_other_methods() -> None:
+    with pytest.raises(ArgumentError, match="taps='centre' has no meaning for method='signal': only mirrored"):
+        plan(nn.Linear(2, 2), method="signal", taps="centre")
+
+
 def test_predictions_of_a_mirrored_plan_are_what_its_weights_make() -> None:
     """Pairs are no independent units: relu's common part cancels. Measured on the written weights, within 10 %."""
     from autoinit.signal import measure, propagate
@@ -569,6 +624,18 @@ def test_padding_is_made_up_for() -> None:
     with torch.no_grad():
         out = model(torch.randn(64, 8, 8, 8, generator=torch.Generator().manual_seed(1)))
     assert 0.5 < out.square().mean().item() < 2
+
+
+@pytest.mark.parametrize(("dilation", "positions"), [(1, 1), (4, 6)])
+def test_taps_that_are_not_used_lose_nothing_to_padding(dilation: int, positions: int) -> None:
+    """At one position, and at six with taps four apart, only the centre of three is used, and padding takes nothing."""
+    layers = [each for _ in range(10) for each in (nn.Conv1d(32, 32, 3, padding="same", dilation=dilation), nn.ReLU())]
+    model = nn.Sequential(nn.Conv1d(16, 32, 1), nn.ReLU(), *layers, nn.Conv1d(32, 16, 1))
+    made = mirrored(model, 16, 16, positions)
+    assert [made[str(index)].mirror.kept for index in range(2, 22, 2)] == pytest.approx([1] * 10, abs=0.02)
+    with torch.no_grad():
+        out = model(torch.randn(64, 16, positions, generator=torch.Generator().manual_seed(1)))
+    assert out.square().mean().item() == pytest.approx(1, rel=0.2)
 
 
 def test_a_head_is_not_louder_than_what_it_reads() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from autoinit import Plan, plan, report
 from tests.shared.models.gpt2 import GPT2, FlashAttention, ManualAttention
+from tests.shared.small_nets import Skip
 
 WIDTH = 64
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -80,19 +81,10 @@ def test_two_hundred_layers(name: str) -> None:
     assert 1 / 3 < list(found.values())[-1] < 3
 
 
-class Residual(nn.Module):
-    def __init__(self, branch: nn.Module) -> None:
-        super().__init__()
-        self.branch = branch
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
-
-
 def branches(count: int, *, normed: bool = True) -> nn.Sequential:
     def branch() -> nn.Module:
         norm = [nn.LayerNorm(WIDTH)] if normed else []
-        return Residual(nn.Sequential(*norm, nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)))
+        return Skip(nn.Sequential(*norm, nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, WIDTH)))
 
     return nn.Sequential(nn.Linear(WIDTH, WIDTH), *[branch() for _ in range(count)], nn.Linear(WIDTH, 32))
 

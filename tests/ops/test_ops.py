@@ -16,26 +16,14 @@ import autoinit
 from autoinit.ops import REGISTRY
 from autoinit.resolving import Reason, Resolution, resolve
 from autoinit.tracing import trace
+from tests.shared.small_nets import Between
 
 WIDTH = 6
 
 
-class Between(nn.Module):
-    """Two linear layers with a function between them."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.before = nn.Linear(WIDTH, WIDTH)
-        self.function = function
-        self.after = nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.function(self.before(x)))
-
-
 def resolved(function: Callable[[Tensor], Tensor], tier: Any) -> Resolution:
     inputs = torch.linspace(-1, 1, 4 * WIDTH).view(4, WIDTH)
-    found = resolve(trace(Between(function), None if tier == "symbolic" else inputs, tier=tier))
+    found = resolve(trace(Between(WIDTH, function), None if tier == "symbolic" else inputs, tier=tier))
     return {each.name: each for each in found}["before"]
 
 
@@ -368,7 +356,7 @@ def test_a_users_module_with_a_learned_parameter(values: list[float], alpha: flo
     assert (found.nonlinearity, dict(found.params)) == ("snake", {"a": pytest.approx(alpha)})
     assert found.ending.gain == pytest.approx(1 / math.sqrt(snake_moment(alpha)), rel=1e-6)
     with torch.device("meta"):
-        unknown = resolve(trace(Between(Learned(values)), (4, WIDTH)))[0]
+        unknown = resolve(trace(Between(WIDTH, Learned(values)), (4, WIDTH)))[0]
     assert unknown.ending.note == "the value of function.alpha is not known: 1, the default, taken"
     assert dict(unknown.params) == {"a": 1.0}
 
@@ -581,7 +569,7 @@ def test_other_forms_of_a_custom_operator(spelling: Any):
 
 
 def test_a_custom_operator_that_is_not_registered_is_unresolved():
-    model = Between(lambda x: torch.ops.autoinit_tests.twice_relu(x))
+    model = Between(WIDTH, lambda x: torch.ops.autoinit_tests.twice_relu(x))
     dataflow = trace(model, (2, WIDTH))
     assert ["twice_relu" in each.op for each in dataflow.unsupported] == [True]
     found = {each.name: each for each in resolve(dataflow)}["before"]

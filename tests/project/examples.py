@@ -27,7 +27,7 @@ PAGES = {"README.md": ROOT / "README.md"} | {path.name: path for path in sorted(
 _FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _FILE_NAME = re.compile(r"# (\w+\.(?:py|toml))\n")
 _COMMAND = re.compile(r"^\$ (.+)\n((?:(?!\$ ).*\n)*)", re.MULTILINE)
-_DURATION = re.compile(r"\b\d+(\.\d)? m?s$", re.MULTILINE)
+_DURATION = re.compile(r" +\d+(\.\d)? m?s(?=$|  )", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def play(page: str, directory: Path) -> Iterator[tuple[Block, str | None, str]]:
 
 def comparable(text: str) -> list[str]:
     """The lines of an output without what differs from run to run."""
-    return [line.rstrip() for line in _DURATION.sub("TIME", text).splitlines()]
+    return [line.rstrip() for line in _DURATION.sub(" TIME", text).splitlines()]
 
 
 def rewritten(page: str, directory: Path) -> str:

@@ -181,7 +181,8 @@ def test_workflows_give_options_and_inputs_that_exist(block: Block):
     commands = [text for text in strings(document) if text.startswith("autoinit ")]
     for command in commands:
         cli.main.commands["check"].make_context("check", shlex.split(command)[2:])
-    steps = [step for step in document.get("steps", ()) if step.get("uses", "").startswith("OWNER/")]
+    jobs = document.get("jobs", {}).values()
+    steps = [step for job in jobs for step in job["steps"] if step.get("uses", "").startswith("OWNER/")]
     for step in steps:
         assert set(step["with"]) <= set(ACTION["inputs"])
         for argument in step["with"]["args"].splitlines():

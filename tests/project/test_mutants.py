@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +21,7 @@ LIMIT: Literal[5] = 5
 def clipped(x: float, low: bool = True) -> float:
     if low and not x >= 1:
         return -x * LIMIT
-    return max(x, 0.5)
+    return max(x, 0.5) + 0.0 + 0.01
 '''
 CHANGES = {
     ("", "5", "6"),
@@ -38,6 +39,10 @@ CHANGES = {
     ("clipped", "-x", "x"),
     ("clipped", "max(x, 0.5)", "min(x, 0.5)"),
     ("clipped", "0.5", "1.5"),
+    ("clipped", "0.0", "1.0"),
+    ("clipped", "0.01", "1.0"),
+    ("clipped", "max(x, 0.5) + 0.0", "max(x, 0.5) - 0.0"),
+    ("clipped", "max(x, 0.5) + 0.0 + 0.01", "max(x, 0.5) + 0.0 - 0.01"),
 }
 
 
@@ -80,6 +85,14 @@ def test_changes_of_a_file_against_its_tests(tmp_path: Path) -> None:
         assert each["state"] == "noticed", each
         assert each["by"].startswith("tests/theory/test_fans.py::test_")
     assert json.loads(kept.read_text())["failed"] == []
+
+
+def test_the_rooms_that_are_changed_are_there() -> None:
+    """By default those that the benchmark names: each a folder of the package, with a folder of tests."""
+    rooms = ast.literal_eval(re.search(r"^ROOMS = (\(.*?\))$", SCRIPT.read_text(), re.M | re.S)[1])
+    for room in rooms:
+        assert (SCRIPT.parents[1] / "autoinit" / room).is_dir(), room
+        assert (SCRIPT.parents[1] / "tests" / room).is_dir(), room
 
 
 def test_equivalent_changes_say_why() -> None:

@@ -42,7 +42,7 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS] == ["ci_check.ipynb", "residual_block.ipynb", "signal_propagation.ipynb"]
+    assert [path.stem for path in NOTEBOOKS] == ["ci_check", "deep_networks", "residual_block", "signal_propagation"]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

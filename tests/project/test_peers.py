@@ -40,9 +40,9 @@ def test_a_gradient_of_zero_is_no_division_by_zero() -> None:
     from _peers import gradient_quotient
 
     theta = torch.tensor([0.0, 1.0], requires_grad=True)
-    # (a^2 + b^2) / 2 at (0, 1): g - H g is zero for both, so |0 - 1| for both, whatever it is divided by but 0.
-    found = gradient_quotient(theta[0].square() / 2 + theta[1].square() / 2, [theta])
-    assert float(found.detach()) == pytest.approx(1.0, rel=1e-4)
+    # a * b at (0, 1): g = (1, 0), H g = (0, 1), and a gradient of 0 counts as + 1e-5: |0 - 1 / 1e-5 - 1| for b.
+    found = gradient_quotient(theta[0] * theta[1], [theta])
+    assert float(found.detach()) == pytest.approx((100_000 + 1) / 2, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,36 @@ def test_gradinit_measures_the_gradient_by_the_norm_of_the_optimizer(adam: bool,
     before = float(model.weight[0, 0].detach())
     gradinit(model, torch.ones(64, 2), ones(), hill, 0, adam=adam, steps=1)
     assert float(model.weight[0, 0].detach()) / before == pytest.approx(expected, abs=1e-5)
+
+
+def test_half_of_the_batch_after_gradinit_s_step_is_new() -> None:
+    from _peers import gradinit
+
+    seen: list[Tensor] = []
+
+    def loss(made: Tensor, targets: Tensor) -> Tensor:
+        seen.append(targets.long())
+        return made.square().mean() / 2
+
+    gradinit(scalar(0.5), torch.ones(10_000, 1), torch.arange(10_000.0), loss, 0, steps=1)
+    before, after = seen
+    assert torch.equal(before[:32], after[:32])
+    assert not set(before[32:].tolist()) & set(after[32:].tolist())
+
+
+@pytest.mark.parametrize("method", ["gradinit", "metainit"])
+def test_peers_begin_with_he_and_change_nothing_but_norms(method: str) -> None:
+    from _methods import Task, initialise
+    from _networks import Autoencoder
+
+    peer, he = Autoencoder(depth=4), Autoencoder(depth=4)
+    images = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    initialise(method, peer, images, 0, Task(images, images, nn.functional.mse_loss))
+    initialise("he", he, images, 0)
+    for changed, start in zip(peer.parameters(), he.parameters(), strict=True):
+        ratio = torch.nan_to_num(changed.detach() / start.detach(), 1.0)
+        assert ratio.std() < 1e-5
+        assert (abs(float(ratio.mean()) - 1) > 1e-3) == (start.dim() > 1)
 
 
 def test_gradinit_stops_where_the_gradient_is_not_finite() -> None:

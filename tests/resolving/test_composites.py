@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from autoinit.resolving import Reason, Resolution, resolve
 from autoinit.tracing import trace
+from tests.shared.small_nets import Between
 
 WIDTH = 6
 
@@ -24,19 +25,6 @@ Function = Callable[[Tensor], Tensor]
 Name = tuple[str, dict[str, float]]
 
 tiers = pytest.mark.parametrize("tier", ["symbolic", "recorded"])
-
-
-class Between(nn.Module):
-    """Two linear layers with a function between them."""
-
-    def __init__(self, function: Function) -> None:
-        super().__init__()
-        self.before = nn.Linear(WIDTH, WIDTH)
-        self.function = function
-        self.after = nn.Linear(WIDTH, WIDTH)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.after(self.function(self.before(x)))
 
 
 def inputs() -> Tensor:
@@ -49,7 +37,7 @@ def layers(model: nn.Module, tier: Any) -> dict[str, Resolution]:
 
 
 def resolved(function: Function, tier: Any) -> Resolution:
-    return layers(Between(function), tier)["before"]
+    return layers(Between(WIDTH, function), tier)["before"]
 
 
 def second_moment(phi: Callable[[float], float], *kinks: float) -> float:
@@ -324,7 +312,7 @@ class Straight(torch.autograd.Function):
 
 @pytest.mark.parametrize("with_input", [False, True], ids=["no_input", "input"])
 def test_an_autograd_function(with_input: bool):
-    model = Between(Straight.apply)
+    model = Between(WIDTH, Straight.apply)
     found = {each.name: each for each in resolve(trace(model, inputs() if with_input else None))}
     assert (found["before"].nonlinearity, found["before"].reason) == ("silu", Reason.ACTIVATION)
 
@@ -417,7 +405,7 @@ def test_a_mask_written_over():
 
 @tiers
 def test_a_norm_before_a_composite(tier: str):
-    model = Between(nn.Sequential(nn.LayerNorm(WIDTH), Swish(1.0)))
+    model = Between(WIDTH, nn.Sequential(nn.LayerNorm(WIDTH), Swish(1.0)))
     found = layers(model, tier)["before"]
     assert (found.nonlinearity, found.normalised) == ("silu", True)
 

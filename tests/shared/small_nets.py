@@ -28,6 +28,30 @@ class Mlp(nn.Module):
         return self.layers[-1](x)
 
 
+class Between(nn.Module):
+    """Two linear layers of one width, with a function between them."""
+
+    def __init__(self, width: int, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.before = nn.Linear(width, width)
+        self.function = function
+        self.after = nn.Linear(width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.after(self.function(self.before(x)))
+
+
+class Skip(nn.Module):
+    """A branch beside a skip connection: x + branch(x)."""
+
+    def __init__(self, branch: nn.Module) -> None:
+        super().__init__()
+        self.branch = branch
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.branch(x)
+
+
 class Cnn(nn.Module):
     """The convolutions of a first tutorial, and a linear head."""
 

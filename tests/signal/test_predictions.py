@@ -23,6 +23,7 @@ from autoinit.signal.predicting.linear_maps import LinearMap, linear_map
 from autoinit.signal.predicting.meanfield import drawn_output, unit_moment
 from autoinit.tracing import trace
 from autoinit.tracing.dataflow import Op
+from tests.shared.small_nets import Skip
 
 ERRORS = 5.0
 DRAWS = 50
@@ -303,15 +304,6 @@ def _seen(case: Case, op: Op) -> tuple[int, ...]:
 # Whole models: predicted from a plan, against the same plan applied with many seeds.
 
 
-class Residual(nn.Module):
-    def __init__(self, branch: nn.Module) -> None:
-        super().__init__()
-        self.branch = branch
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.branch(x)
-
-
 class Squeeze(nn.Module):
     """A squeeze-and-excitation gate."""
 
@@ -443,7 +435,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     ),
     "squeezed": (chain(same3(8, 48), nn.ReLU(), Squeeze(48), nn.Conv2d(48, 32, 3)), IMAGE),
     "joined": (Joined, IMAGE),
-    "residual": (chain(nn.Linear(64, 64), Residual(chain(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))()),
+    "residual": (chain(nn.Linear(64, 64), Skip(chain(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64))()),
                        nn.Linear(64, 32)), VECTOR),
     "dropout": (chain(nn.Linear(64, 64), nn.ReLU(), nn.Dropout(0.3), nn.Linear(64, 64)), VECTOR),
     "attention": (chain(nn.LayerNorm(64), Attention(written=False, causal=False), nn.Linear(64, 64)), SEQUENCE),

@@ -236,6 +236,7 @@ def test_torch_differs_where_the_shape_does_not_say(layout, shape, torch_says, t
         (Layout("oi"), (3, 4), [(1, 1)], r"rows=\[\(1, 1\)\] of a weight with 3 output rows"),
         (Layout("oi"), (3, 4), [(-1, 1)], r"rows=\[\(-1, 1\)\] of a weight with 3 output rows"),
         (Layout("oikk", groups=0), (3, 4, 1, 1), (), r"groups=0 and stride_area=1; expected at least 1 each"),
+        (Layout("oikk", stride_area=0), (3, 4, 1, 1), (), r"groups=1 and stride_area=0; expected at least 1 each"),
         (Layout("oikk", groups=2), (3, 4, 1, 1), (), r"2 groups do not divide the 3 features on axis 'o'"),
         (
             *(Layout("iokk", groups=2, transposed=True), (3, 4, 1, 1), ()),

@@ -5,14 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
 from autoinit.recognising.noise import spread
 
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-
-Stds = Callable[["Part"], tuple[float, ...]]
+Stds = Callable[[Part], tuple[float, ...]]
 
 
 @dataclass(frozen=True)

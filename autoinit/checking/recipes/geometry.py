@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
+from autoinit.checking._part import Part
 
 
 def size(part: Part, axis: str) -> int:
     """Product of the sizes of the weight's axes of one letter: `o`, `i`, `k`, `b`."""
-    layer = part.layer
-    return math.prod(length for letter, length in zip(layer.axes, layer.shape, strict=True) if letter == axis)
+    return part.layer.size(axis)
 
 
 def rows(part: Part) -> int:

@@ -188,7 +188,7 @@ def of_fixed_scale(subject: Subject) -> frozenset[Op]:
     return frozenset((normalised - kinds.get("weight_norm", set())) | kinds.get("spectral_norm", set()))
 
 
-def told(leaving: Leaving) -> str:
+def described(leaving: Leaving) -> str:
     """`after 28 weight layers, each multiplying it by 0.49`."""
     behind = f" behind {leaving.since.name}" if leaving.since is not None else ""
     if leaving.layers == 1:

@@ -8,6 +8,7 @@ import torch
 
 from autoinit.checking._subject import Subject
 from autoinit.checking._wording import expression, initialise, quoted
+from autoinit.checking.findings import Finding, Severity
 from autoinit.plans.layers import LayerPlan
 from autoinit.recognising.recognition import recognise
 from autoinit.resolving.resolver import layer_name
@@ -46,6 +47,22 @@ def recipe(subject: Subject, layer: LayerPlan) -> str:
     """What produced a weight: as recorded, else as its values tell."""
     origin = subject.origin(layer.param)
     return str(origin) if origin is not None else str(recognise(subject.portraits[layer.name], layer))
+
+
+def of_weight(subject: Subject, layer: LayerPlan, code: str, message: str, fix: str, actual: float) -> Finding:
+    """An error about the values of a layer's weight, whose std is `actual`."""
+    return Finding(
+        code=code,
+        severity=Severity.ERROR,
+        layer=layer.name,
+        param=layer.param,
+        message=message,
+        expected_std=layer.std,
+        actual_std=actual,
+        recipe=recipe(subject, layer),
+        fix=fix,
+        location=subject.location(layer.param, layer.source),
+    )
 
 
 def redraw(subject: Subject, layer: LayerPlan) -> str:
@@ -100,5 +117,5 @@ def pasted(fix: str) -> str:
 
 def listed(names: Sequence[str], most: int = 3) -> str:
     """`a, b, c and 4 more`."""
-    told = ", ".join(names[:most])
-    return f"{told} and {len(names) - most} more" if len(names) > most else told
+    text = ", ".join(names[:most])
+    return f"{text} and {len(names) - most} more" if len(names) > most else text

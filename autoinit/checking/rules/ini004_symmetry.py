@@ -12,7 +12,7 @@ from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence
-from autoinit.checking.rules._lookup import listed, pasted, recipe, redraw, trainable
+from autoinit.checking.rules._lookup import listed, of_weight, pasted, redraw, trainable
 from autoinit.checking.rules.ini201_bias import default_bound
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Trait
@@ -72,12 +72,8 @@ def look(subject: Subject) -> Iterator[Finding]:
 def _outputs_alike(subject: Subject, layer: LayerPlan) -> int:
     """How many outputs of one copy see the same inputs."""
     layout = subject.resolutions[layer.name].layout
-    outputs = _outputs(layer)
+    outputs = layer.size("o")
     return outputs if layout.transposed else outputs // layout.groups
-
-
-def _outputs(layer: LayerPlan) -> int:
-    return math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "o")
 
 
 def _is_output(subject: Subject, layer: LayerPlan) -> bool:
@@ -93,7 +89,7 @@ def _is_output(subject: Subject, layer: LayerPlan) -> bool:
 def _tells_apart(subject: Subject, layer: LayerPlan) -> bool:
     """Whether the outputs of a constant weight differ: by biases set on purpose, or what the weight is mixed with."""
     bound = default_bound(layer) * ROUNDING
-    biases = (each for each in shifts(subject, layer) if each.numel() == _outputs(layer))
+    biases = (each for each in shifts(subject, layer) if each.numel() == layer.size("o"))
     if any(float(each.abs().max()) > bound and 2 * torch.unique(each).numel() > each.numel() for each in biases):
         return True
     mixed = list(mixed_weights(subject, layer))
@@ -164,40 +160,20 @@ def _interleaved(subject: Subject, layer: LayerPlan) -> int:
 def _constant(subject: Subject, layer: LayerPlan, alike: int) -> Finding:
     stats, fix = subject.portraits[layer.name].stats, redraw(subject, layer)
     but = " but for their biases" if any(torch.unique(each).numel() > 1 for each in shifts(subject, layer)) else ""
-    return Finding(
-        code="INI004",
-        severity=Severity.ERROR,
-        layer=layer.name,
-        param=layer.param,
-        message=(
-            f"{layer.name}: all {stats.numel} weights are {number(stats.mean)}, expected independent values of std "
-            f"{number(layer.std)}: the {alike} outputs that see the same inputs compute the same number{but}, one "
-            f"feature in place of {alike}. Draw it: {pasted(fix)}"
-        ),
-        expected_std=layer.std,
-        actual_std=0.0,
-        recipe=recipe(subject, layer),
-        fix=fix,
-        location=subject.location(layer.param, layer.source),
+    message = (
+        f"{layer.name}: all {stats.numel} weights are {number(stats.mean)}, expected independent values of std "
+        f"{number(layer.std)}: the {alike} outputs that see the same inputs compute the same number{but}, one "
+        f"feature in place of {alike}. Draw it: {pasted(fix)}"
     )
+    return of_weight(subject, layer, "INI004", message, fix, 0.0)
 
 
 def _identical(subject: Subject, layer: LayerPlan, pairs: tuple[tuple[int, int], ...]) -> Finding:
     portrait, fix = subject.portraits[layer.name], redraw(subject, layer)
-    told = listed([f"{one} and {other}" for one, other in pairs])
-    return Finding(
-        code="INI004",
-        severity=Severity.ERROR,
-        layer=layer.name,
-        param=layer.param,
-        message=(
-            f"{layer.name}: filters that see the same inputs are bit-identical (outputs {told}; {portrait.width} "
-            f"weights each), expected independent values of std {number(layer.std)}: they compute the same feature "
-            f"twice, and what treats them alike trains them alike. Draw the weight anew: {pasted(fix)}"
-        ),
-        expected_std=layer.std,
-        actual_std=portrait.rms(),
-        recipe=recipe(subject, layer),
-        fix=fix,
-        location=subject.location(layer.param, layer.source),
+    outputs = listed([f"{one} and {other}" for one, other in pairs])
+    message = (
+        f"{layer.name}: filters that see the same inputs are bit-identical (outputs {outputs}; {portrait.width} "
+        f"weights each), expected independent values of std {number(layer.std)}: they compute the same feature "
+        f"twice, and what treats them alike trains them alike. Draw the weight anew: {pasted(fix)}"
     )
+    return of_weight(subject, layer, "INI004", message, fix, portrait.rms())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -11,14 +12,14 @@ from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number, quoted
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence, grain, repetition
-from autoinit.checking.rules._lookup import COPYING, listed, pasted, recipe, trainable, written_by
+from autoinit.checking.rules._lookup import COPYING, listed, of_weight, pasted, trainable, written_by
 from autoinit.checking.rules.registry import About, rule
 from autoinit.plans.layers import LayerPlan
 
 SAMPLE = 4096
 """Elements that are looked at to tell random values from a pattern."""
 FEWEST = 8
-"""A weight with fewer elements that are not zero is not told from a pattern."""
+"""A weight with fewer elements that are not zero cannot be told apart from a pattern."""
 
 
 @rule("INI005", "layers bit-identical", Severity.ERROR, About.VALUES)
@@ -139,27 +140,18 @@ def _layers(subject: Subject, group: Sequence[LayerPlan]) -> Finding:
     names = ", ".join(quoted(each.name) for each in group[1:])
     fix = f"autoinit(model, only={f'[{names}]' if rest else names})"
     more = f", and so {_are(rest)} {listed([each.name for each in rest])}" if rest else ""
-    told = (
+    advice = (
         f"{copied} wrote it, so it may be meant; if it is not, draw them apart: {pasted(fix)}"
         if copied
         else f"copies of one draw learn the same where they see the same, and in series they are not the independent "
         f"layers that scales are planned for. Call reset_parameters() on each, build each anew, or: {pasted(fix)}"
     )
-    return Finding(
-        code="INI005",
-        severity=Severity.INFO if copied else Severity.ERROR,
-        layer=second.name,
-        param=second.param,
-        message=(
-            f"{second.name}: bit-identical to {first.name}{more} ({len(group)} weights of shape "
-            f"{tuple(second.shape)}), expected independent draws of std {number(second.std)}: {told}"
-        ),
-        expected_std=second.std,
-        actual_std=subject.portraits[second.name].rms(),
-        recipe=recipe(subject, second),
-        fix=fix,
-        location=subject.location(second.param, second.source),
+    message = (
+        f"{second.name}: bit-identical to {first.name}{more} ({len(group)} weights of shape "
+        f"{tuple(second.shape)}), expected independent draws of std {number(second.std)}: {advice}"
     )
+    found = of_weight(subject, second, "INI005", message, fix, subject.portraits[second.name].rms())
+    return replace(found, severity=Severity.INFO) if copied else found
 
 
 def _are(rest: Sequence[LayerPlan]) -> str:
@@ -167,21 +159,10 @@ def _are(rest: Sequence[LayerPlan]) -> str:
 
 
 def _copies(subject: Subject, layer: LayerPlan, same: Sequence[int]) -> Finding:
-    fix = f"autoinit(model, only={quoted(layer.name)})"
-    total = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "b")
-    return Finding(
-        code="INI005",
-        severity=Severity.ERROR,
-        layer=layer.name,
-        param=layer.param,
-        message=(
-            f"{layer.name}: copies {listed([str(each) for each in same])} of the {total} in {layer.param} are "
-            f"bit-identical, expected independent draws of std {number(layer.std)}: experts or members that start "
-            f"equal learn the same. Draw them apart: {pasted(fix)}"
-        ),
-        expected_std=layer.std,
-        actual_std=subject.portraits[layer.name].rms(),
-        recipe=recipe(subject, layer),
-        fix=fix,
-        location=subject.location(layer.param, layer.source),
+    fix, total = f"autoinit(model, only={quoted(layer.name)})", layer.size("b")
+    message = (
+        f"{layer.name}: copies {listed([str(each) for each in same])} of the {total} in {layer.param} are "
+        f"bit-identical, expected independent draws of std {number(layer.std)}: experts or members that start "
+        f"equal learn the same. Draw them apart: {pasted(fix)}"
     )
+    return of_weight(subject, layer, "INI005", message, fix, subject.portraits[layer.name].rms())

@@ -96,13 +96,13 @@ def look(subject: Subject) -> Iterator[Finding]:
     - Srivastava et al. 2015, "Highway networks", arXiv:1505.00387: negative gate biases
     - [torch.nn.Linear](https://pytorch.org/docs/stable/generated/torch.nn.Linear.html): the default
     """
-    told: set[str] = set()
+    seen: set[str] = set()
     for layer in subject.plan.layers:
         for param in layer.biases if layer.status == "planned" else ():
             parameter = subject.parameters.get(param)
-            if param in told or parameter is None or not parameter.requires_grad or param not in subject.other_stats:
+            if param in seen or parameter is None or not parameter.requires_grad or param not in subject.other_stats:
                 continue
-            told.add(param)
+            seen.add(param)
             stats = subject.other_stats[param]
             if stats.nonfinite or extreme(stats) or stats.minimum == 0 == stats.maximum:
                 continue
@@ -129,7 +129,13 @@ def _bias(layer: LayerPlan, param: str, parameter: torch.Tensor) -> _Bias:
 
 @dataclass(frozen=True)
 class _Verdict:
-    """severity. why: what it does here and what to do. recipe: what produced it. fix: more lines than writing zeros."""
+    """What is to be said of a bias.
+
+    Attributes:
+        why: what it does here and what to do.
+        recipe: what produced it.
+        fix: more lines than writing zeros.
+    """
 
     severity: Severity
     why: str
@@ -235,7 +241,7 @@ def _gives_output(subject: Subject, layer: LayerPlan) -> bool:
         if op.ends:
             return True
         if op is start or op.role in (Role.TRANSPARENT, Role.SPLIT):
-            following = [each for each in subject.dataflow.graph.successors(op) if each not in seen]
-            seen.update(following)
-            waiting += following
+            unseen = [each for each in subject.dataflow.graph.successors(op) if each not in seen]
+            seen.update(unseen)
+            waiting += unseen
     return False

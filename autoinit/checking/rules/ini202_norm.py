@@ -12,9 +12,8 @@ from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._lookup import buffers, pasted
 from autoinit.checking.rules.ini002_uninitialised import extreme
 from autoinit.checking.rules.registry import About, rule
-from autoinit.ops import Role, Trait
+from autoinit.ops import Role
 from autoinit.tensors.measuring import WeightStats, weight_stats
-from autoinit.tracing.dataflow import Op
 
 DCGAN_STD = 0.02
 SIGMAS = 5.0
@@ -25,7 +24,7 @@ class _Off:
     """One tensor of a norm that is not as it starts: what is said of it, how it is put back, what produced it."""
 
     param: str
-    told: str
+    said: str
     fix: str
     recipe: str = ""
 
@@ -75,8 +74,8 @@ def look(subject: Subject) -> Iterator[Finding]:
         fresh = int(leaf == "running_var")
         stats = weight_stats(buffer) if not _frozen(subject, path) else None
         if stats is not None and not stats.nonfinite and not _throughout(stats, fresh):
-            told = f"{leaf} is {_range(stats)}, expected {fresh}, as before the first batch"
-            found.setdefault(path or name, []).append(_Off(name, told, f"{expression(path)}.reset_running_stats()"))
+            said = f"{leaf} is {_range(stats)}, expected {fresh}, as before the first batch"
+            found.setdefault(path or name, []).append(_Off(name, said, f"{expression(path)}.reset_running_stats()"))
     for layer, offs in found.items():
         yield _finding(subject, layer, offs)
 
@@ -85,7 +84,7 @@ def _parameter(subject: Subject, param: str) -> _Off | None:
     """What is off about a parameter; None if it is no trainable norm's, or as it should be."""
     stats = subject.other_stats.get(param)
     slots = {slot for op, slot in subject.uses.get(param, ()) if op.role is Role.NORM}
-    if not slots and stats is not None and not _throughout(stats, 1.0) and _scales_norm(subject, param):
+    if not slots and _is_written_gain(subject, param):
         slots = {"weight"}
     if not slots or stats is None or stats.nonfinite or extreme(stats) or not subject.parameters[param].requires_grad:
         return None
@@ -100,19 +99,11 @@ def _parameter(subject: Subject, param: str) -> _Off | None:
     return _Off(param, f"{leaf} is {_range(stats)}, expected 0", f"nn.init.zeros_({target})")
 
 
-def _scales_norm(subject: Subject, param: str) -> bool:
-    """Whether a vector multiplies, at each use, what a norm gives that is written out in simpler operations."""
+def _is_written_gain(subject: Subject, param: str) -> bool:
+    """Whether a vector is itself a factor, at each use, of a norm that is written out in simpler operations."""
     uses = subject.uses.get(param, ())
-    if subject.parameters[param].dim() != 1 or not uses or any(op.op != "mul" for op, _ in uses):
-        return False
-    scaled = [[_uncast(each) for each in op.operands.values() if each.signal] for op, _ in uses]
-    return all(each and subject.written_norms.issuperset(each) for each in scaled)
-
-
-def _uncast(op: Op) -> Op:
-    while Trait.NEUTRAL in op.traits:
-        op = next(iter(op.operands.values()))
-    return op
+    multiplies = bool(uses) and all(op.op == "mul" for op, _ in uses)
+    return multiplies and subject.parameters[param].dim() == 1 and param in subject.norm_parameters
 
 
 def _frozen(subject: Subject, path: str) -> bool:
@@ -147,7 +138,7 @@ def _finding(subject: Subject, layer: str, offs: list[_Off]) -> Finding:
         layer=layer,
         param=offs[0].param,
         message=(
-            f"{layer}: {'; '.join(off.told for off in offs)}. The scales that follow are planned for a norm that gives "
+            f"{layer}: {'; '.join(off.said for off in offs)}. The scales that follow are planned for a norm that gives "
             f"mean 0 and second moment 1. Set: {pasted(fix)}"
         ),
         recipe=str(origin) if origin is not None else recipe,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding, Severity
-from autoinit.checking.rules._depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
+from autoinit.checking.rules._depth import Flow, advice, described, heads, of_fixed_scale, unpredicted
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role
 from autoinit.signal.report import SignalReport, SignalRow
@@ -58,11 +58,11 @@ def look(subject: Subject) -> Iterator[Finding]:
     differing = _flow(subject, signal, _differing(signal))
     first = differing.vanishing(LEAST)
     if first is not None:
-        yield from _told(subject, signal, differing, first, vanishes=True)
+        yield from _finding(subject, signal, differing, first, vanishes=True)
     moments = _flow(subject, signal, _moments(subject, signal))
     first = moments.exploding(MOST)
     if first is not None:
-        yield from _told(subject, signal, moments, first, vanishes=False)
+        yield from _finding(subject, signal, moments, first, vanishes=False)
 
 
 def _rows(signal: SignalReport) -> Mapping[str, SignalRow]:
@@ -105,7 +105,7 @@ def _flow(subject: Subject, signal: SignalReport, levels: Mapping[str, float]) -
     )
 
 
-def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, *, vanishes: bool) -> Iterator[Finding]:
+def _finding(subject: Subject, signal: SignalReport, flow: Flow, op: Op, *, vanishes: bool) -> Iterator[Finding]:
     low, high = NEAR_ONE
 
     def is_restoring(each: Op) -> bool:
@@ -114,9 +114,9 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, *, vanishe
     way = flow.leaving(op, counts_own=True, stops=is_restoring)
     if way is None:
         return
-    told_of = signal.by_operation[op.name]
-    layer = subject.plan[told_of.layer or told_of.weights[-1]]
-    moment = told_of.row.q if told_of.row is not None else way.level
+    predicted = signal.by_operation[op.name]
+    layer = subject.plan[predicted.layer or predicted.weights[-1]]
+    moment = predicted.row.q if predicted.row is not None else way.level
     where = f"second moment {moment:.1e} here"
     if vanishes and way.level < moment / 2:
         where += f", of which {way.level:.1e} differs between inputs"
@@ -129,8 +129,8 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, *, vanishe
         param="",
         message=(
             f"{layer.name}: the forward signal {'vanishes' if vanishes else 'explodes'}: {where}, "
-            f"{told(way)}; expected about 1 for inputs of second moment 1. It does not come back before the outputs, "
-            f"which {effect}. {words}"
+            f"{described(way)}; expected about 1 for inputs of second moment 1. It does not come back before the "
+            f"outputs, which {effect}. {words}"
         ),
         fix=fix,
         location=subject.location(layer.param, layer.source),

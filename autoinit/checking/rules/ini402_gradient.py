@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding, Severity
-from autoinit.checking.rules._depth import Flow, advice, heads, of_fixed_scale, told, unpredicted
+from autoinit.checking.rules._depth import Flow, advice, described, heads, of_fixed_scale, unpredicted
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Trait
 from autoinit.signal.report import SignalReport
@@ -60,7 +60,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     flow = _flow(subject, signal)
     for first, verb in ((flow.vanishing(LEAST), "vanishes"), (flow.exploding(MOST), "explodes")):
         if first is not None:
-            yield from _told(subject, signal, flow, first, verb)
+            yield from _finding(subject, signal, flow, first, verb)
 
 
 def _flow(subject: Subject, signal: SignalReport) -> Flow:
@@ -107,12 +107,12 @@ def _beginnings(subject: Subject, energies: dict[Op, float]) -> list[Op]:
     return found
 
 
-def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, verb: str) -> Iterator[Finding]:
+def _finding(subject: Subject, signal: SignalReport, flow: Flow, op: Op, verb: str) -> Iterator[Finding]:
     way = flow.leaving(op, counts_own=False, stops=lambda _: False)
     if way is None:
         return
-    told_of = signal.by_operation[op.name]
-    layer = subject.plan[told_of.layer or told_of.weights[-1]]
+    predicted = signal.by_operation[op.name]
+    layer = subject.plan[predicted.layer or predicted.weights[-1]]
     effect = "what they were drawn" if verb == "vanishes" else "no longer than a step or two"
     words, fix = advice(way)
     yield Finding(
@@ -122,7 +122,7 @@ def _told(subject: Subject, signal: SignalReport, flow: Flow, op: Op, verb: str)
         param="",
         message=(
             f"{layer.name}: the gradient {verb} on the way here: {way.level:.1e} times its energy at the outputs, "
-            f"{told(way)}; expected about 1. It does not come back towards the inputs, and the layers from here "
+            f"{described(way)}; expected about 1. It does not come back towards the inputs, and the layers from here "
             f"to the inputs stay {effect}. {words}"
         ),
         fix=fix,

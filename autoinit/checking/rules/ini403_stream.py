@@ -82,8 +82,8 @@ def _judged(subject: Subject, stream: Stream) -> Iterator[Finding]:
 
 def _moment(subject: Subject, op: Op) -> float | None:
     assert subject.signal is not None
-    told = subject.signal.by_operation.get(op.name)
-    return told.row.q if told is not None and told.row is not None else None
+    predicted = subject.signal.by_operation.get(op.name)
+    return predicted.row.q if predicted is not None and predicted.row is not None else None
 
 
 def _is_normed(subject: Subject, op: Op) -> bool:

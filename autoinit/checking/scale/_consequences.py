@@ -43,20 +43,20 @@ def consequence(part: Part, ratio: float, beyond: float, behind: Normed | None =
 
 def _unnormed(part: Part, ratio: float, beyond: float) -> tuple[Severity, str]:
     """The same where no norm takes the scale away at once."""
-    told = f"{_spelled(ratio * ratio)} times"
+    times = f"{_spelled(ratio * ratio)} times"
     if ratio < 1 and part.final and part.place.reason in ("output", "softmax"):
-        return Severity.INFO, f"The output starts with {told} the power that it could have, which does no harm."
+        return Severity.INFO, f"The output starts with {times} the power that it could have, which does no harm."
     if part.muted:
-        return Severity.WARNING, f"The signal's power is {told} what it should be; all that it feeds starts at zero."
+        return Severity.WARNING, f"The signal's power is {times} what it should be; all that it feeds starts at zero."
     if part.starved:
         return (
             Severity.WARNING,
-            f"The signal's power is {told} what it should be, once the zeros that feed it have left.",
+            f"The signal's power is {times} what it should be, once the zeros that feed it have left.",
         )
     if ratio < 1 and part.skipped_over:
         return (
             Severity.WARNING,
-            f"The branch starts with {told} its share of power; the skip connection carries the rest past.",
+            f"The branch starts with {times} its share of power; the skip connection carries the rest past.",
         )
     if ratio < 1 and part.carried_past:
         return (
@@ -65,20 +65,20 @@ def _unnormed(part: Part, ratio: float, beyond: float) -> tuple[Severity, str]:
         )
     if part.renormalised or (ratio < 1 and part.faded):
         severity = Severity.ERROR if beyond > NORMED_LIMIT else Severity.WARNING
-        return severity, f"The signal's power is {told} what it should be, until a norm further on."
+        return severity, f"The signal's power is {times} what it should be, until a norm further on."
     if part.gated:
         severity = Severity.ERROR if ratio > 1 and beyond > BOUNDED_LIMIT else Severity.WARNING
-        return severity, f"The signal's power is {told} what it should be, on the way to a gate, which is bounded."
+        return severity, f"The signal's power is {times} what it should be, on the way to a gate, which is bounded."
     if ratio > 1 and _is_wave(part.place.nonlinearity):
         return (
             Severity.WARNING,
-            f"The power of the argument is {told} what it should be; {part.place.nonlinearity} is bounded and does not "
-            f"level off, so that this only sets the frequencies.",
+            f"The power of the argument is {times} what it should be; {part.place.nonlinearity} is bounded and does "
+            f"not level off, so that this only sets the frequencies.",
         )
     if ratio < 1 and part.final:
-        return Severity.WARNING, f"The output starts with {told} the power that it should have."
+        return Severity.WARNING, f"The output starts with {times} the power that it should have."
     effect = "shrinks" if ratio < 1 else "grows"
-    sentence = f"Here the signal's power {effect} to {told} what it should be, and layers of this kind multiply."
+    sentence = f"Here the signal's power {effect} to {times} what it should be, and layers of this kind multiply."
     return (Severity.ERROR if beyond > WARNING_LIMIT else Severity.WARNING), sentence
 
 

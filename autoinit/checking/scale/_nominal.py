@@ -11,16 +11,13 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from autoinit.checking._part import Part
+from autoinit.checking._subject import Subject
 from autoinit.checking.scale._recorded import recorded_recipe
 from autoinit.recognising.families import kurtosis_of
 from autoinit.recognising.noise import TAIL, spread
-
-if TYPE_CHECKING:
-    from autoinit.checking._part import Part
-    from autoinit.checking._subject import Subject
-    from autoinit.recognising.recipes import Recipe
+from autoinit.recognising.recipes import Recipe
 
 MANY = 1000
 """From so many elements on, a sample's kurtosis tells that of what it was drawn from."""
@@ -36,10 +33,11 @@ _CALLS = ("default", "kaiming", "xavier", "orthogonal", "absolute")
 class Drawn:
     """What rows were drawn with.
 
-    std: by the recipe, else the root mean square of the sample.
-    recipe: that a record or the pattern names; None where only statistics tell.
-    part: the rows.
-    recorded: whether it is a record that names it.
+    Attributes:
+        std: by the recipe, else the root mean square of the sample.
+        recipe: that a record or the pattern names; None where there are only statistics.
+        part: the rows.
+        recorded: whether it is a record that names it.
     """
 
     std: float
@@ -133,7 +131,7 @@ def _is_uniform(part: Part) -> bool:
 
 
 def _kurtosis(part: Part) -> float:
-    """That of the family, if there is but one, else the sample's, if it is larger than the normal's and can be told."""
+    """That of the family, if there is but one, else the sample's, if it is larger than the normal's and is known."""
     if _is_uniform(part):
         return kurtosis_of("uniform")
     return max(3.0, part.portrait.kurtosis) if part.count >= MANY else 3.0

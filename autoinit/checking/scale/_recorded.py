@@ -6,12 +6,12 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from torch.nn.init import calculate_gain
+
 from autoinit.checking._part import Part
 from autoinit.provenance import Origin
 from autoinit.recognising.recipes import Recipe
-
-_GAINS = {"relu": math.sqrt(2), "tanh": 5 / 3, "selu": 3 / 4}
-"""torch.nn.init.calculate_gain: those that are not 1."""
+from autoinit.theory.fans import Fans, Mode
 
 
 def recorded_recipe(origin: Origin, part: Part) -> Recipe | None:
@@ -29,15 +29,15 @@ def recorded_recipe(origin: Origin, part: Part) -> Recipe | None:
         return None
     if scheme in ("kaiming", "xavier"):
         gain, nonlinearity = _gain(scheme, origin.arguments)
-        mode = str(origin.arguments.get("mode", "fan_in")) if scheme == "kaiming" else "fan_avg"
-        return _of_fan(origin, part, mode, gain, _torch_fans(part)[mode], nonlinearity)
+        mode: Mode = "fan_avg" if scheme == "xavier" else origin.arguments.get("mode", "fan_in")
+        return _of_fan(origin, part, mode, gain, _torch_fans(part).by_mode[mode], nonlinearity)
     std = _explicit_std(function, origin.arguments)
     return _of_number(origin, part, std) if std is not None else None
 
 
-def _of_fan(origin: Origin, part: Part, mode: str, gain: float, fan: float, nonlinearity: str = "") -> Recipe:
+def _of_fan(origin: Origin, part: Part, mode: Mode, gain: float, fan: float, nonlinearity: str = "") -> Recipe:
     """A gain over the root of a fan."""
-    true = math.isclose(_true_fans(part)[mode], fan, rel_tol=1e-6)
+    true = math.isclose(_true_fans(part).by_mode[mode], fan, rel_tol=1e-6)
     return Recipe(
         name=str(origin),
         kind="xavier" if mode == "fan_avg" else "kaiming",
@@ -54,7 +54,7 @@ def _of_fan(origin: Origin, part: Part, mode: str, gain: float, fan: float, nonl
 def _of_number(origin: Origin, part: Part, std: float) -> Recipe | None:
     """What an explicit std is: a gain over the root of a fan to all its digits, or a number of few digits."""
     for fans in (_true_fans(part), _torch_fans(part), _ungrouped_fans(part)):
-        for mode, fan in fans.items():
+        for mode, fan in fans.by_mode.items():
             for gain in (part.place.gain, 1.0, math.sqrt(2)):
                 if fan > 0 and math.isclose(gain / math.sqrt(fan), std, rel_tol=1e-3):
                     return _of_fan(origin, part, mode, gain, fan)
@@ -75,25 +75,21 @@ def _explicit_std(function: str, arguments: Mapping[str, Any]) -> float | None:
     return None
 
 
-def _true_fans(part: Part) -> dict[str, float]:
-    return _by_mode(part.place.fan_in, part.place.fan_out)
+def _true_fans(part: Part) -> Fans:
+    return Fans(part.place.fan_in, part.place.fan_out)
 
 
-def _torch_fans(part: Part) -> dict[str, float]:
+def _torch_fans(part: Part) -> Fans:
     """The fans that torch.nn.init reads from a shape."""
     shape = part.layer.shape
     area = math.prod(shape[2:])
-    return _by_mode(float(shape[1] * area), float(shape[0] * area))
+    return Fans(float(shape[1] * area), float(shape[0] * area))
 
 
-def _ungrouped_fans(part: Part) -> dict[str, float]:
+def _ungrouped_fans(part: Part) -> Fans:
     """The fans with groups counted and the stride not, as libraries do."""
     fans = _torch_fans(part)
-    return _by_mode(fans["fan_in"], fans["fan_out"] / part.layout.groups)
-
-
-def _by_mode(fan_in: float, fan_out: float) -> dict[str, float]:
-    return {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}
+    return Fans(fans.fan_in, fans.fan_out / part.layout.groups)
 
 
 def _distribution(function: str) -> str:
@@ -104,7 +100,6 @@ def _gain(scheme: str, arguments: Mapping[str, Any]) -> tuple[float, str]:
     if scheme == "xavier":
         return float(arguments.get("gain", 1.0)), ""
     nonlinearity = str(arguments.get("nonlinearity", "leaky_relu"))
-    if nonlinearity == "leaky_relu":
-        slope = float(arguments.get("a", 0.0))
-        return math.sqrt(2 / (1 + slope**2)), f"leaky_relu({slope:g})"
-    return _GAINS.get(nonlinearity, 1.0), nonlinearity
+    slope = float(arguments.get("a", 0.0))
+    named = f"leaky_relu({slope:g})" if nonlinearity == "leaky_relu" else nonlinearity
+    return calculate_gain(nonlinearity, slope), named  # type: ignore[arg-type]  # one that torch has taken

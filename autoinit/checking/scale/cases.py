@@ -110,7 +110,7 @@ class Case:
 
     @property
     def _is_of_fan(self) -> bool:
-        """Whether the recipe's std is its gain over the root of a fan, as far as that can be told."""
+        """Whether the recipe's std is its gain over the root of a fan, as far as that is known."""
         recipe = self.recipe
         if recipe.factor != 1 or recipe.kind not in _OF_FAN:
             return False

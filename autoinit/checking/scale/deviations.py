@@ -18,7 +18,7 @@ from autoinit.checking.scale.cases import Misfit
 from autoinit.recognising.recipes import Recipe
 
 ALIKE = 1.3
-"""Rows of one layer whose std is off by factors no further apart than this are told together."""
+"""Rows of one layer whose std is off by factors no further apart than this share a finding."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -80,7 +80,7 @@ def _leading_to(dataflow: Dataflow, ends: Callable[[Op], bool], passes: Callable
     """The operations from which every way on comes to one that ends it, through such as let it pass."""
     found: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
-        after = [each for each in dataflow.graph.successors(op) if each.signal or each.ends]
+        after = [each for each in dataflow.graph.successors(op) if each.signal]
         if after and all(ends(each) or (passes(each) and each in found) for each in after):
             found.add(op)
     return found
@@ -101,7 +101,7 @@ def _is_gate(dataflow: Dataflow, op: Op) -> bool:
                 products += 1
             elif each.role is Role.TRANSPARENT:
                 waiting.append(each)
-            elif each.signal or each.ends:
+            elif each.signal:
                 return False
     return products > 0
 

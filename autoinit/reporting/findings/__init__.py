@@ -1,1 +1,4 @@
-"""Formats of `autoinit check`. They arrange what a check found and look at no model."""
+"""Formats of `autoinit check`. They arrange what a check found and look at no model.
+
+To add one, add a file here and its row in `autoinit.formats`.
+"""

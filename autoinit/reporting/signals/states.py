@@ -88,7 +88,7 @@ def signal_points(report: SignalReport) -> tuple[SignalPoint, ...]:
 
     A weight whose pre-activation no operation returns, as within attention, stands where its operation does.
     """
-    told = {each.layer for each in report.operations if each.layer}
+    shown = {each.layer for each in report.operations if each.layer}
     found = []
     for each in report.operations:
         if each.layer or each.stream:
@@ -96,8 +96,8 @@ def signal_points(report: SignalReport) -> tuple[SignalPoint, ...]:
                 SignalPoint(each.layer or each.name, each.op, each.depth, each.stream, each.row, each.note, each.module)
             )
         for name in each.weights:
-            if name not in told and name in report.rows:
-                told.add(name)
+            if name not in shown and name in report.rows:
+                shown.add(name)
                 found.append(SignalPoint(name, each.op, each.depth, False, report.rows[name], each.note, each.module))
     return tuple(found)
 

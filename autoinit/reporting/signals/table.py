@@ -251,9 +251,9 @@ def _notes(shown: Sequence[State], width: int) -> Iterator[Text]:
 def _footer(shown: Sequence[State], width: int) -> Iterator[Text]:
     """The totals: a line for each, a column for each report."""
     reports = [(f"{state.label} {report.kind}".strip(), report) for state in shown for report in state.reports]
-    told = [[*totals(report), ("time", wording.duration(report.seconds))] for _, report in reports]
+    summaries = [[*totals(report), ("time", wording.duration(report.seconds))] for _, report in reports]
     columns = [Column("", least=25), *(Column(title if len(reports) > 1 else "", least=12) for title, _ in reports)]
-    cells = [[Cell(rows[0][0]), *(Cell(value, "bold") for _, value in rows)] for rows in zip(*told, strict=True)]
+    cells = [[Cell(rows[0][0]), *(Cell(value, "bold") for _, value in rows)] for rows in zip(*summaries, strict=True)]
     widths = fit(columns, natural_widths(columns, cells), width)
     if len(reports) > 1:
         yield from lay_out(columns, widths, [Cell(column.title, "bold") for column in columns])

@@ -1,4 +1,4 @@
-"""A real forward of a shadow, told operation by operation as the `Dataflow` of an earlier tracing names them."""
+"""A real forward of a shadow, followed operation by operation as the `Dataflow` of an earlier tracing names them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Follower(Recorder):
     `nn.MultiheadAttention` (`projected`).
 
     Attributes:
-        left: the operation at which the forward left the dataflow, if it did; nothing is told from there on.
+        left: the operation at which the forward left the dataflow, if it did; nothing is matched from there on.
     """
 
     def __init__(self, shadow: Shadow, values: Mapping[str, torch.Tensor], dataflow: Dataflow | None) -> None:
@@ -67,7 +67,7 @@ class Follower(Recorder):
         """A result that carries the signal, before the model goes on with it; may be changed in place."""
 
     def met_several(self, op: Op, results: Any) -> None:
-        """The same of an operation that gives several tensors; `met` is told of each later."""
+        """The same of an operation that gives several tensors; `met` is called with each later."""
 
     def projected(self, projection: Projection) -> torch.Tensor:
         """The result of one linear map inside an attention module."""
@@ -126,7 +126,7 @@ class Follower(Recorder):
         self.module.__dict__["forward"] = keep
 
     def _project(self, linear: Linear, args: tuple[Any, ...]) -> torch.Tensor:
-        """A linear map inside an attention module, which is itself told afterwards: it is the next one expected."""
+        """A linear map inside an attention module, which is itself matched afterwards: it is the next one expected."""
         op = self.expected
         if op is None or op.op != "multi_head_attention":
             return linear(*args)

@@ -18,6 +18,7 @@ from autoinit.signal.predicting.fields import TINY
 from autoinit.signal.predicting.linear_maps import LinearMap, NoMapError, features_last, linear_map
 from autoinit.signal.predicting.meanfield import drawn_output, unit_moment
 from autoinit.signal.predicting.replaying import Runner
+from autoinit.theory.layouts import size
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 
 SMALL = 32
@@ -112,7 +113,7 @@ class Weighing:
         return run.call(op, run.values.of_module(op))
 
     def _recurrent(self, op: Op, run: Runner) -> Any:
-        """A recurrent module with drawn weights, what each of them makes told to the meter."""
+        """A recurrent module with drawn weights; the meter sees what each of them makes."""
         names = {use.slot: use.name for use in op.params}
 
         def seen(slot: str, made: Sequence[torch.Tensor]) -> None:
@@ -217,8 +218,7 @@ def _padding_mode(op: Op, run: Runner) -> str:
 
 
 def _window(use: ParamUse) -> int:
-    letters = use.layout.axes if use.layout is not None else ""
-    return math.prod(size for size, letter in zip(use.shape, letters, strict=False) if letter == "k")
+    return size(use.layout.axes, use.shape, "k") if use.layout is not None else 1
 
 
 def _bias(op: Op, run: Runner) -> torch.Tensor | None:

@@ -94,7 +94,7 @@ def _identity(profile: torch.Tensor) -> torch.Tensor:
 
 
 def _sampled(shape: Sequence[int], letters: str, samples: int) -> tuple[list[int], str]:
-    """Sizes and letters with the samples told from the positions.
+    """Sizes and letters with samples and positions apart.
 
     The axis that has as many elements as there are samples, the first where several do; else the first axis, split,
     where these divide it (windows of one image follow each other).
@@ -168,7 +168,7 @@ def _einsum(op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], sampl
     made, out = _sampled(y, meaning(output), samples)
     before, after = _row_names(given, x, opened, into), _row_names(output, y, made, out)
     if sorted(before) != sorted(after):
-        raise NoMapError("einsum whose samples are not told from its positions")
+        raise NoMapError("einsum whose samples cannot be told apart from its positions")
 
     def spread(profile: torch.Tensor) -> torch.Tensor:
         rows_only = profile.reshape([size for size, letter in zip(profile.shape, into, strict=True) if letter != "c"])

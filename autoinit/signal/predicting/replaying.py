@@ -29,8 +29,8 @@ class Runner:
 
     Attributes:
         weigh: computes a weight operation.
-        seen: is told of each value that carries a signal.
-        watch: is told of each operation that is done, while the values of its operands are still held.
+        seen: called with each value that carries a signal.
+        watch: called with each operation that is done, while the values of its operands are still held.
         failed: operations that could not be computed, and why.
     """
 

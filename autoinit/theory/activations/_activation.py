@@ -146,7 +146,7 @@ class Activation(Nonlinearity):
 
     Attributes:
         fit: the parameters that a function must have if it is this one, None if it cannot be; needed for an activation
-            with parameters to be told when it is written by hand.
+            with parameters to be found when it is written by hand.
         variant_of: the activation whose call it is where the call has these `constants` (none: it is only ever written
             by hand), and whose name reports give it.
         told_by_values: whether its parameters may make it another one, so that a call is named by its values.

@@ -1,4 +1,7 @@
-"""Guesses of what a model takes, when no example input is given."""
+"""Guesses of what a model takes, when no example input is given.
+
+To guess another kind of argument by its name, add its entry to `_arguments`.
+"""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _otherwise(request: Request, given: Mapping[str, Any], repairs: int, text: s
         again = _call(replace(request, axes=dict([axes])), names, repairs + 1)
         if again is not None and _key(again) != _key(Inputs((), given)):
             return again
-    change = resizing.following(text, given, request.changes)
+    change = resizing.next_change(text, given, request.changes)
     return _call(replace(request, changes=(*request.changes, change)), names, repairs + 1) if change else None
 
 

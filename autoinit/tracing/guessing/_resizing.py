@@ -128,7 +128,7 @@ def _repaired(
     inputs: Inputs, names: tuple[str, ...], changes: tuple[Change, ...], error: BaseException
 ) -> Inputs | None:
     given = {**dict(zip(names, inputs.args, strict=False)), **inputs.kwargs}
-    change = following(str(error), given, changes)
+    change = next_change(str(error), given, changes)
     if change is None:
         return None
     args = tuple(change.applied(name, value) for name, value in zip_longest(names, inputs.args, fillvalue=""))
@@ -136,7 +136,7 @@ def _repaired(
     return repairing(replace(inputs, args=args[: len(inputs.args)], kwargs=kwargs), names, (*changes, change))
 
 
-def following(text: str, arguments: Mapping[str, Any], changes: tuple[Change, ...]) -> Change | None:
+def next_change(text: str, arguments: Mapping[str, Any], changes: tuple[Change, ...]) -> Change | None:
     """The first change that a failure suggests and that was not made yet."""
     if len(changes) >= _MOST:
         return None

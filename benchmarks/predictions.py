@@ -1,11 +1,11 @@
 """Predicted against measured signals: second moments of pre-activations and of their gradients.
 
-    python benchmarks/signal.py
-    python benchmarks/signal.py --models 'torchvision:resnet*' --init ours --json signal.json
+    python benchmarks/predictions.py
+    python benchmarks/predictions.py --models 'torchvision:resnet*' --init ours --json predictions.json
 
 Each model is initialised three ways: as its library does (`library`), by kaiming_normal_ everywhere (`he`), and by
 autoinit's plan (`ours`). `propagate` predicts from the stds; `measure` runs the model, batch 8, in training mode with
-dropout, once for each of --seeds draws of the weights, inputs and output gradients, and takes the mean. Told is
+dropout, once for each of --seeds draws of the weights, inputs and output gradients, and takes the mean. Shown is
 |ln(predicted / measured)| of each weight layer. Weights that are exactly zero in the library's own initialisation stay
 zero in all three; layers without a signal on either side are left out of the ratios and counted.
 
