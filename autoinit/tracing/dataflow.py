@@ -14,6 +14,7 @@ from autoinit.ops.registry import REGISTRY, OpSpec
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
+from autoinit.tracing.inputs import Inputs
 
 OpGraph: TypeAlias = "nx.DiGraph[Op]"
 
@@ -217,6 +218,7 @@ class Dataflow:
         unsupported: operations with no known role.
         uncalled: weights (parameters of two or more dimensions) that no operation used.
         notes: what a reader of the report should know about the tracing.
+        guess: the inputs that it was recorded on, where these were guessed.
     """
 
     graph: OpGraph
@@ -225,6 +227,7 @@ class Dataflow:
     unsupported: tuple[Unsupported, ...] = ()
     uncalled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    guess: Inputs | None = field(default=None, repr=False)
 
     @property
     def knows_shapes(self) -> bool:

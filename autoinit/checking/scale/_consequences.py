@@ -61,7 +61,7 @@ def _unnormed(part: Part, ratio: float, beyond: float) -> tuple[Severity, str]:
     if ratio < 1 and part.carried_past:
         return (
             Severity.WARNING,
-            f"The branch starts with {told} its share of power; the other branch of the sum carries the rest past.",
+            f"The branch starts with {times} its share of power; the other branch of the sum carries the rest past.",
         )
     if part.renormalised or (ratio < 1 and part.faded):
         severity = Severity.ERROR if beyond > NORMED_LIMIT else Severity.WARNING
