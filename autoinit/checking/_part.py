@@ -24,7 +24,7 @@ class Part:
         place: what these rows feed, their fans and the std that is called for.
         portrait: what the whole weight looks like.
         layout: what its axes mean.
-        branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
+        branches: `Stream.count` of the residual stream that these rows end a branch of; 1 if they end none.
         normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
         centred: whether what normalises the weight itself takes a mean off it.
         gains: of all that the layer feeds, where that is several things.

@@ -118,7 +118,7 @@ def _layer(
         status, note = "kept", f"{why}: the author's intent (zeros='reset' overrides)"
     notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
     if branches > 1:
-        notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
+        notes.append(_on_branches(sum(f"{use}/{resolution.param}" in counts for use in resolution.uses), branches))
     notes += _factors(resolution)
     if transform := [each for each in resolution.transform if each not in _QUIET]:
         way = ", ".join(transform) + (", scaled by a signal" if resolution.modulated else "")
@@ -127,6 +127,13 @@ def _layer(
         notes.append("tied to an embedding, whose table it is too")
     note = "; ".join(filter(None, notes))
     return replace(made, status=status, note=note) if note or status != made.status else made
+
+
+def _on_branches(ended: int, count: int) -> str:
+    """What a layer is told that ends branches of a residual stream."""
+    if ended < 2:
+        return f"one of {count} branches of its residual stream: std / sqrt({count})"
+    return f"ends {ended} branches of its residual stream, which add up in step: std / sqrt({count})"
 
 
 def _factors(resolution: Resolution) -> Iterator[str]:
