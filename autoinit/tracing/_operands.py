@@ -16,7 +16,7 @@ import torch
 
 from autoinit.ops import Role, Trait
 from autoinit.theory.layouts import Layout
-from autoinit.tracing._scaling import scaling
+from autoinit.tracing._scaling import Rescaling, scaling
 from autoinit.tracing.dataflow import Left, Op, ParamUse, only_steers
 from autoinit.tracing.mixtures import is_mixture, mixed
 from autoinit.tracing.noise import SHAPED_ONLY, scales_of_noise
@@ -33,8 +33,8 @@ def operand_layout(
 
     Where a signal changes the operand (StyleGAN2's modulated convolutions), only parameters with both output and summed
     axes are weights; what cannot be followed, for want of shapes, is taken to be laid out as the operand is. In a
-    product in which `either` operand may be the weight (`bmm(W * style, x)`), a signal must be seen to scale W as a
-    whole, not each of its elements.
+    product in which `either` operand may be the weight (`bmm(W * style, x)`), a signal must be seen to scale W, the
+    same along one of its axes, and nothing else to happen to it (but that its scale may be normalised away).
     """
     parameters = _parameters(op)
     chains = {parameter: _chain(parameter, op) for parameter in parameters}
@@ -47,8 +47,9 @@ def operand_layout(
         if key not in known:
             known[key] = _own_layout(parameter, op, use.shape, layout_of, chain)
         layout, shape = known[key]
+        scale = scaling(parameter, op, chain, steps, known)
         if op.signal:
-            if either and not _is_scaled_by_signal(chain):
+            if either and not _is_scaled_by_signal(chain, scale):
                 continue
             mixes = any(map(is_mixture, chain))
             if layout is None and not mixes:
@@ -57,7 +58,6 @@ def operand_layout(
                 if mixes and not either:
                     yield ParamUse("", use.name, shape, None, transform, None, "mixed", modulated=True)
                 continue
-        scale = scaling(parameter, op, chain, steps, known)
         left = "noise" if parameter in noises else _left(layout, bends=scale.bends)
         yield ParamUse("", use.name, shape, None if left else layout, transform, scale.factor, left, op.signal)
 
@@ -73,8 +73,10 @@ def _as_operand(shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], L
     return alone if inner == shape else Layout("b" + alone.axes, 1, alone.stride_area, alone.transposed)
 
 
-def _is_scaled_by_signal(chain: list[Op]) -> bool:
-    """Whether the first signal that a parameter meets mixes it, or multiplies it, the same along one of its axes."""
+def _is_scaled_by_signal(chain: list[Op], scale: Rescaling) -> bool:
+    """Whether a parameter is only scaled, and the first signal that it meets mixes it, or is repeated on one axis."""
+    if scale.factor != 0 and not all(map(_only_scales, chain)):
+        return False
     signals = {op for op in chain if op.signal}
     first = next(op for op in chain if op in signals and signals.isdisjoint(op.operands.values()))
     if is_mixture(first):
@@ -87,6 +89,10 @@ def _is_scaled_by_signal(chain: list[Op]) -> bool:
     repeated = [size for size, other in zip(weight.shape[::-1], signal.shape[::-1], strict=False) if other == 1]
     repeated += weight.shape[: max(0, len(weight.shape) - len(signal.shape))]
     return any(size > 1 for size in repeated)
+
+
+def _only_scales(op: Op) -> bool:
+    return op.acts == "rearranging" or bool(op.traits & (Trait.SCALING | Trait.NEUTRAL)) or is_mixture(op)
 
 
 def _left(layout: Layout | None, *, bends: bool) -> Left:

@@ -75,7 +75,7 @@ def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -
     once = _std_at(parameter, end, weight, chain)
     scaled = {scale: _std_at(parameter, end, scale * weight, chain) for scale in _SCALES}
     stds = {scale: std for scale, std in scaled.items() if std is not None}
-    if not once or len(stds) < len(scaled):
+    if not once or weight.numel() < 2 or len(stds) < len(scaled):
         return Rescaling(None)
     if all(abs(std - once) < 1e-3 * once for std in stds.values()):
         return Rescaling(0.0)

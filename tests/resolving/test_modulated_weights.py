@@ -275,3 +275,18 @@ def test_shares_of_values_are_no_mixture_of_weights():
     )
     layer = plan(model, SEQUENCE)["weight"]
     assert (layer.op, layer.fan_in, layer.std) == ("matmul", EXPERTS, pytest.approx(math.sqrt(2 / EXPERTS)))
+
+
+def test_a_state_space_s_rates_are_no_weight():
+    """Mamba's scan by hand: h = exp(dt A) h + dt B u, y = h C, with A = -exp(log)."""
+
+    def forward(net: Any, x: Tensor, code: Tensor) -> Tensor:
+        step = F.softplus(net.style(code))[..., None]
+        state = torch.zeros(x.shape[0], IN, EXPERTS)
+        for at in range(2):
+            drive = step * net.first(x[..., at])[..., None] * x[:, :1, :EXPERTS]
+            state = torch.exp(step * -torch.exp(net.weight)) * state + drive
+        return F.relu(torch.bmm(state, net.first(x.mT)[:, :EXPERTS, :1]))
+
+    model = Many(forward, style=nn.Linear(CODE, IN), first=nn.Linear(IN, IN), weight=parameter(IN, EXPERTS))
+    assert "weight" not in plan(model, SEQUENCE)
