@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,13 @@ class Covering:
     outside: dict[str, frozenset[int]]
 
     def of(self, file: str, line: int) -> list[str]:
-        """The tests that run a line; where it runs on import alone, those that run any of its file, or else all."""
-        lines = self.lines.get(file, {})
-        return lines.get(line) or sorted({test for tests in lines.values() for test in tests}) or list(self.seconds)
+        """The tests that run a line; none where it runs on import alone."""
+        return self.lines.get(file, {}).get(line, [])
+
+    @cached_property
+    def files(self) -> list[str]:
+        """The files of the tests."""
+        return sorted({test.partition("::")[0] for test in self.seconds})
 
 
 def collect(tests: Sequence[str], files: Iterable[Path], root: Path) -> dict[str, Any]:

@@ -41,6 +41,8 @@ HEAVY = (
     "tests.shared.torchvision_ops", "torchvision.models", "timm", "transformers", "matplotlib.pyplot",
 )  # fmt: skip
 """Imported once, before all forks; nothing that imports the package."""
+OF_ALL = ("tests/project/test_values.py",)
+"""Tests that look at every module."""
 IMPORT = 1.0
 """Seconds that it takes to import a file of tests anew, about."""
 KEY = ("file", "function", "text", "before", "after")
@@ -56,11 +58,16 @@ def ordered(change: Change, covering: Covering, limit: float, price: float) -> t
 
     They come file by file, the quickest file first. price: what a file costs before its first test.
     """
-    own = f"tests/{room_of(change.file).removesuffix('.py')}/"
+    room = room_of(change.file).removesuffix(".py")
+    own = f"tests/{room}/"
     by_file: dict[str, list[str]] = {}
-    for test in sorted(covering.of(change.file, change.line), key=lambda each: covering.seconds[each]):
+    tests = covering.of(change.file, change.line)
+    if not tests:  # it runs on import alone
+        asking = [file for file in covering.files if f"from {PACKAGE}.{room}" in (ROOT / file).read_text()]
+        tests = [test for test in covering.seconds if test.startswith((own, *asking, *OF_ALL))]
+    for test in sorted(tests, key=lambda each: covering.seconds[each]):
         by_file.setdefault(test.partition("::")[0], []).append(test)
-    in_turn = [(not file.startswith(own), place, test) for file, tests in by_file.items()
+    in_turn = [(not file.startswith((own, *OF_ALL)), place, test) for file, tests in by_file.items()
                for place, test in enumerate(tests)]  # fmt: skip
     chosen: set[str] = set()
     total = 0.0
@@ -129,7 +136,7 @@ def run(chosen: Sequence[Change], covering: Covering, options: argparse.Namespac
     lines = options.resume.read_text().splitlines() if options.resume and options.resume.exists() else []
     done = {(each["file"], each["place"], each["variant"]): each for each in map(json.loads, lines)}
     records: list[Record] = []
-    bench = Bench(sorted({test.partition("::")[0] for test in covering.seconds}))
+    bench = Bench(covering.files)
     with Progress(console=Console(stderr=True), transient=True) as progress:
         for change in progress.track(chosen, description="changing"):
             record = done.get((change.file, change.place, change.variant))
@@ -195,7 +202,7 @@ def main() -> int:
     os.chdir(ROOT)
     for name in HEAVY:
         importlib.import_module(name)
-    own = [f"tests/{room.stem}" for room in rooms if (ROOT / "tests" / room.stem).is_dir()]
+    own = [f"tests/{room.stem}" for room in rooms if (ROOT / "tests" / room.stem).is_dir()] + list(OF_ALL)
     covering = covered(rooms, list(dict.fromkeys([*own, *options.tests])), kept)
     records = run(chosen, covering, options)
     console = Console()

@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from _families import GPT, MLP, ResNet
 from rich.console import Console
@@ -152,6 +153,7 @@ class Task:
     Attributes:
         grid: log2 rates at the narrowest width.
         last: how many of the last steps' losses are averaged.
+        seeds: trainings that are averaged.
     """
 
     name: str
@@ -161,6 +163,7 @@ class Task:
     grid: tuple[float, ...]
     steps: int
     last: int
+    seeds: int
 
 
 def _halves(low: int, high: int) -> tuple[float, ...]:
@@ -168,8 +171,8 @@ def _halves(low: int, high: int) -> tuple[float, ...]:
 
 
 TASKS = (
-    Task("digits, MLP", MLP, lambda seed: image_batches(64, seed), (64, 128, 256, 512), _halves(-11, -4), 60, 20),
-    Task("characters, GPT", GPT, lambda seed: text_batches(16, seed), (32, 64, 128, 256), _halves(-11, -5), 60, 15),
+    Task("digits, MLP", MLP, lambda seed: image_batches(64, seed), (64, 128, 256, 512), _halves(-10, -4), 60, 20, 4),
+    Task("characters, GPT", GPT, lambda seed: text_batches(16, seed), (32, 64, 128, 256), _halves(-11, -4), 60, 15, 1),
 )
 
 
@@ -194,34 +197,34 @@ def trained(task: Task, width: int, rate: float, parametrisation: str, seed: int
     return sum(losses[-task.last :]) / task.last
 
 
-def best_rates(task: Task, parametrisation: str, seeds: int, advance: Callable[[], None]) -> Rates:
-    """The vertex of the parabola through the best rate of the grid and its neighbours, at each width."""
+def best_rates(task: Task, parametrisation: str, advance: Callable[[], None]) -> Rates:
+    """The vertex of a parabola through the log losses of the best rate and its neighbours, at each width."""
     best, losses = [], []
     for width in task.widths:
         found = []
         for log_rate in task.grid:
-            found.append(sum(trained(task, width, 2**log_rate, parametrisation, seed) for seed in range(seeds)) / seeds)
+            runs = [trained(task, width, 2**log_rate, parametrisation, seed) for seed in range(task.seeds)]
+            found.append(sum(runs) / len(runs))
             advance()
-        at = min(range(len(found)), key=found.__getitem__)
-        best.append(task.grid[at] + _vertex(found, at) * (task.grid[1] - task.grid[0]))
-        losses.append(found[at])
+        best.append(_vertex(task.grid, found))
+        losses.append(min(found))
     return Rates(task.name, parametrisation, task.widths, tuple(best), tuple(losses))
 
 
-def _vertex(values: Sequence[float], at: int) -> float:
-    """Where between its neighbours the least of three values would lie, in steps from the middle one."""
-    if not 0 < at < len(values) - 1:
-        return 0.0
-    before, here, after = values[at - 1 : at + 2]
-    bend = before - 2 * here + after
-    return 0.5 * (before - after) / bend if math.isfinite(bend) and bend > 0 else 0.0
+def _vertex(grid: Sequence[float], losses: Sequence[float]) -> float:
+    """Where the least loss would lie, by least squares over the best rate and two neighbours on each side."""
+    at = min(range(len(losses)), key=losses.__getitem__)
+    near = [each for each in range(at - 2, at + 3) if 0 <= each < len(grid) and math.isfinite(losses[each])]
+    x = np.array([grid[each] for each in near])
+    bend, slope, _ = np.polyfit(x, np.log([losses[each] for each in near]), 2) if len(near) > 2 else (0.0, 0.0, 0.0)
+    vertex = -slope / (2 * bend) if bend > 0 else grid[at]
+    return float(min(max(vertex, x[0]), x[-1]))
 
 
 def main() -> int:
     """Measure, print, and say whether the targets hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", nargs="+", choices=("coordinates", "rates"), default=("coordinates", "rates"))
-    parser.add_argument("--seeds", type=int, default=2, help="trainings that are averaged (default 2)")
     parser.add_argument("--quick", action="store_true", help="two widths, few steps: to see that it runs")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
     chosen = parser.parse_args()
@@ -235,9 +238,7 @@ def main() -> int:
         for task in (_quick(each) if chosen.quick else each for each in TASKS if "rates" in chosen.part):
             for parametrisation in ("scaled", "standard"):
                 doing = progress.add_task(f"{task.name}, {parametrisation}", total=len(task.widths) * len(task.grid))
-                rates.append(
-                    best_rates(task, parametrisation, chosen.seeds, lambda doing=doing: progress.advance(doing))
-                )
+                rates.append(best_rates(task, parametrisation, lambda doing=doing: progress.advance(doing)))
     show(slopes, rates)
     if chosen.json is not None:
         found = {"slopes": [asdict(each) for each in slopes], "rates": [asdict(each) for each in rates]}
@@ -246,7 +247,7 @@ def main() -> int:
 
 
 def _quick(task: Task) -> Task:
-    return Task(task.name, task.make, task.batches, task.widths[:2], task.grid[4:7], 3, 2)
+    return Task(task.name, task.make, task.batches, task.widths[:2], task.grid[4:7], 3, 2, 1)
 
 
 def show(slopes: Sequence[Slopes], rates: Sequence[Rates]) -> None:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 
+from autoinit.facts import Facts
 from autoinit.plans.layers import LayerPlan, RowsPlan
 from autoinit.recognising.portrait import Portrait
 from autoinit.recognising.recognition import Recognition, recognise
@@ -30,7 +31,7 @@ class Part:
         gains: of all that the layer feeds, where that is several things.
         fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
         carried_past: whether weights of another branch bring the signal past it to a sum.
-        head_width: features of one head of the attention that these rows lead to; 0 where there is none, or no shapes.
+        facts: what the graph tells of these rows.
     """
 
     layer: LayerPlan
@@ -38,11 +39,11 @@ class Part:
     place: RowsPlan
     portrait: Portrait
     layout: Layout
+    facts: Facts
     branches: int = 1
     normalised: bool = False
     gains: tuple[float, ...] = ()
     fixed: bool = False
-    head_width: int = 0
     skipped_over: bool = False
     renormalised: bool = False
     faded: bool = False

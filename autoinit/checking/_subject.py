@@ -15,8 +15,9 @@ from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.following import FollowedBase
 from autoinit.checking.recipes import Published
-from autoinit.checking.recipes.geometry import rows
 from autoinit.checking.scale.reach import surroundings
+from autoinit.facts import Facts, gather
+from autoinit.facts.parameter import Rows
 from autoinit.models import ModelView
 from autoinit.ops import REGISTRY, Trait, recurrent_gates
 from autoinit.planning import plan_dataflow
@@ -123,11 +124,17 @@ class Subject:
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or resolution.factor == 0
             kinds = where | {"gated": where["gated"] or _is_gate(layer, place)}
-            part = Part(layer, rows, place, portrait, resolution.layout, branches, normalised, gains, fixed, **kinds)
-            if place.reason == "attention":
-                part = replace(part, head_width=_head_width(self.dataflow, part))
+            facts = self.facts[layer.param, rows]
+            part = Part(
+                layer, rows, place, portrait, resolution.layout, facts, branches, normalised, gains, fixed, **kinds
+            )
             if part.actual > 0:
                 yield part
+
+    @cached_property
+    def facts(self) -> Mapping[tuple[str, Rows], Facts]:
+        """What the graph tells of each parameter, and of the parts of a weight, by name and rows."""
+        return {(each.param, each.rows): each for each in gather(self.dataflow, tuple(self.resolutions.values()))}
 
     @cached_property
     def _branch_counts(self) -> Mapping[str, int]:
@@ -232,14 +239,6 @@ def subject(
         codes=codes,
         gradients=gradients,
     )
-
-
-def _head_width(dataflow: Dataflow, part: Part) -> int:
-    """Features of one head of attention: what a view on the way leaves of the part's own; 0 without shapes."""
-    ops = [dataflow.by_name[name] for name in part.place.path[:-1] if name in dataflow.by_name]
-    widths = [op.shape[-1] for op in ops if op.shape]
-    whole = rows(part)
-    return next((width for width in widths if width < whole), whole if widths else 0)
 
 
 def _is_gate(layer: LayerPlan, place: RowsPlan) -> bool:

@@ -14,7 +14,7 @@ from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.findings import CheckResult, Finding, Severity
 from autoinit.checking.following import Groups, following
-from autoinit.checking.recipes import Published, declared, recognised
+from autoinit.checking.recipes import Published, published, recognised
 from autoinit.checking.rules.registry import About, rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.checking.selecting import select as selected
@@ -85,7 +85,7 @@ def check(
         raise refusal("tolerance", tolerance, "a fraction between 0 and 1, such as 0.1")
     if optimizer is not None and base is None:
         raise ArgumentError("optimizer= is held against base=, the model whose learning rate was tuned: pass both")
-    given = declared(recipe) if recipe not in ("auto", "none") else None
+    given = published(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
     view = ModelView.of(model)
     shapes = any(_all_about_depth(prefix) for prefix in select)
@@ -103,9 +103,9 @@ def check(
             looked_at = held_as_mirrored(looked_at, known_inputs=example_inputs is not None)
         if base is not None:
             looked_at = replace(looked_at, following=following(view, base, optimizer, example_inputs))
-        published = recognised(looked_at.parts) if recipe == "auto" else given
-        if published is not None:
-            looked_at = replace(looked_at, published=published)
+        followed = recognised(looked_at.parts) if recipe == "auto" else given
+        if followed is not None:
+            looked_at = replace(looked_at, published=followed)
         findings = _ordered(looked_at, rule_findings(looked_at, codes))
     selection = selected(
         findings, select=select, ignore=ignore, ignores=ignores, model=looked_at.name, known=tuple(rules())
@@ -117,8 +117,8 @@ def check(
         unused_ignores=selection.unused_ignores,
         fail_level=level,
         layers=len(looked_at.portraits),
-        recipe=_told(published, recipe),
-        notes=(*_notes(looked_at, findings, published, recipe), *_notes_on_depth(looked_at, codes, asked=shapes)),
+        recipe=_told(followed, recipe),
+        notes=(*_notes(looked_at, findings, followed, recipe), *_notes_on_depth(looked_at, codes, asked=shapes)),
         seconds=time.perf_counter() - started,
     )
 

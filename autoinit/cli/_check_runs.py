@@ -18,7 +18,6 @@ from autoinit.checking.checker import check
 from autoinit.checking.configuration import Configuration, ModelEntry
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun
 from autoinit.checking.fixing import fix
-from autoinit.checking.recipes import declared
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import check_prefixes, enabled_codes, join_unused
 from autoinit.errors import ArgumentError, AutoinitError, PlanError, TrainedModelError
@@ -27,6 +26,7 @@ from autoinit.loading.examples import example_inputs
 from autoinit.loading.importing import importable
 from autoinit.models import ModelView
 from autoinit.provenance import Origin, Recording, recording
+from autoinit.recipes import declared
 from autoinit.tracing.dataflow import SourceLine
 
 

@@ -9,13 +9,17 @@ import click
 
 if TYPE_CHECKING:
     from autoinit.checking.rules.registry import Rule
+    from autoinit.methods.table import Method
     from autoinit.recipes import RecipeEntry
 
 
-@click.command(short_help="Say what rules and recipes are about.")
-@click.argument("names", metavar="[CODE|RECIPE]...", nargs=-1)
+@click.command(short_help="Say what rules, methods and recipes are about.")
+@click.argument("names", metavar="[CODE|METHOD|RECIPE]...", nargs=-1)
 def explain(names: Sequence[str]) -> None:
-    """Say what a rule finds or a recipe writes, why, and from which source; without a name, list all rules."""
+    """Say what a rule finds, how a method plans or what a recipe writes, why, and from which source.
+
+    Without a name, list all rules.
+    """
     from autoinit.checking.rules.registry import rules
 
     if names:
@@ -46,22 +50,29 @@ def _show(text: str) -> None:
 
 
 def _document(name: str) -> str:
-    """The document of a rule, or of a recipe.
+    """The document of a rule, a method or a recipe.
 
     Raises:
-        ArgumentError: there is neither.
+        ArgumentError: there is none of them.
     """
     from autoinit.checking.rules.registry import explain as rule_of
+    from autoinit.methods.table import METHODS
     from autoinit.recipes import entry, table
 
     known = table()
     if name.lower() in known:
         return _of_recipe(entry(name))
+    if name.lower() in METHODS:
+        return _of_method(METHODS[name.lower()])
     return _of_rule(rule_of(name))
 
 
 def _of_rule(rule: Rule) -> str:
     return f"# {rule.code}: {rule.name}\n\nSeverity: {rule.severity}.\n\n{rule.document}"
+
+
+def _of_method(method: Method) -> str:
+    return f"# {method.name}: {method.help}\n\n{method.document}".rstrip()
 
 
 def _of_recipe(recipe: RecipeEntry) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 
 from autoinit.facts.parameter import Attention, Rows
 from autoinit.ops import Role
 from autoinit.resolving import Ending, Reason, Resolution
 from autoinit.theory.activations import SOFTMAXES
+from autoinit.theory.layouts import size
 from autoinit.tracing.dataflow import Dataflow, Op
 
 _OPERANDS: dict[str, Attention] = {"input": "query", "query": "query", "key": "key", "value": "value"}
@@ -56,7 +56,7 @@ def _inside(resolution: Resolution, rows: Rows) -> Attention:
     leaf = resolution.param.rpartition(".")[2]
     if leaf in _MATRICES:
         return _INSIDE[_MATRICES.index(leaf)]
-    outputs = prod(size for axis, size in zip(resolution.layout.axes, resolution.shape, strict=True) if axis == "o")
+    outputs = size(resolution.layout.axes, resolution.shape, "o")
     return _INSIDE[min(2, 3 * rows[0][0] // outputs)] if rows and outputs else ""
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from autoinit.ops import Role
 from autoinit.resolving.residual import Stream, streams
+from autoinit.theory.layouts import size
 from autoinit.tracing.dataflow import Dataflow, Op
 
 
@@ -17,39 +18,68 @@ class PlaceOnBranch:
     Attributes:
         number: of the branch in its stream, from 1.
         count: branches in the stream.
+        weights: weight operations on the branch.
+        attends: whether two signals are multiplied as matrices on it.
+        width: features of the stream; 0 where they are not known.
         ends: whether no weight (for a norm: neither a weight nor another norm) comes behind it on the branch.
         last: whether nothing with parameters comes behind it.
     """
 
     number: int
     count: int
+    weights: int = 0
+    attends: bool = False
+    width: int = 0
     ends: bool = False
     last: bool = False
 
 
 def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
-    """The place of each operation that lies on a branch; of several streams, in the one with the most branches."""
+    """The place of each operation that lies on a branch; of several streams, in the one with the most branches.
+
+    A sum to which no weight leads from the stream (of a time step and a label, of a shift and a scaled norm) adds none.
+    """
     places: dict[Op, PlaceOnBranch] = {}
-    for stream in sorted(streams(dataflow), key=lambda each: len(each.sums)):
+    for stream in sorted(streams(dataflow, gated=True), key=lambda each: len(each.sums)):
         places.update(_places(stream))
     return places
 
 
 def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
-    places: dict[Op, PlaceOnBranch] = {}
+    found: list[tuple[set[Op], dict[Op, bool]]] = []
     behind: set[Op] = set()
-    count = len(stream.sums)
-    for number, (add, branches) in enumerate(zip(stream.sums, stream.branches, strict=True), 1):
-        behind |= _before((each for each in add.operands.values() if each not in branches), behind)
+    for add, branches in zip(stream.sums, stream.branches, strict=True):
+        skips = {each for each in add.operands.values() if each not in branches}
+        behind |= _before(skips, behind)
         before = _before(branches, behind)
-        inside = _inside(before, behind, branches)
-        places.update(dict.fromkeys(inside, PlaceOnBranch(number, count)))
-        places |= {op: PlaceOnBranch(number, count, True, last) for op, last in _ending(branches, inside).items()}
+        in_line = _in_line(before, skips | {each for each in behind if each.made}, branches)
+        if any(op.role is Role.WEIGHT for op in in_line):
+            inside = _inside(branches, before, in_line)
+            ends = _ending(branches, inside).items()
+            found.append((inside, {op: last for op, last in ends if op in in_line or op.op == "parameter"}))
         behind |= before | {add}
+    places: dict[Op, PlaceOnBranch] = {}
+    for number, (inside, ending) in enumerate(found, 1):
+        weights = sum(op.role is Role.WEIGHT for op in inside)
+        place = PlaceOnBranch(number, len(found), weights, any(map(_attends, inside)), _width(stream))
+        places.update(dict.fromkeys(inside, place))
+        places |= {op: replace(place, ends=True, last=last) for op, last in ending.items()}
     return places
 
 
-def _before(starts: Iterable[Op], stop: Collection[Op]) -> set[Op]:
+def _attends(op: Op) -> bool:
+    return op.op == "multi_head_attention" or (op.role is Role.PRODUCT and op.acts != "elementwise")
+
+
+def _width(stream: Stream) -> int:
+    """The features of the stream: the output features of the first weight that ends a branch."""
+    for use in (use for ends in stream.ends for op in ends for use in op.params):
+        if use.layout is not None:
+            return size(use.layout.axes, use.shape, "o")
+    return 0
+
+
+def _before(starts: Iterable[Op], stop: set[Op]) -> set[Op]:
     """The operations and all that comes before them, but for what is in `stop`."""
     found: set[Op] = set()
     waiting = list(starts)
@@ -61,34 +91,33 @@ def _before(starts: Iterable[Op], stop: Collection[Op]) -> set[Op]:
     return found
 
 
-def _inside(before: set[Op], behind: set[Op], branches: Iterable[Op]) -> set[Op]:
+def _in_line(before: set[Op], stream: set[Op], branches: Iterable[Op]) -> set[Op]:
+    """Of what comes before a branch's end, what the stream comes to."""
+    from_stream: dict[Op, bool] = {}
+    waiting = list(branches)
+    while waiting:
+        op = waiting[-1]
+        later = [each for each in op.operands.values() if each in before and each not in from_stream]
+        if later:
+            waiting += later
+        else:
+            waiting.pop()
+            from_stream[op] = any(each in stream or from_stream.get(each, False) for each in op.operands.values())
+    return {op for op, comes in from_stream.items() if comes}
+
+
+def _inside(branches: Iterable[Op], before: set[Op], in_line: set[Op]) -> set[Op]:
     """What lies on a branch: what comes from the stream, and what joins it from elsewhere as far as its last weight.
 
     So the weights that read an encoder's output for a decoder's attention are inside, the encoder is not.
     """
-    in_line: dict[Op, bool] = {}
-
-    def from_stream(op: Op) -> bool:
-        waiting = [op]
-        while waiting:
-            here = waiting[-1]
-            later = [each for each in here.operands.values() if each in before and each not in in_line]
-            if later:
-                waiting += later
-                continue
-            waiting.pop()
-            in_line[here] = any(
-                (each in behind and each.made) or in_line.get(each, False) for each in here.operands.values()
-            )
-        return in_line[op]
-
     inside: set[Op] = set()
     waiting = list(branches)
     while waiting:
         op = waiting.pop()
         if op in before and op not in inside:
             inside.add(op)
-            if from_stream(op) or op.role is not Role.WEIGHT:
+            if op in in_line or op.role is not Role.WEIGHT:
                 waiting += op.operands.values()
     return inside
 
@@ -103,7 +132,8 @@ def _ending(branches: Iterable[Op], inside: set[Op]) -> dict[Op, bool]:
             continue
         if op.role is Role.WEIGHT or op.op == "parameter" or (op.role is Role.NORM and not behind_norm):
             found[op] = last or found.get(op, False)
-        if op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM, Role.PRODUCT):
+        passed = op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM)
+        if passed or (op.role is Role.PRODUCT and op.acts == "elementwise"):
             acting = bool(op.params) or any(each.op == "parameter" for each in op.operands.values())
             behind_norm = behind_norm or op.role is Role.NORM
             very_last = {each: last and (each.op == "parameter" or not acting) for each in op.operands.values()}

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from autoinit.facts._branches import PlaceOnBranch
 from autoinit.facts.parameter import Kind
 from autoinit.ops import Role, Trait
 from autoinit.resolving.normalising import norm_parameters
@@ -22,12 +21,13 @@ class ParameterRole:
 
     Attributes:
         at: the operation where it meets a signal; of a bias the weight's.
-        neutral: see `Facts`.
+        neutral, order: see `Facts`.
     """
 
     kind: Kind
     at: Op
     neutral: float = 0.0
+    order: int = 0
 
 
 @dataclass(frozen=True)
@@ -36,20 +36,22 @@ class _Meeting:
 
     Attributes:
         slot: as which operand.
+        shape: of the parameter.
         plus: what is added to it before.
     """
 
     op: Op
     slot: str
+    shape: tuple[int, ...]
     plus: float = 0.0
 
 
-def parameter_roles(dataflow: Dataflow, places: Mapping[Op, PlaceOnBranch]) -> Mapping[str, ParameterRole]:
+def parameter_roles(dataflow: Dataflow) -> Mapping[str, ParameterRole]:
     """The role of each parameter that is no weight and no bias of a weight operation."""
     norms = norm_parameters(dataflow)
     found: dict[str, list[ParameterRole]] = {}
     for name, meeting in _meetings(dataflow):
-        role = _role(dataflow, meeting, name in norms, places)
+        role = _role(dataflow, meeting, name in norms)
         if role is not None:
             found.setdefault(name, []).append(role)
     return {name: min(roles, key=lambda role: _PRECEDENCE.index(role.kind)) for name, roles in found.items()}
@@ -66,14 +68,14 @@ def _meetings(dataflow: Dataflow) -> Iterator[tuple[str, _Meeting]]:
         if op.op != "parameter":
             for use in op.params:
                 if use.layout is None:
-                    yield use.name, _Meeting(op, use.slot)
+                    yield use.name, _Meeting(op, use.slot, use.shape)
             continue
         waiting = [(op, 0.0)]
         for here, plus in waiting:
             for after in dataflow.graph.successors(here):
                 slots = dataflow.graph.edges[here, after]["slots"]
-                if after.signal:
-                    yield op.params[0].name, _Meeting(after, slots[0], plus)
+                if after.signal or after.role is Role.NORM:
+                    yield op.params[0].name, _Meeting(after, slots[0], op.params[0].shape, plus)
                 elif all(after is not each for each, _ in waiting):
                     waiting.append((after, plus + _added(after)))
 
@@ -86,9 +88,7 @@ def _added(op: Op) -> float:
     return float(numbers[0]) if numbers else 0.0
 
 
-def _role(
-    dataflow: Dataflow, meeting: _Meeting, of_norm: bool, places: Mapping[Op, PlaceOnBranch]
-) -> ParameterRole | None:
+def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole | None:
     op, slot = meeting.op, meeting.slot
     if op.role is Role.NORM or of_norm:
         shifts = slot == "bias" or (op.role is not Role.NORM and op.op in ("add", "sub"))
@@ -102,11 +102,11 @@ def _role(
     if slot == "attn_mask" or (_adds(op) and _leads_to_softmax(dataflow, op)):
         return ParameterRole("bias_table", op)
     if Trait.JOINING in op.traits:
-        return ParameterRole("token", op)
+        return ParameterRole("token", op, order=[*op.operands].index(slot))
     if _adds(op):
-        weight = _weight_before(op)
+        weight = _weight_before(op) if sum(size > 1 for size in meeting.shape) == 1 else None
         return ParameterRole("position", op) if weight is None else ParameterRole("bias", weight)
-    if Trait.SCALING in op.traits and (op in places and _ends(op, dataflow, places)):
+    if Trait.SCALING in op.traits and _is_added(op, dataflow):
         return ParameterRole("layer_scale", op)
     return ParameterRole("other", op)
 
@@ -162,18 +162,16 @@ def _weight_before(op: Op) -> Op | None:
     return None
 
 
-def _ends(op: Op, dataflow: Dataflow, places: Mapping[Op, PlaceOnBranch]) -> bool:
-    """Whether the way from an operation on a branch to the branch's sum holds no weight."""
+def _is_added(op: Op, dataflow: Dataflow) -> bool:
+    """Whether what a parameter multiplies goes on to a sum of signals alone, as a branch does behind its scale."""
     waiting: list[Op] = [op]
     for here in waiting:
         for after in dataflow.graph.successors(here):
-            if after not in places or places[after].number != places[op].number:
-                return after.role is Role.ADD or after not in places
-            if after.role in (Role.WEIGHT, Role.NONLINEARITY):
+            if after.role not in (Role.TRANSPARENT, Role.ADD):
                 return False
-            if after not in waiting:
+            if after.role is Role.TRANSPARENT and after not in waiting:
                 waiting.append(after)
-    return False
+    return True
 
 
 def looked_up(dataflow: Dataflow) -> Collection[str]:

@@ -24,41 +24,47 @@ def gather(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> tuple[Facts
         resolutions: of the dataflow.
     """
     places = branch_places(dataflow)
-    tables = looked_up(dataflow)
+    tables, last = looked_up(dataflow), _last(dataflow)
     shapes = {use.name: use.shape for op in dataflow.graph.nodes for use in op.params}
     found: list[Facts] = []
     firsts: list[tuple[Resolution, Facts]] = []
     told: set[str] = set()
     for resolution in resolutions:
-        parts = tuple(_parts(dataflow, resolution, places, tables))
+        parts = tuple(_parts(dataflow, resolution, places, tables, last))
         found += parts
         firsts.append((resolution, parts[0]))
         found += (_bias(parts[0], bias, shapes[bias]) for bias in resolution.biases if bias not in told)
         told.update((resolution.param, *resolution.biases))
     weights = {use: part for resolution, part in firsts for use in resolution.uses}
-    for name, role in parameter_roles(dataflow, places).items():
+    for name, role in parameter_roles(dataflow).items():
         if name in told:
             continue
         place = _branch(_place([role.at], places))
-        made = Facts(name, role.kind, shapes[name], op=role.at.op, neutral=role.neutral, **place)
+        made = Facts(name, role.kind, shapes[name], op=role.at.op, neutral=role.neutral, order=role.order, **place)
         weight = weights.get(role.at.name) if role.kind == "bias" else None
         found.append(made if weight is None else _bias(weight, name, shapes[name]))
     return tuple(found)
 
 
 def _parts(
-    dataflow: Dataflow, resolution: Resolution, places: Mapping[Op, PlaceOnBranch], tables: Collection[str]
+    dataflow: Dataflow,
+    resolution: Resolution,
+    places: Mapping[Op, PlaceOnBranch],
+    tables: Collection[str],
+    last: Collection[Op],
 ) -> Iterator[Facts]:
     ops = [dataflow.by_name[name] for name in resolution.uses]
     place = _place(ops, places)
     reads_input = all(op.role is Role.WEIGHT and not any(each.made for each in op.operands.values()) for op in ops)
     standardised = resolution.factor == 0
+    reasons = {str(part.ending.reason) for part in resolution.slices}
     for part in resolution.slices or (SliceResolution((), resolution.ending),):
         here, ending = fans(resolution.layout, resolution.shape, part.rows), part.ending
         made = Facts(
             param=resolution.param,
             kind="weight",
             shape=resolution.shape,
+            weight_shape=resolution.shape,
             op=resolution.op,
             rows=part.rows,
             layout=resolution.layout,
@@ -68,8 +74,10 @@ def _parts(
             nonlinearity=ending.nonlinearity,
             normalised=ending.normalised or standardised,
             standardised=standardised,
+            modulates=reasons == {"gate", "add"},
             tied=resolution.param in tables,
             reads_input=reads_input,
+            is_last=all(op in last for op in ops),
             **_branch(place),
         )
         role = attention_role(dataflow, resolution, ending, part.rows)
@@ -91,4 +99,22 @@ def _branch(place: PlaceOnBranch | None) -> dict[str, Any]:
     """The fields of `Facts` about a branch."""
     if place is None:
         return {}
-    return {"branch": place.number, "branches": place.count, "ends_branch": place.ends, "last_on_branch": place.last}
+    return {
+        "branch": place.number,
+        "branches": place.count,
+        "ends_branch": place.ends,
+        "last_on_branch": place.last,
+        "branch_weights": place.weights,
+        "branch_attends": place.attends,
+        "width": place.width,
+    }
+
+
+def _last(dataflow: Dataflow) -> set[Op]:
+    """The operations behind which no weight comes."""
+    followed: set[Op] = set()
+    for op in reversed(list(dataflow.graph.nodes)):
+        after = dataflow.graph.successors(op)
+        if any(each in followed or each.role is Role.WEIGHT for each in after):
+            followed.add(op)
+    return set(dataflow.graph.nodes) - followed

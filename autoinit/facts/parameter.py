@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from autoinit.theory.layouts import Layout
+from autoinit.theory.layouts import Layout, size
 
 Rows = tuple[tuple[int, int], ...]
 Kind = Literal[
@@ -29,6 +28,7 @@ class Facts:
             looked up by numbers of places. `token`: joined to a signal as further places. `bias_table`: added to the
             logits of attention. `layer_scale`: multiplies a branch before it is added. `slope`: of PReLU.
         shape: the parameter's.
+        weight_shape: of the weight; of a bias that of the weight beside it.
         op: the operation that uses it.
         rows: half-open runs of output rows; empty for all.
         layout: what the axes of the weight mean.
@@ -39,11 +39,17 @@ class Facts:
         branch: number, from 1, of the branch of a residual stream that it lies in; 0 outside.
         branches: how many branches that stream has.
         ends_branch: whether nothing with a weight follows it on that branch.
+        branch_weights: weight operations on that branch.
+        branch_attends: whether attention is on that branch.
+        width: features of the residual stream; 0 outside, or where they are not known.
         last_on_branch: whether nothing with parameters follows it there.
         attention: what these rows give to attention.
         head_width: features of one head of it; 0 where there is none, or no shapes.
+        modulates: whether the weight gives both what signals are multiplied by and what is added to them (adaLN).
         tied: whether the weight is the table of an embedding too.
         reads_input: whether no weight comes before it.
+        is_last: whether no weight comes behind it.
+        order: of a token, how many tensors are joined before it.
         neutral: of a norm's gain or shift, the value that leaves the signal as it is: 0 also for a gain that is used
             as 1 + gain.
     """
@@ -51,6 +57,7 @@ class Facts:
     param: str
     kind: Kind
     shape: tuple[int, ...]
+    weight_shape: tuple[int, ...] = ()
     op: str = ""
     rows: Rows = ()
     layout: Layout = field(default=Layout(""))
@@ -63,11 +70,17 @@ class Facts:
     branch: int = 0
     branches: int = 0
     ends_branch: bool = False
+    branch_weights: int = 0
+    branch_attends: bool = False
+    width: int = 0
     last_on_branch: bool = False
     attention: Attention = ""
     head_width: int = 0
+    modulates: bool = False
     tied: bool = False
     reads_input: bool = False
+    is_last: bool = False
+    order: int = 0
     neutral: float = 0.0
 
     @property
@@ -92,17 +105,15 @@ class Facts:
 
     @property
     def is_head(self) -> bool:
-        """Whether what it gives is the model's output."""
-        return self.reason in ("output", "softmax") and bool(self.layout.axes)
+        """Whether what it gives is the model's output, perhaps averaged with that of another head."""
+        return bool(self.layout.axes) and (
+            self.reason in ("output", "softmax") or (self.is_last and not self.branch and self.attention == "")
+        )
 
     @property
     def block(self) -> int:
-        """Number, from 1, of the block of two branches that it lies in; 0 outside.
-
-        A branch too many is what the stream begins with.
-        """
-        extra = self.branches % 2 if self.branches > 1 else 0
-        return (self.branch + 1 - extra) // 2
+        """Number, from 1, of the block of two branches that it lies in; 0 outside."""
+        return (self.branch + 1) // 2
 
     @property
     def blocks(self) -> int:
@@ -118,6 +129,4 @@ class Facts:
 
     def size(self, letter: str) -> int:
         """Product of the sizes of the weight's axes of one letter: `o`, `i`, `k`, `b`."""
-        if len(self.layout.axes) != len(self.shape):
-            return 1
-        return math.prod(size for axis, size in zip(self.layout.axes, self.shape, strict=True) if axis == letter)
+        return size(self.layout.axes, self.weight_shape, letter)

@@ -76,6 +76,11 @@ class MirrorableLayer:
         return self.plan.stride_area if self.transposed else 1
 
     @property
+    def groups(self) -> int:
+        """Groups that the output features which readers see fall into."""
+        return self.plan.groups // 2 if self.gate and self.plan.groups > 1 else self.plan.groups
+
+    @property
     def kernel(self) -> tuple[int, ...]:
         """Of a convolution."""
         return tuple(size for size, axis in zip(self.plan.shape, self.plan.axes, strict=True) if axis == "k")
@@ -108,6 +113,8 @@ def mirrorable(plan: LayerPlan, resolution: Resolution, dataflow: Dataflow, feed
     factor = resolution.factor or 1.0
     if gate is not None:
         ending, distance = gate
+        if plan.groups > 1 and plan.groups % 2:
+            return "what is gated shares a group with its gates"
         return MirrorableLayer(plan, uses, ending, (dataflow.by_name[ending.path[-1]],), factor, distance)
     found = [_behind(op, dataflow, feeds) for op in uses]
     bent = {_function(ending) for ending, _ in found if ending.reason is Reason.ACTIVATION}
@@ -133,7 +140,7 @@ def _unfit(plan: LayerPlan, resolution: Resolution, uses: tuple[Op, ...], *, gat
             not uses
             or any(op.shape is None or len(_weights(op)) > 1 for op in uses)
             or any(input_axis(op, plan.param) is None for op in uses),
-            "how its operation reads features is not known",
+            f"what is read and made inside of {plan.op} is not followed",
         ),
     )
     return next((text for problem, text in problems if problem), "")

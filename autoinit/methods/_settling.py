@@ -185,7 +185,7 @@ class _Settling:
                 continue
             read = {(op, reader): local for op in ops for reader, local in self._columns(op)}
             groups = [(local, self._groups(reader)) for (_, reader), local in read.items()]
-            own = [(np.arange(layer.features), self.by_use[op].plan.groups) for op in ops]
+            own = [(np.arange(layer.features), self.by_use[op].groups) for op in ops]
             partner = partners(layer.features, [*groups, *own])
             if bool((partner == ALONE).all()):
                 yield from self._members(ops, "no two of its units are read by the same weights")
@@ -304,7 +304,7 @@ def _output_runs(layer: MirrorableLayer, partner: Numbers | None) -> tuple[Featu
     if partner is None:
         return unpaired(layer.outputs, layer.plan.groups)
     found: list[tuple[int, int, bool]] = []
-    size = len(partner) // layer.plan.groups
+    size = len(partner) // layer.groups
     for start in range(0, len(partner), size):
         pieces = runs(np.arange(start, start + size), partner)
         if pieces is None:

@@ -5,9 +5,35 @@ columns in pairs: the odd part of the nonlinearity is all that the next layer se
 orthogonal, so that no direction of the signal or of the gradient is lost over depth, and the start depends neither on
 depth nor on width. What cannot be mirrored is planned by `signal`, and says why.
 
-A weight is mirrored if it is linear or a convolution without groups, is used once, and feeds one nonlinearity with an
-odd part whose output is read by weights that are mirrored too, with nothing on the way that mixes features or bends
-them; or if it feeds no nonlinearity (the end of a residual branch, a head).
+A weight is mirrored if it is linear or a convolution, plain or transposed, of any groups, and each of its uses feeds
+the same nonlinearity, with an odd part, whose output is read in whole pairs by weights that are mirrored too, with
+nothing on the way that mixes features or bends them; or if it feeds no nonlinearity (the end of a residual branch, a
+head). In front of the nonlinearity outputs of several mirrored weights may be added up: a recurrence keeps its own
+state, and what drives it shares the rest.
+
+In a residual network only the insides of branches are paired. Each of L branches gives 1 / L of the stream's power; it
+is the weight in front of its last nonlinearity that is divided by sqrt(L), where there is one, for that is the one that
+learns faster the smaller it is.
+
+## When to use it
+
+For networks without norms that are deep: 20 nonlinearities in a row and more, recurrences over as many steps, residual
+networks. Reports of other methods say when a model is one.
+
+## When not to
+
+With norms everywhere there is nothing to gain: layers in front of a norm are planned by `signal`. Networks of three to
+five layers train as after He. Where the nonlinearity has no odd part (|x|, cos, x^2), where max pooling or a gate of
+two weights (SwiGLU) follows, or where a depthwise convolution reads what a nonlinearity gives, nothing is paired. A
+start for these exists, deep kernel shaping (Martens et al. 2021), which moves and scales the nonlinearity itself. It is
+left out: absorbed into weights and biases it needs biases everywhere, zero padding breaks it in convolutions, whose
+borders have another mean than the activation, and no network that was measured needed it.
+
+## References
+
+Balduzzi et al. 2017, "The shattered gradients problem"; Burkholz & Dubatovka 2019, "Initialization of ReLUs for
+dynamical isometry"; Xiao et al. 2018, "Dynamical isometry and a mean field theory of CNNs"; Martens et al. 2021, "Rapid
+training of deep neural networks without skip connections or normalization layers using deep kernel shaping".
 """
 
 from __future__ import annotations
@@ -23,7 +49,6 @@ from autoinit.methods._settling import Settled, settle, unpaired
 from autoinit.methods._taps import share_through_taps, taps_seen
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
-from autoinit.ops import Role
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror, Taps
@@ -31,17 +56,13 @@ from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.resolving import Reason, endings, resolve
 from autoinit.resolving.residual import branch_counts
-from autoinit.tracing import Dataflow, Op
+from autoinit.tracing import Dataflow
 
 _OUTPUTS = (Reason.OUTPUT, Reason.SOFTMAX)
-DEEP = 20
-"""Nonlinearities in a row from which on the report recommends the method."""
 
 
 def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any = None) -> Plan:
     """A plan in which every layer that can be is mirrored, and the others are as by `signal`.
-
-    The last weight of each of the L branches of a residual stream is divided by sqrt(L).
 
     Args:
         view: of the model.
@@ -66,24 +87,6 @@ def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions,
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
     return replace(signal, layers=planned, method="mirrored")
-
-
-def advice(dataflow: Dataflow, plan: Plan) -> str:
-    """Where a plan by another method loses what this one keeps: many nonlinearities in a row without norm or sum."""
-    if any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(layer.normalised for layer in plan.layers):
-        return ""
-    uses = {name for layer in plan.layers if layer.reason == Reason.ACTIVATION for name in layer.uses}
-    depth: dict[Op, int] = {}
-    for op in dataflow.graph.nodes:
-        before = 0 if op.role is Role.ADD else max((depth[each] for each in op.operands.values()), default=0)
-        depth[op] = before + (op.name in uses)
-    longest = max(depth.values(), default=0)
-    if longest < DEEP:
-        return ""
-    return (
-        f"{longest} nonlinearities in a row without a norm or a skip connection: over such a depth independent weights "
-        f"lose most directions of the signal, whatever their scale; method='mirrored' keeps them"
-    )
 
 
 def _makers(

@@ -1,4 +1,13 @@
-"""`plan(recipe="gpt2")`: every parameter that a published recipe speaks of starts as the recipe says."""
+"""`plan(recipe="gpt2")`: every parameter that a published recipe speaks of starts as the recipe says.
+
+The recipe's rows are asked in their order, by what the graph shows of a parameter and not by its name. Parameters of
+which it says nothing are kept as they are.
+
+## When to use it
+
+To start a model as a published one was started: to compare with it, or since its training depends on it.
+`autoinit recipes` lists the recipes with their sources, and `autoinit explain gpt2` documents one.
+"""
 
 from __future__ import annotations
 

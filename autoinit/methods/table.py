@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -38,6 +39,13 @@ class Method:
     needs_seed: bool = False
     refuses: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def document(self) -> str:
+        """What it does, why and when to use it, in Markdown: the docstring of its module."""
+        module = pkgutil.resolve_name(self.function.partition(":")[0])
+        _, _, told = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
+        return told
 
     def plan(self, view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any) -> Plan:
         """The plan that it makes."""
@@ -87,6 +95,7 @@ METHODS: Mapping[str, Method] = {
                 "mode": "the recipe says which fan",
                 "residual": "the recipe says how branches end",
                 "distribution": "the recipe says from which each is drawn",
+                **_NO_TAPS,
             },
         ),
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from autoinit.errors import ArgumentError
 from autoinit.facts import Facts
-from autoinit.recipes.registry import RecipeEntry, Rule, entry
+from autoinit.recipes.registry import RecipeEntry, Rule, Stds, entry
 from autoinit.recipes.starts import Start
 
 _LONGEST = 200
@@ -26,12 +26,13 @@ class DeclaredRecipe:
     Attributes:
         entry: of the table.
         text: as it was declared.
-        rule: the entry's, its arguments filled in.
+        rule, variants: the entry's, its arguments filled in.
     """
 
     entry: RecipeEntry
     text: str
     rule: Rule = field(repr=False, compare=False)
+    variants: Stds | None = field(default=None, repr=False, compare=False)
 
     def start(self, facts: Facts) -> Start | None:
         """How a parameter starts; None where the recipe says nothing about it.
@@ -50,7 +51,7 @@ class DeclaredRecipe:
         """Every std that is right for a weight: the recipe's first, and those of published code that differs."""
         made = self.start(facts)
         own = () if made is None or made.std == 0 else (made.std,)
-        return own + (self.entry.variants(facts) if self.entry.variants is not None else ())
+        return tuple(dict.fromkeys(own + (self.variants(facts) if self.variants is not None else ())))
 
     def __str__(self) -> str:
         return f"{self.text} ({self.entry.source})"
@@ -66,7 +67,18 @@ def declared(text: str) -> DeclaredRecipe:
     known = entry(name)
     bound = _bound(known, text, given, named)
     told = ", ".join([*map(_told, given), *(f"{key}={_told(value)}" for key, value in named.items())])
-    return DeclaredRecipe(known, f"{known.name}({told})" if told else known.name, partial(known.rule, **bound))
+    return DeclaredRecipe(
+        known,
+        f"{known.name}({told})" if told else known.name,
+        partial(known.rule, **bound),
+        None if known.variants is None else _filled_in(known.variants, bound),
+    )
+
+
+def _filled_in(variants: Stds, bound: Mapping[str, Any]) -> Stds:
+    """The variants with those of the recipe's arguments that they ask for."""
+    asked = inspect.signature(variants).parameters
+    return partial(variants, **{name: value for name, value in bound.items() if name in asked})
 
 
 def _parsed(text: str) -> tuple[str, Sequence[Any], Mapping[str, Any]]:

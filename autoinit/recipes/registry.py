@@ -1,4 +1,4 @@
-"""The table of recipes. `register_recipe` is the only way in, for the files of this room and for a user's functions."""
+"""The table of recipes. `register_recipe` is the only way in, for the files of `published` and for users' functions."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import difflib
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import Protocol, TypeAlias, TypeVar
 
 from autoinit.errors import ArgumentError, RegistrationError
 from autoinit.facts import Facts
@@ -16,9 +16,54 @@ from autoinit.recipes.starts import Start
 
 Rule: TypeAlias = Callable[..., Start | None]
 """From the facts of a parameter, and the recipe's arguments, to how it starts; None where nothing is said of it."""
-Stds: TypeAlias = Callable[[Facts], tuple[float, ...]]
+Stds: TypeAlias = Callable[..., tuple[float, ...]]
 Range: TypeAlias = Callable[[Facts], "tuple[float, float] | None"]
 _R = TypeVar("_R", bound=Rule)
+
+
+class Measured(Protocol):
+    """Rows of a weight with values, as recognition sees them."""
+
+    @property
+    def facts(self) -> Facts:
+        """Of these rows."""
+
+    @property
+    def actual(self) -> float:
+        """Root mean square of their elements."""
+
+    @property
+    def normalised(self) -> bool:
+        """Whether a norm takes the scale away, of what they give or of the weight itself."""
+
+    @property
+    def renormalised(self) -> bool:
+        """Whether every way behind them leads to a norm."""
+
+    @property
+    def skipped_over(self) -> bool:
+        """Whether they lie beside a skip connection."""
+
+    @property
+    def centred(self) -> bool:
+        """Whether it is weight standardisation that normalises the weight."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a model must show, beside its weights, before it is taken to follow a recipe unasked.
+
+    Attributes:
+        shown: whether all its weights together show it.
+        precedence: recipes are tried in this order.
+        uniform: whether most of the recipe's weights are drawn from uniform distributions.
+        declared: the recipe with the arguments that are meant; its name where it needs none.
+    """
+
+    shown: Callable[[Sequence[Measured]], bool]
+    precedence: int
+    uniform: bool = False
+    declared: str = ""
 
 
 @dataclass(frozen=True)
@@ -35,6 +80,8 @@ class RecipeEntry:
             fault.
         within: the least and the greatest std that are as good, where the recipe fixes none; it decides alone.
         writes: empty; else why nothing can be written by it, and what to use.
+        mark: how a model that follows it is recognised; None where weights alone are no evidence, as of a single normal
+            distribution or a framework's default.
     """
 
     name: str
@@ -45,6 +92,7 @@ class RecipeEntry:
     variants: Stds | None = None
     within: Range | None = None
     writes: str = ""
+    mark: Mark | None = None
 
     @property
     def arguments(self) -> tuple[inspect.Parameter, ...]:
@@ -60,6 +108,7 @@ def register_recipe(
     variants: Stds | None = None,
     within: Range | None = None,
     writes: str = "",
+    mark: Mark | None = None,
 ) -> Callable[[_R], _R]:
     """Makes a function from a parameter's facts to its distribution a recipe.
 
@@ -74,11 +123,12 @@ def register_recipe(
 
     Args:
         name: lower-case letters, digits and underscores, as in `autoinit(model, recipe="ours(0.01)")`.
-        source: see `RecipeEntry`, as for the next four.
+        source: see `RecipeEntry`, as for the next five.
         example: how it is declared.
         variants: further stds that are no fault.
         within: bounds of the std, where the recipe fixes none.
         writes: why it cannot be written.
+        mark: how it is recognised.
 
     Raises:
         RegistrationError: the name is taken or malformed, the source is empty, or the function has no docstring.
@@ -93,7 +143,7 @@ def register_recipe(
         if not document or not source:
             what = "docstring: expected the recipe's document" if source else "source: expected a paper or public code"
             raise RegistrationError(f"recipe {name} has no {what}")
-        _found[name] = RecipeEntry(name, source, rule, document, example or name, variants, within, writes)
+        _found[name] = RecipeEntry(name, source, rule, document, example or name, variants, within, writes, mark)
         return rule
 
     return register
@@ -102,16 +152,20 @@ def register_recipe(
 _found: dict[str, RecipeEntry] = {}
 _RESERVED = ("auto", "none")
 """What `check` calls its own ways to find a recipe."""
-_TABLES = ("declaring", "registry", "starts")
 
 
 def table() -> Mapping[str, RecipeEntry]:
     """Every recipe by its name, in order of names."""
-    package = importlib.import_module(__package__)
+    package = importlib.import_module(f"{__package__}.published")
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name not in _TABLES:
-            importlib.import_module(f"{__package__}.{module.name}")
+        importlib.import_module(f"{package.__name__}.{module.name}")
     return dict(sorted(_found.items()))
+
+
+def marked() -> Mapping[str, Mark]:
+    """The marks of the recipes that have one, in the order in which they are tried."""
+    found = {name: each.mark for name, each in table().items() if each.mark is not None}
+    return dict(sorted(found.items(), key=lambda pair: pair[1].precedence))
 
 
 def entry(name: str) -> RecipeEntry:

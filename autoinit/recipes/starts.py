@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 from autoinit.errors import ArgumentError
-from autoinit.facts import Facts
 from autoinit.plans.distributions import RecipeDistribution
 from autoinit.theory.truncation import TRUNCATED_STD, TRUNCATED_STD_3
 
@@ -75,12 +74,3 @@ def orthogonal(rows: int, columns: int, gain: float = 1.0) -> Start:
 
 
 ZERO = constant(0.0)
-
-
-def usual(facts: Facts) -> Start | None:
-    """What most recipes leave unsaid: biases start at zero, norms as the identity."""
-    if facts.kind == "bias":
-        return ZERO
-    if facts.kind in ("norm_gain", "norm_shift"):
-        return constant(facts.neutral)
-    return None

@@ -43,8 +43,10 @@ class Stream:
         return sum(repeats**2 for repeats in weights.values())
 
 
-def streams(dataflow: Dataflow) -> tuple[Stream, ...]:
+def streams(dataflow: Dataflow, *, gated: bool = False) -> tuple[Stream, ...]:
     """Every residual stream with a branch, in order of the dataflow.
+
+    gated: whether a branch may be multiplied by another signal before it is added (adaLN's gates, squeeze-and-excite).
 
     A sum of what no weight made, such as token and position embeddings, adds no branch. A sum whose operands both leave
     weights (a projected shortcut) begins a stream; its longer operand is the branch. A state that the same weights add
@@ -56,7 +58,7 @@ def streams(dataflow: Dataflow) -> tuple[Stream, ...]:
     branches: dict[Op, tuple[Op, ...]] = {}
     for add, first in firsts.items():
         branches[add] = tuple(_branches(add, passed, depth))
-        ends = tuple(weight for branch in branches[add] for weight in _ending_weights(branch))
+        ends = tuple(weight for branch in branches[add] for weight in _ending_weights(branch, gated))
         if ends:
             found.setdefault(first, {})[add] = ends
     return tuple(
@@ -131,7 +133,7 @@ def _branches(add: Op, passed: Mapping[Op, Op], depth: Mapping[Op, int]) -> list
     return [deepest] if depth[deepest] > min(depth[each] for each in operands) else []
 
 
-def _ending_weights(branch: Op) -> list[Op]:
+def _ending_weights(branch: Op, gated: bool) -> list[Op]:
     """The last weight operations of a branch: back through everything that holds no weight."""
     found: list[Op] = []
     waiting, seen = [branch], set()
@@ -142,6 +144,8 @@ def _ending_weights(branch: Op) -> list[Op]:
         seen.add(op)
         if op.role is Role.WEIGHT:
             found.append(op)
-        elif op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM):
+        elif op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM) or (
+            gated and op.role is Role.PRODUCT and op.acts == "elementwise"
+        ):
             waiting.extend(op.operands.values())
     return found

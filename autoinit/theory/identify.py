@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -23,8 +23,8 @@ class Identified:
     """
 
     name: str
-    params: Mapping[str, float] = field(default_factory=dict)
-    max_error: float = 0.0
+    params: Mapping[str, float]
+    max_error: float
 
 
 def identify(phi: Function) -> Identified | None:

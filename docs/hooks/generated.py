@@ -14,7 +14,7 @@ import click
 
 import autoinit
 import autoinit.signal
-from autoinit import cli
+from autoinit import cli, recipes
 from autoinit.checking.rules.registry import Rule, rules
 from autoinit.formats import FORMATS
 from autoinit.methods.table import METHODS
@@ -51,6 +51,20 @@ def rule_table() -> str:
 def format_table() -> str:
     """The formats of a check."""
     return table(("format", "for"), [(f"`{name}`", form.help) for name, form in FORMATS["check"].items()])
+
+
+def recipe_table() -> str:
+    """Every recipe: how it is declared, its first sentence, its source, and whether `check` recognises it."""
+    rows = [
+        (f"`{each.example}`", each.document.partition("\n")[0], each.source, "yes" if each.mark else "")
+        for each in recipes.table().values()
+    ]
+    return table(("recipe", "what it is", "source", "recognised"), rows)
+
+
+def recipe_documents() -> str:
+    """The document of each of them."""
+    return "\n\n".join(f"### {each.name}\n\n{each.document}" for each in recipes.table().values())
 
 
 def option_table() -> str:
@@ -109,14 +123,22 @@ def _command(command: click.Command, context: click.Context) -> str:
     )
 
 
-def result(name: str) -> str:
-    """What a benchmark found, as `benchmarks/record.py` kept it: the command, the date, its tables."""
+def result(text: str) -> str:
+    """What a benchmark found, as `benchmarks/record.py` kept it: the command, the date, its tables.
+
+    Args:
+        text: the name of the result; behind a comma, the title of the one table to show.
+    """
+    name, _, title = text.partition(", ")
     found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     versions = f"torch {found['environment']['torch']}, {found['environment']['cores']} cores"
     parts = [f"`{found['command']}`, {found['date']}, {versions}:"]
-    for each in found["tables"]:
+    chosen = [each for each in found["tables"] if title in ("", each["title"])]
+    if not chosen:
+        raise KeyError(f"{name} has no table {title!r}")
+    for each in chosen:
         shown = table(each["columns"], each["rows"])
-        parts.append(f"**{each['title']}**\n\n{shown}" if each["title"] else shown)
+        parts.append(f"**{each['title']}**\n\n{shown}" if each["title"] and not title else shown)
     return "\n\n".join(parts)
 
 
@@ -176,6 +198,8 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "methods": method_table,
     "operations": operation_table,
     "options": option_table,
+    "recipe-documents": recipe_documents,
+    "recipes": recipe_table,
     "rules": rule_table,
     "signal-api": signal_api,
 }

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from autoinit import autoinit, check
+from autoinit import autoinit, check, plan
+from autoinit.signal import measure, propagate
 from autoinit.tensors.pairs import without_partners
 
 
@@ -40,6 +41,30 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Recurrent(nn.Module):
+    """A recurrence written as a loop."""
+
+    def __init__(self, curve: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.into, self.over, self.head = nn.Linear(8, 32), nn.Linear(32, 32), nn.Linear(32, 8)
+        self.curve = curve
+
+    def forward(self, x: Tensor) -> Tensor:
+        state = torch.zeros(len(x), 32)
+        for step in range(x.shape[1]):
+            state = self.curve(self.into(x[:, step]) + self.over(state))
+        return self.head(state)
+
+
+def encoder() -> nn.Module:
+    """Strides, groups, dilations, and back by transposed convolutions."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=2, dilation=2, groups=2), nn.GELU(),
+        nn.ConvTranspose2d(32, 16, 3, 2, 1, output_padding=1, groups=4), nn.SiLU(), nn.ConvTranspose2d(16, 16, 2, 2),
+        nn.ReLU(), nn.Conv2d(16, 3, 1),
+    )  # fmt: skip
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "relu": (lambda: chain(nn.ReLU), (8, 64)),
     "gelu": (lambda: chain(nn.GELU), (8, 64)),
@@ -47,6 +72,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "relu convolutions": (lambda: convolutions(nn.ReLU), (8, 1, 8, 8)),
     "tanh convolutions": (lambda: convolutions(nn.Tanh), (8, 1, 8, 8)),
     "residual": (Residual, (8, 3, 8, 8)),
+    "transposed and grouped": (encoder, (8, 3, 8, 8)),
+    "recurrence": (lambda: Recurrent(F.relu), (8, 6, 8)),
+    "recurrence of tanh": (lambda: Recurrent(torch.tanh), (8, 6, 8)),
     "glu": (lambda: nn.Sequential(nn.Linear(16, 64), nn.GLU(), nn.Linear(32, 8)), (8, 16)),
 }
 
@@ -60,6 +88,18 @@ def test_nothing_is_found_right_after_it(name: str) -> None:
         autoinit(model, x, method="mirrored", seed=0, verbose=False)
     assert not check(model, x).findings
     assert not check(model).findings
+
+
+@pytest.mark.parametrize("name", ["transposed and grouped", "recurrence", "recurrence of tanh", "residual"])
+def test_what_is_predicted_is_what_its_weights_make(name: str) -> None:
+    """Pairs are no independent units; measured on the weights themselves, on 256 inputs, within a fifth."""
+    build, shape = MODELS[name]
+    model, x = build(), torch.randn(256, *shape[1:], generator=torch.Generator().manual_seed(0))
+    made = plan(model, x, method="mirrored")
+    made.apply(model, seed=0, force=True)
+    predicted, measured = propagate(made, x, model=model), measure(model, x)
+    for layer in made:
+        assert predicted[layer].q == pytest.approx(measured[layer].q, rel=0.2)
 
 
 def test_a_stray_among_mirrored_layers_is_named() -> None:

@@ -15,7 +15,7 @@ import autoinit
 from autoinit.checking._part import Part
 from autoinit.checking._subject import subject
 from autoinit.checking.checker import check
-from autoinit.checking.recipes import declared, recognised
+from autoinit.checking.recipes import published, recognised
 from autoinit.models import ModelView
 from autoinit.tracing import trace
 from tests.shared.models.gpt2 import GPT2, FlashAttention, NewGELU
@@ -34,7 +34,7 @@ def parts_of(model: nn.Module, inputs: Any) -> tuple[Part, ...]:
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_every_weight_of_a_published_model_fits_its_recipe(case):
-    recipe = declared(case.recipe)
+    recipe = published(case.recipe)
     misfits = [
         (part.layer.name, part.actual, recipe.stds(part))
         for part in parts_of(case.build(), case.inputs)

@@ -18,6 +18,7 @@ from autoinit.checking.rules.registry import rules
 from autoinit.cli import _check_runs as running
 from autoinit.cli import main
 from autoinit.formats import FORMATS
+from autoinit.methods.table import METHODS
 from tests.shared.command_line import refused, run
 
 NETS = """\
@@ -584,6 +585,19 @@ def test_explain_gives_the_documents_as_markdown():
     assert text.endswith(
         f"\n\n# INI101: {rules()['INI101'].name}\n\nSeverity: by consequence.\n\n{rules()['INI101'].document}\n"
     )
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_explain_documents_every_method(method):
+    text = run("explain", method.upper()).stdout
+    assert text.startswith(f"# {method}: {METHODS[method].help}\n\n")
+    assert len(text.split()) > 50
+
+
+def test_explain_says_when_mirrored_helps_and_when_not():
+    text = run("explain", "mirrored").stdout
+    assert "## When to use it\n\nFor networks without norms that are deep" in text
+    assert "## When not to\n\nWith norms everywhere there is nothing to gain" in text
 
 
 def test_explain_lists_all_rules():

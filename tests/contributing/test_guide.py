@@ -9,7 +9,7 @@ from tests.contributing.guide import ROOT, guide, paths, promised
 
 def test_the_guide_has_a_row_for_each_addition():
     assert set(guide()) == {
-        "operation", "activation", "rule", "recipe of a model family", "recipe of an initialiser", "method",
+        "operation", "activation", "rule", "recipe", "method",
         "option of a plan", "distribution", "format", "tier of tracing", "key of `[tool.autoinit]`",
     }  # fmt: skip
 

@@ -1,56 +1,64 @@
-"""A published recipe is one entry of one file; without a case a completeness test fails."""
+"""A published recipe is one file; without a case a completeness test fails."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from autoinit.checking.recipes import names
+from autoinit.recipes import table
 from tests.contributing.copying import Copy
 from tests.contributing.guide import promised
 
-MODELS, INITIALISERS = "autoinit/checking/recipes/models.py", "autoinit/checking/recipes/initialisers.py"
-CHECKED = """
+FILE = "autoinit/recipes/published/mynet.py"
+RECIPE = '''"""MyNet's recipe."""
+
+from __future__ import annotations
+
+from autoinit.facts import Facts
+from autoinit.recipes.registry import register_recipe
+from autoinit.recipes.starts import Start, normal
+
+
+@register_recipe("mynet", source="Me 2026, section 3")
+def mynet(facts: Facts, std: float = 0.03) -> Start | None:
+    """Every weight N(0, 0.03^2)."""
+    return normal(std) if facts.is_weight else None
+'''
+USED = """
     import json
     import torch
     from torch import nn
-    from autoinit import check
+    from autoinit import autoinit, check
+    from tests.contributing.within import command, fails
 
-    torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(256, 256), nn.ReLU(), nn.Linear(256, 256))
+    autoinit(model, recipe="mynet(0.04)", seed=0, verbose=False)
     for layer in (model[0], model[2]):
-        nn.init.normal_(layer.weight, std=0.03)
         nn.init.zeros_(layer.bias)
-    result = check(model, (2, 256), recipe="{recipe}")
-    print(json.dumps([result.recipe, [each.severity for each in result.findings]]))
+    result = check(model, (2, 256), recipe="mynet(0.04)")
+    print(json.dumps({
+        "recipe": result.recipe,
+        "severities": [each.severity for each in result.findings],
+        "std": model[0].weight.std().item(),
+        "listed": "Me 2026, section 3" in command("recipes"),
+        "explained": "Every weight N(0, 0.03^2)." in command("explain", "mynet"),
+        "asks": fails("tests.checking.test_declared_recipes:test_every_recipe_has_a_case"),
+    }))
 """
 
 
-def test_a_recipe_of_a_model_family_is_one_entry(tmp_path: Path):
-    """0.03 before a ReLU is a third of sqrt(2 / 256): an error, unless the recipe that says so is declared."""
-    copy = Copy(tmp_path)
-    copy.edit(MODELS, "MODELS = (\n", 'MODELS = (\n    Published("mynet", "Me 2026, section 3", lambda _: (0.03,)),\n')
-    assert json.loads(copy.run(CHECKED.format(recipe="mynet"))) == ["mynet", ["info", "info"]]
-    assert copy.touched == [MODELS]
-    assert promised("recipe of a model family", copy.touched)
-    assert "mynet" not in names()
+def test_a_recipe_is_one_file(tmp_path: Path):
+    """0.04 before a ReLU is less than half of sqrt(2 / 256): an error, unless the recipe that says so is declared.
 
-
-def test_a_recipe_of_an_initialiser_is_one_file(tmp_path: Path):
+    The std of 65,536 numbers has a relative standard error of 0.3 %.
+    """
     copy = Copy(tmp_path)
-    made = 'lambda _: Published("three", "Me 2026, section 3", lambda _: (0.03,))'
-    copy.edit(INITIALISERS, '    "torch": Init', f'    "three": Initialiser({made}, "three"),\n    "torch": Init')
-    assert json.loads(copy.run(CHECKED.format(recipe="three"))) == ["three", ["info", "info"]]
-    said = copy.run(
-        """
-        from autoinit import check
-        from torch import nn
-        try:
-            check(nn.Linear(2, 2), (1, 2), recipe="tree")
-        except ValueError as error:
-            print(error)
-        """
-    )
-    assert said.startswith("no recipe 'tree'; did you mean three")
-    assert copy.touched == [INITIALISERS]
-    assert promised("recipe of an initialiser", copy.touched)
+    copy.add(FILE, RECIPE)
+    found = json.loads(copy.run(USED))
+    assert abs(found.pop("std") / 0.04 - 1) < 0.015
+    assert found == {
+        "recipe": "mynet(0.04)", "severities": ["info", "info"], "listed": True, "explained": True, "asks": True,
+    }  # fmt: skip
+    assert copy.touched == [FILE]
+    assert promised("recipe", copy.touched)
+    assert "mynet" not in table()

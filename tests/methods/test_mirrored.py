@@ -373,6 +373,10 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (4, 8),
     ),
     "products of matrices": (lambda: Products(), (4, 8, 3)),
+    "random slopes in evaluation": (
+        lambda: nn.Sequential(nn.Linear(8, 16), nn.RReLU(), nn.Linear(16, 4)).eval(),
+        (4, 8),
+    ),
     "one-dimensional": (
         lambda: nn.Sequential(nn.Conv1d(3, 8, 5, padding=2), nn.ReLU(), nn.Conv1d(8, 4, 3), nn.Flatten()),
         (4, 3, 9),
@@ -645,10 +649,10 @@ def test_a_head_is_not_louder_than_what_it_reads() -> None:
     assert made["b"].mirror.inputs == (FeatureRun(0, 8, paired=False, factor=1.0),)
 
 
-def deep(depth: int, *, norm: bool = False, skip: bool = False) -> nn.Module:
-    parts = {f"l{index}": nn.Linear(16, 16) for index in range(depth + 1)}
+def deep(depth: int, width: int = 64, *, norm: bool = False, skip: bool = False) -> nn.Module:
+    parts = {f"l{index}": nn.Linear(width, width) for index in range(depth + 1)}
     if norm:
-        parts["norm"] = nn.LayerNorm(16)
+        parts["norm"] = nn.LayerNorm(width)
 
     def forward(net: nn.Module, x: Tensor) -> Tensor:
         for index in range(depth):
@@ -660,15 +664,29 @@ def deep(depth: int, *, norm: bool = False, skip: bool = False) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    ("model", "advised"),
-    [(deep(20), True), (deep(19), False), (deep(40, norm=True), False), (deep(40, skip=True), False)],
-    ids=["deep", "not so deep", "norm", "skip"],
+    ("model", "shape", "advised"),
+    [
+        (deep(20), (4, 64), "20 nonlinearities in a row without"),
+        (deep(19), (4, 64), ""),
+        (deep(8, 16), (4, 16), "8 nonlinearities in a row, about 16 inputs wide, without"),
+        (deep(8, 17), (4, 17), ""),
+        (deep(7, 8), (4, 8), ""),
+        (deep(40, norm=True), (4, 64), ""),
+        (deep(40, skip=True), (4, 64), ""),
+        (
+            Written(recurrence, into=nn.Linear(8, 16), over=nn.Linear(16, 16), head=nn.Linear(16, 4)),
+            (4, 25, 8),
+            "25 nonlinearities in a row without",
+        ),
+    ],
+    ids=["deep", "not so deep", "narrow", "not so narrow", "narrow, but not deep", "norm", "skip", "recurrence"],
 )
-def test_the_report_says_when_a_model_would_gain(model: nn.Module, advised: bool) -> None:
-    """From 20 nonlinearities in a row on, without norm or skip connection; other methods alone say it."""
-    said = any("method='mirrored' keeps them" in note for note in plan(model, torch.zeros(4, 16)).notes)
-    assert said is advised
-    assert not any("mirrored" in note for note in plan(model, torch.zeros(4, 16), method="mirrored").notes)
+def test_the_report_says_when_a_model_would_gain(model: nn.Module, shape: tuple[int, ...], advised: str) -> None:
+    """From 20 nonlinearities in a row on, or from 8 with depth / width from 1/2 (8 / 16, not 8 / 17), without a norm or
+    a skip connection. Other methods alone say it."""
+    said = [note for note in plan(model, torch.zeros(shape)).notes if "method='mirrored' keeps them" in note]
+    assert [note.partition(" a norm")[0] for note in said] == ([advised] if advised else [])
+    assert not any("mirrored" in note for note in plan(model, torch.zeros(shape), method="mirrored").notes)
 
 
 def test_the_report_shows_pairs() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
 from autoinit import plan
-from autoinit.ops import REGISTRY, OpSpec, Role, WeightSlot
+from autoinit.ops import REGISTRY, OpSpec, Role, Trait, WeightSlot
 from autoinit.ops.registry import REQUIRED, Registry
 from autoinit.theory.layouts import Layout
 
@@ -108,3 +110,57 @@ def test_a_plain_recurrent_layer_feeds_the_nonlinearity_it_names(kind: type[nn.M
     made = plan(kind(4, 6, nonlinearity=nonlinearity), (3, 4) if kind is nn.RNNCell else (3, 5, 4))
     assert {layer.nonlinearity for layer in made.layers} == {nonlinearity}
     assert len(made.layers) == 2
+
+
+def test_no_trait_is_none_of_the_traits():
+    assert not Trait.NONE
+    assert all((Trait.NONE | each) == each and not each & Trait.NONE for each in Trait if each)
+
+
+def slots(name: str, constants: dict[str, Any]) -> dict[str, WeightSlot]:
+    weights = REGISTRY.specs[name].weights
+    assert weights is not None
+    return {each.slot: each for each in weights(constants)}
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape", "first", "second"),
+    [
+        (1, (3, 4), "oi", "io"),
+        (2, (3, 4, 5), "oii", "iio"),
+        (([0], [1]), (3, 4), "io", "oi"),
+        (([-1], [0]), (3, 4), "oi", "io"),
+    ],
+)
+def test_a_weight_on_either_side_of_tensordot(dims: Any, shape: tuple[int, ...], first: str, second: str):
+    """A number of dims sums the last axes of the first operand and the first ones of the second; lists name both."""
+    found = list(slots("tensordot", {"dims": dims}).values())
+    assert [each.layout({}, shape).axes for each in found] == [first, second]
+
+
+def test_weights_of_a_functional_lstm_stand_in_one_list():
+    """As torch flattens them: w_ih, w_hh, b_ih, b_hh of each layer, and of each direction of it; two without biases."""
+    constants = {"num_layers": 2, "bidirectional": False}
+    biased = slots("lstm", {**constants, "has_biases": True})
+    flat = {name: each.bias for name, each in biased.items() if name.startswith("params")}
+    assert flat == {
+        "params.0": ("params.2",), "params.1": ("params.3",), "params.4": ("params.6",), "params.5": ("params.7",),
+    }  # fmt: skip
+    bare = slots("lstm", {**constants, "bidirectional": True, "has_biases": False})
+    flat = {name: each.bias for name, each in bare.items() if name.startswith("params")}
+    assert flat == {f"params.{number}": () for number in range(8)}
+
+
+def test_a_vector_is_summed_over():
+    """x @ v, of 8 features: fan_in 8."""
+
+    class Scores(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.vector = nn.Parameter(torch.randn(8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.vector
+
+    layer = plan(Scores(), (2, 8))["vector"]
+    assert (layer.axes, layer.fan_in) == ("i", 8)

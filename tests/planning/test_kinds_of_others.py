@@ -128,3 +128,33 @@ def test_the_norms_of_transformers(name: str):
     norms = [each for each, parameter in model.named_parameters() if parameter.dim() == 1]
     assert norms
     assert {each: found[each] for each in norms} == dict.fromkeys(norms, "norm")
+
+
+class Everything(nn.Module):
+    """Parameters of every kind, held by modules and bare."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding, self.norm, self.linear = nn.Embedding(11, 8), nn.LayerNorm(8), nn.Linear(8, 8)
+        self.lstm, self.attention = nn.LSTM(8, 8, batch_first=True), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.table, self.positions, self.unused = (nn.Parameter(torch.randn(size, 8)) for size in (11, 5, 3))
+        self.gain, self.shift, self.bias = (nn.Parameter(torch.randn(8)) for _ in range(3))
+        self.weight = nn.Parameter(torch.randn(8, 8))
+
+    def forward(self, ids: Tensor) -> Tensor:
+        x = self.embedding(ids) + F.embedding(ids, self.table) + self.positions
+        x = self.norm(x) + F.layer_norm(x, (8,), self.gain, self.shift)
+        x = self.linear(x) + F.linear(x, self.weight, self.bias)
+        x = x + self.lstm(x)[0]
+        return x + self.attention(x, x, x)[0]
+
+
+def test_what_parameters_are_that_are_no_weights():
+    """Read off the forward above. Biases are listed since their layers are skipped, and so stay as they are."""
+    others = plan(Everything(), torch.zeros(2, 5, dtype=torch.int64), skip="*").others
+    assert {each.name: each.kind for each in others} == {
+        "embedding.weight": "embedding", "table": "embedding", "positions": "other", "unused": "uncalled",
+        "norm.weight": "norm", "norm.bias": "norm", "gain": "norm", "shift": "norm",
+        "linear.bias": "bias", "bias": "bias", "lstm.bias_ih_l0": "bias", "lstm.bias_hh_l0": "bias",
+        "attention.in_proj_bias": "bias", "attention.out_proj.bias": "bias",
+    }  # fmt: skip

@@ -17,8 +17,7 @@ from torch import nn
 import autoinit
 from autoinit import cli
 from autoinit.checking import configuration
-from autoinit.checking.recipes import names
-from autoinit.checking.recipes.models import MODELS
+from autoinit.checking.rules.registry import rules
 from autoinit.ops import REGISTRY, Role
 from tests.project.examples import PAGES, ROOT, Block, blocks, comparable, play, read
 
@@ -134,6 +133,10 @@ def test_reason_table_names_every_reason():
     assert sorted(row[0].strip("`") for row in rows) == sorted(str(reason) for reason in autoinit.Reason)
 
 
+def test_every_group_of_rules_is_told():
+    assert [row[0] for row in table("rules.md", "codes")] == sorted({f"{code[:5]}x" for code in rules()})
+
+
 def test_links_of_readme_lead_to_files():
     """It is read where there is no site, so a link goes to a file of the repository or to a heading of its own."""
     text = read("README.md")
@@ -141,12 +144,6 @@ def test_links_of_readme_lead_to_files():
     titles = {f"#{title.lower().replace(' ', '-')}" for title in re.findall(r"^##+ (.+)$", text, re.MULTILINE)}
     assert links
     assert all(link in titles if link.startswith("#") else (ROOT / link).exists() for link in links)
-
-
-def test_recipe_table_names_every_recipe():
-    rows = {row[0].strip("`"): row[2] for row in table("recipes.md", "recipe")}
-    assert tuple(rows) == names()
-    assert {name for name, known in rows.items() if known} == {each.name for each in MODELS if each.trait is not None}
 
 
 OPTIONS = {option for parameter in cli.main.commands["check"].params for option in parameter.opts}
@@ -245,8 +242,6 @@ def test_generated_parts_are_there(site):
 
 
 def test_every_rule_has_its_page(site):
-    from autoinit.checking.rules.registry import rules
-
     for code, rule in rules().items():
         page = (site / "rules" / f"{code}.html").read_text(encoding="utf-8")
         assert f"{code}: {rule.name}" in page

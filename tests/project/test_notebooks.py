@@ -42,7 +42,13 @@ def executed(path: Path) -> nbformat.NotebookNode:
 
 
 def test_there_are_notebooks() -> None:
-    assert [path.stem for path in NOTEBOOKS] == ["ci_check", "deep_networks", "residual_block", "signal_propagation"]
+    assert [path.stem for path in NOTEBOOKS] == [
+        "ci_check",
+        "deep_networks",
+        "learning_rate_transfer",
+        "residual_block",
+        "signal_propagation",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

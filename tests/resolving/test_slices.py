@@ -175,3 +175,33 @@ def test_rows_that_part_beside_a_whole_that_does_not():
         assert [(part.rows, part.nonlinearity, part.reason) for part in slices] == [
             (((0, 2),), "tanh", "mixed"), (((2, 6),), "relu", "mixed"),
         ]  # fmt: skip
+
+
+class Picked(nn.Module):
+    """Six features on the first axis; of other axes places are picked by an input, then the features part in halves."""
+
+    def __init__(self, pick: Callable[[Tensor, Tensor], Tensor], axis: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 6)
+        self.pick, self.axis = pick, axis
+
+    def forward(self, x: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        first, second = self.pick(self.layer(x).permute(2, 0, 1), places).split(3, dim=self.axis)
+        return torch.relu(first), torch.tanh(second)
+
+
+@pytest.mark.parametrize(
+    ("pick", "axis"),
+    [
+        (lambda h, places: h[..., places], 0),
+        (lambda h, places: h[None, :, :, places], 1),
+        (lambda h, places: h[:, places, places], 0),
+        (lambda h, places: h[:, None, places], 0),
+    ],
+    ids=["behind an ellipsis", "beside a new axis", "on two axes at once", "behind a new axis"],
+)
+def test_features_part_behind_places_that_an_input_picks(pick: Callable[[Tensor, Tensor], Tensor], axis: int):
+    """Whichever places of the other axes are picked, features 0 to 2 feed the ReLU and 3 to 5 the tanh."""
+    inputs = (torch.randn(7, 9, 4), torch.tensor([3, 0, 6, 2, 2]))
+    (row,) = rows_of(resolve(trace(Picked(pick, axis), inputs))).values()
+    assert [(runs, part.nonlinearity) for runs, part in row.slices] == [(((0, 3),), "relu"), (((3, 6),), "tanh")]

@@ -266,8 +266,8 @@ PATCHES = torch.linspace(-1, 1, 2 * 16 * 192).view(2, 16, 192)
 LATENTS = torch.linspace(-1, 1, 2 * 4 * 8 * 8).view(2, 4, 8, 8)
 CASES = {
     "gpt2": Case(gpt2, "gpt2", WORDS, "gpt2"),
-    "llama": Case(llama, "llama", WORDS, "llama"),
-    "llama_by_block": Case(lambda: llama(by_block=True), "llama", WORDS, "llama"),
+    "llama": Case(llama, "llama(depth=layer)", WORDS, "llama(depth=layer)"),
+    "llama_by_block": Case(lambda: llama(by_block=True), "llama(depth=layer)", WORDS, "llama(depth=layer)"),
     "t5": Case(t5, "t5", (WORDS, WORDS), "t5"),
     "vit": Case(vit, "vit", IMAGES, "vit"),
     "vit_zero_head": Case(vit_with_zero_head, "vit", IMAGES, "vit"),

@@ -501,6 +501,25 @@ def test_a_model_is_predicted(name: str) -> None:
         assert_agree(real[layer], rule[layer])
 
 
+def test_attention_between_three_signals_has_all_rows() -> None:
+    """Batch first, with weights: torch views its projections in another order than those of one signal. An output of
+    weights of variance 1 / 16, over 16 features, has the second moment of what it reads, and that is a mean of values:
+    less than 1."""
+
+    class Between(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.keys = nn.Linear(16, 16)
+            self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.attention(x, self.keys(x).relu(), x)[0]
+
+    report = propagate(Between(), torch.zeros(4, 5, 16))
+    assert set(report) == {"keys", "attention.in_proj_weight", "attention.out_proj"}
+    assert 0 < report["attention.out_proj"].q < 1
+
+
 def test_biases_of_torch_s_attention_count() -> None:
     """Queries, keys and values 1 + 0.25 each; a bias of the output stays on top of it."""
     model = nn.MultiheadAttention(64, 4, batch_first=True)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from autoinit.ops import REGISTRY, Role
-from autoinit.theory.activations import ACTIVATIONS, NONLINEARITIES, SOFTMAXES, Fact
+from autoinit.theory.activations import ACTIVATIONS, NONLINEARITIES, SOFTMAXES, Fact, activation_called
 
 Phi = Callable[[torch.Tensor], torch.Tensor]
 
@@ -113,6 +113,39 @@ def test_every_activation_with_parameters_is_tried_with_several():
     with_parameters = {name for name, each in ACTIVATIONS.items() if each.parameters}
     assert set(PARAMS) == with_parameters
     assert {name for name, tried in PARAMS.items() if len(tried) < 2} == {"rrelu"}
+
+
+@pytest.mark.parametrize("name", [name for name, each in ACTIVATIONS.items() if each.spelling and each.parameters])
+def test_defaults_are_those_of_the_modules_of_torch(name: str):
+    """That of threshold has none."""
+    kind, *_ = ACTIVATIONS[name].spelling.modules
+    if name == "threshold":
+        assert ACTIVATIONS[name].defaults == {}
+    else:
+        module = kind().double()
+        made = {key: torch.as_tensor(getattr(module, key), dtype=torch.float64) for key in ACTIVATIONS[name].parameters}
+        assert dict(ACTIVATIONS[name].defaults) == {key: float(value.detach()) for key, value in made.items()}
+
+
+@pytest.mark.parametrize(
+    ("called", "constants", "name"),
+    [
+        ("gelu", {"approximate": "tanh"}, "gelu_tanh"),
+        ("gelu", {"approximate": "none"}, "gelu"),
+        ("gelu", {}, "gelu"),
+        ("silu", {"approximate": "tanh"}, "silu"),
+        ("hardsigmoid", {}, "hardsigmoid"),
+    ],
+)
+def test_a_call_is_the_variant_whose_constants_it_has(called: str, constants: dict[str, str], name: str):
+    """A variant without constants, as the hard sigmoid of another slope, is no call of the function itself."""
+    found = activation_called(called, constants)
+    assert found is not None
+    assert found.name == name
+
+
+def test_a_call_of_no_activation_is_none():
+    assert activation_called("matmul", {"approximate": "tanh"}) is None
 
 
 def test_elementary_functions_are_among_those_tried():

@@ -126,6 +126,7 @@ def test_a_function_decides_unless_the_name_has_a_constant():
         ("hardtanh", {"min_val": 1.0, "max_val": -1.0}, r"expected min_val <= max_val"),
         ("softplus", {"beta": 0.0}, r"beta=0.0, threshold=20.0; expected beta > 0"),
         ("celu", {"alpha": 0.0}, r"expected alpha > 0"),
+        ("sloped_hardsigmoid", {"slope": 0.0}, r"expected slope > 0"),
         ("hardshrink", {"lambd": -1.0}, r"expected lambd >= 0"),
         ("softshrink", {"lambd": -1.0}, r"expected lambd >= 0"),
         ("threshold", {"value": 1.0}, r"threshold needs the parameters threshold: they have no default"),

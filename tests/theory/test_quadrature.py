@@ -220,6 +220,8 @@ def outgrows(x):
         (torch.reciprocal, r"reciprocal gives inf at x = 0"),
         (outgrows, r"E\[outgrows\(z\)\^2\] is not finite"),
         (lambda x: torch.exp(x * x / 4), r"is not finite .* grows slower"),
+        (lambda x: torch.exp(x.clamp(max=0) ** 2 / 4), r"is not finite .* grows slower"),
+        (lambda x: torch.exp(x.clamp(min=0) ** 2 / 4), r"is not finite .* grows slower"),
         (lambda x: 1 / (x - 0.3), r"E\[<lambda>\(z\)\^2\] cannot be computed .* not finite"),
         (lambda x: (x - 0.3).abs() ** -0.5, r"cannot be computed .* not finite"),
         (lambda x: x.sqrt(), r"<lambda> gives nan at x = -"),

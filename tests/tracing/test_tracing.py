@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.overrides import _get_current_function_mode_stack
 
 from autoinit import ArgumentError, LazyModuleError, TraceError, plan
+from autoinit.ops import Role
 from autoinit.resolving import Reason, Resolution, resolve
 from autoinit.tracing import Dataflow, trace
 from autoinit.tracing.dataflow import TIERS, Tier
@@ -1015,3 +1016,24 @@ def test_a_layer_that_no_line_of_the_user_calls_has_no_source():
     """nn.Sequential calls its modules by itself: the line that asks for the plan is not theirs."""
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 2))
     assert {layer.source for layer in plan(model, torch.zeros(2, WIDTH)).layers} == {""}
+
+
+def test_signals_end_at_outputs_and_losses_and_not_at_questions():
+    """A comparison, a size and the place of a maximum ask something of the signal; a loss is where it ends."""
+
+    class Asked(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+            x = self.layer(x)
+            best = x.argmax(-1)
+            return F.mse_loss(x * (x > 0) / x.size(0), target), best
+
+    dataflow = trace(Asked(), (torch.randn(3, WIDTH), torch.randn(3, WIDTH)), tier="recorded")
+    ends = [op for op in dataflow.graph.nodes if op.ends]
+    assert [op.role for op in ends] == [Role.SINK] * len(ends)
+    assert {"index", "comparison"}.isdisjoint(op.op for op in ends)
+    assert {"index", "comparison"} <= {op.op for op in dataflow.graph.nodes if op.role is Role.SINK}
+    assert any("loss" in op.op or op.op == "output" for op in ends)

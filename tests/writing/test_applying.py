@@ -533,6 +533,15 @@ def test_a_failure_without_a_copy_is_accounted_for(monkeypatch):
         write(plan_all(model), ModelView.of(model), seed=1)
 
 
+def test_a_failure_names_the_largest_size_that_is_copied(monkeypatch):
+    """In MB of 2^20 bytes: the first layer alone has 4 * 512 * 600 bytes."""
+    model = nn.Sequential(nn.Linear(512, 600), nn.ReLU(), nn.Linear(600, 4))
+    monkeypatch.setattr(applying, "BACKUP_BYTES", 2**20)
+    monkeypatch.setattr(sampling, "fill_piece", failing_after(1, RuntimeError("lost")))
+    with pytest.raises(ApplyError, match=r"The weights take more than 1 MB, so there was no copy to put back"):
+        write(plan_all(model), ModelView.of(model), seed=1)
+
+
 def interrupting(real, calls):
     def fill_piece(tensor, draw, piece):
         if not calls:

@@ -310,3 +310,12 @@ def test_memory_that_nothing_has_written_is_no_sign_of_training(fill):
         model[1].num_batches_tracked.fill_(94_032_811_540_000_000)
     autoinit(model, (2, 3, 16, 16), seed=0, verbose=False)
     assert float(model[0].weight.detach().std()) == pytest.approx((1 / 27) ** 0.5, rel=1)
+
+
+def test_fewer_than_512_numbers_say_nothing():
+    """Random draws: 511 are too few to tell, 512 are not, and zeros among them do not count."""
+    values = torch.randn(512, generator=torch.Generator().manual_seed(0))
+    assert misfit(values.reshape(16, 32)) == ""
+    assert misfit(values[:511].reshape(7, 73)) is None
+    values[100] = 0.0
+    assert misfit(values.reshape(16, 32)) is None

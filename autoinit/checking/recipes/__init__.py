@@ -1,10 +1,9 @@
-"""Published recipes: what weights may follow in place of the plan, declared by a team or followed by a whole model.
+"""Weights held against published recipes: declared by a team, or followed by a whole model.
 
-To add one, add its entry to `initialisers` or `models`.
+What the recipes are stands in `autoinit.recipes`; here is whether weights follow them.
 """
 
-from autoinit.checking.recipes._declaring import declared, example, names
-from autoinit.checking.recipes._published import Published
+from autoinit.checking.recipes._published import Published, published
 from autoinit.checking.recipes._whole_model import recognised
 
-__all__ = ["Published", "declared", "example", "names", "recognised"]
+__all__ = ["Published", "published", "recognised"]

@@ -1,35 +1,39 @@
-"""Published: a documented way to scale the weights of a model, and whether a weight follows it."""
+"""Published: a recipe that weights are held against, and whether a weight follows it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from autoinit.checking._part import Part
+from autoinit.recipes import DeclaredRecipe, declared
 from autoinit.recognising.noise import spread
-
-Stds = Callable[[Part], tuple[float, ...]]
 
 
 @dataclass(frozen=True)
 class Published:
-    """A published recipe.
+    """A recipe that weights are held against."""
 
-    Attributes:
-        name: as it is declared: `gpt2`, `normal(0.02)`.
-        reference: the paper and section, or the public source that documents it.
-        stds: every std that it allows for these rows; nothing where it says nothing about them.
-        trait: what a model must show before it is taken to follow the recipe unasked; None where weights alone are no
-            evidence, as of a single normal distribution or a framework's default.
-        uniform: whether most weights are drawn from uniform distributions.
-    """
+    recipe: DeclaredRecipe
 
-    name: str
-    reference: str
-    stds: Stds
-    trait: Callable[[Sequence[Part]], bool] | None = None
-    uniform: bool = False
+    @property
+    def name(self) -> str:
+        """As it is declared: `gpt2`, `normal(0.02)`."""
+        return self.recipe.text
+
+    @property
+    def reference(self) -> str:
+        """The paper and section, or the public code that documents it."""
+        return self.recipe.entry.source
+
+    def stds(self, part: Part) -> tuple[float, ...]:
+        """Every std that it allows for these rows; nothing where it says nothing about them."""
+        bounds = self._bounds(part)
+        return self.recipe.stds(part.facts) if bounds is None else (min(max(part.actual, bounds[0]), bounds[1]),)
+
+    def _bounds(self, part: Part) -> tuple[float, float] | None:
+        within = self.recipe.entry.within
+        return within(part.facts) if within is not None else None
 
     def fits(self, part: Part, tolerance: float) -> bool:
         """Whether the part's std is one that the recipe allows, but for noise and the tolerance."""
@@ -43,7 +47,16 @@ class Published:
         return min(self.stds(part), key=lambda std: abs(math.log(std / part.actual)), default=None)
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.reference})"
+        return str(self.recipe)
+
+
+def published(text: str) -> Published:
+    """The recipe that a text declares.
+
+    Raises:
+        ArgumentError: there is no such recipe, or it takes other arguments.
+    """
+    return Published(declared(text))
 
 
 def noise(part: Part) -> tuple[float, float]:

@@ -6,9 +6,8 @@ import statistics
 from collections.abc import Sequence
 
 from autoinit.checking._part import Part
-from autoinit.checking.recipes._published import Published, noise
-from autoinit.checking.recipes.geometry import is_standardised
-from autoinit.checking.recipes.models import MODELS
+from autoinit.checking.recipes._published import Published, noise, published
+from autoinit.recipes import marked
 
 _FEWEST = 6
 _NEARLY_ALL = 0.95
@@ -26,13 +25,14 @@ def recognised(parts: Sequence[Part]) -> Published | None:
     scale matters have the planned one; most are normal, or uniform, as the recipe draws them; and the model shows what
     the recipe is for.
     """
-    deciding = [part for part in parts if not is_standardised(part)]
+    deciding = [part for part in parts if not part.facts.standardised]
     if len(parts) < _FEWEST or sum(_planned(part) for part in deciding) > _PLAN_AT_MOST * len(deciding):
         return None
-    for recipe in MODELS:
-        if recipe.trait is not None and recipe.trait(parts):
+    for name, mark in marked().items():
+        if mark.shown(parts):
+            recipe = published(mark.declared or name)
             following = sum(recipe.fits(part, _EXACT) for part in parts)
-            if following >= _NEARLY_ALL * len(parts) and _uniform(parts) == recipe.uniform:
+            if following >= _NEARLY_ALL * len(parts) and _uniform(parts) == mark.uniform:
                 return recipe
     return None
 

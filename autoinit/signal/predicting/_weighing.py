@@ -152,7 +152,7 @@ class Weighing:
                 made.append(part if bias is None else part + bias[start : start + module.embed_dim])
                 self.meter.see_layer(use.name, made[-1], -1)
             whole = torch.cat(made, -1)
-            whole = whole.transpose(0, 1) if module.batch_first else whole
+            whole = whole.transpose(0, 1).contiguous() if module.batch_first else whole
             return whole if args[0].dim() == 3 else whole.reshape(-1, len(weight))
 
         module.__dict__["forward"] = probing(module, probe)

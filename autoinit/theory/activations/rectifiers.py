@@ -25,7 +25,7 @@ def _random_leaky_gain(lower: float, upper: float) -> float:
     return math.sqrt(2) / math.hypot(1, (lower + upper) / 2, (upper - lower) / math.sqrt(12))
 
 
-def _mean_leaky(x: torch.Tensor, lower: float, upper: float) -> torch.Tensor:
+def _mean_leaky(x: torch.Tensor, lower: float, upper: float, training: bool = False) -> torch.Tensor:  # noqa: ARG001
     return F.leaky_relu(x, (lower + upper) / 2)
 
 

@@ -5,11 +5,17 @@ from __future__ import annotations
 import math
 
 from autoinit.facts import Facts
-from autoinit.recipes.registry import register_recipe
-from autoinit.recipes.starts import Start, normal, usual
+from autoinit.recipes.published._common import usual
+from autoinit.recipes.published._marks import has_depth
+from autoinit.recipes.registry import Mark, register_recipe
+from autoinit.recipes.starts import Start, normal
 
 
-@register_recipe("gpt2", source="Radford et al. 2019, section 2.3; karpathy/nanoGPT, model.py; transformers from 5.23")
+@register_recipe(
+    "gpt2",
+    source="Radford et al. 2019, section 2.3; karpathy/nanoGPT, model.py; transformers from 5.23",
+    mark=Mark(has_depth, 2),
+)
 def gpt2(facts: Facts, std: float = 0.02) -> Start | None:
     """A transformer whose branch ends are scaled by depth.
 
