@@ -313,6 +313,21 @@ def is_recombination(region: Region) -> bool:
     return not is_curved(region)
 
 
+def is_penalty(regions: Regions, op: Op) -> bool:
+    """Whether what an operation gives is only summed up, over features too, and returned: a penalty, a divergence."""
+    waiting, seen, summed = [op], {op}, False
+    while waiting:
+        for after in regions.consumers(waiting.pop()):
+            summed |= after.acts == "reducing"
+            if after.ends or after in seen:
+                continue
+            if after.role not in (Role.TRANSPARENT, Role.ADD):
+                return False
+            seen.add(after)
+            waiting.append(after)
+    return summed
+
+
 def cancels(region: Region) -> bool:
     """Whether nothing of the start is left behind operations that only move, add and scale: a sample less its mean."""
     if not any(op.op in ("sub", "rsub", "neg") for op in region.ops):

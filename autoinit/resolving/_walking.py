@@ -14,7 +14,7 @@ from typing import Any
 from autoinit.ops import Fact, Role, Trait
 from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
-from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_recombination
+from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_penalty, is_recombination
 from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import Ending, Reason
@@ -158,6 +158,8 @@ class Walker:
 
     def _at(self, ending: Ending, ops: tuple[Op, ...]) -> Step:
         """A step to an ending, which these operations are."""
+        if _may_be_penalty(ending) and is_penalty(self.regions, ops[-1]):
+            return Step(ending.path, ending=Ending("linear", Reason.OUTPUT, path=ending.path))
         self.regions.activations.update(ops)
         if ending.reason is Reason.ACTIVATION:
             ending = replace(ending, behind=factor_behind(self.regions, ops[-1]))
@@ -298,6 +300,11 @@ def _looks_straight(region: Region, factors: list[float]) -> bool:
 
 SCORED = "a sample less its own mean goes on, to be scored"
 RANKED = "only compared or ranked (argmax, a threshold)"
+
+
+def _may_be_penalty(ending: Ending) -> bool:
+    """Whether it is a power, or the magnitude."""
+    return ending.nonlinearity in ("pow", "square") or ending.params.get("negative_slope") == -1
 
 
 def _continues(op: Op) -> bool:

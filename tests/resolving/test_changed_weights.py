@@ -637,3 +637,20 @@ def test_a_symmetric_weight_in_an_exported_program():
     model = nn.Sequential(PARAMETRISED["symmetric"](nn.Linear(8, 8)), nn.ReLU()).eval()
     layer = plan(torch.export.export(model, (numbers(2, 8),)))["0"]
     assert (layer.axes, layer.nonlinearity, layer.fan_in) == ("oi", "relu", 8)
+
+
+CUT: dict[str, tuple[Callable[[Any], Tensor], float]] = {
+    "masked_fill": (lambda m: m.w.masked_fill(m.mask, 0.0), 1 / 2),
+    "where": (lambda m: torch.where(m.mask, m.w, 0.0), 1 / 2),
+    "multiplied": (lambda m: m.w * m.mask, 1 / 2),
+    "lower": (lambda m: torch.tril(m.w), 33 / 48),
+    "upper": (lambda m: m.w.triu(1), 15 / 48),
+}
+
+
+@pytest.mark.parametrize("key", CUT)
+def test_the_share_that_a_mask_leaves(key: str):
+    """Of 8 * 6 elements half, or those on one side of the diagonal, are left: the others make up for their power."""
+    change, share = CUT[key]
+    layer = plan(used_through(change, mask=torch.arange(6).expand(8, 6) % 2 == 0), (numbers(2, 6),))["w"]
+    assert layer.std == pytest.approx(HE / math.sqrt(share), rel=1e-4)

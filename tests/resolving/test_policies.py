@@ -121,3 +121,31 @@ def test_a_square_of_what_does_not_cancel_counts():
     """(2 mean - mean)^2 is a square of the mean: E[z^4] = 3."""
     made = plan(policy(lambda net, h: (lambda m: (2 * m - m).pow(2))(net.mean(h))), BATCH)["mean"]
     assert (made.nonlinearity, made.gain) == ("pow", pytest.approx(1 / math.sqrt(3), rel=1e-4))
+
+
+PENALTIES: dict[str, Callable[[Any, Tensor, Tensor], Tensor]] = {
+    "variational": lambda net, mean, log: (-0.5 * (1 + log - mean.pow(2) - log.exp())).sum(1),
+    "divergence": lambda net, mean, log: D.kl_divergence(
+        D.Normal(mean, log.exp()), D.Normal(torch.zeros(ACTIONS), torch.ones(ACTIONS))
+    ).sum(-1),
+    "mean_square": lambda net, mean, log: mean.square().mean(),
+    "absolute": lambda net, mean, log: mean.abs().sum(-1) * 0.01,
+}
+
+
+@pytest.mark.parametrize("key", PENALTIES)
+def test_a_penalty_on_a_head_is_no_activation(key: str):
+    """A square that is only summed up and returned says nothing of what the head should give."""
+
+    def forward(net: Any, h: Tensor) -> Any:
+        mean, log = net.mean(h), net.spread(h)
+        return mean + torch.randn_like(mean) * (0.5 * log).exp(), PENALTIES[key](net, mean, log)
+
+    made = plan(policy(forward), BATCH)["mean"]
+    assert (made.nonlinearity, made.std) == ("linear", pytest.approx(xavier(HIDDEN, ACTIONS)))
+
+
+def test_a_square_that_goes_on_is_one():
+    """Behind a weight: E[z^4] = 3."""
+    made = plan(policy(lambda net, h: F.linear(net.mean(h).pow(2), net.body.weight[:2, :ACTIONS])), BATCH)["mean"]
+    assert (made.nonlinearity, made.gain) == ("pow", pytest.approx(1 / math.sqrt(3), rel=1e-4))
