@@ -2,11 +2,12 @@
 
 import argparse
 import gc
+import itertools
 import json
 import platform
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import Any
 
 import torch
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import Progress
 
 Record = dict[str, Any]
@@ -123,6 +124,33 @@ def shortened(line: str, width: int) -> str:
     """One line, cut where it is too long."""
     text = " ".join(line.split())
     return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def totalled(
+    records: Sequence[Record], libraries: Sequence[str], summary: Callable[[str, Sequence[Record]], Record]
+) -> list[Record]:
+    """The summary of each library of which there are records."""
+    grouped = {library: [each for each in records if each["library"] == library] for library in libraries}
+    return [summary(library, found) for library, found in grouped.items() if found]
+
+
+def finish(
+    console: Console,
+    shown: Iterable[Iterable[RenderableType]],
+    totals: Sequence[Record],
+    records: Sequence[Record],
+    file: Path | None,
+    *,
+    complete: bool,
+) -> int:
+    """Print what is shown, write the file if one is asked for, and give the exit status: 130 for a run that stopped."""
+    for each in itertools.chain.from_iterable(shown):
+        console.print(each, soft_wrap=isinstance(each, str), highlight=False)
+    if not records:
+        console.print("no architecture matches")
+    if file is not None:
+        write(file, totals, records, complete=complete)
+    return 0 if complete else 130
 
 
 def write(file: Path, totals: Sequence[Record], records: Sequence[Record], *, complete: bool) -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 from _audited import audit, kinds
 from _libraries import LIBRARIES, classifies, names
 from _signals import off
-from _steps import Record, go_through, shortened, sliced, write
+from _steps import Record, finish, go_through, shortened, sliced, totalled
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -227,18 +227,9 @@ def main() -> int:
     options = parse()
     records, stopped = run(options)
     console = Console(width=None if sys.stdout.isatty() else 200)
-    for line in failures(records, max(60, console.width - 24)):
-        console.print(line, soft_wrap=True, highlight=False)
-    grouped = {each: [record for record in records if record["library"] == each] for each in options.library}
-    totals = [summary(library, found) for library, found in grouped.items() if found]
-    for each in totals:
-        for table in tables(each, options.kinds):
-            console.print(table)
-    if not records:
-        console.print("no architecture matches")
-    if options.json is not None:
-        write(options.json, totals, records, complete=not stopped)
-    return 130 if stopped else 0
+    totals = totalled(records, options.library, summary)
+    shown = [failures(records, max(60, console.width - 24)), *(tables(each, options.kinds) for each in totals)]
+    return finish(console, shown, totals, records, options.json, complete=not stopped)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from _libraries import LIBRARIES, NotConstructibleError, construct, inputs, names, shipped, shrunk
-from _steps import Record, TimeUpError, go_through, limited, shortened, sliced, write
+from _steps import Record, TimeUpError, finish, go_through, limited, shortened, sliced, totalled
 from _workers import DiedError, OvertimeError, Worker
 from rich.console import Console
 from rich.markup import escape
@@ -300,17 +300,9 @@ def main() -> int:
     options = parse()
     records, stopped = run(options)
     console = Console()
-    for line in failures(records, max(60, console.width - 24)):
-        console.print(line, soft_wrap=True, highlight=False)
-    grouped = {each: [record for record in records if record["library"] == each] for each in options.library}
-    totals = [summary(library, found) for library, found in grouped.items() if found]
-    for each in totals:
-        console.print(table(each))
-    if not records:
-        console.print("no architecture matches")
-    if options.json is not None:
-        write(options.json, totals, records, complete=not stopped)
-    return 130 if stopped else 0
+    totals = totalled(records, options.library, summary)
+    shown = [failures(records, max(60, console.width - 24)), map(table, totals)]
+    return finish(console, shown, totals, records, options.json, complete=not stopped)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,7 @@ class Subject:
         portraits: by layer name, of the weight as the forward reads it; none for weights without values.
         provenance: what was recorded while the model was built.
         published: the recipe that it is held against.
+        declared: whether the caller has named it, so that it is not only recognised.
         codes: of the rules that are asked; None for all. What only others need is left out.
         gradients: whether a rule that is asked looks at gradients.
         following: the base model that it is to follow.
@@ -61,6 +62,7 @@ class Subject:
     portraits: Mapping[str, Portrait]
     provenance: Recording | None = None
     published: Published | None = None
+    declared: bool = False
     tolerance: float = 0.10
     codes: frozenset[str] | None = None
     gradients: bool = True

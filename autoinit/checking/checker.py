@@ -105,7 +105,7 @@ def check(
             looked_at = replace(looked_at, following=following(view, base, optimizer, example_inputs))
         followed = recognised(looked_at.parts) if recipe == "auto" else given
         if followed is not None:
-            looked_at = replace(looked_at, published=followed)
+            looked_at = replace(looked_at, published=followed, declared=given is not None)
         findings = _ordered(looked_at, rule_findings(looked_at, codes))
     selection = selected(
         findings, select=select, ignore=ignore, ignores=ignores, model=looked_at.name, known=tuple(rules())

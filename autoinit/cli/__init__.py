@@ -16,12 +16,19 @@ from autoinit.cli.initialising import apply, report
 from autoinit.cli.scaling_up import scaling
 from autoinit.cli.signalling import signal
 
+_FIRST = """\b
+First steps:
+  autoinit demo                           what it does, on a small network
+  autoinit report torchvision:resnet18    what each weight feeds, and how it should start
+  autoinit check net.py:build             what is wrong with a model's weights; 1 if anything is
+"""
 
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_FIRST)
 @click.version_option(__version__, prog_name="autoinit")
 def main() -> None:
     """Computes from a PyTorch model's dataflow how each weight should start, sets it, and says why."""
 
 
-for _command in (report, apply, check, signal, scaling, recipes, explain, demo, completion):
+for _command in (report, check, apply, signal, scaling, recipes, explain, demo, completion):
     main.add_command(_command)

@@ -19,7 +19,14 @@ _NO_MEMORY = "can't allocate memory"
 
 
 class Commands(click.Group):
-    """A group whose failures are a message on standard error: one line, but for the account of a failed trace."""
+    """A group whose failures are a message on standard error: one line, but for the account of a failed trace.
+
+    Commands are listed in the order in which they were added: those that people want first, first.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        """In order of adding."""
+        return list(self.commands)
 
     def main(self, *args: Any, **extra: Any) -> Any:
         """Run a command and exit: 0 done, 2 usage, loading or tracing failed."""

@@ -63,8 +63,8 @@ def _refusal(path: Path, error: OSError | ValueError) -> LoadError:
 
 
 def _is_directory(path: Path) -> LoadError:
-    config = f"; for a transformers model: hf:{path}" if (path / "config.json").exists() else ""
-    return LoadError(f"{path} is a directory, not a file{config}")
+    hint = "" if (path / "config.json").exists() else "; one with a config.json is read as a model of transformers"
+    return LoadError(f"{path} is a directory, not a file{hint}")
 
 
 def _siblings(path: Path) -> list[str]:

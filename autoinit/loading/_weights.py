@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import msgspec
 import torch
 from torch import nn
 
@@ -17,7 +18,8 @@ from autoinit.loading._opening import opened, size_of
 from autoinit.loading._states import check_states
 from autoinit.loading._wording import one_line, some
 
-_WRAPPERS = ("module.", "_orig_mod.")
+_INDEX_SUFFIX = ".index.json"
+_LARGEST_INDEX = 64 * 2**20
 
 
 def load_into(
@@ -31,13 +33,11 @@ def load_into(
     Raises:
         LoadError: the file holds no weights, or not this model's.
     """
-    with opened(path) as file:
-        state, notes, holds = _state(file, path, trust, max_size)
+    state, notes, holds = _read(path, trust, max_size)
     own = model.state_dict()
-    for wrapper in _WRAPPERS:
-        if state and all(key.startswith(wrapper) for key in state) and not any(key.startswith(wrapper) for key in own):
-            state = {key.removeprefix(wrapper): value for key, value in state.items()}
-            notes = (*notes, f"{path.name}: left off the prefix {wrapper!r} of every key")
+    if state.keys() != own.keys():
+        state, note = _without_prefix(state, own)
+        notes = (*notes, f"{path.name}: {note}") if note else notes
     shapes = [
         f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
         for key, value in state.items()
@@ -54,6 +54,73 @@ def load_into(
     except RuntimeError as error:
         raise LoadError(f"--weights {path} does not fit {type(model).__name__} ({one_line(error)})") from error
     return notes, files.ReadFile(path, holds)
+
+
+def _read(path: Path, trust: bool, max_size: int | None) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
+    """The weights of a file, or of the files that an index names."""
+    if not path.name.endswith(_INDEX_SUFFIX):
+        with opened(path) as file:
+            return _state(file, path, trust, max_size)
+    found: dict[str, Any] = {}
+    shards = _shards(path)
+    for shard in dict.fromkeys(shards.values()):
+        with opened(path.parent / shard) as file:
+            state, _, _ = _state(file, path.parent / shard, trust, max_size)
+        found.update(state)
+    absent = [key for key in shards if key not in found]
+    if absent:
+        raise LoadError(f"--weights {path} names {some(absent)}, which its files do not hold; save the weights again")
+    return found, (f"{path.name}: read {len(set(shards.values()))} files",), "state dict"
+
+
+def named_by(path: Path) -> list[Path]:
+    """The files that an index names, so far as it can be read; none for any other file."""
+    try:
+        return [path.parent / name for name in set(_shards(path).values())] if path.name.endswith(_INDEX_SUFFIX) else []
+    except LoadError:  # said when it is loaded
+        return []
+
+
+class _Index(msgspec.Struct):
+    """The part of a sharded checkpoint's index that is read: for each tensor the file that holds it."""
+
+    weight_map: dict[str, str]
+
+
+def _shards(path: Path) -> dict[str, str]:
+    """For each tensor the name of its file, which stands beside the index.
+
+    Raises:
+        LoadError: the file is no index, or names a file elsewhere.
+    """
+    with opened(path) as file:
+        if size_of(file) > _LARGEST_INDEX:
+            raise LoadError(f"{path} has {size_of(file):,} bytes; an index has at most {_LARGEST_INDEX:,}")
+        text = file.read()
+    try:
+        found = msgspec.json.decode(text, type=_Index).weight_map
+    except (msgspec.MsgspecError, RecursionError, UnicodeError) as error:
+        raise LoadError(f"{path} is no index of a sharded checkpoint ({one_line(error)})") from error
+    for name in found.values():
+        if name != Path(name).name or name in ("", ".", ".."):
+            raise LoadError(f"{path} names the file {name!r}; expected the name of a file beside it")
+    return found
+
+
+def _without_prefix(state: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    """The weights under the prefix that wrappers and training frameworks put before every name, if that makes them fit.
+
+    What else a checkpoint holds beside them (a loss, metrics) is left out, and the note says so.
+    """
+    first = next(iter(own), None)
+    ends = [key for key in state if first is not None and key.endswith(f".{first}")]
+    for prefix in (key.removesuffix(first) for key in ends if first is not None):
+        inside = {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+        if inside.keys() == own.keys():
+            others = [key for key in state if not key.startswith(prefix)]
+            beside = f", and {len(others)} tensors beside them: {some(others)}" if others else ""
+            return inside, f"left off the prefix {prefix!r} of every key{beside}"
+    return state, ""
 
 
 def _state(

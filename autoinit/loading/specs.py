@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 _FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
+_CONFIGURATION = "config.json"
+_WEIGHTS_THERE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 KINDS = (
     "FILE.pt, FILE.pth, FILE.pt2, PACKAGE.MODULE:FACTORY, FILE.py:FACTORY, timm:NAME, torchvision:NAME, hf:DIRECTORY"
 )
@@ -103,17 +105,21 @@ def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Pa
     source, colon, name = spec.rpartition(":")
     found = [Path(source if colon else spec)]
     if source == "hf":
-        found += [Path(name), Path(name) / "config.json"]
+        found += [Path(name), Path(name) / _CONFIGURATION]
+    elif not colon:
+        found.append(Path(spec) / _CONFIGURATION)
     elif source and colon and not source.endswith(".py"):
         module = source.replace(".", "/")
         found += [Path(f"{module}.py"), Path(module, "__init__.py")]
     if weights_file is not None:
-        found.append(Path(weights_file))
+        found += [Path(weights_file), *weights.named_by(Path(weights_file))]
     return found
 
 
 def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None) -> Loaded:
     library, colon, name = spec.partition(":")
+    if not colon and (Path(spec) / _CONFIGURATION).is_file():
+        return _of_directory(spec, arguments, trust)
     if colon and library in libraries.BUILDERS:
         return Loaded(libraries.BUILDERS[library](name, arguments, trust), name)
     if _is_file(spec):
@@ -126,6 +132,14 @@ def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | No
     if spec.endswith(".py"):
         raise LoadError(f"{spec}: name the factory in it as {spec}:FACTORY")
     raise LoadError(f"{spec}: neither a file nor a model spec; a model is one of {KINDS}")
+
+
+def _of_directory(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
+    """The model of a directory with a configuration of transformers, and where its weights are."""
+    weights_there = [name for name in _WEIGHTS_THERE if (Path(spec) / name).is_file()]
+    told = f"; its own are read with --weights {Path(spec) / weights_there[0]}" if weights_there else ""
+    note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{told}"
+    return Loaded(libraries.BUILDERS["hf"](spec, arguments, trust), Path(spec).name, (note,))
 
 
 def _is_file(spec: str) -> bool:

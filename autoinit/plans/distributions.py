@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
-RecipeDistribution = Literal["normal", "uniform", "truncated_normal", "orthogonal", "truncated_normal_3", "constant"]
+RecipeDistribution = Distribution | Literal["truncated_normal_3", "constant"]
 """Those and what only published recipes write."""
 
 

@@ -16,7 +16,7 @@ from tests.contributing.guide import promised
 OPTIONS, HEEDING = "autoinit/plans/options.py", "autoinit/planning/layers.py"
 FLAG = """    twice: bool = field(default=False, metadata=_about("every std is doubled."))
 """
-KEYS = "    zeros: Zeros\n    seed: int | None\n"
+KEYS = "    recipe: str\n    seed: int | None\n"
 STD = ", mode) * factor,"
 FIELD = """    scale: float = field(default=1.0, metadata=_about("every std is multiplied by it."))
 

@@ -402,7 +402,9 @@ def test_transformers_configuration_directory(here):
     loaded = load("hf:tiny")
     assert type(loaded.model).__name__ == "GPT2LMHeadModel"
     assert loaded.model.lm_head.weight.shape == (11, 8)
-    with pytest.raises(LoadError, match=r"is a directory, not a file; for a transformers model: hf:tiny"):
-        load("tiny")
+    assert type(load("tiny").model).__name__ == "GPT2LMHeadModel"
+    (here / "empty").mkdir()
+    with pytest.raises(LoadError, match=r"is a directory, not a file; one with a config\.json"):
+        load("empty")
     with pytest.raises(LoadError, match=r"nor a model type of transformers; did you mean.*'bert'"):
         load("hf:bret")

@@ -198,9 +198,9 @@ def test_the_test_that_is_shown_passes(apart, assert_well_initialized):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> Path:
-    """The manual, built as strictly as MkDocs can."""
+    """The manual, built as strictly as MkDocs can: with --quiet it counts no warnings."""
     made = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(made)]
+    command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--site-dir", str(made)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -12,11 +12,11 @@ from fnmatch import fnmatchcase
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import autoinit
 from autoinit.plans.plan import Plan
-from tests.recipes.library_models import MODELS
+from tests.recipes.library_models import MODELS, LibraryModel
 
 
 def strays(plan: Plan, parameters: dict[str, Tensor]) -> Iterator[str]:
@@ -54,3 +54,24 @@ def test_a_fresh_model_has_what_its_recipe_writes(name: str):
     unsaid = {each.name for each in plan.others}
     assert {name for name in unsaid if not any(fnmatchcase(name, glob) for glob in case.unsaid)} == set()
     assert len(plan.layers) + len(plan.rest) + len(unsaid) == len(parameters)
+
+
+def names(model: nn.Module, case: LibraryModel) -> set[str]:
+    """The parameters that check says stray from the recipe."""
+    findings = autoinit.check(model, case.inputs, recipe=case.recipe).findings
+    return {each.param for each in findings if "by the recipe" in each.message}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_check_names_exactly_the_deviations_and_is_clean_after_writing(name: str):
+    case = MODELS[name]
+    torch.manual_seed(0)
+    model = case.build()
+    found = names(model, case)
+    expected = {glob for glob in case.deviations if glob not in case.allowed}
+    assert {param for param in found if not any(fnmatchcase(param, glob) for glob in expected)} == set()
+    assert {glob for glob in expected if not any(fnmatchcase(param, glob) for param in found)} == set()
+    autoinit.autoinit(model, case.inputs, recipe=case.recipe, seed=0, zeros="reset", verbose=False)
+    assert names(model, case) == set()
+    result = autoinit.check(model, case.inputs, recipe=case.recipe)
+    assert [str(each) for each in result.findings if each.severity != "info"] == []

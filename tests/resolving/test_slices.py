@@ -205,3 +205,20 @@ def test_features_part_behind_places_that_an_input_picks(pick: Callable[[Tensor,
     inputs = (torch.randn(7, 9, 4), torch.tensor([3, 0, 6, 2, 2]))
     (row,) = rows_of(resolve(trace(Picked(pick, axis), inputs))).values()
     assert [(runs, part.nonlinearity) for runs, part in row.slices] == [(((0, 3),), "relu"), (((3, 6),), "tanh")]
+
+
+@ways
+def test_features_of_a_weight_on_the_left_stand_on_the_axis_before_the_last(with_input: bool):
+    """W x, with x of (samples, inputs, positions): rows 0 to 2 feed the ReLU, rows 3 to 5 the tanh."""
+
+    class Left(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(6, 4))
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            first, second = torch.matmul(self.weight, x).split(3, dim=-2)
+            return torch.relu(first), torch.tanh(second)
+
+    (row,) = rows_of(resolve(trace(Left(), (5, 4, 7) if with_input else None, tier="recorded"))).values()
+    assert [(runs, part.nonlinearity) for runs, part in row.slices] == [(((0, 3),), "relu"), (((3, 6),), "tanh")]

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_norm
 
+from autoinit import autoinit
 from autoinit.errors import ApplyError, ArgumentError, LazyModuleError, PlanError
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
@@ -688,3 +689,33 @@ def test_a_handler_that_raises_anywhere_leaves_handler_and_gradients_as_they_wer
         assert same(state(model), before) or same(state(model), after), number
         model.load_state_dict(before)
     assert number > 60
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS)
+@pytest.mark.parametrize("reparametrise", [False, True], ids=["plain", "weight_norm"])
+def test_what_was_written_is_measured_with_the_rows_that_stay(distribution, reparametrise):
+    """Of 50 rows the padding is zero and stays so: a fiftieth of the elements. All else is as torch measures it."""
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embedding = nn.Embedding(50, 16, padding_idx=3)
+            self.inner = nn.Linear(16, 16)
+            if reparametrise:
+                nn.utils.parametrizations.weight_norm(self.inner)
+            self.head = nn.Linear(16, 50, bias=False)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, ids):
+            return self.head(torch.relu(self.inner(self.embedding(ids))))
+
+    model = Tied()
+    report = autoinit(model, torch.zeros(2, 5, dtype=torch.int64), distribution=distribution, seed=0, verbose=False)
+    (tied,) = [layer.name for layer in report.plan.layers if "embedding" in layer.note]
+    weights = {tied: model.embedding.weight, "inner": model.inner.weight}
+    assert set(report.after) == set(weights)
+    assert report.after[tied].zeros == report.before[tied].zeros == 1 / 50
+    for name, weight in weights.items():
+        assert report.after[name].numel == weight.numel()
+        assert report.after[name].std == pytest.approx(float(weight.detach().double().std(correction=0)), rel=1e-5)
+        assert report.after[name].maximum == pytest.approx(float(weight.detach().max()), rel=1e-6)

@@ -42,9 +42,13 @@ class Published:
             std * less / (1 + tolerance) <= part.actual <= std * more * (1 + tolerance) for std in self.stds(part)
         )
 
-    def nearest(self, part: Part) -> float | None:
-        """Of the stds that the recipe allows, the one nearest by ratio; None where it says nothing."""
-        return min(self.stds(part), key=lambda std: abs(math.log(std / part.actual)), default=None)
+    def nearest(self, part: Part, drawn: float | None = None) -> float | None:
+        """Of the stds that the recipe allows, the one nearest by ratio; None where it says nothing.
+
+        drawn: the std that the rows were drawn with, where more is known than their own.
+        """
+        std = part.actual if drawn is None else drawn
+        return min(self.stds(part), key=lambda each: abs(math.log(each / std)), default=None)
 
     def __str__(self) -> str:
         return str(self.recipe)

@@ -72,7 +72,7 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
         return None
     published, origin = subject.published, subject.origin(part.layer.param)
     made = drawn(subject, part)
-    nearest = published.nearest(part) if published is not None else None
+    nearest = published.nearest(part, made.std) if published is not None else None
     strayed = made.ratio(nearest, nearest, subject.tolerance) if nearest is not None else None
     ratio = strayed if strayed is not None else made.ratio(*part.scales, subject.tolerance)
     if ratio is None:
