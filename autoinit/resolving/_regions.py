@@ -226,6 +226,14 @@ class Regions:
                 if all(after in needed for op in needed - {end} for after in self.consumers(op)):
                     yield Region(start, end, tuple(op for op in ops if op in needed))
 
+    def between(self, start: Op, end: Op) -> Region | None:
+        """All that `end` is computed of from `start` alone, whatever else takes it; None if something else comes in."""
+        ops = self._grown(start, _joins_wide)
+        if end not in ops:
+            return None
+        needed = self._needed(end, start, {start, *ops})
+        return Region(start, end, tuple(op for op in ops if op in needed))
+
     def _grown(self, start: Op, joins: Callable[[Op, set[Op]], bool]) -> list[Op]:
         inside: list[Op] = []
         members = {start}

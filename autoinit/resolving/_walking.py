@@ -62,6 +62,7 @@ class Walker:
         self._feeds: dict[Op, Endings] = {}
         self._splits: dict[Op, bool] = {}
         self._known: dict[Any, bool] = {}
+        self._differences: dict[Op, bool] = {}
         self._functions: dict[Any, Ending | None] = {}
 
     def feeds(self, start: Op) -> list[Ending]:
@@ -129,7 +130,9 @@ class Walker:
                     consumers = [each for each in consumers if each not in region.covers]
         for consumer in consumers:
             taken = self.regions.graph.edges[start, consumer]["slots"]
-            if consumer.added is start and taken == ("bias",):
+            if self._scores(consumer):
+                yield Step((consumer.name,), ending=_scored((consumer.name,)))
+            elif consumer.added is start and taken == ("bias",):
                 yield Step((consumer.name,), ending=Ending("linear", Reason.ADD, path=(consumer.name,)))
             elif not all(only_steers(consumer, slot) for slot in taken):
                 step = (self._in_line(start, consumer) if len(taken) == 1 else None) or self._step_into(consumer)
@@ -171,11 +174,19 @@ class Walker:
         if wide is None:
             return None
         if is_recombination(wide):
-            scored = Ending("linear", Reason.UNUSED, path=wide.path, note=SCORED)
-            return Step(wide.path, ending=scored) if cancels(wide) else _over(wide)
+            return Step(wide.path, ending=_scored(wide.path)) if cancels(wide) else _over(wide)
         if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
         return self._softmax(wide)
+
+    def _scores(self, op: Op) -> bool:
+        """Whether an operation is the difference of a tensor and what it became by additions of noise."""
+        if op.role is not Role.ADD or op.op not in ("sub", "rsub"):
+            return False
+        if op not in self._differences:
+            regions = [self.regions.between(start, op) for start in op.operands.values()]
+            self._differences[op] = any(each and is_recombination(each) and cancels(each) for each in regions)
+        return self._differences[op]
 
     def _norms(self, start: Op) -> Iterator[tuple[Region, Step]]:
         """Norms and softmaxes that are written out, of a tensor that others take as well."""
@@ -300,6 +311,10 @@ def _looks_straight(region: Region, factors: list[float]) -> bool:
 
 SCORED = "a sample less its own mean goes on, to be scored"
 RANKED = "only compared or ranked (argmax, a threshold)"
+
+
+def _scored(path: tuple[str, ...]) -> Ending:
+    return Ending("linear", Reason.UNUSED, path=path, note=SCORED)
 
 
 def _may_be_penalty(ending: Ending) -> bool:

@@ -15,7 +15,7 @@ import torch.distributions as D
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoinit import plan
+from autoinit import autoinit, check, plan
 from tests.shared.written_nets import Net, numbers, softmax, xavier
 
 WIDTH, HIDDEN, ACTIONS = 6, 8, 3
@@ -149,3 +149,12 @@ def test_a_square_that_goes_on_is_one():
     """Behind a weight: E[z^4] = 3."""
     made = plan(policy(lambda net, h: F.linear(net.mean(h).pow(2), net.body.weight[:2, :ACTIONS])), BATCH)["mean"]
     assert (made.nonlinearity, made.gain) == ("pow", pytest.approx(1 / math.sqrt(3), rel=1e-4))
+
+
+def test_a_small_head_for_the_mean_does_no_harm():
+    """Gain 0.01, as PPO has it: the mean is an output, which may start small, scored or not."""
+    model = policy(STEADY["sampled_and_scored"])
+    autoinit(model, BATCH, seed=0, verbose=False)
+    nn.init.orthogonal_(model.mean.weight, 0.01, generator=torch.Generator().manual_seed(0))
+    assert plan(model, BATCH)["mean"].reason == "output"
+    assert {str(each.severity) for each in check(model, BATCH).findings if each.layer == "mean"} <= {"info"}
