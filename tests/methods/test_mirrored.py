@@ -551,6 +551,24 @@ def test_branches_are_divided_by_the_root_of_their_number_at_their_beginning() -
     assert made["a2"].mirror.a == 0.5
 
 
+def test_what_others_read_too_is_not_driven_less() -> None:
+    """The last of four branches' inner units feed a layer outside of the stream as well: they stay at a = 1, and the
+    branch's end is divided by 2 itself, its 8 columns of length sqrt(2) / 2."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        for index in range(4):
+            inner = F.relu(net.get_submodule(f"a{index}")(x))
+            x = x + net.get_submodule(f"b{index}")(inner)
+        return net.head(x) + net.other(inner)
+
+    parts = {f"{name}{i}": nn.Linear(16, 16) for i in range(4) for name in "ab"}
+    model = Written(forward, **parts, head=nn.Linear(16, 4), other=nn.Linear(16, 4))
+    made = mirrored(model, 64, 16)
+    assert (made["a2"].mirror.a, made["a3"].mirror.a) == (0.5, 1.0)
+    end = model.b3.weight.detach()[:, :8]
+    torch.testing.assert_close(end.T @ end, torch.eye(8) / 2, rtol=1e-4, atol=1e-5)
+
+
 def test_a_branch_without_a_weight_before_its_end_is_divided_there() -> None:
     """x + W relu(x): nothing in front of the nonlinearity can be smaller, and W is divided by sqrt(4)."""
     model = Written(

@@ -155,7 +155,7 @@ def test_a_recurrence_keeps_its_state_and_is_driven_by_shares() -> None:
 
 
 def test_transposed_convolutions_make_up_for_their_borders() -> None:
-    """Three taps, stride 2, 4 positions to 9, 9 to 19: each input position reaches one output position for each channel,
+    """Three taps, stride 2, 4 positions to 9, 9 to 19: an input position reaches one output position for each channel,
     so that of the power 2 * 9 / 19 = 0.947 would be left in the second layer."""
     model = begun(
         lambda net, x: net.b(F.relu(net.a(x))),
