@@ -19,7 +19,7 @@ of its power is a random walk of variance 5 / width a layer of ReLU, whatever th
 
 
 @dataclass(frozen=True)
-class _AdvisedFor:
+class _Chain:
     """Nonlinearities in a row: how many, and the sum of one over the number of inputs of each one's weight."""
 
     count: int = 0
@@ -40,17 +40,17 @@ def advice(dataflow: Dataflow, plan: Plan) -> str:
     )
 
 
-def _longest(dataflow: Dataflow, plan: Plan) -> _AdvisedFor:
+def _longest(dataflow: Dataflow, plan: Plan) -> _Chain:
     """The longest row on one way through the graph."""
     bent = {name: layer for layer in plan.layers if layer.reason == Reason.ACTIVATION for name in layer.uses}
     layers = {name: layer for layer in plan.layers for name in layer.uses}
-    rows: dict[Op, _AdvisedFor] = {}
+    rows: dict[Op, _Chain] = {}
     for op in dataflow.graph.nodes:
         fed = [rows[each] for each in op.operands.values()]
-        row = _AdvisedFor() if _skips(op) else max(fed, key=lambda each: each.count, default=_AdvisedFor())
+        row = _Chain() if _skips(op) else max(fed, key=lambda each: each.count, default=_Chain())
         layer = bent.get(op.name) or _summed(op, dataflow, layers)
-        rows[op] = _AdvisedFor(row.count + 1, row.crowding + 1 / layer.fan_in) if layer is not None else row
-    return max(rows.values(), key=lambda each: each.count, default=_AdvisedFor())
+        rows[op] = _Chain(row.count + 1, row.crowding + 1 / layer.fan_in) if layer is not None else row
+    return max(rows.values(), key=lambda each: each.count, default=_Chain())
 
 
 def _skips(op: Op) -> bool:

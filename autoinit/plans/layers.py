@@ -119,7 +119,7 @@ class LayerPlan(RowsPlan, UsedWeight):
         biases: parameters that become zero with it.
         uses: operations that use the weight, in order of call.
         alternatives: all that it feeds, where that is several things.
-        reparam: how the weight is parametrised: `` (plain), `weight_norm`, `spectral_norm`, `parametrized`.
+        reparam: how the weight is parametrised: empty (plain), `weight_norm`, `spectral_norm`, `parametrized`.
         source: file:line of its first use, when known.
         groups, stride_area: of a convolution: its groups and the product of its strides.
         mirror: how the weight is made where the plan is mirrored; None elsewhere.

@@ -43,7 +43,7 @@ class CoordinateCheck:
         widths: of the models, ascending.
         optimizer, lr, steps: of the training.
         changes: by parametrisation and layer, for each width after the last step: the mean of |h - h at the start|
-            over a layer's output on the first batch. The model's own output is the layer ``.
+            over a layer's output on the first batch. The model's own output has the empty name.
         losses: by parametrisation, for each width before the last step.
     """
 

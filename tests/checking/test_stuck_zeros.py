@@ -231,6 +231,8 @@ CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "zero before relu": (lambda: Hidden(F.relu), {"first.weight"}),
     "zero before relu that a bias opens": (lambda: Hidden(F.relu, 0.5), set()),
     "zero before relu that a bias shuts": (lambda: Hidden(nn.ReLU(), 0.0), {"first.weight"}),
+    "zero before relu that a number opens": (lambda: Hidden(lambda x: F.relu(x + 0.5)), set()),
+    "zero before relu that no number opens": (lambda: Hidden(lambda x: F.relu(x + 0)), {"first.weight"}),
     "zero before tanh": (lambda: Hidden(torch.tanh), set()),
     "zero before gelu": (lambda: Hidden(nn.GELU()), set()),
     "zero before leaky_relu": (lambda: Hidden(nn.LeakyReLU(0.1)), set()),

@@ -53,3 +53,24 @@ def test_scales_on_top(words: str, factor: float) -> None:
     found = {each.recipe.name: each.recipe for each in scaled(made, EVERYTHING)}
     assert found[f"{one.name} {words}"].std == pytest.approx(0.25 * factor)
     assert found[f"{one.name} {words}"].factor == pytest.approx(factor)
+
+
+BLOCKS = {
+    "nanoGPT and other small ones": (2, 3, 4, 5, 6, 8, 10),
+    "GPT-2": (12, 24, 36, 48),
+    "Pythia, OPT": (6, 16, 32, 40, 64),
+    "Gemma": (18, 28, 42),
+    "nanochat, DeepSeek": (20, 30),
+    "LLaMA": (32, 40, 60, 80, 126),
+    "GPT-3": (96,),
+    "as deep as MLPs go": (120,),
+}
+"""Depths of published transformers."""
+
+
+@pytest.mark.parametrize("depth", sorted({depth for depths in BLOCKS.values() for depth in depths}))
+def test_a_branch_is_scaled_by_the_depth_of_a_model_that_there_is(depth: int) -> None:
+    """By 1 / sqrt(2 L), two branches a block."""
+    layer = layer_plan("weight", (16, 32), fan_in=32.0, fan_out=16.0, distribution="orthogonal")
+    found = {each.recipe.name: each.recipe.factor for each in scaled(candidates(layer, (), "normal"), EVERYTHING)}
+    assert found[f"kaiming_normal(fan_in, relu) / sqrt(2*{depth})"] == pytest.approx((2 * depth) ** -0.5)

@@ -719,3 +719,23 @@ def test_what_was_written_is_measured_with_the_rows_that_stay(distribution, repa
         assert report.after[name].numel == weight.numel()
         assert report.after[name].std == pytest.approx(float(weight.detach().double().std(correction=0)), rel=1e-5)
         assert report.after[name].maximum == pytest.approx(float(weight.detach().max()), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "std", "fits"),
+    [
+        (torch.float32, 1e37, True), (torch.float32, 1e38, False), (torch.float32, 1e-37, True),
+        (torch.float32, 1e-39, False), (torch.float16, 3000.0, True), (torch.float16, 5000.0, False),
+        (torch.bfloat16, 3000.0, True),
+    ],
+)  # fmt: skip
+def test_a_std_leaves_room_for_the_largest_of_many_draws(dtype, std, fits):
+    """A number 16 stds from zero must be finite (float32 ends at 3.4e38, float16 at 65504), and none denormal."""
+    model, plan = mlp().to(dtype), plan_of(layer_plan("3.weight", (3, 8), std=std))
+    model[3] = nn.Linear(8, 3).to(dtype)
+    if fits:
+        write(plan, ModelView.of(model), seed=1)
+        assert bool(torch.isfinite(model[3].weight).all())
+    else:
+        with pytest.raises(PlanError, match=r"3: the planned std is .*\. Expected a positive number that 3.weight"):
+            write(plan, ModelView.of(model), seed=1)
