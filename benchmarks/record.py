@@ -19,11 +19,11 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -75,7 +75,7 @@ def run(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
     return {
         "command": shlex.join(["python", f"benchmarks/{benchmark}.py", *what_counts(arguments)]),
         "date": datetime.date.today().isoformat(),
-        "environment": {"python": platform.python_version(), "torch": torch.__version__, "cores": os.cpu_count()},
+        "environment": {"python": platform.python_version(), "torch": version("torch"), "cores": os.cpu_count()},
         "tables": tables,
     }
 

@@ -6,7 +6,7 @@ from enum import Enum, Flag, auto
 
 
 class Role(str, Enum):
-    """What an operation does to the walk (`DESIGN`: roles of operations).
+    """What an operation does to the walk.
 
     The value of each member is its name in reports and JSON.
     """

@@ -15,7 +15,7 @@ import yaml
 from torch import nn
 
 import autoinit
-from autoinit import cli
+from autoinit import cli, recipes
 from autoinit.checking import configuration
 from autoinit.checking.rules.registry import rules
 from autoinit.ops import REGISTRY, Role
@@ -33,12 +33,13 @@ def table(page: str, head: str) -> list[list[str]]:
 
 @pytest.fixture
 def apart(tmp_path, monkeypatch):
-    """An empty directory, no terminal, and operations and random state that the rest of the tests do not see."""
+    """An empty directory, no terminal; operations, recipes and random state that the rest of the tests do not see."""
     monkeypatch.chdir(tmp_path)
     for name in ("COLUMNS", "FORCE_COLOR", "AUTOINIT_DEBUG"):
         monkeypatch.delenv(name, raising=False)
     for tables in ("specs", "_modules", "_functions", "_names"):
         monkeypatch.setattr(REGISTRY, tables, dict(getattr(REGISTRY, tables)))
+    monkeypatch.setattr("autoinit.recipes.registry._found", dict(recipes.table()))
     monkeypatch.syspath_prepend(tmp_path)
     with torch.random.fork_rng(devices=[]):
         yield tmp_path
@@ -239,6 +240,15 @@ def test_generated_parts_are_there(site):
         text = (site / page).read_text(encoding="utf-8")
         assert [each for each in texts if each not in text] == [], page
         assert "<!-- generated" not in text, page
+
+
+def test_the_api_has_what_a_base_says_and_nothing_of_the_types_of_values(site):
+    """`LayerPlan.nonlinearity` is documented in a base; `str` has a docstring that says nothing of a field."""
+    text = (site / "api.html").read_text(encoding="utf-8")
+    after = text.partition('id="autoinit.LayerPlan"')[2].partition("<h3")[0]
+    assert "torch.nn.functional's name" in after
+    assert after.count("of a convolution: its groups and the product of its strides") == 2  # groups, stride_area
+    assert "Create a new string object" not in text
 
 
 def test_every_rule_has_its_page(site):
