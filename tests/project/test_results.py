@@ -99,6 +99,13 @@ def test_links_move_with_the_page(hooks, link, document, page, moved):
     assert manual.relinked(f"see [it]({link}), and", document, page) == f"see [it]({moved}), and"
 
 
+def test_code_has_no_links(hooks):
+    manual, _ = hooks
+    text = "`layers[0](x)` and [it](x.md)\n\n```python\nlayers[0](x)\n```\n\n[it](x.md)\n"
+    moved = manual.relinked(text, "autoinit/checking/README.md", "how-a-check-comes-about.md")
+    assert moved == text.replace("x.md", "autoinit/checking/x.md")
+
+
 def test_a_part_that_is_not_known_is_an_error(hooks):
     manual, _ = hooks
 
