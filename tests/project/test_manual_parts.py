@@ -1,4 +1,4 @@
-"""What a benchmark prints is kept for the manual: the command, the date, the tables as they were shown."""
+"""How the manual is made: links that move with a page, parts that are made of code, results that a benchmark left."""
 
 from __future__ import annotations
 
