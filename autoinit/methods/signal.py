@@ -155,7 +155,7 @@ def _solved(
 
 
 def _branch_ends(dataflow: Dataflow, layers: Mapping[str, LayerPlan]) -> dict[str, float]:
-    """1 / sqrt(L) by weight."""
+    """1 / sqrt(`Stream.count`) by weight."""
     ends: dict[str, float] = {}
     for key, count in branch_counts(dataflow).items():
         name = next((param for param in layers if key.endswith(f"/{param}")), None)

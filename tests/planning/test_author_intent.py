@@ -256,3 +256,48 @@ def test_no_finding_says_that_what_is_kept_is_wrong():
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), set_to(nn.Linear(32, 32), torch.eye(32), 0.0))
     autoinit(model, (2, 8), seed=0, verbose=False)
     assert check(model, (64, 8)).ok
+
+
+# What another operation reads.
+
+READING: dict[str, Callable[[Tensor], Tensor]] = {
+    "inv": torch.linalg.inv,
+    "inverse": torch.inverse,
+    "inverse_method": lambda w: w.inverse(),
+    "pinv": torch.linalg.pinv,
+    "matrix_exp": torch.matrix_exp,
+    "qr": lambda w: torch.linalg.qr(w)[0],
+}
+
+
+@pytest.mark.parametrize("key", READING)
+def test_a_matrix_that_enters_by_another_s_values_is_left_with_the_reason(key: str):
+    class Entering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.w = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.first(x)) @ READING[key](self.w)
+
+    made = plan(Entering(), (2, 8))
+    assert {layer.name: layer.nonlinearity for layer in made.layers} == {"first": "relu"}
+    (other,) = made.others
+    assert other.note == f"{key.removesuffix('_method')} reads it for its own sake"
+
+
+def test_the_inverse_of_a_signal_is_no_logical_operation():
+    """It is not in the table, which the plan says; `~mask` is."""
+    made = plan(Inverting(), (8, 8))
+    assert made["first"].status == "unresolved"
+    assert "linalg_inv" in made["first"].note
+    assert made["second"].nonlinearity == "relu"
+
+
+class Inverting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.linalg.inv(self.first(x)), F.relu(self.second(x)).masked_fill(~(x > 0), 0.0)
