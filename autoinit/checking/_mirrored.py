@@ -14,9 +14,12 @@ from autoinit.errors import AutoinitError
 from autoinit.methods.mirrored import plan_by_mirroring
 from autoinit.methods.signal import with_std
 from autoinit.methods.table import complete
+from autoinit.plans.mirror import Mirror
+from autoinit.plans.plan import Plan
 from autoinit.recognising.noise import spread
 from autoinit.resolving import resolve
 from autoinit.tensors.pairs import without_partners
+from autoinit.theory.mirrored import ZETA
 from autoinit.tracing.tiers import trace_view
 
 _MOST_FOLLOW, _EXACT = 0.8, 0.03
@@ -39,26 +42,44 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
         dataflow = looked_at.dataflow
         if dataflow.tier == "symbolic":
             dataflow = trace_view(looked_at.view, tier="recorded")
-        made = plan_by_mirroring(looked_at.view, dataflow, complete({"method": "mirrored"}))
+        mirrored = plan_by_mirroring(looked_at.view, dataflow, complete({"method": "mirrored"}))
         tried = replace(
             looked_at,
             dataflow=dataflow,
             resolutions={each.name: each for each in resolve(dataflow)},
-            plan=replace(made, model=looked_at.plan.model),
+            plan=replace(mirrored, model=looked_at.plan.model),
         )
-        inside = [part for part in tried.parts if part.layer.mirror is not None and part.layer.mirror.moment is None]
-        follows = partial(_follows, exactly=known_inputs)
+        exactly = known_inputs or not _is_recurrent(tried.plan)
+        inside = [
+            part for part in tried.parts if part.layer.mirror is not None and _is_fixed(part.layer.mirror, exactly)
+        ]
+        follows = partial(_follows, same_size=known_inputs, same_length=exactly)
         if inside and sum(map(follows, inside)) >= _MOST_FOLLOW * len(inside):
-            return tried if known_inputs else _as_they_are(tried)
+            return tried if known_inputs else _as_they_are(tried, exactly)
     return looked_at
 
 
-def _as_they_are(tried: Subject) -> Subject:
-    """Without a word on layers whose std depends on the size of the input."""
+def _is_recurrent(plan: Plan) -> bool:
+    """Whether some layers drive a recurrence, so that stds depend on the number of steps."""
+    return any(layer.mirror is not None and layer.mirror.steps > 1 for layer in plan.layers)
+
+
+def _is_fixed(mirror: Mirror, exactly: bool) -> bool:
+    """Whether a std follows from the network alone.
+
+    exactly: also of those whose inputs come from nonlinearities that are driven the less, the more steps there are.
+    """
+    makes_up = any(run.factor != 1 for run in mirror.inputs) and mirror.a == 1
+    return mirror.moment is None and (exactly or (mirror.steps == 1 and not makes_up))
+
+
+def _as_they_are(tried: Subject, exactly: bool) -> Subject:
+    """Without a word on layers whose std depends on the size of the input, or on its number of steps."""
     actual = {
         part.layer.name: with_std(part.layer, part.actual)
         for part in tried.parts
-        if part.layer.mirror is not None and (part.layer.mirror.moment is not None or part.layer.mirror.kept != 1)
+        if (mirror := part.layer.mirror) is not None
+        and not (_is_fixed(mirror, exactly) and mirror.kept == 1 and (exactly or mirror.a == 1))
     }
     layers = tuple(actual.get(layer.name, layer) for layer in tried.plan.layers)
     return replace(tried, plan=replace(tried.plan, layers=layers))
@@ -80,13 +101,17 @@ def _has_single_taps(part: Part) -> bool:
     return area > 1 and math.isclose(part.portrait.stats.zeros, 1 - 1 / area, abs_tol=1e-9)
 
 
-def _follows(part: Part, *, exactly: bool) -> bool:
-    """Whether a weight has the plan's std; exactly: for inputs of just this size, since padding takes less of a larger
-    one.
+def _follows(part: Part, *, same_size: bool, same_length: bool) -> bool:
+    """Whether a weight has the plan's std.
+
+    same_size: for inputs of just this size, since padding takes less of a larger one. same_length: for as many steps,
+    since over more of them an odd nonlinearity is driven less.
     """
     less, more = spread(part.count)
     low, high = less / (1 + _EXACT), more * (1 + _EXACT)
-    kept = part.layer.mirror.kept if part.layer.mirror is not None else 1.0
-    if kept != 1 and not exactly:
-        low, high = low * math.sqrt(kept), high * math.sqrt(kept / _LEAST_KEPT)
+    mirror = part.layer.mirror
+    if mirror is not None and mirror.kept != 1 and not same_size:
+        low, high = low * math.sqrt(mirror.kept), high * math.sqrt(mirror.kept / _LEAST_KEPT)
+    if mirror is not None and mirror.a != 1 and not same_length:
+        low, high = low / math.sqrt(ZETA), high * math.sqrt(ZETA)
     return low <= part.actual / part.place.std <= high

@@ -25,11 +25,12 @@ class Part:
         place: what these rows feed, their fans and the std that is called for.
         portrait: what the whole weight looks like.
         layout: what its axes mean.
-        branches: how many branches add into the residual stream that these rows end a branch of; 1 if they end none.
+        branches: `Stream.count` of the residual stream that these rows end a branch of; 1 if they end none.
         normalised: whether a norm takes the scale away, of what the layer gives or of the weight itself.
         centred: whether what normalises the weight itself takes a mean off it.
         gains: of all that the layer feeds, where that is several things.
         fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
+        carried_past: whether weights of another branch bring the signal past it to a sum.
         facts: what the graph tells of these rows.
     """
 
@@ -51,6 +52,7 @@ class Part:
     starved: bool = False
     final: bool = False
     centred: bool = False
+    carried_past: bool = False
 
     @cached_property
     def actual(self) -> float:

@@ -204,7 +204,7 @@ def _notes_on_depth(
 
 
 def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published | None, recipe: str) -> Iterator[str]:
-    yield from looked_at.plan.notes
+    yield from (*looked_at.plan.warnings, *looked_at.plan.notes)
     if published is not None and recipe == "auto":
         yield (
             f"nearly all weights follow the recipe {published.name} ({published.reference}): they are held against it. "

@@ -187,8 +187,16 @@ def _gate(resolution: Resolution) -> tuple[Ending, int] | None:
     return gated.ending, other_start - start
 
 
-def share_of_sum(layer: MirrorableLayer, layers: Iterable[MirrorableLayer], recurrent: Collection[str]) -> float:
-    """The share of its variance that a layer gives to the sum in front of its nonlinearity.
+@dataclass(frozen=True)
+class Share:
+    """The share of the variance that a place asks for, which one layer gives: `part` over `steps`."""
+
+    part: float = 1.0
+    steps: int = 1
+
+
+def share_of_sum(layer: MirrorableLayer, layers: Iterable[MirrorableLayer], recurrent: Collection[str]) -> Share:
+    """What a layer gives to the sum in front of its nonlinearity.
 
     Of n layers 1 / n each. A recurrence gives all of its own, so that it keeps its state over any number of steps; what
     drives it adds up over the steps.
@@ -196,12 +204,12 @@ def share_of_sum(layer: MirrorableLayer, layers: Iterable[MirrorableLayer], recu
     recurrent: parameters of the layers that read what they have made before.
     """
     if not layer.summed:
-        return 1.0
+        return Share()
     terms = [each for each in layers if each.summed and not set(each.ends).isdisjoint(layer.ends)]
     again = sum(each.plan.param in recurrent for each in terms)
     if layer.plan.param in recurrent:
-        return 1 / again
-    return 1 / (len(terms) - again) / (len(layer.uses) if again else 1)
+        return Share(1 / again)
+    return Share(1 / (len(terms) - again), len(layer.uses) if again else 1)
 
 
 def pads(layer: MirrorableLayer) -> bool:

@@ -72,7 +72,7 @@ def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, exam
 
     calibration = Calibration(view, traced, example_inputs, base, replanned, targets, options.seed or 0)
     with tensors_on_cpu(), untouched_generators(), silenced(), torch.no_grad():
-        found = first_success(view, example_inputs, calibration, "run")
+        found = first_success(view, example_inputs, calibration, "run", dataflow)
     return replace(replanned(found), method="data", residual=options.residual)
 
 

@@ -44,9 +44,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from autoinit.methods._pairing import MirrorableLayer, mirrorable, pads, share_of_sum
+from autoinit.methods._pairing import MirrorableLayer, Share, mirrorable, pads, share_of_sum
 from autoinit.methods._settling import Settled, settle, unpaired
 from autoinit.methods._taps import share_through_taps, taps_seen
+from autoinit.methods._unrolling import unrolled
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
@@ -71,19 +72,20 @@ def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions,
             says where they stand in a convolution's kernel.
         example_inputs: as for `plan`; only shapes and integers matter.
     """
-    resolutions = resolve(dataflow)
+    opened = unrolled(dataflow)
+    resolutions = resolve(opened)
     by_param = {each.param: each for each in resolutions}
     reasons: dict[str, str] = {}
     layers: dict[str, MirrorableLayer] = {}
-    follow = endings(dataflow)
-    for each in plan_dataflow(dataflow, view, options, resolutions).layers:
+    follow = endings(opened)
+    for each in plan_dataflow(opened, view, options, resolutions).layers:
         if each.status == "planned":
-            found = mirrorable(each, by_param[each.param], dataflow, follow)
+            found = mirrorable(each, by_param[each.param], opened, follow)
             if isinstance(found, str):
                 reasons[each.param] = found
             else:
                 layers[each.param] = found
-    makers = _makers(dataflow, layers, reasons, options.taps)
+    makers = _makers(opened, layers, reasons, options.taps)
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
     planned = tuple(_replanned(each, reasons.get(each.param, "")) for each in signal.layers)
     return replace(signal, layers=planned, method="mirrored")
@@ -101,16 +103,17 @@ def _makers(
         if layer.bends and name not in settled.tangents and settled.reads(layer) is None:
             continue
         branches = max(ends[op] for op in layer.uses)
-        share = share_of_sum(layer, settled.layers.values(), settled.recurrent) if branches == 1 else 1 / branches
+        summed = share_of_sum(layer, settled.layers.values(), settled.recurrent)
+        share = summed if branches == 1 else Share(1 / branches)
         made[name] = partial(_mirror, layer, settled, share, taps)
     return made
 
 
-def _mirror(layer: MirrorableLayer, settled: Settled, part: float, taps: Taps, moment: float, share: float) -> Mirror:
+def _mirror(layer: MirrorableLayer, settled: Settled, given: Share, taps: Taps, moment: float, share: float) -> Mirror:
     """How the layer's weight is made.
 
-    part: of the variance that its place asks for, what the layer gives. moment: the second moment of what it reads, for
-    features of no mirrored layer. share: of the second moment of features of mirrored layers, what padding leaves:
+    given: of the variance that its place asks for, what the layer gives. moment: the second moment of what it reads,
+    for features of no mirrored layer. share: of the second moment of features of mirrored layers, what padding leaves:
     zeros at the border would else take it away layer by layer.
     """
     here = settled.tangents.get(layer.plan.param)
@@ -131,11 +134,12 @@ def _mirror(layer: MirrorableLayer, settled: Settled, part: float, taps: Taps, m
     return Mirror(
         outputs=settled.output_runs(layer),
         inputs=inputs,
-        scale=a * math.sqrt(part * layer.spread) / before / layer.factor,
+        scale=a * math.sqrt(given.part / given.steps * layer.spread) / before / layer.factor,
         taps=taps,
         seen=taps_seen(layer.uses[0], layer.kernel, transposed=layer.transposed),
         moment=moment if reader is None or not bool(settled.found.columns[reader].all()) else None,
         kept=kept,
+        steps=given.steps,
         a=a,
         c=here.c if here is not None else 1.0,
         groups=layer.plan.groups,

@@ -73,7 +73,7 @@ class _Solver:
         self.mirrors: Mapping[str, MakeMirror] = {}
         self.mirrored: dict[str, Mirror] = {}
 
-    def choose(self, _op: Op, use: ParamUse, x: torch.Tensor, linear: LinearMap) -> None:
+    def choose(self, op: Op, use: ParamUse, x: torch.Tensor, linear: LinearMap) -> None:
         """Set the std of a planned weight."""
         if use.name not in self.layers or use.factor == 0:
             return
@@ -87,6 +87,8 @@ class _Solver:
             share = moment / max(second_moment(x.detach().float()), TINY)
             self.mirrored[use.name] = self.mirrors[use.name](moment, share)
             self.propagation.values.set_mirror(use.name, self.mirrored[use.name])
+            return
+        if Trait.RECURRENT in op.traits:  # its steps differ: the std of its nonlinearity stays
             return
         found = self.wanted[use.name]
         found.moments.append(moment)
@@ -153,7 +155,7 @@ def _solved(
 
 
 def _branch_ends(dataflow: Dataflow, layers: Mapping[str, LayerPlan]) -> dict[str, float]:
-    """1 / sqrt(L) by weight."""
+    """1 / sqrt(`Stream.count`) by weight."""
     ends: dict[str, float] = {}
     for key, count in branch_counts(dataflow).items():
         name = next((param for param in layers if key.endswith(f"/{param}")), None)

@@ -7,11 +7,12 @@ its role names: `nonlinearities`, `norms`, `pooling`, `shapes`, `combining`, `we
 from autoinit.ops import combining, nonlinearities, norms, pooling, shapes, sources, weights
 from autoinit.ops.registry import REGISTRY, Acts, NamedOperator, OpSpec, WeightSlot, register_op
 from autoinit.ops.roles import Role, Trait
-from autoinit.ops.weights import recurrent_gates
+from autoinit.ops.weights import WEIGHTED_SUM, recurrent_gates
 from autoinit.theory.activations import Fact
 
 __all__ = [
     "REGISTRY",
+    "WEIGHTED_SUM",
     "Acts",
     "Fact",
     "NamedOperator",

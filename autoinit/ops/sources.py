@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import torch
 from torch import nn
 
@@ -31,10 +33,20 @@ register_op(
     "random",
     Role.SOURCE,
     names=("rand", "randn", "randint", "randperm", "rand_like", "randn_like", "randint_like", "bernoulli",
-           "multinomial", "normal", "uniform", "exponential", "poisson", "geometric", "log_normal", "cauchy",
+           "multinomial", "uniform", "exponential", "poisson", "geometric", "log_normal", "cauchy",
            "random", "_standard_gamma", "binomial"),
     carries=False,
 )  # fmt: skip
+register_op(
+    "normal",
+    Role.TRANSPARENT,
+    names="normal",
+    signature="input=0.0, std=1.0",
+    acts=Acts.ELEMENTWISE,
+    traits=Trait.NEUTRAL,
+    function=lambda input, **_: input,  # around which it draws
+    variant=lambda bound: None if hasattr(bound.get("input", bound.get("mean")), "op") else "random",
+)
 register_op("gradient", Role.SOURCE, functions=torch.autograd.grad, signature="outputs, inputs", carries=True)
 register_op(
     "comparison",
@@ -50,9 +62,10 @@ register_op(
 register_op(
     "logical",
     Role.SINK,
+    functions=operator.inv,  # the name is a matrix's inverse as well
     names=("logical_and", "logical_or", "logical_not", "logical_xor", "bitwise_and", "bitwise_or", "bitwise_not",
            "bitwise_xor", "__and__", "__or__", "__xor__", "__invert__", "__rand__", "__ror__", "and_", "or_", "invert",
-           "inv", "xor", "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "lshift", "rshift",
+           "xor", "__lshift__", "__rshift__", "bitwise_left_shift", "bitwise_right_shift", "lshift", "rshift",
            "__iand__", "__ior__", "iand", "ior"),
     signature="input, other=None",
     acts=Acts.ELEMENTWISE,

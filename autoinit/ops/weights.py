@@ -237,6 +237,11 @@ def _copies_first(axes: str) -> str:
 
 register_op("einsum", Role.PRODUCT, names="einsum", signature="equation, *operands", weights=_einsum)
 
+WEIGHTED_SUM = "weighted_sum"
+"""`(h * v).sum(-1)`: `tracing` makes it of a product and a sum, and gives it the equation."""
+register_op(WEIGHTED_SUM, Role.PRODUCT, signature="equation, *operands", weights=_einsum)
+register_op("vecdot", Role.PRODUCT, names=("vecdot", "linalg_vecdot"), signature="input, other, dim=-1")
+
 
 def _tensordot(constants: Constants) -> tuple[WeightSlot, ...]:
     """Sums over the last axes of the input and the first of the other, or over the axes listed for each."""

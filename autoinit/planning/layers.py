@@ -11,18 +11,18 @@ import torch
 
 from autoinit.errors import ArgumentError
 from autoinit.models import ModelView
-from autoinit.planning._others import other_parameters, parameter_kinds
+from autoinit.ops import WEIGHTED_SUM
+from autoinit.planning._others import other_parameters, parameter_kinds, read_whole
 from autoinit.plans.layers import Alternative, LayerPlan, SlicePlan, Status, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import ALL_ZERO, Plan
 from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
 from autoinit.resolving.residual import branch_counts
-from autoinit.tensors.fixed_patterns import fixed_pattern
+from autoinit.tensors.fixed_patterns import fixed_pattern, is_one_number
 from autoinit.tensors.measuring import is_zero
 from autoinit.theory import gains
 from autoinit.theory.fans import Mode, fans
 from autoinit.tracing import Dataflow
-from autoinit.tracing.dataflow import Op
 
 
 def plan_dataflow(
@@ -43,7 +43,7 @@ def plan_dataflow(
     counts = branch_counts(dataflow) if options.residual == "depth" else {}
     kinds = parameter_kinds(dataflow)
     tables = {name for name, kind in kinds.items() if kind == "embedding"}
-    read = _read_whole(dataflow)
+    read = read_whole(dataflow)
     layers = _without_intent(
         tuple(
             _layer(view, resolution, options, counts, tables, read)
@@ -51,7 +51,7 @@ def plan_dataflow(
             if resolution.param in view.parameters
         )
     )
-    others = tuple(other_parameters(view, kinds, dataflow, layers))
+    others = tuple(other_parameters(view, kinds, dataflow, layers, read))
     named = [layer.name for layer in layers]
     if options.recipe:
         named += (each for other in others for each in (other.name, other.name.rpartition(".")[0]))
@@ -118,7 +118,7 @@ def _layer(
         status, note = "kept", f"{why}: the author's intent (zeros='reset' overrides)"
     notes = [note, resolution.ending.note if resolution.ending.note != note else ""]
     if branches > 1:
-        notes.append(f"one of {branches} branches of its residual stream: std / sqrt({branches})")
+        notes.append(_on_branches(sum(f"{use}/{resolution.param}" in counts for use in resolution.uses), branches))
     notes += _factors(resolution)
     if transform := [each for each in resolution.transform if each not in _QUIET]:
         way = ", ".join(transform) + (", scaled by a signal" if resolution.modulated else "")
@@ -127,6 +127,13 @@ def _layer(
         notes.append("tied to an embedding, whose table it is too")
     note = "; ".join(filter(None, notes))
     return replace(made, status=status, note=note) if note or status != made.status else made
+
+
+def _on_branches(ended: int, count: int) -> str:
+    """What a layer is told that ends branches of a residual stream."""
+    if ended < 2:
+        return f"one of {count} branches of its residual stream: std / sqrt({count})"
+    return f"ends {ended} branches of its residual stream, which add up in step: std / sqrt({count})"
 
 
 def _factors(resolution: Resolution) -> Iterator[str]:
@@ -208,7 +215,11 @@ def _intent(layer: LayerPlan, written: Sequence[torch.nn.Parameter], read: Mappi
         return _ZERO
     if reader := read.get(layer.param):
         return f"{reader} reads it for its own sake"
-    return "" if layer.reparam else fixed_pattern(written[0], layer.axes, layer.groups)
+    if layer.reparam:
+        return ""
+    if layer.op == WEIGHTED_SUM and is_one_number(written[0]):
+        return "one number everywhere, as a gain is"
+    return fixed_pattern(written[0], layer.axes, layer.groups)
 
 
 def _without_intent(layers: tuple[LayerPlan, ...]) -> tuple[LayerPlan, ...]:
@@ -217,37 +228,6 @@ def _without_intent(layers: tuple[LayerPlan, ...]) -> tuple[LayerPlan, ...]:
     if len(layers) < 2 or not all(zero):
         return layers
     return tuple(replace(layer, status="planned", note=ALL_ZERO) for layer in layers)
-
-
-_READING = frozenset(
-    {"det", "logdet", "slogdet", "inverse", "inv", "inv_ex", "pinverse", "pinv", "solve", "solve_ex", "lu", "lu_factor"}
-    | {"lu_factor_ex", "cholesky", "cholesky_ex", "cholesky_inverse"}
-)
-"""What is taken of a matrix whose values mean something: an invertible map, a metric."""
-
-
-def _called(op: Op) -> str:
-    """The bare name of the function or method that an operation calls."""
-    target = op.call.target if op.call is not None else None
-    name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
-    return name.partition(".")[0].removeprefix("_").removeprefix("linalg_")
-
-
-def _read_whole(dataflow: Dataflow) -> dict[str, str]:
-    """The parameters that such an operation takes, and the operation."""
-    found: dict[str, str] = {}
-    for op in dataflow.graph.nodes:
-        reader = _called(op)
-        if reader not in _READING:
-            continue
-        waiting, seen = list(op.operands.values()) or list(dataflow.graph.predecessors(op)), set()
-        while waiting:
-            here = waiting.pop()
-            if here not in seen and not here.signal:
-                seen.add(here)
-                waiting += here.operands.values()
-                found.update(dict.fromkeys((use.name for use in here.params if here.op == "parameter"), reader))
-    return found
 
 
 def _matches(name: str, globs: Sequence[str]) -> str:

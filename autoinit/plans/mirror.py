@@ -54,6 +54,8 @@ class Mirror:
             no mirrored layer; None where all of it does.
         kept: the share of the input's second moment that padding leaves, for inputs of the given shapes, which the
             factors of `inputs` make up for; 1 without padding.
+        steps: over how many uses the share of what drives a recurrence is spread, for inputs of the given shapes, which
+            `scale` takes into account; 1 elsewhere.
         a: the standard deviation of the pre-activation.
         c: what makes up for the nonlinearity, applied by the next layer.
         groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
@@ -68,6 +70,7 @@ class Mirror:
     seen: tuple[tuple[int, int], ...] = ()
     moment: float | None = None
     kept: float = 1.0
+    steps: int = 1
     a: float = 1.0
     c: float = 1.0
     groups: int = 1

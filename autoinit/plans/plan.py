@@ -106,7 +106,8 @@ class Plan(Mapping[str, LayerPlan]):
 
     def to_json(self) -> str:
         """The plan as JSON; `Plan.from_json` reads it back."""
-        document = {"version": _VERSION, **{name: getattr(self, name) for name in _names(Plan)}}
+        held = {name: getattr(self, name) for name in _names(Plan)}
+        document = {"version": _VERSION, **held, "warnings": self.warnings}
         return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
     @classmethod
@@ -205,7 +206,7 @@ def _names(kind: type) -> list[str]:
 
 
 class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
-    """The JSON form of a plan."""
+    """The JSON form of a plan. Its warnings follow from the rest."""
 
     version: int
     layers: tuple[LayerPlan, ...]
@@ -220,3 +221,4 @@ class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float
     recipe: str = ""
     rest: tuple[RestPlan, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 The document is one object, or an array of such for several reports:
 
     version     1; a change that could break a reader raises it
-    model, parameters, tier, method, residual, recipe, unsupported, notes   as in `Plan`
+    model, parameters, tier, method, residual, recipe, unsupported, warnings, notes   as in `Plan`
     seed        of the values written; null when nothing was written
     written     whether weights were written
     seconds     in all
@@ -58,6 +58,7 @@ def _document(report: Report) -> dict[str, Any]:
         "rest": _plain(plan.rest),
         "others": _plain(plan.others),
         "unsupported": _plain(plan.unsupported),
+        "warnings": list(plan.warnings),
         "notes": _plain(plan.notes),
     }
 

@@ -18,8 +18,8 @@ from autoinit.ops import Role
 from autoinit.resolving._labels import OTHER, each_once, filled, one_entry, one_of_each, thinned
 from autoinit.resolving._regions import Region
 from autoinit.resolving._starting import likely_outputs
-from autoinit.resolving._walking import Step, only_steers
-from autoinit.tracing.dataflow import Op
+from autoinit.resolving._walking import Step
+from autoinit.tracing.dataflow import Op, only_steers
 from autoinit.tracing.recording import Strided
 from autoinit.tracing.rerunning import execute, substitute
 
@@ -139,8 +139,7 @@ def _axes(dim: Any, rank: int) -> tuple[int, ...]:
 
 
 def _is_cumulative(op: Op) -> bool:
-    target = op.call.target if op.call is not None else ""
-    return "cum" in str(getattr(target, "__name__", target))
+    return op.call is not None and "cum" in op.call.name
 
 
 def _ranked(to: Op, op: Op, labels: torch.Tensor) -> Any:

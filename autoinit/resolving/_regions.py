@@ -16,6 +16,7 @@ import torch
 
 from autoinit.ops import Role, Trait
 from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.noise import SHAPED_ONLY
 from autoinit.tracing.rerunning import execute, substitute
 
 _LIMIT = 64
@@ -116,8 +117,10 @@ def value_outside(op: Op, like: torch.Tensor) -> Any:
         if op.shape and like.dim() > 1:
             return torch.full(op.shape, float(value), dtype=like.dtype)
         return torch.tensor(float(value), dtype=like.dtype)
-    if op.op == "size":
+    if op.op == "size" or (op.op in SHAPED_ONLY and any(each.signal for each in op.operands.values())):
         return execute(op, dict.fromkeys(op.operands.values(), like))
+    if op.op == "output_in_place":  # the others only lend their shape
+        return value_outside(op.operands["input"], like)
     if op.acts == "rearranging" and like.dim() == 1:  # one number stands for the parameter: there is nothing to move
         return value_outside(op.operands["input"], like)
     return execute(op, {each: value_outside(each, like) for each in op.operands.values()})
@@ -223,6 +226,14 @@ class Regions:
                 if all(after in needed for op in needed - {end} for after in self.consumers(op)):
                     yield Region(start, end, tuple(op for op in ops if op in needed))
 
+    def between(self, start: Op, end: Op) -> Region | None:
+        """All that `end` is computed of from `start` alone, whatever else takes it; None if something else comes in."""
+        ops = self._grown(start, _joins_wide)
+        if end not in ops:
+            return None
+        needed = self._needed(end, start, {start, *ops})
+        return Region(start, end, tuple(op for op in ops if op in needed))
+
     def _grown(self, start: Op, joins: Callable[[Op, set[Op]], bool]) -> list[Op]:
         inside: list[Op] = []
         members = {start}
@@ -308,6 +319,35 @@ def _joins_wide(op: Op, members: set[Op]) -> bool:
 def is_recombination(region: Region) -> bool:
     """Whether the region only moves, adds, averages and scales by constants."""
     return not is_curved(region)
+
+
+def is_penalty(regions: Regions, op: Op) -> bool:
+    """Whether what an operation gives is only summed up, over features too, and returned: a penalty, a divergence."""
+    waiting, seen, summed = [op], {op}, False
+    while waiting:
+        for after in regions.consumers(waiting.pop()):
+            summed |= after.acts == "reducing"
+            if after.ends or after in seen:
+                continue
+            if after.role not in (Role.TRANSPARENT, Role.ADD):
+                return False
+            seen.add(after)
+            waiting.append(after)
+    return summed
+
+
+def cancels(region: Region) -> bool:
+    """Whether nothing of the start is left behind operations that only move, add and scale: a sample less its mean."""
+    if not any(op.op in ("sub", "rsub", "neg") for op in region.ops):
+        return False
+    phi = region.function()
+    some = torch.randn(region.start.shape or (4,), generator=torch.Generator().manual_seed(0))
+    try:
+        with torch.random.fork_rng(devices=()):
+            once, thrice = (phi(scale * some) for scale in (1.0, 3.0) if torch.manual_seed(0))
+    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+        return False
+    return bool(torch.allclose(once, thrice, rtol=1e-4, atol=1e-6))
 
 
 def is_curved(region: Region) -> bool:

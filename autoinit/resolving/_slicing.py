@@ -65,7 +65,7 @@ def parted(walker: Walker, op: Op, use: ParamUse) -> Parted | None:
 def _starts(walker: Walker, op: Op, use: ParamUse) -> Iterator[tuple[Any, int]]:
     """Feature numbers in the shape of the operation's output (likely shapes where it is not known), and their count."""
     found = features(op, use)
-    if found is None:
+    if found is None or not found[0]:
         return
     axes, sizes = found
     known = _shape(walker, op)

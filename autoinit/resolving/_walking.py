@@ -14,11 +14,12 @@ from typing import Any
 from autoinit.ops import Fact, Role, Trait
 from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
-from autoinit.resolving._regions import Region, Regions, is_curved, is_recombination
+from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_penalty, is_recombination
+from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,12 @@ class Walker:
 
     def __init__(self, dataflow: Dataflow) -> None:
         self.regions = Regions(dataflow)
+        self.noise = noise_layers(dataflow)
         self._steps: dict[Op, tuple[Step, ...]] = {}
         self._feeds: dict[Op, Endings] = {}
         self._splits: dict[Op, bool] = {}
         self._known: dict[Any, bool] = {}
+        self._differences: dict[Op, bool] = {}
         self._functions: dict[Any, Ending | None] = {}
 
     def feeds(self, start: Op) -> list[Ending]:
@@ -127,7 +130,11 @@ class Walker:
                     consumers = [each for each in consumers if each not in region.covers]
         for consumer in consumers:
             taken = self.regions.graph.edges[start, consumer]["slots"]
-            if not all(only_steers(consumer, slot) for slot in taken):
+            if self._scores(consumer):
+                yield Step((consumer.name,), ending=_scored((consumer.name,)))
+            elif consumer.added is start and taken == ("bias",):
+                yield Step((consumer.name,), ending=Ending("linear", Reason.ADD, path=(consumer.name,)))
+            elif not all(only_steers(consumer, slot) for slot in taken):
                 step = (self._in_line(start, consumer) if len(taken) == 1 else None) or self._step_into(consumer)
                 if step is not None:
                     yield step
@@ -154,6 +161,8 @@ class Walker:
 
     def _at(self, ending: Ending, ops: tuple[Op, ...]) -> Step:
         """A step to an ending, which these operations are."""
+        if _may_be_penalty(ending) and is_penalty(self.regions, ops[-1]):
+            return Step(ending.path, ending=Ending("linear", Reason.OUTPUT, path=ending.path))
         self.regions.activations.update(ops)
         if ending.reason is Reason.ACTIVATION:
             ending = replace(ending, behind=factor_behind(self.regions, ops[-1]))
@@ -165,10 +174,19 @@ class Walker:
         if wide is None:
             return None
         if is_recombination(wide):
-            return _over(wide)
+            return Step(wide.path, ending=_scored(wide.path)) if cancels(wide) else _over(wide)
         if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
         return self._softmax(wide)
+
+    def _scores(self, op: Op) -> bool:
+        """Whether an operation is the difference of a tensor and what it became by additions of noise."""
+        if op.role is not Role.ADD or op.op not in ("sub", "rsub"):
+            return False
+        if op not in self._differences:
+            regions = [self.regions.between(start, op) for start in op.operands.values()]
+            self._differences[op] = any(each and is_recombination(each) and cancels(each) for each in regions)
+        return self._differences[op]
 
     def _norms(self, start: Op) -> Iterator[tuple[Region, Step]]:
         """Norms and softmaxes that are written out, of a tensor that others take as well."""
@@ -220,6 +238,8 @@ class Walker:
         name = (op.name,)
         if op.role is Role.NONLINEARITY:
             return self._nonlinearity(op)
+        if op in self.noise:
+            return Step(name, to=op)
         if op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM):
             if not op.signal:
                 return None
@@ -289,14 +309,17 @@ def _looks_straight(region: Region, factors: list[float]) -> bool:
     return len(bent) == 1 or (bool(bent) and any(factor != 1 for factor in factors))
 
 
+SCORED = "a sample less its own mean goes on, to be scored"
 RANKED = "only compared or ranked (argmax, a threshold)"
 
 
-def only_steers(op: Op, slot: str) -> bool:
-    """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
-    if op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits):
-        return slot != "input"
-    return op.spec is not None and slot in op.spec.steered_by
+def _scored(path: tuple[str, ...]) -> Ending:
+    return Ending("linear", Reason.UNUSED, path=path, note=SCORED)
+
+
+def _may_be_penalty(ending: Ending) -> bool:
+    """Whether it is a power, or the magnitude."""
+    return ending.nonlinearity in ("pow", "square") or ending.params.get("negative_slope") == -1
 
 
 def _continues(op: Op) -> bool:

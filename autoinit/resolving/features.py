@@ -19,8 +19,7 @@ from autoinit.resolving._factors import factor_inside
 from autoinit.resolving._labelling import LostError, combined, rearranged
 from autoinit.resolving._labels import numbered, one_entry
 from autoinit.resolving._starting import features
-from autoinit.resolving._walking import only_steers
-from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
+from autoinit.tracing.dataflow import Dataflow, Op, ParamUse, only_steers
 from autoinit.tracing.rerunning import execute
 
 _SUMS = frozenset({"add", "sub", "rsub"})

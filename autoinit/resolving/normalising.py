@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from autoinit.ops import Role, Trait
+from autoinit.ops import WEIGHTED_SUM, Role, Trait
 from autoinit.resolving._regions import Region, Regions, bends
 from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -96,7 +96,7 @@ def _completes(op: Op, parameter: Op, ends: Collection[Op]) -> bool:
     if op.op == "add" and sum(size > 1 for size in parameter.params[0].shape) > 1:
         return False
     carrying = [each for each in op.operands.values() if each.signal]
-    return op.op in ("mul", "add") and len(carrying) == 1 and _unscaled(carrying[0]) in ends
+    return op.op in ("mul", "add", WEIGHTED_SUM) and len(carrying) == 1 and _unscaled(carrying[0]) in ends
 
 
 def _unscaled(op: Op) -> Op:

@@ -6,13 +6,13 @@ weights. The other operand is a branch.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from autoinit.ops import Role
-from autoinit.resolving._walking import only_steers
 from autoinit.resolving.resolver import slot_of
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 
@@ -30,6 +30,17 @@ class Stream:
     sums: tuple[Op, ...]
     branches: tuple[tuple[Op, ...], ...]
     ends: tuple[tuple[Op, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """By how much its branches, each of power 1, make it grow: as many as there are, if their weights all differ.
+
+        What the same weights add to a stream that hardly changes in between points the same way: r such branches have
+        the power r^2, not r. (Marion et al. 2022 have 1 / L for weights that change smoothly over depth, 1 / sqrt(L)
+        for independent ones.)
+        """
+        weights = Counter(frozenset(use.name for weight in each for use in weight.params) for each in self.ends)
+        return sum(repeats**2 for repeats in weights.values())
 
 
 def streams(dataflow: Dataflow, *, gated: bool = False) -> tuple[Stream, ...]:
@@ -64,12 +75,12 @@ def _is_state(branches: Collection[tuple[Op, ...]]) -> bool:
 
 
 def branch_counts(dataflow: Dataflow) -> dict[str, int]:
-    """For each weight (by operation name and parameter) that ends a branch: the number of branches in its stream.
+    """For each weight (by operation name and parameter) that ends a branch: the `Stream.count` of its stream.
 
     The keys are `operation/parameter`. Weights inside an operation (attention's in_proj) do not end a branch.
     """
     return {
-        f"{weight.name}/{use.name}": len(stream.sums)
+        f"{weight.name}/{use.name}": stream.count
         for stream in streams(dataflow)
         if len(stream.sums) > 1
         for ends in stream.ends

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from autoinit.ops import Role, Trait, WeightSlot
+import networkx as nx
+
+from autoinit.ops import WEIGHTED_SUM, Role, Trait, WeightSlot
 from autoinit.resolving._factors import factor_before, factor_inside
 from autoinit.resolving._merging import merge
 from autoinit.resolving._naming import unresolved
 from autoinit.resolving._slicing import parted
 from autoinit.resolving._walking import Endings, Walker, add_ending
+from autoinit.resolving.normalising import norm_parameters
 from autoinit.resolving.resolution import Ending, Reason, Resolution, SliceResolution
 from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.theory.gains import gain
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
+from autoinit.tracing.mixtures import is_mixture
 
 
 @dataclass(frozen=True)
@@ -35,21 +39,44 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
 
     Returns one Resolution for each parameter that enters a weight operation, in the order of first use; a weight
     with several uses is listed once. What could not be resolved has reason `unresolved` and a note. A table that is
-    looked up by the rank of its own products (the code book of vector quantisation) is no layer.
+    looked up by the rank of its own products (the code book of vector quantisation) is no layer, nor is a norm's gain.
     """
     found: dict[str, list[_Use]] = {}
     with tensors_on_cpu():
         walker = Walker(dataflow)
         for op in dataflow.graph.nodes:
             traced = any(use.layout is not None for use in op.params)
-            for use in op.params:
+            for use in op.params if op not in walker.noise.values() else ():
                 if use.layout is not None:
                     found.setdefault(use.name, []).append(_resolved(walker, op, use))
                 elif not traced and op.role is Role.WEIGHT and len(use.shape) > 1 and not use.left:
                     found.setdefault(use.name, []).append(_unresolved(op, use))
     ranking = {name for name, uses in found.items() if not any(each.op in walker.regions.carried for each in uses)}
-    tables = ranking.intersection(_looked_up(dataflow))
-    return [_combined(name, uses, walker) for name, uses in found.items() if name not in tables]
+    found = _in_weights(dataflow, found)
+    none = ranking.intersection(_looked_up(dataflow)) | _gains_of_norms(dataflow, found)
+    return [_combined(name, uses, walker) for name, uses in found.items() if name not in none]
+
+
+def _in_weights(dataflow: Dataflow, found: Mapping[str, list[_Use]]) -> dict[str, list[_Use]]:
+    """Without mixtures that make another use's weight: that of a stack of weights is where the mixed one goes."""
+    ends: dict[str, list[Op]] = {}
+    for op in dataflow.graph.nodes:
+        for use in op.params:
+            if use.modulated:
+                ends.setdefault(use.name, []).append(op)
+
+    def makes_weight(name: str, each: _Use) -> bool:
+        mixes = not each.use.modulated and name in ends and is_mixture(each.op)
+        return mixes and any(nx.has_path(dataflow.graph, each.op, end) for end in ends[name])
+
+    kept = {name: [each for each in uses if not makes_weight(name, each)] for name, uses in found.items()}
+    return {name: uses for name, uses in kept.items() if uses}
+
+
+def _gains_of_norms(dataflow: Dataflow, found: Mapping[str, Sequence[_Use]]) -> frozenset[str]:
+    """Weights of sums that are gains of norms whose output is summed."""
+    summing = {name for name, uses in found.items() if all(each.op.op == WEIGHTED_SUM for each in uses)}
+    return norm_parameters(dataflow) & summing if summing else frozenset()
 
 
 def endings(dataflow: Dataflow) -> Callable[[Op], list[Ending]]:
@@ -85,6 +112,8 @@ def _resolved(walker: Walker, op: Op, use: ParamUse) -> _Use:
     slot = slot_of(op, use)
     if slot.gates:
         return _Use(op, use, slot, *_gated(op, use, slot))
+    if op.added is not None:
+        return _Use(op, use, slot, (Ending("linear", Reason.ADD, path=(op.name,)),), ())
     rows = parted(walker, op, use)
     endings = walker.feeds(op) if rows is None else rows.endings
     return _Use(

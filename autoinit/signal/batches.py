@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
 
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import ModelView
@@ -15,7 +14,8 @@ from autoinit.ops import Trait
 from autoinit.tracing.attempts import FailedError, listed
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.guessing import guessed_inputs
-from autoinit.tracing.inputs import Inputs, floats, given_inputs
+from autoinit.tracing.inputs import Inputs, arguments_of, floats, given_inputs
+from autoinit.tracing.tiers import best_guess
 
 Made = TypeVar("Made")
 Attempt = Callable[[Inputs, bool, bool], Made]
@@ -30,8 +30,13 @@ def stream(seed: int) -> torch.Generator:
 _APART = 0x5157_0A1D_C0DE
 
 
-def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: str) -> Made:
+def first_success(
+    view: ModelView, example: Any, attempt: Attempt[Made], what: str, dataflow: Dataflow | None = None
+) -> Made:
     """The first attempt that succeeds, on the caller's inputs or on the guesses that tracing would try.
+
+    The guess on which the dataflow was recorded comes first, or, where it was on none and arguments may be left out,
+    that on which it would be.
 
     Training mode comes before evaluation mode, and what can be traced on meta before what cannot.
 
@@ -40,7 +45,7 @@ def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: s
     """
     failures: list[FailedError] = []
     for training, traced in ((True, True), (True, False), (False, True), (False, False)):
-        for guess in _candidates(view.module, example):
+        for guess in _candidates(view, example, dataflow):
             trying: Inputs | None = guess
             while trying is not None:
                 try:
@@ -52,11 +57,16 @@ def first_success(view: ModelView, example: Any, attempt: Attempt[Made], what: s
     raise TraceError(f"{view.class_name} could not be {what}:{listed(failures)}\nNext: {advice}.")
 
 
-def _candidates(model: nn.Module, example: Any) -> Iterator[Inputs]:
+def _candidates(view: ModelView, example: Any, dataflow: Dataflow | None) -> Iterator[Inputs]:
     if example is not None:
-        yield given_inputs(example, model)
-    else:
-        yield from guessed_inputs(model)
+        yield given_inputs(example, view.module)
+        return
+    best = dataflow.guess if dataflow is not None else None
+    if best is None and any(each.default is not each.empty for each in arguments_of(view.module).values()):
+        best = best_guess(view)
+    if best is not None:
+        yield best
+    yield from guessed_inputs(view.module)
 
 
 def require_values(view: ModelView, what: str, instead: str) -> None:

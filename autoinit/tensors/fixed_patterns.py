@@ -32,6 +32,12 @@ def fixed_pattern(weight: torch.Tensor, axes: str, groups: int = 1) -> str:
         return _of_one_element(turned) or _of_one_kernel(turned, groups) or _average(turned)
 
 
+def is_one_number(weight: torch.Tensor) -> bool:
+    """Whether all elements are equal and not zero, as those of a gain are; False on the meta device."""
+    readable = weight.is_floating_point() and not weight.is_meta and weight.layout is torch.strided
+    return readable and weight.numel() > 1 and _equal(weight.detach())
+
+
 def _product(weight: torch.Tensor, axes: str, letter: str) -> int:
     sizes = [size for size, axis in zip(weight.shape, axes, strict=True) if axis == letter]
     return int(torch.Size(sizes).numel())

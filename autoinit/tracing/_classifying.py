@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 
-from autoinit.ops import REGISTRY, OpSpec, Role, WeightSlot
+from autoinit.ops import REGISTRY, WEIGHTED_SUM, OpSpec, Role, WeightSlot
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.tracing._operands import operand_layout
+from autoinit.tracing._weighted_sums import weighted_sum
 from autoinit.tracing.dataflow import Call, Op, ParamUse
+from autoinit.tracing.mixtures import is_mixture
 
 
 def operands_of(value: Any) -> Iterator[Op]:
@@ -42,6 +44,10 @@ def slots(bound: Mapping[str, Any]) -> Iterator[tuple[str, Op]]:
                 yield name, op
 
 
+_LENDING = frozenset({"cast", "view", "expand", "output_in_place"})
+"""What comes beside their input lends its type or its shape, and no signal."""
+
+
 def classified(
     name: str,
     spec: OpSpec,
@@ -53,12 +59,31 @@ def classified(
     known: dict[Any, Any],
 ) -> Op:
     """Decide the role of the operation here, from which operands carry a signal and which are weights."""
+    if (found := weighted_sum(spec, bound, call)) is not None:
+        weighted = _classified(
+            name, REGISTRY.specs[WEIGHTED_SUM], found.bound, params, found.call, where, slopes, known
+        )
+        if weighted.role is Role.WEIGHT and not any(use.left for use in weighted.params):
+            return replace(weighted, params=tuple(map(found.scaled, weighted.params)))
+    return _classified(name, spec, bound, params, call, where, slopes, known)
+
+
+def _classified(
+    name: str,
+    spec: OpSpec,
+    bound: dict[str, Any],
+    params: tuple[ParamUse, ...],
+    call: Call,
+    where: dict[str, Any],
+    slopes: Mapping[str, torch.Tensor],
+    known: dict[Any, Any],
+) -> Op:
     if spec.name == "getitem" and _is_place(bound):
         spec = REGISTRY.specs["index"]
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
-    cast = spec.name == "cast"  # what comes beside its input only says which type
-    carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not cast)]
+    lent = spec.name in _LENDING
+    carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not lent)]
     made = [slot for slot in carrying if operands[slot].made]
     role = spec.role
     weights: tuple[ParamUse, ...] = ()
@@ -158,12 +183,13 @@ def _weight_role(
         found = next((named for slot in known if (named := slot.named(use.slot)) is not None), None)
         uses.append(_with_layout(use, found, constants) if found is not None and len(use.shape) >= 2 else use)
     for name, op in operands.items():
-        if op.signal and (spec.role is not Role.WEIGHT or op.role is Role.WEIGHT):
+        alone = op.signal and spec.role is not Role.WEIGHT and len(carrying) < 2
+        if alone or (op.role is Role.WEIGHT and not is_mixture(op)):
             continue
         found = next((named for slot in known if (named := slot.named(name)) is not None), None)
-        needed = spec.role is not Role.WEIGHT
-        if found is not None and (carrying or not needed):
-            uses += _operand_uses(op, found, constants, layouts)
+        product = spec.role is not Role.WEIGHT
+        if found is not None and (carrying or not product):
+            uses += _operand_uses(op, found, constants, layouts, product=product)
         elif op.op == "parameter":
             uses += [ParamUse(name, use.name, use.shape) for use in op.params]
     used = any(use.layout is not None or use.left == "bent" for use in uses)
@@ -183,10 +209,10 @@ def _with_layout(use: ParamUse, slot: WeightSlot, constants: Mapping[str, Any]) 
 
 
 def _operand_uses(
-    op: Op, slot: WeightSlot, constants: Mapping[str, Any], layouts: dict[Any, Any]
+    op: Op, slot: WeightSlot, constants: Mapping[str, Any], layouts: dict[Any, Any], *, product: bool
 ) -> Iterator[ParamUse]:
     """The parameters behind a weight operand, each with the layout of its own axes."""
     tag = f"{slot.slot} {dict(constants)!r}"
-    for use in operand_layout(op, lambda shape: slot.layout(constants, shape), tag, layouts):
+    for use in operand_layout(op, lambda shape: slot.layout(constants, shape), tag, layouts, either=product):
         if use.shape:
             yield replace(use, slot=slot.slot)

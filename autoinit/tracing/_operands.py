@@ -16,13 +16,15 @@ import torch
 
 from autoinit.ops import Role, Trait
 from autoinit.theory.layouts import Layout
-from autoinit.tracing._scaling import scaling
-from autoinit.tracing.dataflow import Left, Op, ParamUse
+from autoinit.tracing._scaling import Rescaling, scaling
+from autoinit.tracing.dataflow import Left, Op, ParamUse, only_steers
+from autoinit.tracing.mixtures import is_mixture, mixed
+from autoinit.tracing.noise import SHAPED_ONLY, scales_of_noise
 from autoinit.tracing.rerunning import execute
 
 
 def operand_layout(
-    op: Op, layout_of: Callable[[tuple[int, ...]], Layout], tag: str, known: dict[Any, Any]
+    op: Op, layout_of: Callable[[tuple[int, ...]], Layout], tag: str, known: dict[Any, Any], *, either: bool = False
 ) -> Iterator[ParamUse]:
     """For each parameter behind `op`: the operations on its way, its own layout (None: untraceable), and its shape.
 
@@ -30,24 +32,32 @@ def operand_layout(
     `known` keeps what was found for equal operations on equal shapes; `tag` tells layouts apart.
 
     Where a signal changes the operand (StyleGAN2's modulated convolutions), only parameters with both output and summed
-    axes are weights; what cannot be followed, for want of shapes, is taken to be laid out as the operand is.
+    axes are weights; what cannot be followed, for want of shapes, is taken to be laid out as the operand is. In a
+    product in which `either` operand may be the weight (`bmm(W * style, x)`), a signal must be seen to scale W, the
+    same along one of its axes, and nothing else to happen to it (but that its scale may be normalised away).
     """
     parameters = _parameters(op)
-    noises = _scales_of_noise(parameters, op) if len(parameters) > 1 else set()
-    for parameter in parameters:
+    chains = {parameter: _chain(parameter, op) for parameter in parameters}
+    noises = scales_of_noise(chains) if len(chains) > 1 else set()
+    for parameter, chain in chains.items():
         (use,) = parameter.params
-        chain = _chain(parameter, op)
         transform = tuple(each.op for each in chain if Trait.NEUTRAL not in each.traits)
         steps = tuple(_step(each) for each in chain)
         key = (tag, use.shape, steps)
         if key not in known:
             known[key] = _own_layout(parameter, op, use.shape, layout_of, chain)
         layout, shape = known[key]
-        if op.signal:
-            layout = layout if layout is not None else _as_operand(use.shape, layout_of)
-            if layout is None or "o" not in layout.axes or not {"i", "k"} & set(layout.axes):
-                continue
         scale = scaling(parameter, op, chain, steps, known)
+        if op.signal:
+            if either and not _is_scaled_by_signal(chain, scale):
+                continue
+            mixes = any(map(is_mixture, chain))
+            if layout is None and not mixes:
+                layout = _as_operand(use.shape, layout_of)
+            if layout is None or "o" not in layout.axes or not {"i", "k"} & set(layout.axes):
+                if mixes and not either:
+                    yield ParamUse("", use.name, shape, None, transform, None, "mixed", modulated=True)
+                continue
         left = "noise" if parameter in noises else _left(layout, bends=scale.bends)
         yield ParamUse("", use.name, shape, None if left else layout, transform, scale.factor, left, op.signal)
 
@@ -63,40 +73,26 @@ def _as_operand(shape: tuple[int, ...], layout_of: Callable[[tuple[int, ...]], L
     return alone if inner == shape else Layout("b" + alone.axes, 1, alone.stride_area, alone.transposed)
 
 
-def _scales_of_noise(parameters: list[Op], end: Op) -> set[Op]:
-    """Of the parameters that are added up to `end`, those that are multiplied by noise on the way: a buffer, or draws.
-
-    `mu + sigma * eps`: the values of sigma say how noisy the weight is. None, if all of them are multiplied so.
-    """
-    noisy = {each for each in parameters if any(_by_noise(op) for op in _chain(each, end))}
-    added = any(op.op in ("add", "addcmul", "sub") for each in noisy for op in _chain(each, end))
-    return noisy if added and len(noisy) < len(parameters) else set()
-
-
-def _by_noise(op: Op) -> bool:
-    """Whether it multiplies by a buffer that is no mask, or by random numbers."""
-    return op.op in ("mul", "addcmul") and any(_is_noise(each) for each in op.operands.values())
-
-
-def _is_noise(op: Op) -> bool:
-    """Whether it is random, or computed of a buffer that is no mask, and of no parameter."""
-    waiting, seen, noisy = [op], {op}, False
-    for here in waiting:
-        if here.signal or here.op == "parameter":
-            return False
-        drawn = here.op == "random"  # whatever it is shaped like
-        noisy |= drawn or (here.op == "buffer" and not _may_be_mask(here))
-        fresh = [each for each in here.operands.values() if each not in seen and not drawn]
-        waiting += fresh
-        seen.update(fresh)
-    return noisy
+def _is_scaled_by_signal(chain: list[Op], scale: Rescaling) -> bool:
+    """Whether a parameter is only scaled, and the first signal that it meets mixes it, or is repeated on one axis."""
+    if scale.factor != 0 and not all(map(_only_scales, chain)):
+        return False
+    signals = {op for op in chain if op.signal}
+    first = next(op for op in chain if op in signals and signals.isdisjoint(op.operands.values()))
+    if is_mixture(first):
+        return True
+    if Trait.SCALING not in first.traits or len(first.operands) != 2:
+        return False
+    weight, signal = sorted(first.operands.values(), key=lambda each: each.signal)
+    if weight.shape is None or signal.shape is None:
+        return False
+    repeated = [size for size, other in zip(weight.shape[::-1], signal.shape[::-1], strict=False) if other == 1]
+    repeated += weight.shape[: max(0, len(weight.shape) - len(signal.shape))]
+    return any(size > 1 for size in repeated)
 
 
-def _may_be_mask(buffer: Op) -> bool:
-    """Whether it is a single number, or all zeros and ones."""
-    value, rms = buffer.constants.get("value"), buffer.constants.get("rms")
-    masks = rms is not None and (value is None or (value > 0 and abs(value - rms * rms) < 1e-6))
-    return masks or not buffer.shape
+def _only_scales(op: Op) -> bool:
+    return op.acts == "rearranging" or bool(op.traits & (Trait.SCALING | Trait.NEUTRAL)) or is_mixture(op)
 
 
 def _left(layout: Layout | None, *, bends: bool) -> Left:
@@ -119,13 +115,25 @@ def _parameters(op: Op) -> list[Op]:
     waiting = [op]
     while waiting:
         here = waiting.pop()
-        if here in seen or here.role is Role.WEIGHT or (here.signal and not op.signal):
+        if here in seen or _is_opaque(here) or (here.signal and not op.signal):
             continue
         seen.add(here)
         if here.op == "parameter":
             found[here] = None
-        waiting.extend(reversed(list(here.operands.values())))
+        waiting.extend(reversed(_entering(here)))
     return list(found)
+
+
+def _entering(op: Op) -> list[Op]:
+    """The operands that become part of what an operation gives; the others only shape it."""
+    if op.op in SHAPED_ONLY:
+        return []
+    return [each for slot, each in op.operands.items() if not only_steers(op, slot)]
+
+
+def _is_opaque(op: Op) -> bool:
+    """Whether weights of other layers make what it gives."""
+    return op.role is Role.WEIGHT and not is_mixture(op)
 
 
 def _chain(start: Op, end: Op) -> list[Op]:
@@ -135,7 +143,7 @@ def _chain(start: Op, end: Op) -> list[Op]:
     def visit(op: Op) -> bool:
         if op not in depends:
             depends[op] = op is start
-            operands = () if op.role is Role.WEIGHT else op.operands.values()
+            operands = [] if _is_opaque(op) else _entering(op)
             depends[op] = op is start or any([visit(each) for each in operands])  # noqa: C419 - all are to be visited
         return depends[op]
 
@@ -162,20 +170,24 @@ def _own_layout(
         made = layout_of(tuple(result.shape))
         if len(shape) == 1 and sum(_along(result)) > 1:  # a diagonal, or a flat store of a matrix
             return None, shape
-        letters.append(_letter(result, size, made))
+        letters.append(_letter(result, axis, shape, made))
         sizes.append(len(np.unique(_stored(result).numpy())) if parted and letters[-1] != "b" else size)
     if made is None:
         return None, shape
-    copies = result.numel() // math.prod(shape)
+    copies = result.numel() // math.prod(size for size, letter in zip(shape, letters, strict=True) if letter != "b")
     groups = made.groups // copies if copies and made.groups % copies == 0 else made.groups
     return Layout("".join(letters), groups, made.stride_area, made.transposed), tuple(sizes)
 
 
-def _letter(result: torch.Tensor, size: int, layout: Layout) -> str:
-    """The letter of the operand's axis along which the index varies; `b` if it does not vary (a slice)."""
-    if size == 1:
+def _letter(result: torch.Tensor, axis: int, shape: tuple[int, ...], layout: Layout) -> str:
+    """The letter of the operand's axis along which an axis' index varies; `b` if it does not vary (a slice).
+
+    Where it varies along several, as one half of a symmetric matrix does, the axis stays where it was, if it can.
+    """
+    if shape[axis] == 1:
         return layout.axes[0] if layout.axes.startswith("b") else "k"
-    return next((letter for letter, along in zip(layout.axes, _along(result), strict=True) if along), "b")
+    varying = [letter for letter, along in zip(layout.axes, _along(result), strict=True) if along]
+    return layout.axes[axis] if len(varying) > 1 and tuple(result.shape) == shape else next(iter(varying), "b")
 
 
 def _along(result: torch.Tensor) -> Iterator[bool]:
@@ -222,12 +234,14 @@ def _sent(parameter: Op, op: Op, value: torch.Tensor, chain: list[Op]) -> Any:
 def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     """What becomes of index tensors in one operation; None where elements are mixed."""
     held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
-    if Trait.JOINING in op.traits:
-        operands = {each: value if value is not None else _nowhere(each) for each, value in operands.items()}
+    if is_mixture(op):
+        return mixed(op, operands)
     if op.op == "getitem":
         operands = {each: value if value is not None else _chosen(op, each) for each, value in operands.items()}
         if any(value is None for value in operands.values()):  # which would stand for a new axis
             return None
+    elif Trait.JOINING in op.traits or (held and any(only_steers(op, slot) for slot in op.operands)):
+        operands = {each: value if value is not None else _nowhere(each) for each, value in operands.items()}
     moves = op.acts == "rearranging" or op.op == "interpolate" or Trait.JOINING in op.traits
     if op.op == "size" or (moves and any(value is not None for value in operands.values())):
         try:

@@ -13,6 +13,7 @@ import torch
 
 from autoinit.ops import Fact, Role, Trait
 from autoinit.tracing.dataflow import Op
+from autoinit.tracing.mixtures import is_mixture
 from autoinit.tracing.rerunning import execute
 
 _MOST_ELEMENTS = 1 << 20
@@ -45,8 +46,10 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
     `known` keeps the answers by `steps` and shape; a weight of more than a million elements takes a smaller one's, if
     that is 0 or 1.
     """
-    if all(op.acts in _KEEPING or Trait.NEUTRAL in op.traits for op in chain):
+    if all(_keeps(op) for op in chain):
         return _KEPT
+    if any(map(is_mixture, chain)):
+        return Rescaling(None)
     shape = parameter.shape or ()
     names = tuple(op.op for op in chain)
     if torch.Size(shape).numel() > _MOST_ELEMENTS and known.get(names) in (Rescaling(0.0), _KEPT):
@@ -57,6 +60,16 @@ def scaling(parameter: Op, end: Op, chain: list[Op], steps: Any, known: dict[Any
         known[key] = known[names] = _measured(parameter, end, shape, chain)
     found: Rescaling = known[key]
     return found
+
+
+def _keeps(op: Op) -> bool:
+    """Whether an operation leaves the elements' values, all of them."""
+    return Trait.NEUTRAL in op.traits or (op.acts in _KEEPING and not _is_half(op))
+
+
+def _is_half(op: Op) -> bool:
+    """Whether an operation sets what is on one side of a diagonal to zero."""
+    return op.call is not None and op.call.name in ("tril", "triu")
 
 
 def _bend(chain: list[Op]) -> bool:
@@ -72,7 +85,7 @@ def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -
     once = _std_at(parameter, end, weight, chain)
     scaled = {scale: _std_at(parameter, end, scale * weight, chain) for scale in _SCALES}
     stds = {scale: std for scale, std in scaled.items() if std is not None}
-    if not once or len(stds) < len(scaled):
+    if not once or weight.numel() < 2 or len(stds) < len(scaled):
         return Rescaling(None)
     if all(abs(std - once) < 1e-3 * once for std in stds.values()):
         return Rescaling(0.0)
@@ -121,5 +134,23 @@ def _value(op: Op, values: dict[Op, Any], chain: list[Op]) -> Any:
     else:
         for each in op.operands.values():
             _value(each, values, chain)
-        values[op] = execute(op, values)
+        share = _share_kept(op, values)
+        values[op] = execute(op, values) if share is None else values[op.operands["input"]] * math.sqrt(share)
     return values[op]
+
+
+def _share_kept(op: Op, values: dict[Op, Any]) -> float | None:
+    """The share of elements that a mask leaves where the others become zero; None if the operation is nothing such.
+
+    A mask stands for where it is, not for a number: what it leaves has that share of the power.
+    """
+    if _is_half(op):
+        return float(execute(op, {**values, op.operands["input"]: torch.ones(op.operands["input"].shape or ())}).mean())
+    mask = op.operands.get("mask") or op.operands.get("condition")
+    if op.op not in ("masked_fill", "where") or mask is None or "value" not in mask.constants:
+        return None
+    other = op.constants.get("value" if op.op == "masked_fill" else "other")
+    if other != 0 or "input" not in op.operands:
+        return None
+    share = float(mask.constants["value"])
+    return share if op.op == "where" else 1 - share

@@ -14,10 +14,11 @@ from autoinit.ops.registry import REGISTRY, OpSpec
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
+from autoinit.tracing.inputs import Inputs
 
 OpGraph: TypeAlias = "nx.DiGraph[Op]"
 
-Left = Literal["", "bent", "unsummed", "noise"]
+Left = Literal["", "bent", "unsummed", "noise", "mixed"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class ParamUse:
         transform: canonical names of the operations between the parameter and this operand, first to last.
         factor: by how much these multiply its std; 0 if they normalise it away, None if neither.
         left: why it is no weight to be scaled, although it stands in a weight's place: `bent` by a function that is not
-            proportional to it, or `unsummed`, since nothing is summed over it. Empty otherwise.
+            proportional to it; `unsummed`, since nothing is summed over it; `noise`, whose scale it is; `mixed` into a
+            weight that does not tell its axes. Empty otherwise.
         modulated: whether a signal changes it on the way.
     """
 
@@ -62,6 +64,12 @@ class ParamUse:
     factor: float | None = 1.0
     left: Left = ""
     modulated: bool = False
+
+
+def bare_name(target: Any) -> str:
+    """What a call's target is called, whatever the namespace; empty if it has no name."""
+    name = target if isinstance(target, str) else str(getattr(target, "__name__", ""))
+    return name.partition(".")[0].removeprefix("_").removeprefix("linalg_")
 
 
 @dataclass(frozen=True)
@@ -77,6 +85,11 @@ class Call:
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
     spec: OpSpec | None = None
+
+    @property
+    def name(self) -> str:
+        """The bare name of the function or method: `sum` of `Tensor.sum`, `torch.sum` and `aten.sum.dim_IntList`."""
+        return bare_name(self.target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,12 +142,25 @@ class Op:
         return self.spec.traits if self.spec is not None else Trait.NONE
 
     @property
+    def added(self) -> Op | None:
+        """The signal that a weight operation adds its product to (`addmm`), if it does."""
+        bias = self.operands.get("bias") if self.role is Role.WEIGHT else None
+        return bias if bias is not None and bias.signal else None
+
+    @property
     def ends(self) -> bool:
         """Whether the signal ends here: at an output or a loss, not at a question such as a tensor's size."""
         return self.role is Role.SINK and self.signal
 
     def __repr__(self) -> str:
         return f"Op({self.name}: {self.op}, {self.role})"
+
+
+def only_steers(op: Op, slot: str) -> bool:
+    """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
+    if op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits):
+        return slot != "input"
+    return op.spec is not None and slot in op.spec.steered_by
 
 
 @dataclass(frozen=True)
@@ -192,6 +218,7 @@ class Dataflow:
         unsupported: operations with no known role.
         uncalled: weights (parameters of two or more dimensions) that no operation used.
         notes: what a reader of the report should know about the tracing.
+        guess: the inputs that it was recorded on, where these were guessed.
     """
 
     graph: OpGraph
@@ -200,6 +227,7 @@ class Dataflow:
     unsupported: tuple[Unsupported, ...] = ()
     uncalled: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    guess: Inputs | None = field(default=None, repr=False)
 
     @property
     def knows_shapes(self) -> bool:

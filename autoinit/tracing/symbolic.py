@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import operator
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,9 +12,9 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from autoinit.ops import REGISTRY, Role
 from autoinit.tracing._hidden_calls import opening_scripts
 from autoinit.tracing._leaves import is_leaf
+from autoinit.tracing._open_calls import is_open
 from autoinit.tracing._overwriting import writes
 from autoinit.tracing._sources import current_line
 
@@ -167,7 +166,7 @@ class SymbolicTracer(ShadowTracer):
 
     def create_node(self, kind: str, *args: Any, **kwargs: Any) -> torch.fx.Node:
         """Note where the node comes from."""
-        if self.strict and _is_open(kind, args[0], args[1] if len(args) > 1 else (), self.root):
+        if self.strict and is_open(kind, args[0], args[1] if len(args) > 1 else (), self.root):
             raise LeavesOpenError(f"{args[0]} may part the features, or is unknown")
         node = super().create_node(kind, *args, **kwargs)
         node.meta["module"] = self.stack[-1]
@@ -214,24 +213,3 @@ def _parameter_behind(node: torch.fx.Node) -> set[str]:
     while isinstance(here, torch.fx.Node) and here.op != "get_attr":
         here = here.args[0] if here.args else None
     return {str(here.target)} if isinstance(here, torch.fx.Node) else set()
-
-
-def _is_open(kind: str, target: Any, operands: Any, root: nn.Module) -> bool:
-    if kind not in ("call_function", "call_method") or target is getattr or isinstance(target, type):
-        return False
-    if target is operator.getitem and isinstance(operands[1], str):  # of a mapping
-        return False
-    spec = REGISTRY.of_name(str(target)) if kind == "call_method" else REGISTRY.of_function(target)
-    if spec is not None and spec.role is Role.SPLIT:
-        return not _is_plain_pick(operands[0] if operands else None, root)
-    return spec is None
-
-
-def _is_plain_pick(operand: Any, root: nn.Module) -> bool:
-    """Whether an item is taken of a shape, or of the several results of a module."""
-    if not isinstance(operand, torch.fx.Node):
-        return False
-    if operand.op == "call_module":
-        spec = REGISTRY.of_module(root.get_submodule(str(operand.target)))
-        return spec is not None and spec.several
-    return operand.target == "size" or (operand.target is getattr and operand.args[1] == "shape")

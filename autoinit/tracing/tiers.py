@@ -20,7 +20,7 @@ from autoinit.tracing.dataflow import TIERS, Dataflow, Tier
 from autoinit.tracing.expanding import expand
 from autoinit.tracing.exported import ExportedModel, exported_model, is_exported
 from autoinit.tracing.guarding import undisturbed
-from autoinit.tracing.guessing import guessed_inputs
+from autoinit.tracing.guessing import filled, guessed_inputs
 from autoinit.tracing.inputs import Inputs, arguments_of, given_inputs
 from autoinit.tracing.rng import drawn, untouched_generators
 from autoinit.tracing.shadow import make_shadow
@@ -31,6 +31,8 @@ _MODES = (True, False)
 _FEW_GUESSES = 4  # in a second mode, after all have failed in the first
 _MOST_FURTHER = 4
 """Guesses that are tried after one that has run, but left weights uncalled."""
+_MOST_FILLED = 40
+"""Runs in which arguments that may be left out are filled."""
 _NEEDS_VALUES = re.compile(r"\bmeta\b")
 """In what torch says where a tensor on meta has no value: its inputs came further than others."""
 
@@ -54,6 +56,15 @@ def trace(model: Model, example_inputs: Any = None, *, tier: Tier | None = None)
         ArgumentError: an argument is of no known form.
     """
     return trace_view(ModelView.of(model), example_inputs, tier=tier)
+
+
+def best_guess(view: ModelView) -> Inputs | None:
+    """The guess on which most of the weights are called; None if none runs on the meta device."""
+    try:
+        with tensors_on_cpu(), untouched_generators(), torch.no_grad(), silenced():
+            return _recorded(view, None, True, []).guess
+    except FailedError:
+        return None
 
 
 def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
@@ -220,7 +231,8 @@ def _recorded(view: ModelView, inputs: _GivenInputs, training: bool, failed: _Fa
     """On meta: all guesses in the first mode, and a few in the second."""
     guesses = inputs if inputs is not None else guessed_inputs(view.module)
     some = itertools.islice(guesses, _FEW_GUESSES) if failed else guesses
-    return _first(partial(record, view, training), some, "recorded", failed, list(arguments_of(view.module)))
+    run = partial(record, view, training)
+    return _with_more(run, view, _first(run, some, "recorded", failed, list(arguments_of(view.module))))
 
 
 def _recorded_really(view: ModelView, inputs: _GivenInputs, training: bool, failed: _Failures) -> Dataflow:
@@ -253,12 +265,30 @@ def _first(
         found, tried = _run_repaired(run, guess, failed)
         given += [tried.names(arguments)] if best is not None or found is not None else []
         if found is not None and (best is None or len(found.uncalled) < len(best.uncalled)):
-            best = found
+            best = replace(found, guess=tried if tried.origin != "given" else None)
         if best is not None and (not best.uncalled or guess.origin == "given"):
             break
     if best is not None:
         return best
     raise failed[before][1] if failed[before:] else FailedError(tier, ValueError("no example input could be guessed"))
+
+
+def _with_more(run: Callable[[Inputs], Dataflow], view: ModelView, best: Dataflow) -> Dataflow:
+    """The best run, or a better one, with arguments that it left out: each that reaches further weights stays."""
+    runs = 0
+    declared = getattr(view.module, "main_input_name", None)  # a model of transformers' says what its arguments are
+    improved = declared is None
+    while improved and best.uncalled and best.guess is not None:
+        improved = False
+        for guess in filled(view.module, best.guess, best.uncalled):
+            runs += 1
+            if runs > _MOST_FILLED:
+                return best
+            found, tried = _run_repaired(run, guess, [])
+            if found is not None and len(found.uncalled) < len(best.uncalled):
+                best, improved = replace(found, guess=tried), True
+                break
+    return best
 
 
 def _run_repaired(

@@ -38,9 +38,12 @@ POWER_ITERATIONS = 15
 
 
 def effective_weight(view: ModelView, stored: WeightStorage) -> torch.Tensor | None:
-    """The weight as forward reads it; None on the meta device. Runs no hidden random number and moves no buffer."""
+    """The weight as forward reads it; None on the meta device, and where a program without modules computes it.
+
+    Runs no hidden random number and moves no buffer.
+    """
     source = view.parameters[stored.param].detach()
-    if source.is_meta:
+    if source.is_meta or (stored.kind == "parametrized" and not view.has_modules):
         return None
     if stored.kind == "weight_norm":
         return source * (view.parameters[stored.magnitude].detach() / _norms(view, stored))
@@ -75,7 +78,7 @@ def fixes_scale(view: ModelView, stored: WeightStorage) -> bool:
 
 
 def effective_stats(view: ModelView, stored: WeightStorage) -> WeightStats | None:
-    """Statistics of the weight as forward reads it; None on the meta device."""
+    """Statistics of the weight as forward reads it; None where that cannot be told."""
     weight = effective_weight(view, stored)
     return measuring.weight_stats(weight) if weight is not None else None
 

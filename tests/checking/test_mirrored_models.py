@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -65,6 +66,18 @@ def encoder() -> nn.Module:
     )  # fmt: skip
 
 
+class Sequence(nn.Module):
+    """torch's recurrent module, and a layer behind its last state."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(16, 32, batch_first=True, **settings)
+        self.head = nn.Linear(64 if "bidirectional" in settings else 32, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(x)[0][:, -1])
+
+
 MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "relu": (lambda: chain(nn.ReLU), (8, 64)),
     "gelu": (lambda: chain(nn.GELU), (8, 64)),
@@ -75,6 +88,13 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "transposed and grouped": (encoder, (8, 3, 8, 8)),
     "recurrence": (lambda: Recurrent(F.relu), (8, 6, 8)),
     "recurrence of tanh": (lambda: Recurrent(torch.tanh), (8, 6, 8)),
+    "nn.RNN": (lambda: Sequence(nonlinearity="relu"), (8, 6, 16)),
+    "nn.RNN of tanh, two layers": (lambda: Sequence(num_layers=2), (8, 6, 16)),
+    "nn.RNN in both directions": (
+        lambda: Sequence(nonlinearity="relu", num_layers=2, bidirectional=True),
+        (8, 7, 16),
+    ),
+    "nn.RNN of tanh in both directions": (lambda: Sequence(bidirectional=True), (8, 12, 16)),
     "glu": (lambda: nn.Sequential(nn.Linear(16, 64), nn.GLU(), nn.Linear(32, 8)), (8, 16)),
 }
 
@@ -90,7 +110,17 @@ def test_nothing_is_found_right_after_it(name: str) -> None:
     assert not check(model).findings
 
 
-@pytest.mark.parametrize("name", ["transposed and grouped", "recurrence", "recurrence of tanh", "residual"])
+PREDICTED = (
+    "transposed and grouped",
+    "recurrence",
+    "recurrence of tanh",
+    "residual",
+    "nn.RNN",
+    "nn.RNN in both directions",
+)
+
+
+@pytest.mark.parametrize("name", PREDICTED)
 def test_what_is_predicted_is_what_its_weights_make(name: str) -> None:
     """Pairs are no independent units; measured on the weights themselves, on 256 inputs, within a fifth."""
     build, shape = MODELS[name]

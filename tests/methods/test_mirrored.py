@@ -353,6 +353,30 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         lambda: Written(recurrence, into=nn.Linear(8, 16), over=nn.Linear(16, 16), head=nn.Linear(16, 4)),
         (4, 6, 8),
     ),
+    "recurrent module": (
+        lambda: Written(
+            lambda net, x: net.head(net.rnn(x)[0][:, -1]),
+            rnn=nn.RNN(8, 16, 2, nonlinearity="relu", batch_first=True, bidirectional=True),
+            head=nn.Linear(32, 4),
+        ),
+        (4, 5, 8),
+    ),
+    "last state of a recurrent module, steps first": (
+        lambda: Written(
+            lambda net, x: net.head(net.rnn(x.transpose(0, 1))[1][-1]),
+            rnn=nn.RNN(8, 16, nonlinearity="relu"),
+            head=nn.Linear(16, 4),
+        ),
+        (4, 5, 8),
+    ),
+    "recurrent cell": (
+        lambda: Written(
+            lambda net, x: net.head(functools.reduce(lambda state, step: net.cell(step, state), x.unbind(1), None)),
+            cell=nn.RNNCell(8, 16, nonlinearity="relu"),
+            head=nn.Linear(16, 4),
+        ),
+        (4, 5, 8),
+    ),
     "sum before the nonlinearity": (
         lambda: Written(
             lambda net, x: net.c(F.gelu(torch.add(net.a(x), net.b(x), alpha=0.5))),
@@ -483,6 +507,12 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         "a",
         "b, which reads them, cannot be mirrored",
     ),
+    "gates of a recurrence": (
+        lambda: Written(lambda net, x: net.b(net.a(x)[0]), a=nn.LSTM(8, 16), b=nn.Linear(16, 4)),
+        (4, 5, 8),
+        "a.weight_hh_l0",
+        "parts of its output feed different things",
+    ),
     "weight norm": (
         lambda: nn.Sequential(
             nn.Linear(8, 16), nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(16, 4))
@@ -519,6 +549,24 @@ def test_branches_are_divided_by_the_root_of_their_number_at_their_beginning() -
     torch.testing.assert_close(end.T @ end, 2 * torch.eye(8), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(start @ start.T, torch.eye(8) / 4 / 1.5, rtol=0.2, atol=1e-5)
     assert made["a2"].mirror.a == 0.5
+
+
+def test_what_others_read_too_is_not_driven_less() -> None:
+    """The last of four branches' inner units feed a layer outside of the stream as well: they stay at a = 1, and the
+    branch's end is divided by 2 itself, its 8 columns of length sqrt(2) / 2."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        for index in range(4):
+            inner = F.relu(net.get_submodule(f"a{index}")(x))
+            x = x + net.get_submodule(f"b{index}")(inner)
+        return net.head(x) + net.other(inner)
+
+    parts = {f"{name}{i}": nn.Linear(16, 16) for i in range(4) for name in "ab"}
+    model = Written(forward, **parts, head=nn.Linear(16, 4), other=nn.Linear(16, 4))
+    made = mirrored(model, 64, 16)
+    assert (made["a2"].mirror.a, made["a3"].mirror.a) == (0.5, 1.0)
+    end = model.b3.weight.detach()[:, :8]
+    torch.testing.assert_close(end.T @ end, torch.eye(8) / 2, rtol=1e-4, atol=1e-5)
 
 
 def test_a_branch_without_a_weight_before_its_end_is_divided_there() -> None:

@@ -101,6 +101,108 @@ def test_gradients_are_as_large_in_every_layer(name: str) -> None:
     assert (norms.max() / norms.min()).log10() < 0.1
 
 
+# How much each layer gives, by hand.
+
+
+def assert_orthonormal(rows: Tensor, factor: float) -> None:
+    """factor * rows are orthonormal."""
+    torch.testing.assert_close(rows @ rows.T * factor**2, torch.eye(len(rows)), rtol=0.1, atol=1e-5)
+
+
+class Parts(nn.Module):
+    """Modules by name, and a forward that is given."""
+
+    def __init__(self, forward: Callable[..., Tensor], **parts: nn.Module) -> None:
+        super().__init__()
+        self.written = forward
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.written(self, x)
+
+
+def begun(forward: Callable[..., Tensor], *shape: int, **parts: nn.Module) -> Parts:
+    model = Parts(forward, **parts)
+    plan(model, torch.zeros(shape), method="mirrored").apply(model, seed=0, force=True)
+    return model
+
+
+def test_what_is_added_up_shares_the_variance() -> None:
+    """Two terms give 1/2 each: rows of length sqrt(1/2), and twice that where the sum halves them."""
+    model = begun(
+        lambda net, x: net.c(F.gelu(torch.add(net.a(x), net.b(x), alpha=0.5))),
+        256, 16, a=nn.Linear(16, 16), b=nn.Linear(16, 16), c=nn.Linear(16, 4),
+    )  # fmt: skip
+    assert_orthonormal(model.a.weight.detach()[:8], 2**0.5)
+    assert_orthonormal(model.b.weight.detach()[:8], 2**0.5 / 2)
+
+
+def test_a_recurrence_keeps_its_state_and_is_driven_by_shares() -> None:
+    """relu: W = [[A, -A], [-A, A]] with A orthonormal; over 9 steps the input gives 1/9 each."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        state = x.new_zeros(len(x), 16)
+        for step in range(9):
+            state = F.relu(net.into(x[:, step]) + net.over(state))
+        return net.head(state)
+
+    model = begun(forward, 64, 9, 16, into=nn.Linear(16, 16), over=nn.Linear(16, 16), head=nn.Linear(16, 4))
+    over = model.over.weight.detach()
+    assert_orthonormal(over[:8, :8], 1.0)
+    torch.testing.assert_close(over[8:, :8], -over[:8, :8], rtol=0, atol=0)
+    assert_orthonormal(model.into.weight.detach()[:8], 3.0)
+
+
+def test_transposed_convolutions_make_up_for_their_borders() -> None:
+    """Three taps, stride 2, 4 positions to 9, 9 to 19: an input position reaches one output position for each channel,
+    so that of the power 2 * 9 / 19 = 0.947 would be left in the second layer."""
+    model = begun(
+        lambda net, x: net.b(F.relu(net.a(x))),
+        64, 16, 4, a=nn.ConvTranspose1d(16, 32, 3, 2), b=nn.ConvTranspose1d(32, 16, 3, 2),
+    )  # fmt: skip
+    x = torch.randn(4096, 16, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        made = model.a(x)
+        assert model(x).square().mean() / made.square().mean() == pytest.approx(1, abs=0.02)
+
+
+def test_a_recurrence_that_looks_back_twice_gives_half_to_each() -> None:
+    """relu(U x + V h + W g), g the state before h: V and W are sqrt(1/2) of an orthonormal matrix."""
+
+    def forward(net: nn.Module, x: Tensor) -> Tensor:
+        before = state = x.new_zeros(len(x), 16)
+        for step in range(4):
+            before, state = state, F.relu(net.into(x[:, step]) + net.near(state) + net.far(before))
+        return net.head(state)
+
+    layers = {name: nn.Linear(16, 16) for name in ("into", "near", "far")}
+    model = begun(forward, 64, 4, 16, **layers, head=nn.Linear(16, 4))
+    assert_orthonormal(model.near.weight.detach()[:8, :8], 2**0.5)
+    assert_orthonormal(model.far.weight.detach()[:8, :8], 2**0.5)
+
+
+def test_alpha_of_a_product_is_made_up_for() -> None:
+    """addmm(b, x, W, alpha=4): W is a quarter of an orthonormal matrix."""
+    model = begun(
+        lambda net, x: torch.addmm(x.new_zeros(4), F.relu(net.a(x)), net.b.weight, alpha=4.0),
+        64, 16, a=nn.Linear(16, 16), b=nn.Linear(4, 16, bias=False),
+    )  # fmt: skip
+    assert_orthonormal(model.b.weight.detach().T[:, :8], 4.0)
+
+
+def test_transposed_convolutions_make_up_for_their_strides() -> None:
+    """Each input position reaches one of 2 x 2 output positions for each channel: scaled by 2, the power of 1 stays."""
+    model = begun(
+        lambda net, x: net.b(F.relu(net.a(x))),
+        64, 16, 4, 4, a=nn.ConvTranspose2d(16, 32, 2, 2), b=nn.ConvTranspose2d(32, 16, 2, 2),
+    )  # fmt: skip
+    x = torch.randn(64, 16, 4, 4, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert model.a(x).square().mean().item() == pytest.approx(1, rel=0.1)
+        assert model(x).square().mean().item() == pytest.approx(1, rel=0.1)
+
+
 def test_the_first_layers_of_two_networks_differ_by_seed_alone() -> None:
     """No direction is preferred: over 20 seeds the mean of the first weight is 0 within four standard errors."""
     weights = []

@@ -144,6 +144,21 @@ def test_a_weight_that_follows_from_a_pattern_is_kept_with_its_bias(name: str):
     assert torch.equal(layer.bias, bias)
 
 
+@pytest.mark.parametrize(
+    ("weight", "axes", "what"),
+    [
+        (torch.full((6, 1), 1 / 6), "io", "an average"),
+        (torch.full((1, 6), 1 / 6), "io", ""),
+        (torch.eye(6, 9), "io", "an identity"),
+        (torch.tensor([[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]), "io", ""),
+    ],
+    ids=["mean of all", "copies of one", "wide identity", "one column"],
+)
+def test_patterns_of_a_weight_whose_inputs_come_first(weight: Tensor, axes: str, what: str):
+    """x @ W: rows are inputs. Six outputs that copy one input are no average of anything."""
+    assert fixed_pattern(weight, axes) == what
+
+
 FRESH: dict[str, Callable[[], Any]] = {
     "drawn": lambda: nn.Linear(6, 6),
     "orthogonal": lambda: set_to(nn.Linear(6, 6), nn.init.orthogonal_(torch.empty(6, 6))),
@@ -256,3 +271,48 @@ def test_no_finding_says_that_what_is_kept_is_wrong():
     model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), set_to(nn.Linear(32, 32), torch.eye(32), 0.0))
     autoinit(model, (2, 8), seed=0, verbose=False)
     assert check(model, (64, 8)).ok
+
+
+# What another operation reads.
+
+READING: dict[str, Callable[[Tensor], Tensor]] = {
+    "inv": torch.linalg.inv,
+    "inverse": torch.inverse,
+    "inverse_method": lambda w: w.inverse(),
+    "pinv": torch.linalg.pinv,
+    "matrix_exp": torch.matrix_exp,
+    "qr": lambda w: torch.linalg.qr(w)[0],
+}
+
+
+@pytest.mark.parametrize("key", READING)
+def test_a_matrix_that_enters_by_another_s_values_is_left_with_the_reason(key: str):
+    class Entering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.w = nn.Linear(8, 8), nn.Parameter(torch.randn(8, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(self.first(x)) @ READING[key](self.w)
+
+    made = plan(Entering(), (2, 8))
+    assert {layer.name: layer.nonlinearity for layer in made.layers} == {"first": "relu"}
+    (other,) = made.others
+    assert other.note == f"{key.removesuffix('_method')} reads it for its own sake"
+
+
+def test_the_inverse_of_a_signal_is_no_logical_operation():
+    """It is not in the table, which the plan says; `~mask` is."""
+    made = plan(Inverting(), (8, 8))
+    assert made["first"].status == "unresolved"
+    assert "linalg_inv" in made["first"].note
+    assert made["second"].nonlinearity == "relu"
+
+
+class Inverting(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.linalg.inv(self.first(x)), F.relu(self.second(x)).masked_fill(~(x > 0), 0.0)

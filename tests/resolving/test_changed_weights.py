@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
-from autoinit import Plan, autoinit, plan
+from autoinit import Plan, autoinit, check, plan, report
 from tests.shared.written_nets import Net, numbers, xavier
 
 HE = math.sqrt(2 / 6)
@@ -582,3 +582,75 @@ def test_an_ensemble_by_functional_call():
     made = plan(Net(forward, base=base, w=parameter(8, 6), b=nn.Parameter(torch.zeros(8))), (2, 6))
     assert made["w"].nonlinearity == "relu"
     assert made["w"].fan_in == 6
+
+
+AS_ANOTHER: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "view_as": lambda w, other: w.view_as(other),
+    "reshape_as": lambda w, other: w.reshape_as(other),
+    "expand_as": lambda w, other: w.expand_as(other),
+    "type_as": lambda w, other: w.type_as(other),
+    "to": lambda w, other: w.to(other),
+}
+
+
+@pytest.mark.parametrize("tier", ["symbolic", "recorded"])
+@pytest.mark.parametrize("key", AS_ANOTHER)
+def test_a_weight_in_the_shape_of_another(key: str, tier: str):
+    """The other parameter only lends its shape: 6 inputs before a ReLU, sqrt(2 / 6)."""
+    model = Net(
+        lambda net, x: F.relu(F.linear(x, AS_ANOTHER[key](net.w, net.other))),
+        w=nn.Parameter(torch.randn(8, 6)),
+        other=nn.Parameter(torch.randn(8, 6)),
+    )
+    made = plan(model, None if tier == "symbolic" else (numbers(2, 6),))
+    assert {layer.name: layer.std for layer in made.layers} == {"w": pytest.approx(math.sqrt(2 / 6))}
+    assert [(each.name, each.kind) for each in made.others] == [("other", "other")]
+
+
+class Symmetric(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.triu() + x.triu(1).mT
+
+
+PARAMETRISED: dict[str, Callable[[nn.Linear], nn.Module]] = {
+    "weight_norm": nn.utils.parametrizations.weight_norm,
+    "spectral_norm": nn.utils.parametrizations.spectral_norm,
+    "orthogonal": nn.utils.parametrizations.orthogonal,
+    "symmetric": lambda layer: nn.utils.parametrize.register_parametrization(layer, "weight", Symmetric()),
+}
+
+
+@pytest.mark.parametrize("key", PARAMETRISED)
+def test_an_exported_program_with_a_parametrised_weight(key: str):
+    """No module computes its weight: nothing is said of its values, and the next layer is judged as ever."""
+    model = nn.Sequential(PARAMETRISED[key](nn.Linear(8, 8)), nn.ReLU(), nn.Linear(8, 3)).eval()
+    with torch.no_grad():
+        model[2].weight.mul_(100)
+    program = torch.export.export(model, (numbers(2, 8),))
+    assert "2" in str(report(program))
+    errors = [(each.code, each.layer) for each in check(program).findings if each.severity == "error"]
+    assert errors == [("INI102", "2")]
+
+
+def test_a_symmetric_weight_in_an_exported_program():
+    """Each output sums 8 products, as of any (8, 8) weight."""
+    model = nn.Sequential(PARAMETRISED["symmetric"](nn.Linear(8, 8)), nn.ReLU()).eval()
+    layer = plan(torch.export.export(model, (numbers(2, 8),)))["0"]
+    assert (layer.axes, layer.nonlinearity, layer.fan_in) == ("oi", "relu", 8)
+
+
+CUT: dict[str, tuple[Callable[[Any], Tensor], float]] = {
+    "masked_fill": (lambda m: m.w.masked_fill(m.mask, 0.0), 1 / 2),
+    "where": (lambda m: torch.where(m.mask, m.w, 0.0), 1 / 2),
+    "multiplied": (lambda m: m.w * m.mask, 1 / 2),
+    "lower": (lambda m: torch.tril(m.w), 33 / 48),
+    "upper": (lambda m: m.w.triu(1), 15 / 48),
+}
+
+
+@pytest.mark.parametrize("key", CUT)
+def test_the_share_that_a_mask_leaves(key: str):
+    """Of 8 * 6 elements half, or those on one side of the diagonal, are left: the others make up for their power."""
+    change, share = CUT[key]
+    layer = plan(used_through(change, mask=torch.arange(6).expand(8, 6) % 2 == 0), (numbers(2, 6),))["w"]
+    assert layer.std == pytest.approx(HE / math.sqrt(share), rel=1e-4)

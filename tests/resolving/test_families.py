@@ -179,7 +179,8 @@ def test_graph_attention():
     assert (made["linear"].nonlinearity, made["linear"].status) == ("linear", "planned")
     assert made["linear"].std == pytest.approx(xavier(WIDTH, HIDDEN))
     assert made["last"].std == pytest.approx(HEAD.std)
-    assert {each.name for each in made.others} >= {"left", "right"}
+    for name in ("left", "right"):  # each node's products with them are summed: one output of 8
+        assert (made[name].reason, made[name].std) == ("add", pytest.approx(xavier(HIDDEN, 1)))
 
 
 def test_message_passing_with_an_update():

@@ -155,3 +155,138 @@ def test_a_weight_that_another_network_adds_to():
     )
     made = plan(net, batch())
     assert (made["weight"].nonlinearity, made["weight"].std) == ("relu", pytest.approx(HE, rel=1e-4))
+
+
+# One matrix for each sample. Each output sums 8 products and each input reaches 16 outputs, whatever the batch.
+
+POSITIONS = 7
+SEQUENCE = (numbers(2, IN, POSITIONS), numbers(2, CODE))
+Forward = Callable[[Any, Tensor, Tensor], Tensor]
+MATRICES: dict[str, tuple[Forward, tuple[int, ...]]] = {
+    "bmm": (lambda net, x, style: torch.bmm(net.weight * style[:, None], x), (OUT, IN)),
+    "matmul": (lambda net, x, style: (style.unsqueeze(1) * net.weight) @ x, (1, OUT, IN)),
+    "right": (lambda net, x, style: x.mT @ (net.weight * style[..., None]), (IN, OUT)),
+    "transposed": (lambda net, x, style: x.mT @ (net.weight * style[:, None]).transpose(1, 2), (OUT, IN)),
+    "baddbmm": (lambda net, x, style: torch.baddbmm(net.bias, net.weight * style[:, None], x), (OUT, IN)),
+    "einsum": (lambda net, x, style: torch.einsum("boi,bin->bon", net.weight * style[:, None], x), (OUT, IN)),
+    "vmap": (lambda net, x, style: torch.vmap(lambda a, b: F.linear(a.T, net.weight * b))(x, style), (OUT, IN)),
+    "in_turn": (lambda net, x, style: torch.stack([(net.weight * style[at]) @ x[at] for at in (0, 1)]), (OUT, IN)),
+}
+
+
+def with_matrix(forward: Forward, shape: tuple[int, ...]) -> Many:
+    return Many(
+        lambda net, x, code: F.relu(forward(net, net.first(x.mT).mT, net.style(code))),
+        first=nn.Linear(IN, IN),
+        style=nn.Linear(CODE, IN),
+        weight=parameter(*shape),
+        bias=nn.Parameter(torch.zeros(OUT, 1)),
+    )
+
+
+@pytest.mark.parametrize("key", MATRICES)
+def test_a_modulated_matrix(key: str):
+    """relu((w * style) x): sqrt(2 / 8); what the style and x come from feeds a weight."""
+    made = plan(with_matrix(*MATRICES[key]), SEQUENCE)
+    layer = made["weight"]
+    assert (layer.nonlinearity, layer.fan_in, layer.fan_out, layer.status) == ("relu", IN, OUT, "planned")
+    assert layer.std == pytest.approx(math.sqrt(2 / IN))
+    assert "scaled by a signal" in layer.note
+    assert [(made[name].nonlinearity, made[name].reason) for name in ("first", "style")] == [("linear", "weight")] * 2
+
+
+DEMODULATED_MATRICES: dict[str, Callable[[Tensor], Tensor]] = {
+    "root": lambda w: w * torch.rsqrt(w.pow(2).sum(-1, keepdim=True) + 1e-8),
+    "normalize": lambda w: F.normalize(w, dim=-1),
+    "norm": lambda w: w / w.norm(dim=-1, keepdim=True),
+}
+
+
+@pytest.mark.parametrize("product", ["bmm", "einsum"])
+@pytest.mark.parametrize("key", DEMODULATED_MATRICES)
+def test_a_demodulated_matrix(key: str, product: str):
+    def forward(net: Any, x: Tensor, style: Tensor) -> Tensor:
+        weight = DEMODULATED_MATRICES[key](net.weight * style[:, None])
+        return weight.bmm(x) if product == "bmm" else torch.einsum("boi,bin->bon", weight, x)
+
+    layer = plan(with_matrix(forward, (OUT, IN)), SEQUENCE)["weight"]
+    assert (layer.std, layer.fan_out) == (pytest.approx(math.sqrt(2 / IN)), OUT)
+    assert "scaled by a signal, which normalises its scale away" in layer.note
+
+
+SCALED_SIGNALS: dict[str, tuple[Forward, tuple[int, ...]]] = {
+    "table": (lambda net, x, _: torch.bmm(x * net.weight, x.mT), (IN, POSITIONS)),
+    "positions": (lambda net, x, _: torch.bmm(x + net.weight, x.mT), (IN, POSITIONS)),
+    "gain": (lambda net, x, _: torch.bmm(x * net.weight, x.mT), (POSITIONS,)),
+    "temperature": (lambda net, x, _: torch.matmul(x * net.weight, x.mT), (1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize("key", SCALED_SIGNALS)
+def test_a_signal_that_a_parameter_scales_is_no_weight(key: str):
+    """Queries times a table, a gain or a temperature, before they meet the keys."""
+    made = plan(with_matrix(*SCALED_SIGNALS[key]), SEQUENCE)
+    assert "weight" not in made
+    assert (made["first"].nonlinearity, made["first"].reason) == ("linear", "attention")
+
+
+# Mixtures of several weights.
+
+EXPERTS = 4
+MIXTURES: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], tuple[int, ...]]] = {
+    "sum": (lambda w, shares: (w * shares.view(-1, EXPERTS, 1, 1, 1, 1)).sum(1), (EXPERTS, OUT, IN, 3, 3)),
+    "einsum": (lambda w, shares: torch.einsum("be,eoikl->boikl", shares, w), (EXPERTS, OUT, IN, 3, 3)),
+    "tensordot": (lambda w, shares: torch.tensordot(shares, w, dims=1), (EXPERTS, OUT, IN, 3, 3)),
+}
+
+
+def with_experts(mix: Callable[[Tensor, Tensor], Tensor], shape: tuple[int, ...], shares: Any = torch.sigmoid) -> Many:
+    return Many(
+        lambda net, x, code: F.relu(grouped(x, mix(net.weight, shares(net.route(code))))),
+        route=nn.Linear(CODE, EXPERTS),
+        weight=parameter(*shape),
+    )
+
+
+@pytest.mark.parametrize("key", MIXTURES)
+def test_a_mixture_of_kernels(key: str):
+    """CondConv (Yang et al. 2019): each expert is the kernel of a convolution; 72 products, 144 outputs."""
+    layer = plan(with_experts(*MIXTURES[key]), batch())["weight"]
+    assert (layer.op, layer.nonlinearity, layer.fan_in, layer.fan_out) == ("conv2d", "relu", FAN_IN, FAN_OUT)
+    assert layer.std == pytest.approx(HE)
+
+
+def test_a_mixture_that_does_not_tell_its_axes_is_left():
+    """timm's CondConv2d keeps its kernels flat, (experts, 16 * 8 * 9): the 4 experts are no fan_in."""
+    made = plan(with_experts(lambda w, shares: shares @ w, (EXPERTS, OUT * FAN_IN)), batch())
+    assert set(made) == {"route"}
+    (other,) = made.others
+    assert other.note == (
+        "left as it is: shares mix its entries into the weight of conv2d, and its axes are not told by that"
+    )
+
+
+def test_shares_of_values_are_no_mixture_of_weights():
+    """softmax(q k) v over 4 learned slots: each output sums 4 products."""
+    model = Many(
+        lambda net, x, code: F.relu(torch.softmax(net.route(code), -1) @ net.weight) * x.mean((1, 2))[:, None],
+        route=nn.Linear(CODE, EXPERTS),
+        weight=parameter(EXPERTS, OUT),
+    )
+    layer = plan(model, SEQUENCE)["weight"]
+    assert (layer.op, layer.fan_in, layer.std) == ("matmul", EXPERTS, pytest.approx(math.sqrt(2 / EXPERTS)))
+
+
+def test_a_state_space_s_rates_are_no_weight():
+    """Mamba's scan by hand: h = exp(dt A) h + dt B u, y = h C, with A = -exp(log)."""
+
+    def forward(net: Any, x: Tensor, code: Tensor) -> Tensor:
+        step = F.softplus(net.style(code))[..., None]
+        state = torch.zeros(x.shape[0], IN, EXPERTS)
+        for at in range(2):
+            drive = step * net.first(x[..., at])[..., None] * x[:, :1, :EXPERTS]
+            state = torch.exp(step * -torch.exp(net.weight)) * state + drive
+        return F.relu(torch.bmm(state, net.first(x.mT)[:, :EXPERTS, :1]))
+
+    model = Many(forward, style=nn.Linear(CODE, IN), first=nn.Linear(IN, IN), weight=parameter(IN, EXPERTS))
+    assert "weight" not in plan(model, SEQUENCE)

@@ -297,14 +297,17 @@ def test_a_chain_of_products_is_not_guessed():
     assert {each.name for each in made.others} == {"a", "b"}
 
 
-def test_a_product_written_as_a_sum_is_listed():
-    """`(x * W).sum`: no weight operation; the parameter is among the others, and the layer before it sees the relu."""
+def test_a_product_written_as_a_sum_is_one():
+    """`(x * W).sum` sums 5 products for each of 7 outputs: W feeds the relu, and the layer before it feeds W."""
     model = Net(
         lambda m, x: torch.relu((m.before(x)[..., None] * m.w).sum(-2)), before=nn.Linear(5, 5), w=parameter(5, 7)
     )
     made = plan(model, (2, 5))
-    assert {name: (each.nonlinearity, each.reason) for name, each in made.items()} == {"before": ("relu", "activation")}
-    assert ("w", "other") in {(each.name, each.kind) for each in made.others}
+    assert {name: (each.nonlinearity, each.reason) for name, each in made.items()} == {
+        "before": ("linear", "weight"),
+        "w": ("relu", "activation"),
+    }
+    assert made["w"].std == pytest.approx(math.sqrt(2 / 5))
 
 
 def test_numbered_axes_without_a_run_are_not_guessed():

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from autoinit import TraceError, autoinit, plan, report
+from autoinit import Plan, TraceError, autoinit, check, plan, report
+from autoinit.signal import measure
 from autoinit.tracing import trace
-from autoinit.tracing.attempts import FailedError, told
+from autoinit.tracing.attempts import FailedError, listed
 
 einops = pytest.importorskip("einops.layers.torch")
 
@@ -147,6 +149,125 @@ def test_half_or_more_is_told_below():
     assert plan(Most(), (2, 3)).warnings == ()
 
 
+def test_a_warning_stands_in_every_form():
+    model = Little()
+    says = "forward reaches only 1 of 3 weights"
+    assert json.loads(report(model, (2, 3)).to_json())["warnings"][0].startswith(says)
+    made = plan(model, (2, 3))
+    assert json.loads(made.to_json())["warnings"] == list(made.warnings)
+    assert Plan.from_json(made.to_json()) == made
+    assert check(model, (2, 3)).notes[0].startswith(says)
+
+
+# Arguments that may be left out, and whose names say nothing, of forwards that ask for values: no proxy gets through.
+
+
+class TwoSided(nn.Module):
+    """`left` is for a linear layer, `right` for images; the signs of the first decide the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.last = nn.Linear(8, 16), nn.Conv2d(3, 16, 3), nn.Linear(16, 4)
+
+    def forward(self, left: Any = None, right: Any = None) -> Tensor:
+        h = torch.zeros(1, 16)
+        if left is not None:
+            h = h + self.a(left) if left.sum() > 0 else h - self.a(left)
+        if right is not None:
+            h = h + self.b(right).mean((2, 3))
+        return self.last(torch.relu(h))
+
+
+class Switched(nn.Module):
+    """A keyword, and a switch that brings in another layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.b, self.c, self.last = (
+            nn.Embedding(9, 16),
+            nn.Linear(12, 16),
+            nn.Linear(16, 16),
+            nn.Linear(16, 2),
+        )
+
+    def forward(self, x: Tensor, *, u: Tensor | None = None, refine: bool = False, names: str = "") -> Tensor:
+        h = self.table(x).mean(1)
+        if u is not None and u.max() > -99:
+            h = h + self.b(u)
+        return self.last(torch.relu(self.c(h)) if refine else h)
+
+
+class Gated(nn.Module):
+    """Two more signals, the second only beside the first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.g, self.last = nn.Linear(8, 16), nn.Linear(24, 16), nn.Linear(5, 16), nn.Linear(16, 2)
+
+    def forward(self, alpha: Tensor, beta: Any = None, gamma: Any = None) -> Tensor:
+        h = self.q(alpha)
+        if beta is not None:
+            h = h * torch.sigmoid(self.k(beta))
+            h = h + self.g(gamma) if gamma is not None and bool(gamma.mean() < 9) else h
+        return self.last(h)
+
+
+class Named(nn.Module):
+    """The argument's name is in the module's; both layers take tensors of one rank."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encode_foo, self.encode_bar = nn.Linear(8, 8), nn.Linear(6, 8)
+
+    def forward(self, foo: Any = None, bar: Any = None) -> dict[str, Tensor]:
+        found = {}
+        if foo is not None and foo.std() >= 0:
+            found["foo"] = torch.tanh(self.encode_foo(foo))
+        if bar is not None and bar.std() >= 0:
+            found["bar"] = torch.relu(self.encode_bar(bar))
+        return found
+
+
+UNNAMED: dict[type[nn.Module], set[str]] = {
+    TwoSided: {"a", "b", "last"},
+    Switched: {"b", "c", "last"},
+    Gated: {"q", "k", "g", "last"},
+    Named: {"encode_foo", "encode_bar"},
+}
+
+
+@pytest.mark.parametrize("kind", UNNAMED)
+def test_arguments_without_a_telling_name_are_filled(kind: type[nn.Module]):
+    """All weights are reached, by the layers that the first guess left uncalled; the note says which were filled."""
+    made = plan(kind())
+    assert set(made) == UNNAMED[kind]
+    assert made.tier == "recorded"
+    assert "filled" in made.notes[0]
+
+
+@pytest.mark.parametrize("kind", UNNAMED)
+def test_the_guess_of_the_plan_is_the_one_that_is_run(kind: type[nn.Module]):
+    """What the plan was made on reaches all layers; so do `measure` and the one forward of method="data"."""
+    model = kind()
+    assert set(measure(model, backward=False)) == UNNAMED[kind]
+    made = plan(model, method="data")
+    assert {name for name, layer in made.items() if "not reached" not in layer.note} == UNNAMED[kind]
+
+
+def test_a_switch_that_reaches_nothing_stays_as_it_is():
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(8, 4), nn.Linear(8, 4)
+
+        def forward(self, x: Tensor, loud: bool = False) -> Tensor:
+            return self.used(x) * (2 if loud or x.sum() > 0 else 1)
+
+    made = plan(Plain())
+    assert set(made) == {"used"}
+    assert made.notes[0] == "input (2, 8) guessed from used"
+
+
 # What a model tells of its input.
 
 
@@ -258,6 +379,6 @@ def test_reasons_come_once_each_the_shortest_first_in_at_most_ten_lines():
 def test_many_reasons_are_counted():
     """12 reasons, of 1 to 12 letters: the first seven in lines of their own, 5 more."""
     failures = [FailedError("symbolic", ValueError("x" * length)) for length in range(12, 0, -1)]
-    lines = told([*failures, *failures]).splitlines()[1:]
+    lines = listed([*failures, *failures]).splitlines()[1:]
     assert [line.count("x") for line in lines[:-1]] == [1, 2, 3, 4, 5, 6, 7]
     assert lines[-1] == "  and 5 more reasons"

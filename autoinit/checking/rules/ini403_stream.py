@@ -72,7 +72,7 @@ def _judged(subject: Subject, stream: Stream) -> Iterator[Finding]:
         message=(
             f"{layer.name}: the residual stream whose first branch ends here grows over its {branches} branches from "
             f"second moment {first:.2g} to {last:.2g}, {each:.2g} times with each, expected {GROWTH:g} times in all "
-            f"at most; no norm takes the scale away at its end. Scale what ends a branch by 1 / sqrt({branches}): "
+            f"at most; no norm takes the scale away at its end. Scale what ends a branch by 1 / sqrt({stream.count}): "
             f"`{fix}`."
         ),
         fix=fix,

@@ -29,8 +29,8 @@ def consequence(part: Part, ratio: float, exceeds: Exceeds, behind: Normed | Non
 
     A norm takes the scale away: info; so is an output that starts small, as heads of zeros do on purpose. Off by up to
     a factor of two: warning. Beyond: error, but a warning where the harm is bounded: a branch that is too weak, which
-    the skip connection carries the signal past; a norm further on; a gate; a wave (sin), whose frequencies it sets;
-    weights behind or before it that are zero.
+    a skip connection or another branch carries the signal past; a norm further on; a gate; a wave (sin), whose
+    frequencies it sets; weights behind or before it that are zero.
     """
     if part.normalised and ratio < 1 and behind is not None and behind.outweighed:
         severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio, exceeds)
@@ -60,6 +60,11 @@ def _unnormed(part: Part, ratio: float, exceeds: Exceeds) -> tuple[Severity, str
         return (
             Severity.WARNING,
             f"The branch starts with {times} its share of power; the skip connection carries the rest past.",
+        )
+    if ratio < 1 and part.carried_past:
+        return (
+            Severity.WARNING,
+            f"The branch starts with {times} its share of power; the other branch of the sum carries the rest past.",
         )
     if part.renormalised or (ratio < 1 and part.faded):
         severity = Severity.ERROR if exceeds(NORMED_LIMIT) else Severity.WARNING

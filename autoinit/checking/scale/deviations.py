@@ -11,6 +11,7 @@ from autoinit.checking._normed_signals import normed
 from autoinit.checking._part import Part
 from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Severity
+from autoinit.checking.scale._beside import is_carried_past
 from autoinit.checking.scale._causes import cause, explanations
 from autoinit.checking.scale._consequences import consequence
 from autoinit.checking.scale._nominal import drawn
@@ -85,6 +86,8 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
     code, why = cause(misfit, recipes)
     follows = nearest is not None and strayed is None
     open_to_harm = part.normalised and ratio < 1 and not follows and subject.asks(code)
+    if ratio < 1 and not part.skipped_over:
+        part = replace(part, carried_past=is_carried_past(subject, part))
     exceeds = partial(made.exceeds, ratio)
     severity, sentence = consequence(part, ratio, exceeds, normed(subject, part) if open_to_harm else None)
     return Deviation(

@@ -119,6 +119,11 @@ class Weighing:
         def seen(slot: str, made: Sequence[torch.Tensor]) -> None:
             self.meter.see_steps(names[slot], made, NO_STATE)
 
+        x = run[op.operands["input"]] if "input" in op.operands else None
+        for use in op.params:
+            if use.layout is not None and isinstance(x, torch.Tensor) and x.dim() > 1:
+                rows = next(size for size, axis in zip(use.shape, use.layout.axes, strict=True) if axis == "o")
+                self.choose(op, use, x, features_last(x.shape, rows, self.samples))
         module = run.leaf(op)
         module.__dict__["forward"] = lambda *args, **kwargs: written_out(module, seen)(*args, **kwargs)
         return run.call(op, run.values.of_module(op))

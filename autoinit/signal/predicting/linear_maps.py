@@ -155,7 +155,8 @@ def _einsum(op: Op, use: ParamUse, x: tuple[int, ...], y: tuple[int, ...], sampl
     given = operands[1 - int(use.slot.rpartition(".")[2])]
     if len(set(given)) != len(given) or len(set(output)) != len(output):
         raise NoMapError("einsum with a diagonal")
-    rows = [letter for letter in given if letter not in weight]
+    alone = {letter for letter, size in zip(given, x, strict=True) if size == 1 and letter not in output}
+    rows = [letter for letter in given if letter not in weight and letter not in alone]
     groups = [letter for letter in given if letter in weight and letter in output]
     if any(letter not in output for letter in rows):
         raise NoMapError("einsum that sums over rows")
@@ -342,6 +343,7 @@ _MAPS: dict[str, Callable[[Op, ParamUse, tuple[int, ...], tuple[int, ...], int],
     "matmul": _matmul,
     "addmm": _matmul,
     "einsum": _einsum,
+    "weighted_sum": _einsum,
     "convolution": _convolution,
     **{f"conv{dims}d": _convolution for dims in (1, 2, 3)},
     **{f"conv_transpose{dims}d": _convolution for dims in (1, 2, 3)},

@@ -17,12 +17,15 @@ from autoinit.tracing.guessing._arguments import made
 from autoinit.tracing.guessing._composing import calls
 from autoinit.tracing.guessing._declared import batched, configured, dummies, dummy_inputs, main_argument
 from autoinit.tracing.guessing._declared_sizes import from_patterns
+from autoinit.tracing.guessing._filling import filled
 from autoinit.tracing.guessing._request import Request
 from autoinit.tracing.guessing._resizing import repairing
 from autoinit.tracing.guessing._subject import GuessedModel
 from autoinit.tracing.guessing._takers import from_takers
 from autoinit.tracing.guessing._weights import for_argument, from_weights
 from autoinit.tracing.inputs import Inputs
+
+__all__ = ["filled", "guessed_inputs"]
 
 _MOST = 18
 
@@ -53,6 +56,8 @@ def _guesses(subject: GuessedModel) -> Iterator[Inputs]:
         else:
             args = _positional(subject, inputs.args[0])
             yield repairing(replace(inputs, args=args), subject.positional)
+    if subject.arguments and not subject.required:
+        yield Inputs((), {}, "of no arguments")
 
 
 def _positional(subject: GuessedModel, first: torch.Tensor) -> tuple[Any, ...]:
