@@ -180,6 +180,8 @@ def _json_changed(content: bytes, chance: random.Random) -> bytes:
     document = json.loads(content)
     for _ in range(chance.choice((1, 1, 2, 4))):
         places = list(_places(document))
+        if not places:  # what was there is gone
+            break
         holder, key = chance.choice(places)
         what = chance.random()
         if what < 0.6:

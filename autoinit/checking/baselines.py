@@ -7,6 +7,7 @@ numbers, does not disturb it.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -144,14 +145,16 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         ConfigurationError: it is missing, cannot be read, is no baseline, or is of another version.
     """
-    if path.exists() and not path.is_file():
+    if os.path.exists(path) and not os.path.isfile(path):
         raise ConfigurationError(f"{path}: no regular file; expected a baseline")
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
         raise ConfigurationError(f"{path}: no such baseline; write it with --write-baseline {path}") from error
-    except OSError as error:
-        raise ConfigurationError(f"{path}: the baseline cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # the second of a null byte in its name
+        raise ConfigurationError(
+            f"{path}: the baseline cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from error
     try:
         version = msgspec.json.decode(content, type=_BaselineVersion).version
         if version == VERSION:

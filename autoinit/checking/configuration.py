@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -176,7 +177,7 @@ def load_configuration(path: Path | None = None) -> Configuration:
     directory = Path.cwd()
     for parent in (directory, *directory.parents):
         file = parent / _FILE
-        if file.is_file() and (table := _table_of(file)) is not None:
+        if os.path.isfile(file) and (table := _table_of(file)) is not None:
             return _configuration(table, file)
     return Configuration(directory)
 
@@ -308,7 +309,7 @@ class _Table:
 
 def _table_of(file: Path) -> object | None:
     """A file's [tool.autoinit], or None where it has none."""
-    if file.exists() and not (file.is_file() or file.is_dir()):
+    if os.path.exists(file) and not (os.path.isfile(file) or os.path.isdir(file)):
         raise ConfigurationError(f"{file}: no regular file; expected TOML")
     try:
         with file.open("rb") as opened:
@@ -396,7 +397,7 @@ def _located(spec: str, root: Path) -> str:
         return str(root / spec)
     if source.endswith(".py"):
         return f"{root / source}:{name}"
-    if source == "hf" and (root / name).exists():
+    if source == "hf" and os.path.exists(root / name):
         return f"hf:{root / name}"
     return spec
 

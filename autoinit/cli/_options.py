@@ -97,7 +97,7 @@ loading_options = options(
         "--max-size",
         callback=_bytes,
         metavar="BYTES",
-        help="How much a model file may unpack to, such as 20GB; four times its own size unless said.",
+        help="How much a model file may unpack to, and work on its model take; four times its own size unless said.",
     ),
     click.option(
         "--input-shape",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -269,7 +270,7 @@ def _earlier(path: Path, talk: Talk) -> Baseline:
     """The baseline that is about to be replaced; none where the file is no baseline, which the user is warned of."""
     from autoinit.checking.baselines import Baseline, read_baseline
 
-    if not path.exists():
+    if not os.path.exists(path):
         return Baseline()
     try:
         return read_baseline(path)

@@ -42,6 +42,10 @@ class LoadError(AutoinitError):
     """A model spec or a file could not be loaded."""
 
 
+class MemoryLimitError(LoadError, RuntimeError):
+    """A model from a file would take more memory than it may. Raised before the memory is taken."""
+
+
 class ConfigurationError(AutoinitError, ValueError):
     """A configuration or baseline file cannot be used. Names the file, the key, its value and what was expected."""
 

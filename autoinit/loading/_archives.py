@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 import zipfile
 import zlib
 from typing import BinaryIO, cast
@@ -36,6 +38,29 @@ class DamagedError(Exception):
     """The archive cannot be read as one. The message says why."""
 
 
+_UNREADABLE = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, OverflowError, struct.error)
+"""What zipfile raises where an archive's directory is none."""
+_END, _END_SIZE = b"PK\x05\x06", 22
+_LOCAL_SIZE, _LENGTHS = 30, struct.Struct("<HH")
+
+
+def directory_of(file: BinaryIO) -> zipfile.ZipFile:
+    """An archive's directory.
+
+    Raises:
+        DamagedError: there is none, or bytes follow it, so that another reader may find another one.
+    """
+    try:
+        found = zipfile.ZipFile(file)
+    except _UNREADABLE as error:
+        raise DamagedError(str(error)) from error
+    file.seek(-_END_SIZE, io.SEEK_END)
+    end = file.read(_END_SIZE)
+    if not end.startswith(_END) or not end.endswith(b"\0\0"):
+        raise DamagedError("something follows the archive's end")
+    return found
+
+
 class Archive:
     """The records of an archive, by their names without the folder that holds them all.
 
@@ -45,10 +70,7 @@ class Archive:
     """
 
     def __init__(self, file: BinaryIO, limit: int, place: object) -> None:
-        try:
-            self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise DamagedError(str(error)) from error
+        self._file, self._zip = file, directory_of(file)
         entries = [each for each in self._zip.infolist() if not each.is_dir()]
         self._entries = {_inner(each.filename): each for each in entries}
         if len(self._entries) < len(entries):
@@ -60,13 +82,23 @@ class Archive:
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 
-    def names(self, folder: str) -> list[str]:
-        """Names of the records in a folder, in the order of the archive."""
-        return [name for name in self._entries if name.startswith(f"{folder}/")]
+    def names(self, folder: str = "") -> list[str]:
+        """Names of the records in a folder, in the order of the archive; of all records if none is named."""
+        return [name for name in self._entries if not folder or name.startswith(f"{folder}/")]
 
     def size(self, name: str) -> int:
         """Bytes of a record, unpacked."""
         return self._entry(name).file_size
+
+    def offset(self, name: str) -> int:
+        """Where in the file the bytes of a record begin."""
+        start = self._entry(name).header_offset
+        self._file.seek(start + _LOCAL_SIZE - _LENGTHS.size)
+        lengths = self._file.read(_LENGTHS.size)
+        if len(lengths) < _LENGTHS.size:
+            raise DamagedError(f"{name} lies beyond the end of the file")
+        name_length, extra_length = _LENGTHS.unpack(lengths)
+        return start + _LOCAL_SIZE + int(name_length) + int(extra_length)
 
     def read(self, name: str) -> bytearray:
         """A record's bytes, in memory that tensors may share and change.

@@ -65,8 +65,8 @@ def _import(name: str) -> ModuleType:
 
 
 def _run_file(path: Path) -> ModuleType:
-    if not path.is_file():
-        near = did_you_mean(path.name, os.listdir(path.parent) if path.parent.is_dir() else [])
+    if not os.path.isfile(path):
+        near = did_you_mean(path.name, os.listdir(path.parent) if os.path.isdir(path.parent) else [])
         raise LoadError(f"{path}: no such file{near}")
     name = f"_autoinit_{zlib.crc32(os.fsencode(path.resolve())):08x}_{path.stem}"  # no importable module's name
     spec = importlib.util.spec_from_file_location(name, path)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -39,7 +39,7 @@ def transformers(name: str, arguments: Mapping[str, Any], trust: bool) -> nn.Mod
     library = _import("transformers", "transformers")
 
     def build() -> Any:
-        if Path(name).exists():
+        if os.path.exists(name):
             config = library.AutoConfig.from_pretrained(name, trust_remote_code=trust, **arguments)
         else:
             config = library.AutoConfig.for_model(name, **arguments)
@@ -48,7 +48,7 @@ def transformers(name: str, arguments: Mapping[str, Any], trust: bool) -> nn.Mod
             return getattr(library, named)(config)
         return library.AutoModel.from_config(config, trust_remote_code=trust)
 
-    if not Path(name).exists():
+    if not os.path.exists(name):
         known = list(library.CONFIG_MAPPING.keys())
         if name not in known:
             near = did_you_mean(name, known)

@@ -63,7 +63,7 @@ def _refusal(path: Path, error: OSError | ValueError) -> LoadError:
 
 
 def _is_directory(path: Path) -> LoadError:
-    hint = "" if (path / "config.json").exists() else "; one with a config.json is read as a model of transformers"
+    hint = "" if os.path.exists(path / "config.json") else "; one with a config.json is read as a model of transformers"
     return LoadError(f"{path} is a directory, not a file{hint}")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import sys
-import zipfile
 from collections.abc import Callable
 from functools import cache
 from typing import Any, BinaryIO
@@ -14,9 +13,10 @@ import torch
 from torch import nn
 
 from autoinit.errors import LoadError
-from autoinit.loading._archives import check_size
+from autoinit.loading._archives import Archive, DamagedError
 from autoinit.loading._pickles import Pickled, look_at
 from autoinit.loading._wording import one_line, some
+from autoinit.tensors.process_state import silenced
 from autoinit.theory.activations import NONLINEARITIES
 
 _NONLINEARITY_MODULES = ("torch", "torch.nn.functional", "torch._C._nn")
@@ -51,7 +51,7 @@ def read(file: BinaryIO, limit: int, place: object, *, trust: bool) -> object:
         _vet(file, limit, place)
     file.seek(0)
     try:
-        with torch.serialization.safe_globals([] if trust else list(_safe())):
+        with silenced(), torch.serialization.safe_globals([] if trust else list(_safe())):
             return torch.load(file, map_location="cpu", weights_only=not trust)
     except Exception as error:
         if "Only persistent_load of storage" in str(error):
@@ -69,7 +69,7 @@ def _vet(file: BinaryIO, limit: int, place: object) -> None:
     """Refuse what a safe load would not build, what it would call with any arguments, and what is too large."""
     try:
         pickled = _pickled(file, limit, place)
-    except (ValueError, RuntimeError, OSError, zipfile.BadZipFile) as error:
+    except (ValueError, RuntimeError, OSError, DamagedError) as error:
         raise LoadError(f"{place} is damaged, or no file that torch.save wrote ({_cause(error)})") from error
     builders = set(torch._weights_only_unpickler._get_allowed_globals())
     foreign = sorted(pickled.named - {name for _, name in _safe()} - builders)
@@ -94,16 +94,29 @@ def _pickled(file: BinaryIO, limit: int, place: object) -> Pickled:
     file.seek(0)
     if start != b"PK\x03\x04":
         return look_at(file)
-    with zipfile.ZipFile(file) as archive:  # first, since torch's reader unpacks a record when it opens an archive
-        check_size(sum(each.file_size for each in archive.infolist()), limit, place)
+    archive = Archive(file, limit, place)  # first, since torch's reader unpacks a record when it opens an archive
     file.seek(0)
     reader = torch._C.PyTorchFileReader(file)
-    check_size(sum(reader.get_record_size(name) for name in reader.get_all_records()), limit, place)
+    _require_same(archive, reader)
     return look_at(io.BytesIO(reader.get_record("data.pkl")))
+
+
+def _require_same(archive: Archive, reader: Any) -> None:
+    """Refuse an archive of which torch's reader finds other records than were looked at, or finds them elsewhere."""
+    sized = hasattr(reader, "get_record_size")  # torch 2.9 has it not
+    if set(reader.get_all_records()) != set(archive.names()):
+        raise DamagedError("two readers find other records in it")
+    for name in archive.names():
+        if reader.get_record_offset(name) != archive.offset(name) or (
+            sized and reader.get_record_size(name) != archive.size(name)
+        ):
+            raise DamagedError(f"two readers find another record {name} in it")
 
 
 def _cause(error: Exception) -> str:
     """The reason within torch's advice on how to switch its checks off."""
+    if isinstance(error, DamagedError):
+        return str(error)
     text = str(error)
     _, found, reason = text.partition("WeightsUnpickler error: ")
     if found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -15,6 +16,7 @@ from autoinit.loading import _unpickling as unpickling
 from autoinit.loading import files
 from autoinit.loading._archives import limit_for
 from autoinit.loading._opening import opened, size_of
+from autoinit.loading._safetensors import Described, described
 from autoinit.loading._states import check_states
 from autoinit.loading._wording import one_line, some
 
@@ -33,15 +35,33 @@ def load_into(
     Raises:
         LoadError: the file holds no weights, or not this model's.
     """
-    state, notes, holds = _read(path, trust, max_size)
+    with contextlib.ExitStack() as files_open:
+        state, notes, holds = _read(path, trust, max_size, files_open)
+        state, note = _fitting(state, model, path)
+        state = {key: each.read() if isinstance(each, Described) else each for key, each in state.items()}
+    try:
+        on_meta = any(value.is_meta for value in model.state_dict().values() if torch.is_tensor(value))
+        model.load_state_dict(state, assign=on_meta)
+    except RuntimeError as error:
+        raise LoadError(f"--weights {path} does not fit {type(model).__name__} ({one_line(error)})") from error
+    return (*notes, *note), files.ReadFile(path, holds)
+
+
+def _fitting(state: Mapping[str, Any], model: nn.Module, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The weights by the model's names, and a note on what was left off. state: tensors, or what has their shapes.
+
+    Raises:
+        LoadError: names or shapes are others than the model's.
+    """
+    notes: tuple[str, ...] = ()
     own = model.state_dict()
     if state.keys() != own.keys():
         state, note = _without_prefix(state, own)
-        notes = (*notes, f"{path.name}: {note}") if note else notes
+        notes = (f"{path.name}: {note}",) if note else ()
     shapes = [
         f"{key} {tuple(value.shape)} for {tuple(own[key].shape)}"
         for key, value in state.items()
-        if isinstance(own.get(key), torch.Tensor) and isinstance(value, torch.Tensor) and own[key].shape != value.shape
+        if isinstance(own.get(key), torch.Tensor) and hasattr(value, "shape") and own[key].shape != value.shape
     ]
     missing = [key for key in own if key not in state]
     unexpected = [key for key in state if key not in own]
@@ -49,23 +69,20 @@ def load_into(
     if any(faults.values()):
         found = "; ".join(f"{len(keys)} {fault}: {some(keys)}" for fault, keys in faults.items() if keys)
         raise LoadError(f"--weights {path} does not fit {type(model).__name__}: {found}")
-    try:
-        model.load_state_dict(state, assign=any(value.is_meta for value in own.values() if torch.is_tensor(value)))
-    except RuntimeError as error:
-        raise LoadError(f"--weights {path} does not fit {type(model).__name__} ({one_line(error)})") from error
-    return notes, files.ReadFile(path, holds)
+    return state, notes
 
 
-def _read(path: Path, trust: bool, max_size: int | None) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
+def _read(
+    path: Path, trust: bool, max_size: int | None, files_open: contextlib.ExitStack
+) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
     """The weights of a file, or of the files that an index names."""
     if not path.name.endswith(_INDEX_SUFFIX):
-        with opened(path) as file:
-            return _state(file, path, trust, max_size)
+        return _state(files_open.enter_context(opened(path)), path, trust, max_size)
     found: dict[str, Any] = {}
     shards = _shards(path)
     for shard in dict.fromkeys(shards.values()):
-        with opened(path.parent / shard) as file:
-            state, _, _ = _state(file, path.parent / shard, trust, max_size)
+        file = files_open.enter_context(opened(path.parent / shard))
+        state, _, _ = _state(file, path.parent / shard, trust, max_size)
         found.update(state)
     absent = [key for key in shards if key not in found]
     if absent:
@@ -128,7 +145,7 @@ def _state(
 ) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
     kind = files.kind_of(file, path)
     if kind == "safetensors":
-        return _safetensors(file, path), (), "state dict"
+        return described(file, path), (), "state dict"
     if kind == "exported":
         raise LoadError(f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}")
     value = unpickling.read(file, limit_for(size_of(file), max_size), path, trust=trust)
@@ -155,16 +172,3 @@ def _state(
             f"under {', '.join(files.CHECKPOINT_KEYS)}"
         )
     raise LoadError(f"--weights {path} holds a {type(value).__name__}, not a state dict")
-
-
-def _safetensors(file: BinaryIO, path: Path) -> dict[str, torch.Tensor]:
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-    except ImportError as error:
-        raise LoadError(f"{path}: reading it needs safetensors: pip install 'torch-autoinit[safetensors]'") from error
-    try:
-        tensors: dict[str, torch.Tensor] = load(file.read())
-    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
-        raise LoadError(f"{path} is damaged, or no safetensors file ({one_line(error)})") from error
-    return tensors

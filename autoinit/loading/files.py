@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
@@ -14,7 +13,7 @@ from torch import nn
 from autoinit.errors import LoadError
 from autoinit.loading import _unpickling as unpickling
 from autoinit.loading import exported
-from autoinit.loading._archives import limit_for
+from autoinit.loading._archives import DamagedError, directory_of, limit_for
 from autoinit.loading._opening import opened, size_of
 from autoinit.loading._states import check_states
 from autoinit.loading._wording import some
@@ -32,13 +31,20 @@ Holding = Literal["model", "exported program", "checkpoint", "state dict"]
 
 @dataclass(frozen=True)
 class ReadFile:
-    """A file that was read, and what it holds."""
+    """A file that was read, and what it holds.
+
+    Attributes:
+        size: in bytes.
+    """
 
     path: Path
     holds: Holding
+    size: int = field(default=0, compare=False)
 
 
 _ZIP = b"PK\x03\x04"
+_NO_END = "File is not a zip file"
+"""How zipfile says it."""
 _FACTORY_HINT = "give the code that builds the model: PACKAGE.MODULE:FACTORY --weights {path}"
 
 
@@ -59,11 +65,13 @@ def read_model(
         kind = kind_of(file, path)
         if kind == "safetensors":
             raise LoadError(f"{path} holds weights only; {_FACTORY_HINT.format(path=path)}")
-        limit = limit_for(size_of(file), max_size)
+        size = size_of(file)
+        limit = limit_for(size, max_size)
         if kind == "exported":
             program = exported.run(file, path) if trust else exported.read(file, limit, path)
-            return program, (), ReadFile(path, "exported program")
-        return _model_in(unpickling.read(file, limit, path, trust=trust), path)
+            return program, (), ReadFile(path, "exported program", size)
+        model, notes, holds = _model_in(unpickling.read(file, limit, path, trust=trust), path)
+        return model, notes, ReadFile(path, holds, size)
 
 
 def kind_of(file: BinaryIO, path: Path) -> str:
@@ -89,14 +97,13 @@ def kind_of(file: BinaryIO, path: Path) -> str:
 
 
 def _kind_of_zip(file: BinaryIO, path: Path) -> str:
-    if not zipfile.is_zipfile(file):
-        raise LoadError(
-            f"{path} is cut short: it begins as an archive of torch.save or torch.export.save and has no end"
-        )
     try:
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        names = directory_of(file).namelist()
+    except DamagedError as error:
+        if str(error) == _NO_END:
+            raise LoadError(
+                f"{path} is cut short: it begins as an archive of torch.save or torch.export.save and has no end"
+            ) from error
         raise LoadError(f"{path} is damaged: its archive cannot be read ({error})") from error
     tails = {name.partition("/")[2] or name for name in names} | set(names)
     if "constants.pkl" in tails or any(name.startswith("code/") for name in tails):
@@ -118,16 +125,16 @@ def _kind_of_zip(file: BinaryIO, path: Path) -> str:
     )
 
 
-def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...], ReadFile]:
+def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...], Holding]:
     if isinstance(value, nn.Module):
         check_states(value, path)
-        return value, (), ReadFile(path, "model")
+        return value, (), "model"
     if isinstance(value, Mapping):
         for key in CHECKPOINT_KEYS:
             if isinstance(value.get(key), nn.Module):
                 check_states(value[key], path)
                 note = f"{path.name} is a checkpoint; its {key!r} is the model"
-                return value[key], (note,), ReadFile(path, "checkpoint")
+                return value[key], (note,), "checkpoint"
         if _holds_weights(value):
             raise LoadError(
                 f"{path} holds a state dict, which is weights without a model; {_FACTORY_HINT.format(path=path)}"

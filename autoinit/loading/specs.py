@@ -17,6 +17,7 @@ from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
 from autoinit.loading import files
 from autoinit.loading._wording import one_line
+from autoinit.tensors.bounds import room_for, within
 from autoinit.tracing import ExportedModel
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class Loaded:
         name: for the report's header.
         notes: what a reader should know about the loading.
         files: every model and weights file that was read, and what it holds.
+        room: how many bytes tensors may take while a model is analysed that a file made; None sets no limit.
     """
 
     model: nn.Module | ExportedModel | ExportedProgram
     name: str
     notes: tuple[str, ...] = ()
     files: tuple[files.ReadFile, ...] = ()
+    room: int | None = None
 
     @contextlib.contextmanager
     def analysed(self) -> Iterator[None]:
@@ -52,9 +55,11 @@ class Loaded:
 
         Raises:
             LoadError: in place of an error that is none of autoinit's own.
+            MemoryLimitError: an operation of a file's model would take more memory than there is room for.
         """
         try:
-            yield
+            with within(self.room, self.files[0].path if self.files else self.name):
+                yield
         except (AutoinitError, OSError):
             raise
         except Exception as error:
@@ -85,7 +90,8 @@ def load(
         weights_file: a state dict (`.safetensors`, or written by `torch.save`) to load into the model.
         arguments: keyword arguments of the factory.
         trust: let files run code: for files whose origin is beyond doubt.
-        max_size: how many bytes a file may unpack to; by default four times its own size, or 256 MiB if that is more.
+        max_size: how many bytes a file may unpack to, and the tensors take that are made of its model; by default four
+            times its own size, or if that is more 256 MiB and 1 GiB.
 
     Raises:
         LoadError: the model cannot be had; the message is one line that names the reason and the next step.
@@ -118,7 +124,7 @@ def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Pa
 
 def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None) -> Loaded:
     library, colon, name = spec.partition(":")
-    if not colon and (Path(spec) / _CONFIGURATION).is_file():
+    if not colon and os.path.isfile(Path(spec) / _CONFIGURATION):
         return _of_directory(spec, arguments, trust)
     if colon and library in libraries.BUILDERS:
         return Loaded(libraries.BUILDERS[library](name, arguments, trust), name)
@@ -126,7 +132,7 @@ def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | No
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
         model, notes, read = files.read_model(Path(spec), trust=trust, max_size=max_size)
-        return Loaded(model, Path(spec).name, notes, (read,))
+        return Loaded(model, Path(spec).name, notes, (read,), None if trust else room_for(read.size, max_size))
     if colon:
         return Loaded(factories.build(spec, arguments), spec)
     if spec.endswith(".py"):
@@ -136,7 +142,7 @@ def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | No
 
 def _of_directory(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
     """The model of a directory with a configuration of transformers, and where its weights are."""
-    weights_there = [name for name in _WEIGHTS_THERE if (Path(spec) / name).is_file()]
+    weights_there = [name for name in _WEIGHTS_THERE if os.path.isfile(Path(spec) / name)]
     told = f"; its own are read with --weights {Path(spec) / weights_there[0]}" if weights_there else ""
     note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{told}"
     return Loaded(libraries.BUILDERS["hf"](spec, arguments, trust), Path(spec).name, (note,))

@@ -28,6 +28,7 @@ from torch import nn
 
 from autoinit.errors import TraceError
 from autoinit.ops import REGISTRY
+from autoinit.tracing._states import hides_state, slots_of
 
 ATOMIC = (
     type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, type, range, slice, property,
@@ -52,6 +53,7 @@ class Copier:
         tensors: those that were copied.
         kinds: the classes of objects that were met.
         shared: what could not be copied, and is used as it is.
+        hidden: classes of those among them whose state does not show, so that no change to it can be undone.
     """
 
     def __init__(
@@ -60,6 +62,7 @@ class Copier:
         self.module, self.convert = module, convert
         self.memo: dict[int, Any] = {}
         self.shared: list[Any] = []
+        self.hidden: dict[type, None] = {}
         self.kinds: set[type] = set()
         self.tensors: list[torch.Tensor] = []
         self._originals: list[Any] = []  # kept, so that no id is given to another object
@@ -196,6 +199,9 @@ class Copier:
         made.update((self(key), self(item)) for key, item in value.items())
         return made
 
+    def _read_only(self, value: types.MappingProxyType[Any, Any]) -> Any:
+        return self.remember(value, types.MappingProxyType(self(dict(value))))
+
     def _set(self, value: set[Any]) -> Any:
         return self.remember(value, {self(item) for item in value})
 
@@ -203,6 +209,8 @@ class Copier:
         """Files that a forward writes to (a log) get a copy that is thrown away; one that it reads is shared."""
         if value.closed or not value.writable():
             self.shared.append(value)
+            if not value.closed and not value.seekable():
+                self.hidden[type(value)] = None
             return self.remember(value, value)
         return self.remember(value, io.StringIO() if isinstance(value, io.TextIOBase) else io.BytesIO())
 
@@ -213,15 +221,19 @@ class Copier:
             return value
         self.kinds.add(kind)
         ways = (self._as_it_says,) if hasattr(kind, "__deepcopy__") else (self._reduced, self._attributes_alone)
+        refused = False
         for way in ways:
             try:
                 made = way(value)
             except Exception:  # noqa: BLE001 - any class may refuse to be copied, in its own way
                 self.memo.pop(id(value), None)
+                refused |= way is ways[0]
                 continue
             if made is not value:
                 return self.remember(value, made)
         self.shared.append(value)
+        if refused and hides_state(value):
+            self.hidden[kind] = None
         return self.remember(value, value)
 
     def _as_it_says(self, value: Any) -> Any:
@@ -283,6 +295,7 @@ _WAYS: dict[type, Callable[[Copier, Any], Any]] = {
     io.BufferedRandom: Copier._stream,
     io.FileIO: Copier._stream,
     dict: Copier._dict,
+    types.MappingProxyType: Copier._read_only,
     weakref.ref: Copier._reference,
     weakref.ProxyType: Copier._proxy,
     weakref.CallableProxyType: Copier._proxy,
@@ -322,17 +335,6 @@ class _Converting(torch.overrides.TorchFunctionMode):
         if func is torch.Tensor.__deepcopy__:
             return self.copier(args[0])
         return func(*args, **(kwargs or {}))
-
-
-def slots_of(value: Any) -> Iterator[tuple[Any, Any]]:
-    """The slots of an object's classes that are filled, as (descriptor, what it holds)."""
-    for kind in type(value).__mro__:
-        for slot in vars(kind).values():
-            if isinstance(slot, types.MemberDescriptorType) and kind.__module__ != "builtins":
-                try:
-                    yield slot, slot.__get__(value)
-                except AttributeError:  # it is empty
-                    continue
 
 
 def global_names(function: types.FunctionType) -> Iterator[str]:

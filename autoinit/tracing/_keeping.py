@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import io
 import itertools
 import types
 import weakref
@@ -18,7 +19,8 @@ from typing import Any
 import torch
 
 from autoinit.errors import TraceError
-from autoinit.tracing._copying import ATOMIC, contents, global_names, is_installed, slots_of
+from autoinit.tracing._copying import ATOMIC, contents, global_names, is_installed
+from autoinit.tracing._states import slots_of
 from autoinit.tracing.shadow import Shadow
 
 _MOST_BYTES = 64 << 20
@@ -80,6 +82,8 @@ class Kept:
             self._tensor(value)
         elif isinstance(value, functools._lru_cache_wrapper):
             self._cache(value)
+        elif isinstance(value, io.IOBase) and not value.closed and value.seekable():
+            self._position(value)
         else:
             yield from self._items(value)
             attributes = getattr(value, "__dict__", None)
@@ -89,6 +93,14 @@ class Kept:
             for slot, held in slots_of(value):
                 self._slot(value, slot, held)
                 yield held
+
+    def _position(self, file: io.IOBase) -> None:
+        before = file.tell()
+
+        def restore() -> None:
+            file.seek(before)
+
+        self._restores.append(restore)
 
     def _items(self, value: Any) -> Iterator[Any]:
         if isinstance(value, dict):

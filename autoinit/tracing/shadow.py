@@ -54,9 +54,18 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
     shadowing = _Shadowing(_converter(device))
     with torch.no_grad():
         made = shadowing.tree(model)
-    skipped = shadowing.skipped
-    notes = (f"{skipped} user hook{'s' if skipped > 1 else ''} not run while tracing",) if skipped else ()
-    return Shadow(made, notes, shadowing.copier)
+    return Shadow(made, tuple(_notes(shadowing)), shadowing.copier)
+
+
+def _notes(shadowing: _Shadowing) -> Iterator[str]:
+    skipped, hidden = shadowing.skipped, [kind.__qualname__ for kind in shadowing.copier.hidden]
+    if skipped:
+        yield f"{skipped} user hook{'s' if skipped > 1 else ''} not run while tracing"
+    if hidden:
+        yield (
+            f"what forward does to objects of {', '.join(sorted(hidden))} is not undone: they cannot be copied, and "
+            f"their state does not show"
+        )
 
 
 def _refuse(modules: list[tuple[str, nn.Module]]) -> None:

@@ -175,6 +175,11 @@ class TestRefusals:
         with pytest.raises(ConfigurationError, match="no regular file; expected a baseline"):
             read_baseline(tmp_path)
 
+    @pytest.mark.parametrize(("name", "said"), [("k" * 5000, "File name too long"), ("a\0b", "embedded null")])
+    def test_names_that_no_file_has(self, tmp_path, name, said):
+        with pytest.raises(ConfigurationError, match=f"the baseline cannot be read: {said}"):
+            read_baseline(tmp_path / name)
+
     @pytest.mark.parametrize(
         ("content", "message"),
         [

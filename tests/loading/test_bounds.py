@@ -16,7 +16,7 @@ from autoinit.cli import main
 from autoinit.errors import LoadError
 from autoinit.loading import load
 from autoinit.tensors.measuring import weight_stats
-from tests.shared.archives import rewritten, write_program
+from tests.shared.archives import redocumented, rewritten, write_program
 
 
 @pytest.fixture
@@ -181,3 +181,79 @@ def test_tensors_that_overlap_are_refused(here):
     torch.save(model, "model.pt")
     with pytest.raises(LoadError, match=r"^model\.pt: weight of 0 \(Linear\) has more elements than memory"):
         load("model.pt")
+
+
+class Repeating(nn.Module):
+    """Linear, ReLU, copies beside and below each other, a constant and a range."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.first(x) + torch.arange(4.0)) * torch.full((4,), 2.0)
+        out: torch.Tensor = self.second(x.repeat(3, 5).reshape(-1, 4))
+        return out
+
+
+@pytest.fixture(scope="module")
+def repeating(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("program") / "small.pt2"
+    torch.export.save(torch.export.export(Repeating(), (torch.zeros(6, 4),)), path)
+    return path
+
+
+LARGE = {"repeat": {"as_ints": [10**5, 10**5]}, "full": {"as_ints": [10**6, 10**6]}, "arange": {"as_int": 10**12}}
+
+
+@pytest.mark.parametrize("command", ["report", "signal", "check"])
+@pytest.mark.parametrize("operator", LARGE)
+def test_a_program_makes_no_tensor_of_any_size_that_its_file_names(here, repeating, operator, command):
+    """A file of some kilobytes, and 10^12 elements: `signal` refuses it, and no other command needs to make them."""
+
+    def enlarge(document):
+        (node,) = [each for each in document["graph_module"]["graph"]["nodes"] if f".{operator}." in each["target"]]
+        (at,) = [n for n, each in enumerate(node["inputs"]) if {"as_ints", "as_int"} & each["arg"].keys()][:1] or [0]
+        node["inputs"][at]["arg"] = LARGE[operator]
+
+    redocumented(repeating, "large.pt2", enlarge)
+    result = CliRunner().invoke(main, [command, *(["--no-config"] if command == "check" else []), "large.pt2"])
+    if command == "signal":
+        assert result.exit_code == 2
+        assert result.stderr.startswith(f"error: large.pt2: aten.{operator} would take ")
+        assert "expected up to 1,073,741,824 in all; if that is right, say --max-size " in result.stderr
+        assert result.stderr.count("\n") == 1
+    else:
+        assert result.exit_code in (0, 1), result.output
+
+
+GROWING = {
+    "upsample": nn.Upsample(scale_factor=10**4),
+    "pad": nn.ConstantPad1d(10**9, 0.0),
+    "pool": nn.AdaptiveAvgPool1d(10**10),
+    "unfold": nn.Fold((10**5, 10**5), 1),
+}
+
+
+@pytest.mark.parametrize("layer", GROWING)
+def test_a_saved_model_makes_no_tensor_of_any_size_that_its_file_names(here, layer):
+    torch.save(nn.Sequential(nn.Conv1d(3, 4, 3), nn.ReLU(), GROWING[layer], nn.Conv1d(4, 4, 3)), "large.pt")
+    for command in ("report", "signal", "check"):
+        result = CliRunner().invoke(main, [command, "large.pt", "--input-shape", "2,3,60000"])
+        assert result.exit_code == 2 or command != "signal"
+        assert result.exit_code in (0, 1, 2), result.output
+        assert "unexpected" not in result.stderr
+
+
+def test_there_is_room_for_what_the_user_says(here, repeating):
+    """24 numbers, 50,000 times: 4,800,000 bytes."""
+
+    def enlarge(document):
+        (node,) = [each for each in document["graph_module"]["graph"]["nodes"] if ".repeat." in each["target"]]
+        node["inputs"][1]["arg"] = {"as_ints": [1000, 50]}
+
+    redocumented(repeating, "larger.pt2", enlarge)
+    result = CliRunner().invoke(main, ["signal", "larger.pt2", "--max-size", "4MB"])
+    assert result.exit_code == 2
+    assert "aten.repeat would take 4,800,000 bytes beside" in result.stderr
+    assert CliRunner().invoke(main, ["signal", "larger.pt2", "--max-size", "100MB"]).exit_code == 0

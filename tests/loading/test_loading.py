@@ -18,6 +18,7 @@ from torch import nn
 from autoinit.errors import LoadError
 from autoinit.loading import load
 from autoinit.loading.files import ReadFile
+from autoinit.saving import save
 
 
 class OwnModule(nn.Module):
@@ -155,6 +156,19 @@ def truncated(path):
     Path(path).write_bytes(Path(path).read_bytes()[:700])
 
 
+def on_several_disks(path):
+    """In the locator of the directory's end in zip64, which torch writes."""
+    torch.save(sequential(), path)
+    before, locator, after = Path(path).read_bytes().rpartition(b"PK\x06\x07")
+    Path(path).write_bytes(before + locator + after[:12] + (2).to_bytes(4, "little") + after[16:])
+
+
+def followed_by_more(path):
+    torch.save(sequential(), path)
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
 def truncated_old(path):
     torch.save(sequential().state_dict(), path, _use_new_zipfile_serialization=False)
     Path(path).write_bytes(Path(path).read_bytes()[:300])
@@ -170,6 +184,8 @@ BAD_FILES = {
     "random": (lambda path: Path(path).write_bytes(bytes(range(200, 256)) * 9), "is not a model file"),
     "text": (lambda path: Path(path).write_text("import torch\n"), "is not a model file"),
     "truncated": (truncated, "is cut short"),
+    "on several disks": (on_several_disks, "is damaged: its archive cannot be read .zipfiles that span"),
+    "followed by more": (followed_by_more, "is damaged: its archive cannot be read .something follows"),
     "truncated old format": (truncated_old, "is damaged"),
     "zip": (plain_zip, "is a zip archive, but not one.*notes.txt"),
     "TorchScript": (torch_script, "is a TorchScript archive.*torch.export.save"),
@@ -363,12 +379,15 @@ def test_safetensors_alone_needs_a_factory(here):
         load("w.safetensors")
 
 
-def test_missing_safetensors_package_is_named(factories, monkeypatch):
-    save_file({"w": torch.zeros(2)}, "w.safetensors")
+def test_safetensors_are_read_without_their_package_and_written_with_it(factories, monkeypatch):
+    weights = {name: torch.full_like(each, 3.0) for name, each in load("nets.py:model").model.state_dict().items()}
+    save_file(weights, "w.safetensors")
     monkeypatch.setitem(sys.modules, "safetensors", None)
     monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    loaded = load("nets.py:model", weights_file="w.safetensors")
+    assert all(torch.equal(each, weights[name]) for name, each in loaded.model.state_dict().items())
     with pytest.raises(LoadError, match=r"pip install 'torch-autoinit\[safetensors\]'"):
-        load("nets.py:model", weights_file="w.safetensors")
+        save(loaded, Path("new.safetensors"))
 
 
 def test_torchvision_by_name():

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from autoinit.errors import ArgumentError
+from autoinit.errors import ArgumentError, AutoinitError
 from autoinit.errors.arguments import require
 from autoinit.models import ModelView
 from autoinit.ops import Trait
@@ -233,5 +233,7 @@ def _differentiate(outputs: Sequence[torch.Tensor], generator: torch.Generator, 
         return
     try:
         torch.autograd.backward(ends, noise)
+    except AutoinitError:
+        raise
     except Exception as error:
         raise FailedError(f"backward (backward=False leaves it out), input {origin}", error) from error

@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from autoinit.errors import MemoryLimitError
 from autoinit.ops import Role, Trait
 from autoinit.signal.batches import tensors_in
 from autoinit.signal.predicting._stand_ins import Values
@@ -81,6 +82,8 @@ class Runner:
             value = self[op]
         except UnknownValueError:
             self.failed.setdefault(op, "")
+        except MemoryLimitError:
+            raise
         except Exception as error:  # noqa: BLE001 - any operation may fail on values; the report names it
             self.failed[op] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
         else:
