@@ -3,6 +3,7 @@
     python benchmarks/audit.py
     python benchmarks/audit.py --library timm --every 12 --resume audit.jsonl --json audit.json
     python benchmarks/audit.py --models resnet18 'vit_b*' --kinds 20 --without-recording
+    python benchmarks/audit.py --claims
 
 Each model is constructed on the CPU from a fixed seed, with the weights that its constructor draws, and checked with
 `recipe="auto"`. Then it runs once in training mode (dropout and stochastic depth off) on a small Gaussian batch, and
@@ -13,6 +14,9 @@ the second moments before and after each weight are held against the findings:
   signal off  the second moment of the layer's own output (bias included) is outside [1/4, 4], whoever is to blame.
 
 Models with more than --most parameters are passed over and counted. Of torchvision the classification models are taken.
+
+--claims holds some public models against the recipe that their libraries or papers claim, and shows what strays and the
+command that shows it.
 
 A run that was stopped goes on with the same --resume FILE, which has a line for each model that is done: delete it
 after changing anything.
@@ -26,6 +30,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+import _claims
 from _audited import audit, kinds
 from _libraries import LIBRARIES, classifies, names
 from _signals import off
@@ -214,6 +219,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--without-recording", dest="recording", action="store_false", help="judge by the values alone")
     add("--limit", type=float, default=120.0, metavar="SECONDS", help="for one model's check, and its forward")
     add("--kinds", type=int, default=8, metavar="N", help="rows of each rule in the last table (default 8)")
+    add("--claims", action="store_true", help="hold public models against the recipe that they claim, and no more")
     add("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
     add("--json", type=Path, metavar="FILE", help="write all figures and records here")
     options = parser.parse_args(arguments)
@@ -225,8 +231,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Check, print, and write the JSON; 130 if it was stopped."""
     options = parse()
-    records, stopped = run(options)
     console = Console(width=None if sys.stdout.isatty() else 200)
+    if options.claims:
+        claimed = list(_claims.audited())
+        return finish(console, [[_claims.table(claimed)]], [], claimed, options.json, complete=True)
+    records, stopped = run(options)
     totals = totalled(records, options.library, summary)
     shown = [failures(records, max(60, console.width - 24)), *(tables(each, options.kinds) for each in totals)]
     return finish(console, shown, totals, records, options.json, complete=not stopped)

@@ -15,6 +15,7 @@ package. POSIX only.
 """
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -41,8 +42,6 @@ HEAVY = (
     "tests.shared.torchvision_ops", "torchvision.models", "timm", "transformers", "matplotlib.pyplot",
 )  # fmt: skip
 """Imported once, before all forks; nothing that imports the package."""
-OF_ALL = ("tests/project/test_values.py",)
-"""Tests that look at every module."""
 IMPORT = 1.0
 """Seconds that it takes to import a file of tests anew, about."""
 KEY = ("file", "function", "text", "before", "after")
@@ -64,10 +63,10 @@ def ordered(change: Change, covering: Covering, limit: float, price: float) -> t
     tests = covering.of(change.file, change.line)
     if not tests:  # it runs on import alone
         asking = [file for file in covering.files if f"from {PACKAGE}.{room}" in (ROOT / file).read_text()]
-        tests = [test for test in covering.seconds if test.startswith((own, *asking, *OF_ALL))]
+        tests = [test for test in covering.seconds if test.startswith((own, *asking))]
     for test in sorted(tests, key=lambda each: covering.seconds[each]):
         by_file.setdefault(test.partition("::")[0], []).append(test)
-    in_turn = [(not file.startswith((own, *OF_ALL)), place, test) for file, tests in by_file.items()
+    in_turn = [(not file.startswith(own), place, test) for file, tests in by_file.items()
                for place, test in enumerate(tests)]  # fmt: skip
     chosen: set[str] = set()
     total = 0.0
@@ -201,8 +200,9 @@ def main() -> int:
     options.resume = options.resume and options.resume.resolve()
     os.chdir(ROOT)
     for name in HEAVY:
-        importlib.import_module(name)
-    own = [f"tests/{room.stem}" for room in rooms if (ROOT / "tests" / room.stem).is_dir()] + list(OF_ALL)
+        with contextlib.suppress(ImportError):  # tests of what is not installed are skipped
+            importlib.import_module(name)
+    own = [f"tests/{room.stem}" for room in rooms if (ROOT / "tests" / room.stem).is_dir()]
     covering = covered(rooms, list(dict.fromkeys([*own, *options.tests])), kept)
     records = run(chosen, covering, options)
     console = Console()

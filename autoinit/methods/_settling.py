@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import networkx as nx
@@ -37,6 +38,11 @@ class Settled:
     tangents: Mapping[str, Tangent] = field(default_factory=dict)
     partner: Mapping[Op, Numbers] = field(default_factory=dict)
     recurrent: frozenset[str] = frozenset()
+
+    @cached_property
+    def by_use(self) -> Mapping[Op, MirrorableLayer]:
+        """The layer that each operation uses."""
+        return {op: layer for layer in self.layers.values() for op in layer.uses}
 
     def reads(self, layer: MirrorableLayer) -> Op | None:
         """A use of the layer that reads features of mirrored layers."""
@@ -69,7 +75,7 @@ class Settled:
         return tuple(made)
 
     def _run(self, begin: int, local: Numbers, maker: Op, scale: float) -> Iterator[FeatureRun]:
-        layer = next(each for each in self.layers.values() if maker in each.uses)
+        layer = self.by_use[maker]
         here = self.tangents.get(layer.plan.param)
         own = (here.c if here is not None else 1.0) / scale
         partner = self.partner.get(maker)
@@ -127,13 +133,19 @@ class _Settling:
 
     def __post_init__(self) -> None:
         self.by_use = {op: layer for layer in self.bending for op in layer.uses}
+        self.reads = {op: layer for layer in self.layers.values() for op in layer.uses}
+        self.readers: dict[Op, list[Op]] = defaultdict(list)
+        for reader in self.found.columns:
+            for maker in self.found.scales[reader]:
+                self.readers[maker].append(reader)
+        order = {op: place for place, op in enumerate(self.by_use)}
         ties: nx.Graph[Op] = nx.Graph()
         ties.add_nodes_from(self.by_use)
         for layer in self.bending:
             nx.add_path(ties, layer.uses)
         for added in self.found.sums.values():
             nx.add_path(ties, added)
-        self.classes: list[list[Op]] = [sorted(each, key=list(self.by_use).index) for each in
+        self.classes: list[list[Op]] = [sorted(each, key=order.__getitem__) for each in
                                         nx.connected_components(ties)]  # fmt: skip
 
     def lost(self) -> dict[str, str]:
@@ -201,14 +213,14 @@ class _Settling:
     def _columns(self, op: Op) -> Iterator[tuple[Op, Numbers]]:
         """Who reads features of a source, and which; negative numbers where others' features are read."""
         start, layer = self.found.starts[op], self.by_use[op]
-        for reader, columns in self.found.columns.items():
-            local = columns.numpy() - 1 - start
+        for reader in self.readers[op]:
+            local = self.found.columns[reader].numpy() - 1 - start
             mine = (local >= 0) & (local < layer.outputs)
             if mine.any():
                 yield reader, np.where(mine, local - layer.first, ALONE)
 
     def _groups(self, reader: Op) -> int:
-        return next(layer.plan.groups for layer in self.layers.values() if reader in layer.uses)
+        return self.reads[reader].plan.groups
 
     def _whole(self, reader: Op, local: Numbers, partner: Numbers) -> bool:
         groups = self._groups(reader)

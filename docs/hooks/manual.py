@@ -27,7 +27,8 @@ DOCUMENTS = {
     "autoinit/checking/README.md": "how-a-check-comes-about.md",
 }
 """The page that each document of the repository becomes."""
-_LINK = re.compile(r"(\]\()([^)#\s]+)((?:#[^)\s]*)?\))")
+_LINK = re.compile(r"^```.*?^```$|`[^`\n]*`|(\]\()([^)#\s]+)((?:#[^)\s]*)?\))", re.MULTILINE | re.DOTALL)
+"""A link, or code, in which there is none."""
 _MARK = re.compile(rf"^<!-- ({'|'.join(generated.MARKS)}): (.+) -->$", re.MULTILINE)
 
 
@@ -63,7 +64,7 @@ def relinked(text: str, document: str, page: str) -> str:
 
     def moved(found: re.Match[str]) -> str:
         target = found[2]
-        if "://" in target:
+        if target is None or "://" in target:
             return found[0]
         path = posixpath.normpath(posixpath.join(posixpath.dirname(document), target))
         inside = DOCUMENTS.get(path, path.removeprefix("docs/"))

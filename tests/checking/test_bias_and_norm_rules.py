@@ -318,3 +318,23 @@ def test_ini202_passes_a_vector_that_scales_a_buffer(mixed):
             return mixed(self.fc(x), self.gain, self.table)
 
     assert findings("INI202", Model(), torch.randn(4, 8)) == []
+
+
+def test_ini202_names_the_gain_of_a_written_norm_behind_a_move():
+    """An RMS norm written out, its features turned to the last axis before the gain."""
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc, self.gain, self.out = nn.Conv1d(8, 16, 1), nn.Parameter(torch.ones(16)), nn.Linear(16, 16)
+
+        def forward(self, x):
+            x = self.fc(x)
+            normed = x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-6)
+            return self.out(normed.transpose(1, 2) * self.gain)
+
+    model = Turned()
+    assert findings("INI202", model, torch.randn(4, 8, 5)) == []
+    nn.init.constant_(model.gain, 3.0)
+    finding = only("INI202", model, torch.randn(4, 8, 5))
+    assert (finding.param, finding.message.partition(".")[0]) == ("gain", "gain: gain gain is 3, expected 1")

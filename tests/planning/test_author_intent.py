@@ -144,6 +144,21 @@ def test_a_weight_that_follows_from_a_pattern_is_kept_with_its_bias(name: str):
     assert torch.equal(layer.bias, bias)
 
 
+@pytest.mark.parametrize(
+    ("weight", "axes", "what"),
+    [
+        (torch.full((6, 1), 1 / 6), "io", "an average"),
+        (torch.full((1, 6), 1 / 6), "io", ""),
+        (torch.eye(6, 9), "io", "an identity"),
+        (torch.tensor([[0.5, 0.0, 0.0], [0.5, 0.0, 0.0]]), "io", ""),
+    ],
+    ids=["mean of all", "copies of one", "wide identity", "one column"],
+)
+def test_patterns_of_a_weight_whose_inputs_come_first(weight: Tensor, axes: str, what: str):
+    """x @ W: rows are inputs. Six outputs that copy one input are no average of anything."""
+    assert fixed_pattern(weight, axes) == what
+
+
 FRESH: dict[str, Callable[[], Any]] = {
     "drawn": lambda: nn.Linear(6, 6),
     "orthogonal": lambda: set_to(nn.Linear(6, 6), nn.init.orthogonal_(torch.empty(6, 6))),

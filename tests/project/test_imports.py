@@ -22,7 +22,6 @@ LATE = {
     "autoinit.formats": "values print without rich until they are asked to",
     "autoinit.reporting.signals.plotting": "matplotlib is an extra",
     "autoinit.reporting.scalings.plotting": "matplotlib is an extra",
-    "autoinit.loading": "safetensors is an extra; torch.export takes a second",
     "autoinit.saving": "the command line asks it for formats before torch is loaded; safetensors is an extra",
 }
 """Modules and rooms that import inside functions, and why."""

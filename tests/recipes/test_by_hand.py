@@ -242,7 +242,6 @@ BY_HAND: Mapping[str, tuple] = {
     }),
     "unet": (decoder, torch.ones(1, 16, 8, 8), "unet", {"3.weight": ("normal", math.sqrt(2 / 72), 0)}),
     "mup": (*_GPT2, "mup(0.02, 4)", {
-        "wte.weight": ("normal", 0.02, 0),
         "blocks.0.attn.c_attn.weight": ("normal", 0.01, 0),
         "lm_head.weight": ("normal", 0.005, 0),
     }),

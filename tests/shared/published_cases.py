@@ -114,6 +114,7 @@ def vit_jax() -> nn.Module:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     nn.init.normal_(model.patches.weight, std=(3 * 8 * 8) ** -0.5)
+    nn.init.normal_(model.position, std=0.02)
     nn.init.zeros_(model.head.weight)
     return model
 
@@ -138,6 +139,7 @@ def eva() -> nn.Module:
     """Fang et al. 2023 (EVA-02): BEiT's recipe for gated MLPs; baaivision/EVA, EVA-02/asuka/modeling_finetune.py."""
     model = ViT()
     model.mlps = nn.ModuleList([FeedForward(192, 512) for _ in model.mlps])
+    nn.init.trunc_normal_(model.position, std=0.02)
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=0.02)

@@ -319,3 +319,14 @@ def test_fewer_than_512_numbers_say_nothing():
     assert misfit(values[:511].reshape(7, 73)) is None
     values[100] = 0.0
     assert misfit(values.reshape(16, 32)) is None
+
+
+@pytest.mark.parametrize("kind", ["from zero", "from half", "at both ends"])
+def test_numbers_of_one_sign_are_uniform_from_zero_or_no_draws(kind):
+    """From half the bound on, the kurtosis about it is that of a uniform distribution, 9/5, but not the mean.
+
+    Numbers that crowd at 0 and at the bound (Beta(1/2, 1/2)) have the mean, but a kurtosis of 3/2.
+    """
+    uniform = torch.rand(64, 64, generator=torch.Generator().manual_seed(0))
+    values = {"from zero": uniform, "from half": 0.5 + uniform / 2, "at both ends": (torch.pi * uniform / 2).sin() ** 2}
+    assert (misfit(values[kind]) == "") == (kind == "from zero")

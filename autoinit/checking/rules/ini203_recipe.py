@@ -16,6 +16,8 @@ from autoinit.facts import Facts
 from autoinit.recipes import Start
 from autoinit.recognising.noise import spread
 
+DEFAULT_STD = 1.0
+"""Of torch's embeddings."""
 _QUIET = ("bias", "norm_gain", "norm_shift", "slope")
 """What moves little: a stray one is worth a line, no more."""
 
@@ -28,9 +30,10 @@ def look(subject: Subject) -> Iterator[Finding]:
 
     Under `recipe = "gpt2"` or `--recipe gpt2`: embeddings, positions, tokens, bias tables, layer scales, biases, norms
     and slopes whose values are not such as the recipe draws, beyond noise and the tolerance; and weights that the
-    recipe sets to zero and that are not. Level warning; level info for biases, norms and slopes. Nothing is said where
-    a recipe is only recognised, of frozen parameters, and of biases and norms that the recipe leaves at zero and at
-    identity: these are INI201's and INI202's.
+    recipe sets to zero and that are not. Level warning where the values are what a constructor left: one value
+    throughout, or a std of 1; level info for another scale, which may be another version of the recipe, and for biases,
+    norms and slopes. Nothing is said where a recipe is only recognised, of frozen parameters, and of biases and norms
+    that the recipe leaves at zero and at identity: these are INI201's and INI202's.
 
     ## Why it matters
 
@@ -102,7 +105,7 @@ def _finding(subject: Subject, facts: Facts, start: Start, told: str) -> Finding
     layer, fix, origin = owner(subject, param), _fix(param, start), subject.origin(param)
     return Finding(
         code="INI203",
-        severity=Severity.INFO if facts.kind in _QUIET else Severity.WARNING,
+        severity=Severity.WARNING if _is_left(subject, facts) else Severity.INFO,
         layer=layer,
         param=param,
         message=(
@@ -114,6 +117,13 @@ def _finding(subject: Subject, facts: Facts, start: Start, told: str) -> Finding
         fix=fix,
         location=subject.location(param),
     )
+
+
+def _is_left(subject: Subject, facts: Facts) -> bool:
+    """Whether the values are what a constructor left: one throughout, or torch's default of embeddings."""
+    values = subject.parameters[facts.param].detach().to(torch.float64)
+    std = float(values.std(correction=0))
+    return facts.kind not in _QUIET and (std == 0 or math.isclose(std, DEFAULT_STD, rel_tol=0.05))
 
 
 def _fix(param: str, start: Start) -> str:

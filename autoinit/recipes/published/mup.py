@@ -27,14 +27,12 @@ def mup(facts: Facts, std: float, multiplier: float) -> Start | None:
     """A std at the base width, for a model `multiplier` times as wide.
 
     - hidden weights: std / sqrt(multiplier)
-    - convolutions of the input, embeddings and positions: std
+    - convolutions of the input: std
     - heads: std / multiplier, or std where their output is divided by the multiplier
-    - biases 0, norms at identity
+    - biases 0, norms at identity; embeddings, which no width changes, are kept
 
     Arguments: `std`, `multiplier`. The learning rates that belong to it are `autoinit scaling`'s.
     """
-    if facts.kind in ("embedding", "position"):
-        return normal(std)
     if not facts.is_weight:
         return usual(facts)
     if facts.is_head:

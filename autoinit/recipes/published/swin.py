@@ -9,7 +9,11 @@ from autoinit.recipes.registry import register_recipe
 from autoinit.recipes.starts import Start, normal
 
 
-@register_recipe("swin", source="Liu et al. 2021; timm's swin_transformer.py", variants=cut_at_two)
+@register_recipe(
+    "swin",
+    source="Liu et al. 2021; timm's swin_transformer.py",
+    variants=lambda facts: () if facts.is_conv else cut_at_two(facts),
+)
 def swin(facts: Facts) -> Start | None:
     """An image transformer of windows.
 

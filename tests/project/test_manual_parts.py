@@ -1,4 +1,4 @@
-"""What a benchmark prints is kept for the manual: the command, the date, the tables as they were shown."""
+"""How the manual is made: links that move with a page, parts that are made of code, results that a benchmark left."""
 
 from __future__ import annotations
 
@@ -97,6 +97,13 @@ def test_a_result_is_shown_with_its_command(hooks, tmp_path, monkeypatch):
 def test_links_move_with_the_page(hooks, link, document, page, moved):
     manual, _ = hooks
     assert manual.relinked(f"see [it]({link}), and", document, page) == f"see [it]({moved}), and"
+
+
+def test_code_has_no_links(hooks):
+    manual, _ = hooks
+    text = "`layers[0](x)` and [it](x.md)\n\n```python\nlayers[0](x)\n```\n\n[it](x.md)\n"
+    moved = manual.relinked(text, "autoinit/checking/README.md", "how-a-check-comes-about.md")
+    assert moved == text.replace("x.md", "autoinit/checking/x.md")
 
 
 def test_a_part_that_is_not_known_is_an_error(hooks):
