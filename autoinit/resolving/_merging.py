@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from autoinit.resolving.resolution import Ending, Reason
+from autoinit.resolving.resolution import PENALTY, Ending, Reason
 
 
 def merge(endings: Sequence[Ending]) -> tuple[Ending, tuple[Ending, ...]]:
@@ -13,9 +13,10 @@ def merge(endings: Sequence[Ending]) -> tuple[Ending, tuple[Ending, ...]]:
 
     All agree: that one, for the reason found nearest. Otherwise a nonlinearity wins over linear, and of two
     nonlinearities the one with the smaller gain; the reason is then `mixed`. Logits that are returned beside their
-    softmax (or loss) are softmax's. What is only ranked is an output.
+    softmax (or loss) are softmax's. What is only ranked is an output. A penalty counts where there is nothing else.
     """
     real = [ending for ending in endings if ending.reason is not Reason.UNUSED]
+    real = [ending for ending in real if ending.note != PENALTY] or real
     if not real and endings:
         ranked = endings[0]
         return (replace(ranked, reason=Reason.OUTPUT) if ranked.note else ranked), ()

@@ -17,7 +17,7 @@ from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unr
 from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_penalty, is_recombination
 from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import is_norm, is_softmax
-from autoinit.resolving.resolution import Ending, Reason
+from autoinit.resolving.resolution import PENALTY, Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
@@ -162,7 +162,7 @@ class Walker:
     def _at(self, ending: Ending, ops: tuple[Op, ...]) -> Step:
         """A step to an ending, which these operations are."""
         if _may_be_penalty(ending) and is_penalty(self.regions, ops[-1]):
-            return Step(ending.path, ending=Ending("linear", Reason.OUTPUT, path=ending.path))
+            return Step(ending.path, ending=replace(ending, note=PENALTY))
         self.regions.activations.update(ops)
         if ending.reason is Reason.ACTIVATION:
             ending = replace(ending, behind=factor_behind(self.regions, ops[-1]))

@@ -49,6 +49,10 @@ class Fed:
     normalised: bool = field(default=False, kw_only=True)
 
 
+PENALTY = "a power that is only summed up and returned"
+"""The note of an ending that does not count where the layer feeds something else: a penalty, a divergence."""
+
+
 @dataclass(frozen=True)
 class Ending(Fed):
     """Where one walk from a weight ended.

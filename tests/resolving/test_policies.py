@@ -158,3 +158,12 @@ def test_a_small_head_for_the_mean_does_no_harm():
     nn.init.orthogonal_(model.mean.weight, 0.01, generator=torch.Generator().manual_seed(0))
     assert plan(model, BATCH)["mean"].reason == "output"
     assert {str(each.severity) for each in check(model, BATCH).findings if each.layer == "mean"} <= {"info"}
+
+
+def test_a_square_that_is_all_there_is_counts():
+    """A factorisation machine's pairs (Rendle 2010), ((x V)^2 - x^2 V^2) / 2 summed: E[z^4] = 3."""
+    model = Net(
+        lambda net, x: 0.5 * ((x @ net.v) ** 2 - (x**2) @ (net.v**2)).sum(1), v=nn.Parameter(torch.randn(WIDTH, HIDDEN))
+    )
+    made = plan(model, BATCH)["v"]
+    assert (made.nonlinearity, made.gain) == ("pow", pytest.approx(1 / math.sqrt(3), rel=1e-4))
