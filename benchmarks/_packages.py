@@ -175,6 +175,39 @@ def _diffusers(name: str) -> Callable[[], nn.Module]:
     return lambda: _called(getattr(diffusers, name))
 
 
+def _diffusers_inputs(name: str) -> Any:
+    """What a denoiser, a codec or a control takes, by the usual names of its arguments and of its configuration."""
+    with torch.device("meta"):
+        model = _diffusers(name)()
+    config = dict(getattr(model, "config", {}))
+
+    def first(*keys: str, otherwise: int) -> int:
+        found = (config.get(key) for key in keys)
+        return next((each[0] if isinstance(each, list | tuple) else each for each in found if each), otherwise)
+
+    tokens, texts, side = 16, 8, min(first("sample_size", otherwise=32), SIZE)
+    channels = first("in_channels", "audio_channels", otherwise=4)
+    frames = (4,) if "3D" in name or config.get("sample_frames") or config.get("patch_size_t") else ()
+    image = (1, channels, *frames, side, side)
+    texts_of = ("cross_attention_dim", "joint_attention_dim", "caption_channels", "text_embed_dim", "text_dim")
+    wide = first(*texts_of, "text_in_dim", "caption_projection_dim", otherwise=channels)
+    is_of_tokens = any(key in inspect.signature(model.forward).parameters for key in ("img_ids", "image_rotary_emb"))
+    known: dict[str, Any] = {
+        "sample": image,
+        "hidden_states": (1, tokens, channels) if is_of_tokens else image,
+        "encoder_hidden_states": (1, texts, wide),
+        "encoder_attention_mask": (1, texts),
+        "pooled_projections": (1, first("pooled_projection_dim", otherwise=768)),
+        "img_ids": (tokens, 3),
+        "txt_ids": (texts, 3),
+        "controlnet_cond": (1, first("conditioning_channels", "in_channels", otherwise=3), 8 * side, 8 * side),
+    }
+    given: dict[str, Any] = {key: torch.zeros(shape) for key, shape in known.items()}
+    given |= {"timestep": torch.ones(1), "guidance": torch.ones(1), "controlnet_cond_scale": 1.0}
+    given["added_cond_kwargs"] = {"resolution": torch.ones(1, 2), "aspect_ratio": torch.ones(1, 1)}
+    return {key: given[key] for key in inspect.signature(model.forward).parameters if key in given}
+
+
 def _pytorchcv_names() -> list[str]:
     from pytorchcv.model_provider import _models
 
@@ -258,7 +291,7 @@ def _monai_inputs(name: str) -> Any:
 
 
 _KNOWN: dict[str, Package] = {
-    "diffusers": Package(_diffusers_names, _diffusers),
+    "diffusers": Package(_diffusers_names, _diffusers, _diffusers_inputs),
     "monai": Package(_monai_names, _MONAI.prepare, _monai_inputs),
     "pytorchcv": Package(_pytorchcv_names, _pytorchcv, _pytorchcv_inputs),
     "segmentation_models_pytorch": Package(_segmentation_names, _segmentation, _images),

@@ -152,8 +152,8 @@ class Task:
 
     Attributes:
         grid: log2 rates at the narrowest width.
-        last: how many of the last steps' losses are averaged.
         seeds: trainings that are averaged.
+        held: a large batch; the loss on it after the training counts.
     """
 
     name: str
@@ -162,8 +162,8 @@ class Task:
     widths: tuple[int, ...]
     grid: tuple[float, ...]
     steps: int
-    last: int
     seeds: int
+    held: Callable[[], tuple[torch.Tensor, torch.Tensor]]
 
 
 def _halves(low: int, high: int) -> tuple[float, ...]:
@@ -171,30 +171,40 @@ def _halves(low: int, high: int) -> tuple[float, ...]:
 
 
 TASKS = (
-    Task("digits, MLP", MLP, lambda seed: image_batches(64, seed), (64, 128, 256, 512), _halves(-10, -4), 60, 20, 4),
-    Task("characters, GPT", GPT, lambda seed: text_batches(16, seed), (32, 64, 128, 256), _halves(-11, -4), 60, 15, 1),
+    Task(
+        "digits, MLP", MLP, lambda seed: image_batches(64, seed), (64, 128, 256, 512), _halves(-10, -3), 30, 4, digits
+    ),
+    Task(
+        "characters, GPT",
+        GPT,
+        lambda seed: text_batches(16, seed),
+        (32, 64, 128, 256),
+        _halves(-10, -4),
+        60,
+        1,
+        lambda: text_batches(64, 99)(0),
+    ),
 )
 
 
 def trained(task: Task, width: int, rate: float, parametrisation: str, seed: int) -> float:
-    """The mean loss of the last steps; infinite where it was lost."""
+    """The loss after the training; infinite where it was lost."""
     torch.manual_seed(seed)
     model, batches = task.make(width), task.batches(seed)
     base = task.make(task.widths[0]) if parametrisation == "scaled" else model
     scaled = scaling(model, base, example_inputs=batches(0)[0])
     scaled.apply(model, seed, force=True)
     optimizer = torch.optim.Adam(scaled.groups(model, rate))
-    losses = []
     for step in range(task.steps):
         inputs, targets = batches(step)
         loss = classified(model(inputs), targets)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        losses.append(loss.item())
-        if not math.isfinite(losses[-1]):
-            return math.inf
-    return sum(losses[-task.last :]) / task.last
+    inputs, targets = task.held()
+    with torch.no_grad():
+        left = classified(model(inputs), targets).item()
+    return left if math.isfinite(left) else math.inf
 
 
 def best_rates(task: Task, parametrisation: str, advance: Callable[[], None]) -> Rates:
@@ -212,9 +222,9 @@ def best_rates(task: Task, parametrisation: str, advance: Callable[[], None]) ->
 
 
 def _vertex(grid: Sequence[float], losses: Sequence[float]) -> float:
-    """Where the least loss would lie, by least squares over the best rate and two neighbours on each side."""
+    """Where the least loss would lie, by least squares over the rates within two octaves of the best one."""
     at = min(range(len(losses)), key=losses.__getitem__)
-    near = [each for each in range(at - 2, at + 3) if 0 <= each < len(grid) and math.isfinite(losses[each])]
+    near = [each for each in range(at - 4, at + 5) if 0 <= each < len(grid) and math.isfinite(losses[each])]
     x = np.array([grid[each] for each in near])
     bend, slope, _ = np.polyfit(x, np.log([losses[each] for each in near]), 2) if len(near) > 2 else (0.0, 0.0, 0.0)
     vertex = -slope / (2 * bend) if bend > 0 else grid[at]
@@ -247,7 +257,7 @@ def main() -> int:
 
 
 def _quick(task: Task) -> Task:
-    return Task(task.name, task.make, task.batches, task.widths[:2], task.grid[4:7], 3, 2, 1)
+    return Task(task.name, task.make, task.batches, task.widths[:2], task.grid[4:7], 3, 1, task.held)
 
 
 def show(slopes: Sequence[Slopes], rates: Sequence[Rates]) -> None:

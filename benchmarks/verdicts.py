@@ -1,11 +1,14 @@
 """Whether the same code gets the same verdict on every run: models built anew by seed, and what `check` says of each.
 
-    python benchmarks/verdicts.py
+    python benchmarks/verdicts.py --resume verdicts.jsonl
     python benchmarks/verdicts.py --models 'linear*' policy --seeds 1000 --json verdicts.json
 
 Each model is drawn by its own constructor, so only the values differ. `verdicts`: how many different sets of (code,
 layer, severity) there were, `exit`: how many exit statuses; one of each is right. What was not said on every run is
 listed, with its share.
+
+A run that was stopped goes on with the same --resume FILE, which has a line for each model that is done: delete it
+after changing anything.
 """
 
 import argparse
@@ -13,8 +16,9 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,15 +36,14 @@ Built = tuple[Callable[[], nn.Module], Any]
 
 
 def libraries() -> dict[str, Built]:
-    """The small models of torchvision and timm."""
+    """Small models of torchvision and timm."""
     import timm
     import torchvision
 
-    image = (1, 3, 64, 64)
-    named = ("squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5", "mobilenet_v3_small")
-    found = {f"torchvision {name}": (getattr(torchvision.models, name), image) for name in named}
-    for name in ("resnet10t", "test_vit", "test_convnext", "test_efficientnet"):
-        found[f"timm {name}"] = (lambda name=name: timm.create_model(name), (1, 3, 160, 160))
+    images = (1, 3, 64, 64)
+    found: dict[str, Built] = {"torchvision squeezenet1_1": (torchvision.models.squeezenet1_1, images)}
+    for name in ("test_efficientnet", "test_convnext", "test_resnet"):
+        found[f"timm {name}"] = (partial(timm.create_model, name), images)
     return found
 
 
@@ -61,6 +64,18 @@ def measure(name: str, built: Built, seeds: int) -> Record:
         "model": name, "seeds": seeds, "verdicts": len(verdicts), "exits": len(exits), "findings": len(said),
         "unsteady": unsteady, "seconds": time.perf_counter() - started,
     }  # fmt: skip
+
+
+def resumed(file: Path | None, models: Mapping[str, Built], seeds: int) -> Iterator[Record]:
+    """The record of each model: from the file if it is there, else measured, and added to it."""
+    lines = file.read_text().splitlines() if file is not None and file.exists() else []
+    done = {record["model"]: record for record in map(json.loads, lines) if record["seeds"] == seeds}
+    for name, built in models.items():
+        record = done.get(name) or measure(name, built, seeds)
+        if file is not None and name not in done:
+            with file.open("a") as opened:
+                opened.write(json.dumps(record) + "\n")
+        yield record
 
 
 def report(records: Sequence[Record], console: Console) -> bool:
@@ -84,11 +99,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", metavar="GLOB", default=["*"], help="names of models (default all)")
     parser.add_argument("--seeds", type=int, default=200, metavar="N", help="of each model (default 200)")
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     options = parser.parse_args()
     models = {**SMALL_NETS, **libraries()}
     chosen = [name for name in models if any(fnmatchcase(name, glob) for glob in options.models)]
-    records = [measure(name, models[name], options.seeds) for name in chosen]
+    records = list(resumed(options.resume, {name: models[name] for name in chosen}, options.seeds))
     held = report(records, Console())
     if options.json is not None:
         options.json.write_text(json.dumps(records, indent=2) + "\n")

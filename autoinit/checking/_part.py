@@ -9,7 +9,7 @@ from functools import cached_property
 from autoinit.facts import Facts
 from autoinit.plans.layers import LayerPlan, RowsPlan
 from autoinit.recognising.portrait import Portrait
-from autoinit.recognising.recognition import Recognition, recognise
+from autoinit.recognising.recognition import Recognition, recognise, usual_stds
 from autoinit.theory.layouts import Layout
 
 
@@ -68,6 +68,11 @@ class Part:
     def recognition(self) -> Recognition:
         """What could have produced it, by its statistics."""
         return recognise(self.portrait, self.layer, self.rows)
+
+    @cached_property
+    def usual(self) -> tuple[float, ...]:
+        """The stds that the most usual recipes give, whatever the values are."""
+        return usual_stds(self.layer, self.rows)
 
     @cached_property
     def scales(self) -> tuple[float, float]:

@@ -118,7 +118,10 @@ def check(
         fail_level=level,
         layers=len(looked_at.portraits),
         recipe=_told(followed, recipe),
-        notes=(*_notes(looked_at, findings, followed, recipe), *_notes_on_depth(looked_at, codes, asked=shapes)),
+        notes=(
+            *_notes(looked_at, findings, followed, recipe),
+            *_notes_on_depth(looked_at, findings, codes, asked=shapes),
+        ),
         seconds=time.perf_counter() - started,
     )
 
@@ -141,15 +144,22 @@ def _all_about_depth(prefix: str) -> bool:
 
 
 def rule_findings(looked_at: Subject, codes: Collection[str] | None = None) -> Iterator[Finding]:
-    """What the rules find. Of weights that hold no draw at all nothing is said about scale.
+    """What the rules find.
+
+    Of weights that hold no draw at all nothing is said about scale; and nothing about depth, where all signals would be
+    the echo of values that mean nothing.
 
     codes: of the rules to ask; all by default. Those that tell whether there is a draw at all are always asked.
     """
     broken: set[str] = set()
+    echoing = False
     for code, rule in rules().items():
         if codes is not None and code not in codes and not rule.undrawn:
             continue
+        if echoing and rule.about is About.DEPTH:
+            continue
         for finding in rule.look(looked_at):
+            echoing |= rule.echoes
             if rule.undrawn:
                 broken.add(finding.layer)
             if not (rule.about is About.SCALE and finding.layer in broken):
@@ -176,9 +186,17 @@ def _told(published: Published | None, recipe: str) -> str:
     return published.name if recipe != "auto" else f"{published.name} (recognised)"
 
 
-def _notes_on_depth(looked_at: Subject, codes: Collection[str], *, asked: bool) -> Iterator[str]:
+def _notes_on_depth(
+    looked_at: Subject, findings: Sequence[Finding], codes: Collection[str], *, asked: bool
+) -> Iterator[str]:
     """What is said where rules about depth found nothing since they had nothing to look at."""
-    if not looked_at.predicted or not any(rules()[code].about is About.DEPTH for code in codes):
+    if not any(rules()[code].about is About.DEPTH for code in codes):
+        return
+    heard = next((each for each in findings if rules()[each.code].echoes), None)
+    if heard is not None and (asked or looked_at.dataflow.knows_shapes):
+        yield f"nothing is said about depth (INI4) until {heard.layer} is mended: all signals would be its echo"
+        return
+    if not looked_at.predicted:
         return
     prediction = looked_at.prediction
     if prediction.report is None and (asked or prediction.failed):

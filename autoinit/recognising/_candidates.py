@@ -65,6 +65,8 @@ SAME_STD = 1e-3
 """A std that differs less from that of a recipe with a name gets that name."""
 UNUSUAL = 3.5
 """Numbers from this doubt on are met so rarely that they rule out no other explanation."""
+MOST_USUAL = 1.5
+"""Recipes up to this doubt are met everywhere: the default, He's for a rectifier, Xavier's, the gain of the plan."""
 BASE = 2.5
 """Recipes up to this doubt are met with a scale on top."""
 
@@ -108,6 +110,17 @@ def candidates(
         made.append(Candidate(Recipe("autoinit's plan", "planned", distribution, place.std, place.gain,
                                      _own_name(place), place.mode, "true"), 0.5))  # fmt: skip
     return _truncated(made, shrunk, window) if distribution == "truncated_normal" else tuple(made)
+
+
+def usual_stds(layer: LayerPlan, rows: Rows) -> tuple[float, ...]:
+    """The stds that the most usual recipes give some rows of a weight, in ascending order: known before any is drawn.
+
+    Args:
+        layer: the weight's plan.
+        rows: half-open runs of its output features; the whole without them.
+    """
+    drawn = (each for distribution in ("uniform", "normal") for each in candidates(layer, rows, distribution))
+    return tuple(sorted({each.recipe.std for each in drawn if each.doubt <= MOST_USUAL}))
 
 
 def exact(distribution: str, shrunk: float, window: Window) -> tuple[Candidate, ...]:

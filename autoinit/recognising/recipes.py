@@ -27,6 +27,7 @@ class Recipe:
             `packed` (of the whole matrix, for a slice), `shape[0]`, `ungrouped`, `transposed`.
         factor: a scale on top.
         corrected: False for a truncated normal whose std was not corrected for the truncation.
+        doubt: how unusual it is: minus the logarithm of how often it is met, up to a constant.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Recipe:
     fans: str = ""
     factor: float = 1.0
     corrected: bool = True
+    doubt: float = 0.0
 
     def __str__(self) -> str:
         return self.name

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from autoinit.plans.layers import LayerPlan
-from autoinit.recognising._candidates import UNUSUAL, Candidate, Window, candidates, exact, scaled
+from autoinit.recognising._candidates import UNUSUAL, Candidate, Window, candidates, exact, scaled, usual_stds
 from autoinit.recognising.families import Drawn, Fit, kurtosis_of, truncated_std
 from autoinit.recognising.noise import TAIL, spread
 from autoinit.recognising.portrait import Portrait, Rows
 from autoinit.recognising.recipes import Recipe, written
+
+__all__ = ["PRECISION", "Recognition", "recognise", "usual_stds"]
 
 PRECISION = 0.005
 """What finite precision may add to the relative error of a std."""
@@ -146,7 +148,7 @@ def _drawn(evidence: Evidence, layer: LayerPlan, rows: Rows) -> list[Recipe]:
             for family, window in windows.items()
         }
         found = evidence.fitting(more)
-    return [each.recipe for each in found]
+    return [replace(each.recipe, doubt=each.doubt) for each in found]
 
 
 def _single(portrait: Portrait, rows: Rows) -> Iterator[Recipe]:

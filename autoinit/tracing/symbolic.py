@@ -60,11 +60,7 @@ class ShadowTracer(torch.fx.Tracer):
         """Proxies for the arguments of the forward that the module has, be it its class's or its own."""
         forward = self.root.forward
         kinds = inspect.Parameter
-        parameters = inspect.signature(forward, follow_wrapped=False).parameters
-        if parameters and all(each.kind in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD) for each in parameters.values()):
-            raise UnreadableForwardError(
-                "the arguments of forward cannot be known, since a decorator hides them behind *args, **kwargs"
-            )
+        parameters = _arguments(forward)
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         for name, each in parameters.items():
@@ -97,6 +93,18 @@ class ShadowTracer(torch.fx.Tracer):
     def called(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call a module of the traced one."""
         return super().call_module(m, forward, args, kwargs)
+
+
+def _arguments(forward: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The arguments of a forward as they are passed; of one that passes on all that it gets, those of what it wraps."""
+    hiding = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    for follows in (False, True):
+        parameters = inspect.signature(forward, follow_wrapped=follows).parameters
+        if not parameters or any(each.kind not in hiding for each in parameters.values()):
+            return parameters
+    raise UnreadableForwardError(
+        "the arguments of forward cannot be known, since a decorator hides them behind *args, **kwargs"
+    )
 
 
 class SymbolicTracer(ShadowTracer):

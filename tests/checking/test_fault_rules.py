@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from autoinit.checking.checker import check
 from autoinit.provenance import Origin, recording
 from autoinit.tracing.dataflow import SourceLine
 from tests.shared.rule_checks import Record, findings, mlp, only, put
@@ -168,3 +169,22 @@ def test_ini002_passes_large_constants_and_leaves_nan_to_ini001():
     put(model[0].weight, 0, torch.tensor([math.nan, 1e30, 3e-41, 0, 0, 7e12, 1.0, 1e-39]))
     assert findings("INI002", model) == []
     assert findings("INI002", model.to("meta")) == []
+
+
+@pytest.mark.parametrize(("value", "code"), [(math.nan, "INI001"), (math.inf, "INI001"), (1e30, "INI002")])
+@pytest.mark.parametrize("where", ["2.weight", "2.bias", "0.weight"])
+def test_what_means_nothing_has_no_echo_in_the_rules_about_depth(where, value, code):
+    """Every signal behind it and every gradient before it is not finite: that is the same fault, named once."""
+    model = mlp(8, 16, 16, 4)
+    put(model.get_parameter(where).view(-1), 0, value)
+    result = check(model, (4, 8), select=["INI0", "INI4"])
+    assert [(each.code, each.layer) for each in result.findings] == [(code, where.partition(".")[0])]
+    assert f"nothing is said about depth (INI4) until {where[0]} is mended" in " ".join(result.notes)
+
+
+def test_equal_filters_do_not_silence_the_rules_about_depth():
+    """A constant 1e5 makes 16 * 1e10 of the power of independent inputs: finite, and a finding of its own."""
+    model = mlp(8, 16, 16, 4)
+    put(model[2].weight, slice(None), 1e5)
+    codes = {each.code for each in check(model, (4, 8), select=["INI0", "INI4"]).findings}
+    assert {"INI004", "INI401"} <= codes

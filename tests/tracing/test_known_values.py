@@ -353,13 +353,13 @@ def test_what_cannot_go_on_says_so():
         trace(on_meta(forward), ROWS)
 
 
-def test_a_forward_behind_a_decorator_that_hides_its_arguments():
+@pytest.mark.parametrize("wraps", [True, False], ids=["that names what it wraps", "without a name"])
+def test_a_forward_behind_a_decorator_that_hides_its_arguments(wraps):
     def hiding(function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
             return function(*args, **kwargs)
 
-        return call
+        return functools.wraps(function)(call) if wraps else call
 
     class Hidden(nn.Module):
         def __init__(self):
@@ -371,6 +371,10 @@ def test_a_forward_behind_a_decorator_that_hides_its_arguments():
             return self.inner(x) * scale
 
     assert trace(Hidden(), ROWS).tier == "recorded"
+    if wraps:
+        assert trace(Hidden()).tier == "symbolic"
+        assert trace(Hidden()).uncalled == ()
+        return
     with pytest.raises(TraceError, match="a decorator hides them behind"):
         trace(Hidden(), tier="symbolic")
 

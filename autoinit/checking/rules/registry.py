@@ -53,6 +53,8 @@ class Rule:
         look: yields its findings.
         document: what it is, why it matters, example, what to do, references; Markdown.
         undrawn: whether its findings say that a weight holds no draw at all. Such rules are always asked.
+        echoes: whether every signal behind what it finds, and every gradient before it, is an echo of that alone: of a
+            model with such a finding, rules about depth say nothing.
         gradients: whether it looks at gradients, which cost a propagation of their own.
         explanation: of a rule of scale, when it is the one that speaks.
     """
@@ -64,6 +66,7 @@ class Rule:
     look: Look
     document: str
     undrawn: bool = False
+    echoes: bool = False
     gradients: bool = False
     explanation: Explanation | None = None
 
@@ -78,6 +81,7 @@ def rule(
     about: About,
     *,
     undrawn: bool = False,
+    echoes: bool = False,
     gradients: bool = False,
     explanation: Explanation | None = None,
 ) -> Callable[[Look], Look]:
@@ -95,7 +99,7 @@ def rule(
             raise RegistrationError(f"rule {code} ({name}) has no docstring: expected the rule's document")
         if explanation is not None:
             _check_precedence(code, explanation)
-        _found[code] = Rule(code, name, severity, about, look, document, undrawn, gradients, explanation)
+        _found[code] = Rule(code, name, severity, about, look, document, undrawn, echoes, gradients, explanation)
         return look
 
     return register

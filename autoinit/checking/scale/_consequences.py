@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from autoinit.checking._normed_signals import Normed
@@ -9,18 +10,20 @@ from autoinit.checking._part import Part
 from autoinit.checking.findings import Severity
 from autoinit.ops import REGISTRY, Fact
 
-WARNING_LIMIT = 2.1
-"""A std that is off by up to this factor is a warning, beyond it an error: 2, and what rounding makes of it."""
-BOUNDED_LIMIT = 5.25
-"""The same where the harm is bounded, but not absent, in front of a gate: 5."""
-NORMED_LIMIT = 10.5
-"""The same where a norm comes further on, and sums before it weigh what is added: 10."""
+Exceeds = Callable[[float], bool]
+"""Whether a std is off by more than a factor, either way, noise and rounding allowed for."""
+WARNING_LIMIT = 2.0
+"""A std that is off by up to this factor is a warning, beyond it an error."""
+BOUNDED_LIMIT = 5.0
+"""The same where the harm is bounded, but not absent: in front of a gate."""
+NORMED_LIMIT = 10.0
+"""The same where a norm comes further on, and sums before it weigh what is added."""
 
 
-def consequence(part: Part, ratio: float, beyond: float, behind: Normed | None = None) -> tuple[Severity, str]:
+def consequence(part: Part, ratio: float, exceeds: Exceeds, behind: Normed | None = None) -> tuple[Severity, str]:
     """The severity of a std that is `ratio` times the one called for, and what it does, as a sentence.
 
-    beyond: how far off it is at least, either way, noise allowed for.
+    exceeds: whether it is off by more than a factor.
     behind: what the norm that the part feeds makes of the signal, where that is known. A norm takes the scale away
     unless its eps outweighs the signal.
 
@@ -30,7 +33,7 @@ def consequence(part: Part, ratio: float, beyond: float, behind: Normed | None =
     frequencies it sets; weights behind or before it that are zero.
     """
     if part.normalised and ratio < 1 and behind is not None and behind.outweighed:
-        severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio, beyond)
+        severity, sentence = _unnormed(replace(part, renormalised=False, faded=False), ratio, exceeds)
         remark = (
             f"{behind.norm} does not restore it, since its eps outweighs it: second moment {behind.q:.2g} after the "
             f"norm, expected {behind.asked:.2g}."
@@ -38,10 +41,10 @@ def consequence(part: Part, ratio: float, beyond: float, behind: Normed | None =
         return severity, f"{sentence} {remark}"
     if part.normalised:
         return Severity.INFO, "A normalisation takes the scale away, so that the forward signal is not harmed."
-    return _unnormed(part, ratio, beyond)
+    return _unnormed(part, ratio, exceeds)
 
 
-def _unnormed(part: Part, ratio: float, beyond: float) -> tuple[Severity, str]:
+def _unnormed(part: Part, ratio: float, exceeds: Exceeds) -> tuple[Severity, str]:
     """The same where no norm takes the scale away at once."""
     times = f"{_spelled(ratio * ratio)} times"
     if ratio < 1 and part.final and part.place.reason in ("output", "softmax"):
@@ -64,10 +67,10 @@ def _unnormed(part: Part, ratio: float, beyond: float) -> tuple[Severity, str]:
             f"The branch starts with {times} its share of power; the other branch of the sum carries the rest past.",
         )
     if part.renormalised or (ratio < 1 and part.faded):
-        severity = Severity.ERROR if beyond > NORMED_LIMIT else Severity.WARNING
+        severity = Severity.ERROR if exceeds(NORMED_LIMIT) else Severity.WARNING
         return severity, f"The signal's power is {times} what it should be, until a norm further on."
     if part.gated:
-        severity = Severity.ERROR if ratio > 1 and beyond > BOUNDED_LIMIT else Severity.WARNING
+        severity = Severity.ERROR if ratio > 1 and exceeds(BOUNDED_LIMIT) else Severity.WARNING
         return severity, f"The signal's power is {times} what it should be, on the way to a gate, which is bounded."
     if ratio > 1 and _is_wave(part.place.nonlinearity):
         return (
@@ -79,7 +82,7 @@ def _unnormed(part: Part, ratio: float, beyond: float) -> tuple[Severity, str]:
         return Severity.WARNING, f"The output starts with {times} the power that it should have."
     effect = "shrinks" if ratio < 1 else "grows"
     sentence = f"Here the signal's power {effect} to {times} what it should be, and layers of this kind multiply."
-    return (Severity.ERROR if beyond > WARNING_LIMIT else Severity.WARNING), sentence
+    return (Severity.ERROR if exceeds(WARNING_LIMIT) else Severity.WARNING), sentence
 
 
 def _is_wave(nonlinearity: str) -> bool:

@@ -23,7 +23,8 @@ def recorded_recipe(origin: Origin, part: Part) -> Recipe | None:
     if any(not each.startswith(("mul_", "div_")) for each in origin.then):
         return None
     if origin.default:
-        return Recipe(f"{function}, torch's default", "default", _distribution(function), part.actual)
+        default = next((each.std for each in part.recognition.recipes if each.kind == "default"), part.actual)
+        return Recipe(f"{function}, torch's default", "default", _distribution(function), default)
     scheme = function.partition("_")[0]
     if part.rows or len(part.layer.shape) < 2:
         return None

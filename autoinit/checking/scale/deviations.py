@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from autoinit.checking._normed_signals import normed
 from autoinit.checking._part import Part
@@ -87,7 +88,8 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
     open_to_harm = part.normalised and ratio < 1 and not follows and subject.asks(code)
     if ratio < 1 and not part.skipped_over:
         part = replace(part, carried_past=is_carried_past(subject, part))
-    severity, sentence = consequence(part, ratio, made.at_least(ratio), normed(subject, part) if open_to_harm else None)
+    exceeds = partial(made.exceeds, ratio)
+    severity, sentence = consequence(part, ratio, exceeds, normed(subject, part) if open_to_harm else None)
     return Deviation(
         part=part,
         rows=part.rows,
