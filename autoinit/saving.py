@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import tempfile
@@ -80,6 +81,8 @@ def _regular(path: Path) -> Path:
         raise ArgumentError(f"{path} cannot be written: no name of a file holds a null byte")
     try:
         target = path.resolve()
+        if target.is_symlink():  # from Python 3.13 on a loop of links resolves to itself
+            raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if target.exists() and not target.is_file():
             kind = "a directory" if target.is_dir() else "no regular file"
             raise ArgumentError(f"{path} is {kind}; name a file to write")

@@ -5,7 +5,9 @@
 
 The models are those of the tests' truth tables: by hand, of torchvision, timm and transformers. Each is exported,
 saved and read while `torch.export.load` raises. It is a fault if its resolutions, or the names and bytes of its
-tensors, are others than the program's. Each model is a process of its own; with --json a run goes on where it stopped.
+tensors, are others than the program's. (A model on the meta device whose weights are tied is named differently: its
+file has no bytes, which would tell that two tensors are one.) Each model is a process of its own; with --json a run
+goes on where it stopped.
 Exit status 1 if there is a fault.
 """
 

@@ -87,6 +87,13 @@ def _default_device() -> torch.device | None:
     return context.device if context is not None else None
 
 
+def _set_default_device(held: torch.device | None) -> None:
+    torch.set_default_device(held)
+    context = torch._GLOBAL_DEVICE_CONTEXT
+    if held is None and getattr(context, "device_context", held) is None and hasattr(context, "device_context"):
+        del context.device_context  # as it was: with None there, torch 2.9 fails to tell its default device
+
+
 def _set_inference_mode(held: bool) -> None:
     torch.inference_mode(held).__enter__()
 
@@ -110,7 +117,7 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     _flag(torch.utils.deterministic, "fill_uninitialized_memory"),
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
-    (_default_device, torch.set_default_device),
+    (_default_device, _set_default_device),
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
     (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),

@@ -129,6 +129,24 @@ def test_its_resolutions_and_plan_are_those_of_the_program(here, everything):
     assert plan(found).layers == plan(program).layers
 
 
+class Tied(nn.Module):
+    """A table whose weight is the head's as well, under a name that the alphabet has first."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.apex = nn.Embedding(11, 8), nn.Linear(8, 11, bias=False)
+        self.apex.weight = self.table.weight
+
+    def forward(self, ids):
+        return self.apex(torch.tanh(self.table(ids)))
+
+
+def test_a_tied_weight_bears_the_name_that_the_model_has_first(here):
+    torch.export.save(torch.export.export(Tied(), (torch.randint(0, 11, (2, 5)),)), "tied.pt2")
+    (row,) = resolve(trace(load("tied.pt2").model))
+    assert (row.name, row.reason) == ("table", "output")
+
+
 def test_it_can_be_initialised_and_its_weights_written(here, everything):
     """The values are a function of seed, name and shape: those that the program itself gets."""
     program, content = everything

@@ -102,9 +102,8 @@ class _Builder:
         args = tuple(self._value(each.arg) for each in node.inputs if each.kind == 1 or not each.name)
         kwargs = {each.name: self._value(each.arg) for each in node.inputs if each.kind != 1 and each.name}
         single = _single_output(node)
-        made = self.graph.create_node(
-            "call_function", operator_named(node.target), args, kwargs, name=node.name or single or None
-        )
+        name = node.name or single or _operator_name(node.target)  # torch 2.9 writes no name of a call with parts
+        made = self.graph.create_node("call_function", operator_named(node.target), args, kwargs, name=name)
         place = place_of(_path(node.metadata), node.metadata.get("stack_trace"))
         if single:
             self._enter(single, made, place)
@@ -239,6 +238,12 @@ def _single_output(node: schema.Node) -> str | None:
     if len(node.outputs) != 1 or node.is_hop_single_tensor_return is False:
         return None
     return _name_in(node.outputs[0])
+
+
+def _operator_name(target: str) -> str | None:
+    """`split` of `torch.ops.aten.split.Tensor`, as torch names a call after what it calls."""
+    parts = target.split(".")
+    return parts[3] if target.startswith("torch.ops.") and len(parts) > 3 else None
 
 
 def _path(metadata: Mapping[str, str]) -> str:

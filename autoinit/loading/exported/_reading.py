@@ -22,6 +22,7 @@ from autoinit.loading._wording import one_line
 from autoinit.loading.exported import _schema as schema
 from autoinit.loading.exported._graphs import UnreadableError, graph_of
 from autoinit.loading.exported._tensors import tensors_in
+from autoinit.tensors.process_state import silenced
 from autoinit.tracing import ExportedModel
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def run(file: BinaryIO, place: object) -> ExportedProgram:
     """
     file.seek(0)
     try:
-        with _quiet():
+        with silenced(), _quiet():
             return torch.export.load(file)
     except Exception as error:
         raise LoadError(
