@@ -28,7 +28,7 @@ _ZERO = frozenset({"zeros", "zeros_like", "new_zeros"})
 """Functions that make constants of zeros."""
 _ADDED = frozenset({"bias"})
 """Operands of a product that are added to it."""
-_SHIFTS = frozenset({"add", "sub", "rsub", "pad", "masked_fill", "where", "clamp"})
+_REPLACING = frozenset({"pad", "masked_fill", "where", "clamp"})
 _SHIFTING = ("other", "value", "min", "max")
 """Constant arguments that are added to a signal, or put in its place."""
 
@@ -220,7 +220,7 @@ class _Zeros:
             return False
         if op.role is Role.NONLINEARITY:
             return self._zero_and_slope(op)[0]
-        shifted = op.op in _SHIFTS and any(
+        shifted = (Trait.ADDING in op.traits or op.op in _REPLACING) and any(
             isinstance(op.constants.get(name), int | float) and op.constants[name] for name in _SHIFTING
         )
         return op.role in (Role.ADD, Role.TRANSPARENT, Role.SPLIT) and not shifted

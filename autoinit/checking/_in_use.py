@@ -10,13 +10,11 @@ from collections.abc import Iterator
 import torch
 
 from autoinit.checking._subject import Subject
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.plans.layers import LayerPlan
 from autoinit.tracing.dataflow import Op
 from autoinit.tracing.rerunning import execute
 from autoinit.tracing.rng import untouched_generators
-
-_ADDING = frozenset({"add", "sub"})
 
 
 def mixed_weights(subject: Subject, layer: LayerPlan) -> Iterator[torch.Tensor | None]:
@@ -52,7 +50,7 @@ def _added_behind(subject: Subject, op: Op) -> Iterator[Op]:
                 continue
             seen.add(after)
             waiting.append(after)
-            if after.op in _ADDING:
+            if Trait.ADDING in after.traits:
                 yield from (each for each in after.operands.values() if not each.signal)
 
 

@@ -82,7 +82,7 @@ def _meetings(dataflow: Dataflow) -> Iterator[tuple[str, _Meeting]]:
 
 def _added(op: Op) -> float:
     """The number that an operation adds; 0 for any other."""
-    if op.op not in ("add", "sub"):
+    if Trait.ADDING not in op.traits:
         return 0.0
     numbers = [each for each in op.constants.values() if isinstance(each, (int, float)) and not isinstance(each, bool)]
     return float(numbers[0]) if numbers else 0.0
@@ -91,7 +91,7 @@ def _added(op: Op) -> float:
 def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole | None:
     op, slot = meeting.op, meeting.slot
     if op.role is Role.NORM or of_norm:
-        shifts = slot == "bias" or (op.role is not Role.NORM and op.op in ("add", "sub"))
+        shifts = slot == "bias" or Trait.ADDING in op.traits
         return ParameterRole("norm_shift" if shifts else "norm_gain", op, 0.0 if shifts else 1.0 - meeting.plus)
     if Trait.LOOKUP in op.traits and slot == "weight":
         return ParameterRole(_table(dataflow, op), op)
@@ -131,7 +131,7 @@ def _is_given(index: Op) -> bool:
 
 
 def _adds(op: Op) -> bool:
-    return op.op in ("add", "sub", "rsub")
+    return Trait.ADDING in op.traits
 
 
 def _leads_to_softmax(dataflow: Dataflow, start: Op) -> bool:

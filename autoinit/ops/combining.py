@@ -14,11 +14,11 @@ from autoinit.ops.roles import Role, Trait
 _BINARY = "input, other, alpha=1"
 
 register_op("add", Role.ADD, names=("add", "__add__", "__radd__", "__iadd__", "iadd"), signature=_BINARY,
-            acts=Acts.ELEMENTWISE, function=torch.add)  # fmt: skip
+            acts=Acts.ELEMENTWISE, function=torch.add, traits=Trait.ADDING)  # fmt: skip
 register_op("sub", Role.ADD, names=("sub", "subtract", "__sub__", "__isub__", "isub"), signature=_BINARY,
-            acts=Acts.ELEMENTWISE, function=torch.sub)  # fmt: skip
+            acts=Acts.ELEMENTWISE, function=torch.sub, traits=Trait.ADDING)  # fmt: skip
 register_op("rsub", Role.ADD, names=("rsub", "__rsub__"), signature=_BINARY, acts=Acts.ELEMENTWISE,
-            function=torch.rsub)  # fmt: skip
+            function=torch.rsub, traits=Trait.ADDING)  # fmt: skip
 for _name in ("xlogy", "xlog1py"):
     register_op(_name, Role.PRODUCT, names=_name, signature="input, other", acts=Acts.ELEMENTWISE,
                 function=getattr(torch.special, _name))  # fmt: skip

@@ -52,6 +52,8 @@ class Trait(Flag):
     """Adds elements up, so that a number that multiplies the result may make up for their count."""
     STANDARDISING = auto()
     """A norm whose output has second moment 1, but for its gain and bias."""
+    ADDING = auto()
+    """Adds one operand to the other, or takes it away."""
     SCALING = auto()
     """Multiplies or divides one operand by the other."""
     WINDOWED = auto()

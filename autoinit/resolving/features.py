@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.resolving._factors import factor_inside
 from autoinit.resolving._labelling import LostError, combined, rearranged
 from autoinit.resolving._labels import numbered, one_entry
@@ -22,7 +22,6 @@ from autoinit.resolving._starting import features
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse, only_steers
 from autoinit.tracing.rerunning import execute
 
-_SUMS = frozenset({"add", "sub", "rsub"})
 _NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError, LostError)
 
 
@@ -157,7 +156,7 @@ class _Following:
         ends = {self.sources[source].end for each in known for source in self.scales[each]}
         behind = [each in self.past for each in known]
         problem = ""
-        summing = op.op in _SUMS and not any(behind) and self._from_several(known)
+        summing = Trait.ADDING in op.traits and not any(behind) and self._from_several(known)
         if op.role is Role.WEIGHT:
             problem = f"{op.name}, which reads them, cannot be mirrored"
         elif any(behind) and not all(behind):
@@ -244,7 +243,7 @@ def _from_start(labels: Any, starts: Mapping[Op, int], made_by: Mapping[Op, floa
 def _weight_in_sum(op: Op, operand: Op) -> float:
     """The number that a sum multiplies one of its operands by: `torch.add(x, y, alpha=2)`."""
     alpha = op.constants.get("alpha", 1)
-    second = op.op in _SUMS and op.operands.get("input" if op.op == "rsub" else "other") is operand
+    second = Trait.ADDING in op.traits and op.operands.get("input" if op.op == "rsub" else "other") is operand
     return abs(float(alpha)) if second and isinstance(alpha, (int, float)) else 1.0
 
 

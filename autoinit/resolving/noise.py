@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.noise import is_noise, scales_noise
 
@@ -17,7 +17,7 @@ def noise_layers(dataflow: Dataflow) -> dict[Op, Op]:
     found = {}
     for op in dataflow.graph.nodes:
         operands = list(op.operands.values())
-        if op.role is not Role.ADD or op.op not in ("add", "sub") or len(operands) != 2:
+        if op.role is not Role.ADD or Trait.ADDING not in op.traits or op.op == "rsub" or len(operands) != 2:
             continue
         for plain, noisy in (operands, operands[::-1]):
             layer, noise = _layer(plain), _layer(noisy)

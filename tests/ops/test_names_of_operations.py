@@ -148,6 +148,7 @@ def test_traits_agree_with_roles():
         Trait.RANKING: {Role.SINK},
         Trait.SUMMING: {Role.TRANSPARENT},
         Trait.STANDARDISING: {Role.NORM},
+        Trait.ADDING: {Role.ADD},
         Trait.SCALING: {Role.PRODUCT},
         Trait.LOOKUP: {Role.SOURCE},
         Trait.RECURRENT: {Role.WEIGHT},

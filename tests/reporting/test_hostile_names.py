@@ -58,7 +58,9 @@ def shown(name: str) -> Iterator[tuple[formats.Kind, str, str]]:
         "check": run,
         "signal": states([propagate(model, (2, 6))]),
         "scaling": replace(scaling(model, width=2), notes=(f"note of {name}",)),
-        "coordinates": CoordinateCheck((1, 2), "sgd", 0.1, 1, {"scaled": {name: (1.0, 2.0)}}, {"scaled": (1.0, 1.0)}),
+        "coordinates": CoordinateCheck(
+            (1, 2), "sgd", 0.1, 1, {"scaled": {name.replace(".", "_"): (1.0, 2.0)}}, {"scaled": (1.0, 1.0)}
+        ),
     }
     for kind, forms in formats.FORMATS.items():
         for form in forms:

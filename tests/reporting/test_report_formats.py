@@ -227,7 +227,7 @@ def test_json_says_everything():
     document = json.loads(small_report(written=True).to_json())
     assert set(document) == {
         "version", "model", "parameters", "tier", "method", "residual", "seed", "written", "seconds", "counts",
-        "layers", "recipe", "rest", "others", "unsupported", "notes",
+        "layers", "recipe", "rest", "others", "unsupported", "notes", "warnings",
     }  # fmt: skip
     assert document["version"] == 1
     assert (document["model"], document["parameters"], document["tier"]) == ("Net", 11_689_512, "symbolic")
