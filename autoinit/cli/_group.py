@@ -62,7 +62,7 @@ class Commands(click.Group):
 
 def unforeseen(error: BaseException) -> str:
     """What is said of a failure that is none of autoinit's own errors."""
-    if str(error) == "embedded null byte":  # from click, which looks at paths
+    if "embedded null" in str(error):  # from click, which looks at paths; its words differ from Python to Python
         return "no name of a file holds a null byte"
     if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
         return f"there is not enough memory ({str(error).rpartition(_NO_MEMORY)[2].strip(': ') or 'asked by Python'})"

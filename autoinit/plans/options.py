@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import pkgutil
+import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -171,7 +172,8 @@ def _value_type(annotation: Any) -> type:
 
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_MARK = "        **options: those of `PlanOptions`.\n"
+_MARK = re.compile(r"^( *)\*\*options: those of `PlanOptions`\.$", re.MULTILINE)
+"""Python 3.13 takes the indentation off docstrings."""
 _DOCUMENT_WIDTH = 112
 
 
@@ -189,5 +191,6 @@ def takes_plan_options(function: _F) -> _F:
     if function.__doc__:
         entries = (f"{each.name}: {each.document}" for each in plan_options().values())
         lines = (line for entry in entries for line in textwrap.wrap(entry, _DOCUMENT_WIDTH, subsequent_indent="    "))
-        function.__doc__ = function.__doc__.replace(_MARK, textwrap.indent("\n".join(lines), " " * 8) + "\n")
+        text = "\n".join(lines)
+        function.__doc__ = _MARK.sub(lambda mark: textwrap.indent(text, mark[1]), function.__doc__)
     return function
