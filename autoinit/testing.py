@@ -12,6 +12,7 @@ from torch import nn
 from autoinit.checking.baselines import read_baseline, stale_note
 from autoinit.checking.checker import check
 from autoinit.checking.findings import CheckResult, CheckRun, Severity
+from autoinit.checking.following import Groups
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.errors import ArgumentError
@@ -32,6 +33,8 @@ class CheckOptions(TypedDict, total=False):
     recipe: str
     tolerance: float
     provenance: Recording | None
+    base: Model | None
+    optimizer: Groups | None
     name: str
 
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import require
 from autoinit.facts import Facts
 from autoinit.recipes.registry import RecipeEntry, Rule, Stds, entry
 from autoinit.recipes.starts import Start
@@ -63,6 +64,7 @@ def declared(text: str) -> DeclaredRecipe:
     Raises:
         ArgumentError: it is no such text, there is no such recipe, or it takes other arguments.
     """
+    require("recipe", text, str, "the name of a recipe, such as gpt2 or trunc_normal(0.02)")
     name, given, named = _parsed(text)
     known = entry(name)
     bound = _bound(known, text, given, named)

@@ -26,10 +26,14 @@ class Published:
         """The paper and section, or the public code that documents it."""
         return self.recipe.entry.source
 
-    def stds(self, part: Part) -> tuple[float, ...]:
-        """Every std that it allows for these rows; nothing where it says nothing about them."""
+    def stds(self, part: Part, drawn: float | None = None) -> tuple[float, ...]:
+        """Every std that it allows for these rows, of a range the nearest; nothing where it says nothing about them.
+
+        drawn: the std that the rows were drawn with, where more is known than their own.
+        """
         bounds = self._bounds(part)
-        return self.recipe.stds(part.facts) if bounds is None else (min(max(part.actual, bounds[0]), bounds[1]),)
+        std = part.actual if drawn is None else drawn
+        return self.recipe.stds(part.facts) if bounds is None else (min(max(std, bounds[0]), bounds[1]),)
 
     def _bounds(self, part: Part) -> tuple[float, float] | None:
         within = self.recipe.entry.within
@@ -48,7 +52,7 @@ class Published:
         drawn: the std that the rows were drawn with, where more is known than their own.
         """
         std = part.actual if drawn is None else drawn
-        return min(self.stds(part), key=lambda each: abs(math.log(each / std)), default=None)
+        return min(self.stds(part, drawn), key=lambda each: abs(math.log(each / std)), default=None)
 
     def __str__(self) -> str:
         return str(self.recipe)
