@@ -57,9 +57,15 @@ def classified(
     where: dict[str, Any],
     slopes: Mapping[str, torch.Tensor],
     known: dict[Any, Any],
+    *,
+    meets_again: bool,
 ) -> Op:
-    """Decide the role of the operation here, from which operands carry a signal and which are weights."""
-    if (found := weighted_sum(spec, bound, call)) is not None:
+    """Decide the role of the operation here, from which operands carry a signal and which are weights.
+
+    meets_again: whether what it takes meets its result. A product with a parameter whose mean is taken off it bears a
+    gain, and the mean is the next norm's: no weight operation.
+    """
+    if not meets_again and (found := weighted_sum(spec, bound, call)) is not None:
         weighted = _classified(
             name, REGISTRY.specs[WEIGHTED_SUM], found.bound, params, found.call, where, slopes, known
         )

@@ -13,7 +13,8 @@ import torch
 import torch.fx
 from torch import nn
 
-from autoinit.ops import REGISTRY, OpSpec, Role
+from autoinit.ops import REGISTRY, OpSpec, Role, Trait
+from autoinit.ops.registry import Acts
 from autoinit.tracing._classifying import classified, operands_of, slots
 from autoinit.tracing._hidden_calls import ScriptCall
 from autoinit.tracing._leaves import leaf_params
@@ -169,8 +170,40 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
     if target is getattr:
         target = operator.attrgetter(str(node.args[1]))
     return classified(
-        _name(state, node), spec, bound, params, Call(target, args, kwargs, spec), where, slopes, state.known
+        _name(state, node),
+        spec,
+        bound,
+        params,
+        Call(target, args, kwargs, spec),
+        where,
+        slopes,
+        state.known,
+        meets_again=spec.name in ("sum", "mean") and _meets_again(state, node),
     )
+
+
+def _meets_again(state: _Build, node: torch.fx.Node) -> bool:
+    """Whether what a sum takes, back to a product, meets the sum itself: `x - x.mean(-1)`, as in norms."""
+    results = [node]
+    for each in results:
+        results += (user for user in each.users if _moves(user))
+    later = {user for each in results for user in each.users}
+    here = next(iter(node.all_input_nodes), None)
+    while here is not None:
+        if not later.isdisjoint(here.users):
+            return True
+        op = state.ops[here]
+        passes = Trait.NEUTRAL in op.traits or (Trait.SCALING in op.traits and len(op.operands) == 1)
+        here = next(iter(here.all_input_nodes), None) if passes else None
+    return False
+
+
+def _moves(node: torch.fx.Node) -> bool:
+    """Whether a call gives what it takes in another shape, or times a number."""
+    spec = None if node.op in ("call_module", "output") else _spec(node, None, node.args)[0]
+    if spec is None or len(node.all_input_nodes) != 1:
+        return False
+    return spec.acts is Acts.REARRANGING or bool((Trait.NEUTRAL | Trait.SCALING) & spec.traits)
 
 
 def _name(state: _Build, node: torch.fx.Node) -> str:

@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from autoinit import autoinit, check, plan
+from autoinit import autoinit, check, plan, trace
+from autoinit.models import ModelView
+from autoinit.planning import plan_dataflow
+from autoinit.plans.options import PlanOptions
 from autoinit.signal import propagate
 from tests.shared.written_nets import Layer, Net, assert_planned, linear, numbers, relu, tanh, xavier
 
@@ -197,3 +200,64 @@ def test_a_tanh_before_it():
     )
     expected = {"first": tanh(WIDTH, HIDDEN), "v": Layer("softmax", "softmax", VECTOR)}
     assert_planned(model, BATCH, expected)
+
+
+def _rms(x: Tensor, gain: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + 1e-6) * gain
+
+
+def _standardised(x: Tensor) -> Tensor:
+    return (x - x.mean(-1, keepdim=True)) / torch.sqrt(x.var(-1, keepdim=True, unbiased=False) + 1e-5)
+
+
+GAINS_WHOSE_SIGNAL_GOES_ON: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "before_a_written_norm": lambda h, g: _standardised(_rms(h, g)),
+    "centred": lambda h, g: _centred(_rms(h, g)),
+    "by_its_sum": lambda h, g: _centred_by_sum(_rms(h, g)),
+    "dropped": lambda h, g: _standardised(F.dropout(_rms(h, g), 0.1)),
+    "halved": lambda h, g: _standardised(_rms(h, g) * 0.5),
+    "beside_its_sum": lambda h, g: _summed_beside(_rms(h, g)),
+}
+
+
+def _centred(x: Tensor) -> Tensor:
+    return x - x.mean(-1, keepdim=True)
+
+
+def _centred_by_sum(x: Tensor) -> Tensor:
+    return x - (x.sum(-1) / HIDDEN).unsqueeze(-1)
+
+
+def _summed_beside(x: Tensor) -> Tensor:
+    return torch.cat([x, x.sum(-1, keepdim=True)], -1)[:, :HIDDEN]
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("key", GAINS_WHOSE_SIGNAL_GOES_ON)
+def test_a_gain_whose_signal_goes_on_is_no_weight_where_it_is_summed_as_well(key: str, device: str):
+    """A gain of eight features, then a mean (or sum) that its own signal meets again: a norm's, not a layer's.
+
+    The layer before feeds the sum of a skip, on both ways; one that is said to end at the mean would be mixed.
+    """
+    forward = GAINS_WHOSE_SIGNAL_GOES_ON[key]
+    net = Net(
+        lambda net, x: (lambda h: net.last(h + forward(h, net.g)))(net.first(x)),
+        first=nn.Linear(WIDTH, HIDDEN),
+        g=nn.Parameter(torch.linspace(0.5, 1.5, HIDDEN)),
+        last=nn.Linear(HIDDEN, 2),
+    ).to(device)
+    for tier in ("symbolic", "recorded") if device == "cpu" else ("recorded",):
+        made = plan_dataflow(trace(net, BATCH, tier=tier), ModelView.of(net), PlanOptions())
+        assert list(made) == ["first", "last"], tier
+        assert made["first"].reason == "add", tier
+        assert [(other.name, other.kind) for other in made.others] == [("g", "norm")], tier
+
+
+def test_sizes_that_are_asked_of_a_product_do_not_make_it_a_gain():
+    model = with_vector(lambda h, v: _averaged(h * v), HIDDEN)
+    made = plan(model, BATCH)
+    assert list(made) == ["first", "v"]
+
+
+def _averaged(products: Tensor) -> Tensor:
+    return products.sum(-1) * (8 / products.shape[-1])
