@@ -77,14 +77,7 @@ def check(
     level = Severity.of(fail_level)
     select, ignore = texts("select", select), texts("ignore", ignore)
     ignores = all_of("ignores", ignores, Ignore, "a sequence of Ignore")
-    require("recipe", recipe, str, "a recipe, auto or none")
-    require("name", name, str, "a text")
-    require("provenance", provenance, (Recording, NoneType), "what recording() gave")
-    require("tolerance", tolerance, (int, float), "a fraction between 0 and 1, such as 0.1")
-    if not 0 < tolerance < 1:
-        raise refusal("tolerance", tolerance, "a fraction between 0 and 1, such as 0.1")
-    if optimizer is not None and base is None:
-        raise ArgumentError("optimizer= is held against base=, the model whose learning rate was tuned: pass both")
+    _require_sense(recipe, tolerance, provenance, base, optimizer, name)
     given = published(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
     view = ModelView.of(model)
@@ -124,6 +117,18 @@ def check(
         ),
         seconds=time.perf_counter() - started,
     )
+
+
+def _require_sense(recipe: Any, tolerance: Any, provenance: Any, base: Any, optimizer: Any, name: Any) -> None:
+    """Refuse arguments without a meaning."""
+    require("recipe", recipe, str, "a recipe, auto or none")
+    require("name", name, str, "a text")
+    require("provenance", provenance, (Recording, NoneType), "what recording() gave")
+    require("tolerance", tolerance, (int, float), "a fraction between 0 and 1, such as 0.1")
+    if not 0 < tolerance < 1:
+        raise refusal("tolerance", tolerance, "a fraction between 0 and 1, such as 0.1")
+    if optimizer is not None and base is None:
+        raise ArgumentError("optimizer= is held against base=, the model whose learning rate was tuned: pass both")
 
 
 def _traced(view: ModelView, example_inputs: Any, *, shapes: bool) -> Dataflow:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, TypeVar, Union
 import torch
 from torch import nn
 
-from autoinit.errors import PlanError
+from autoinit.errors import ArgumentError, PlanError
 from autoinit.models._entering import require_no_fake_mode, require_python, require_readable, require_tree
 from autoinit.models.storage import WeightStorage, owner_and_weight, storage_by_names, storage_in_module
 from autoinit.models.wrappers import inner_module, user_class, wrapped_as
@@ -53,9 +53,13 @@ class ModelView:
         """The view of a model, wrapped or not.
 
         Raises:
+            ArgumentError: it is no model.
             PlanError: a module holds itself, a tensor is fake, or a parameter is sparse.
             TraceError: it holds TorchScript modules.
         """
+        if not hasattr(model, "named_parameters"):
+            kind = type(model).__name__
+            raise ArgumentError(f"model is a {kind}: expected a torch.nn.Module or an ExportedProgram")
         require_no_fake_mode()
         if isinstance(model, nn.Module):
             require_tree(model)

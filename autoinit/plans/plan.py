@@ -12,6 +12,7 @@ import msgspec
 
 from autoinit import formats
 from autoinit.errors import ArgumentError, PlanError
+from autoinit.errors.arguments import require
 from autoinit.models import Model, ModelView
 from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
 from autoinit.plans.options import PlanOptions, Residual
@@ -117,6 +118,7 @@ class Plan(Mapping[str, LayerPlan]):
         Raises:
             PlanError: the text is no plan, or of another version; says where and what was expected.
         """
+        require("text", text, (str, bytes), "what Plan.to_json gave")
         try:
             document = msgspec.json.decode(text, type=_PlanDocument)
             PlanOptions(method=document.method)  # refuses one that there is not

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from autoinit import formats
 from autoinit.errors import ArgumentError
-from autoinit.errors.arguments import all_of, require
+from autoinit.errors.arguments import all_of, refusal, require
 from autoinit.transfer.making import scaling
 from autoinit.transfer.record import Scaling
 from autoinit.transfer.rules import Optimizer
@@ -130,6 +130,11 @@ def coordinate_check(
         PlanError: the models are not of one architecture.
     """
     chosen = _widths(widths)
+    for name, value in (("make_model", make_model), ("loss", loss)):
+        if not callable(value):
+            raise refusal(name, value, "a function")
+    if not callable(batches) and not (isinstance(batches, tuple) and len(batches) == 2):
+        raise refusal("batches", batches, "a pair of inputs and targets, or a function of the step that gives one")
     require("steps", steps, int, "a number of steps, 1 at least")
     require("seeds", seeds, int, "a number of seeds, 1 at least")
     require("lr", lr, (int, float), "a learning rate")

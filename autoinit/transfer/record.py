@@ -12,7 +12,7 @@ import torch
 
 from autoinit import formats
 from autoinit.errors import PlanError
-from autoinit.errors.arguments import require
+from autoinit.errors.arguments import refusal, require
 from autoinit.models import Model, ModelView
 from autoinit.plans.plan import Plan, Report
 from autoinit.transfer.rules import OPTIMIZERS, Optimizer
@@ -115,7 +115,7 @@ class Scaling(Mapping[str, Scaled]):
             PlanError: the scaling does not fit the model; nothing was written.
             TrainedModelError: the model looks trained; nothing was written.
         """
-        self._held(ModelView.of(model))
+        self._held(model)
         return self.plan.apply(model, seed, force=force)
 
     def groups(
@@ -146,10 +146,12 @@ class Scaling(Mapping[str, Scaled]):
             PlanError: the model has other parameters.
             ArgumentError: a value is no number.
         """
-        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps)):
+        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps), ("muon_lr", muon_lr or 0.0)):
             require(name, value, (int, float, torch.Tensor), "a number")
+            if not value >= 0:
+                raise refusal(name, value, "a number, 0 or more")
         found: dict[tuple[float, float, float, bool], list[tuple[str, torch.nn.Parameter]]] = {}
-        for name, parameter in self._held(ModelView.of(model)).items():
+        for name, parameter in self._held(model).items():
             each = self[name]
             if parameter.requires_grad:
                 found.setdefault((each.lr, each.weight_decay, each.eps, each.muon), []).append((name, parameter))
@@ -169,12 +171,13 @@ class Scaling(Mapping[str, Scaled]):
             made.append(group)
         return made
 
-    def _held(self, view: ModelView) -> Mapping[str, torch.nn.Parameter]:
+    def _held(self, model: Model) -> Mapping[str, torch.nn.Parameter]:
         """The model's parameters, if they are those of the scaling.
 
         Raises:
             PlanError: they are not.
         """
+        view = ModelView.of(model)
         missing = [name for name in self if name not in view.parameters]
         other = [name for name in view.parameters if name not in self._by_name]
         if missing or other:
@@ -213,6 +216,7 @@ class Scaling(Mapping[str, Scaled]):
         Raises:
             PlanError: the text is none, or of another version.
         """
+        require("text", text, (str, bytes), "what Scaling.to_json gave")
         try:
             document = msgspec.json.decode(text, type=_Document)
         except msgspec.MsgspecError as error:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from autoinit import ArgumentError, PlanError, TrainedModelError, check, scaling
+from autoinit import ArgumentError, PlanError, TrainedModelError, check, coordinate_check, scaling
 from tests.transfer import families
 from tests.transfer.families import GPT, MLP, ResNet, TiedHead
 
@@ -373,3 +373,45 @@ def test_it_prints():
     rows = {line.split()[0]: line.split() for line in text.splitlines() if ".weight" in line}
     assert rows["second.weight"][1:6] == ["hidden", "0.1768", "1/4", "4", "1/4"]  # sqrt(2 / 16) / sqrt(4)
     assert rows["head.weight"][1] == "head"
+
+
+def test_arguments_of_another_type_are_refused_by_name():
+    model, base = MLP(64), MLP(16)
+    scaled = scaling(model, base)
+    batch = torch.zeros(2, 12), torch.tensor([0, 1])
+    for call, said in (
+        (lambda: scaling(model, base, optimizer=[]), r"optimizer=\[\]: expected one of adamw"),
+        (lambda: scaling(model, base, adjust_lr_fn=3), "adjust_lr_fn=3: expected 'original'"),
+        (lambda: scaled.groups(3, lr=1.0), r"model is a int: expected a torch\.nn\.Module"),
+        (lambda: scaled.apply(None), "model is a NoneType: expected a torch"),
+        (lambda: scaled.plan.apply("net"), "model is a str: expected a torch"),
+        (lambda: scaled.groups(model, lr=-1.0), r"lr=-1\.0: expected a number, 0 or more"),
+        (lambda: scaled.groups(model, lr=math.nan), "lr=nan: expected a number, 0 or more"),
+        (lambda: scaled.groups(model, lr=1.0, muon_lr="x"), "muon_lr='x': expected a number"),
+        (lambda: type(scaled).from_json(3), r"text=3: expected what Scaling\.to_json gave"),
+        (lambda: type(scaled.plan).from_json(None), r"text=None: expected what Plan\.to_json gave"),
+        (lambda: coordinate_check(3, [1, 2], batch), "make_model=3: expected a function"),
+        (lambda: coordinate_check(MLP, [16, 32], 7), "batches=7: expected a pair of inputs and targets"),
+        (lambda: coordinate_check(MLP, [16, 32], batch, loss=3), "loss=3: expected a function"),
+        (lambda: coordinate_check(MLP, 5, batch), "widths=5: expected at least two widths"),
+        (lambda: coordinate_check(MLP, [16], batch), r"widths=\[16\]: expected at least two different ones"),
+    ):
+        with pytest.raises(ArgumentError, match=said):
+            call()
+
+
+def test_a_coordinate_check_tells_one_parametrisation_from_the_other():
+    """Behind a hidden layer under AdamW: the change grows with the width, by one rate for all; by groups it does not.
+
+    Nothing of torch's random state is taken.
+    """
+    random = torch.Generator().manual_seed(0)
+    batch = torch.randn(32, 12, generator=random), torch.arange(32) % 5
+    before = torch.random.get_rng_state()
+    found = coordinate_check(MLP, [32, 64, 128], batch, lr=4e-3)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert list(found.changes["scaled"]) == ["first", "second", "third", "head", ""]
+    assert abs(found.slopes["scaled"]["second"]) < 0.2
+    assert found.slopes["standard"]["second"] > 0.4
+    assert found.changes["scaled"]["second"][0] == found.changes["standard"]["second"][0]  # of the base, all are 1
+    assert found.worst("standard")[1] == max(found.slopes["standard"].values(), key=abs)
