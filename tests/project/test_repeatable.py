@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hypothesis import settings
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.shared import profiles
 
@@ -54,3 +56,22 @@ def test_every_test_is_derandomised() -> None:
     assert settings.get_current_profile_name() == profiles.SUITE
     assert settings.default is not None
     assert (settings.default.derandomize, settings.default.deadline, settings.default.database) == (True, None, None)
+
+
+def test_no_example_is_made_of_another_but_to_explore(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a mutation starts from depends on hashes of addresses; the suite's examples must not."""
+    made: list[object] = []
+    monkeypatch.setattr(profiles, "_mutated", lambda *given: made.append(given))
+
+    def draws(derandomize: bool) -> None:
+        @settings(derandomize=derandomize, database=None, max_examples=50)
+        @given(st.lists(st.lists(st.integers())))
+        def example(numbers: list[list[int]]) -> None:
+            pass
+
+        example()
+
+    draws(derandomize=True)
+    assert made == []
+    draws(derandomize=False)
+    assert made != []
