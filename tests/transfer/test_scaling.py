@@ -323,6 +323,26 @@ def plain(*sizes):
     return nn.Sequential(*layers[:-1])
 
 
+def test_layers_of_a_deeper_model_are_paired_by_what_they_are():
+    """Four layers against three: the first with the first, the last with the last, both between with the one between."""
+    scaled = scaling(plain(4, 64, 64, 64, 2), plain(4, 16, 16, 2))
+    assert [(scaled[name].kind, scaled[name].counterpart, scaled[name].lr) for name in scaled if "weight" in name] == [
+        ("input", "0.weight", 1),
+        ("hidden", "2.weight", 0.25),
+        ("hidden", "2.weight", 0.25),
+        ("head", "4.weight", 0.25),
+    ]
+
+
+def test_one_feature_alone_stays():
+    """A map of one feature that a weight reads again is one at any width; so its reader's fan_in stays."""
+    by_base = scaling(plain(4, 64, 1, 64, 2), plain(4, 16, 1, 16, 2))
+    by_width = scaling(plain(4, 64, 1, 64, 2), width=4)
+    for name in by_base:
+        assert (by_width[name].kind, by_width[name].lr) == (by_base[name].kind, by_base[name].lr), name
+    assert (by_width["2.weight"].kind, by_width["4.weight"].kind) == ("narrow", "input")
+
+
 def test_what_is_refused():
     model, base = MLP(64), MLP(16)
     for arguments, said in (
