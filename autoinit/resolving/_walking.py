@@ -189,7 +189,7 @@ class Walker:
         return self._differences[op]
 
     def _met_again(self, start: Op) -> Iterator[tuple[Region, Step]]:
-        """Norms and softmaxes that are written out, and parts that are joined again, of a tensor that others take too."""
+        """Norms and softmaxes that are written out, and parts that are joined again, of a tensor that others take."""
         for region in self.regions.meetings(start):
             if is_norm(region, self._known):
                 yield region, Step(region.path, to=region.end, normalised=True, region=region)
