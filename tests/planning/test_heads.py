@@ -296,7 +296,9 @@ def test_reports_say_it(tmp_path: Any):
         assert "a head: std / 10" in text
     assert json.loads(done.to_json())["heads"] == "small"
     plain = report(model, SHAPE)
-    assert not any(said in str(plain) + plain.to_markdown() + plain.to_json() for said in ("heads ", '"heads"', "a head"))
+    assert not any(
+        said in str(plain) + plain.to_markdown() + plain.to_json() for said in ("heads ", '"heads"', "a head")
+    )
     torch.save(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4)), tmp_path / "net.pt")
     told = CliRunner().invoke(main, ["report", str(tmp_path / "net.pt"), "--heads", "zero"])
     assert told.exit_code == 0
