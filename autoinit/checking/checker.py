@@ -90,7 +90,7 @@ def check(
             require_no_plan(weights, example_inputs=example_inputs, base=base)
             looked_at = weights_subject(weights, name, askable(codes))
         else:
-            view = ModelView.of(model)
+            view = ModelView.of(model, gathered=True)
             looked_at = subject(
                 view,
                 _traced(view, example_inputs, shapes=shapes),
