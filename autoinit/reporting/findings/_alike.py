@@ -51,8 +51,8 @@ class AlikeFindings:
 def entries(findings: Sequence[Finding]) -> list[AlikeFindings]:
     """One entry for at least three findings of different layers that differ in names and numbers alone.
 
-    Equal must be: rule, severity, file, rows, every word of the message, the most plausible recipe, and the functions of the code to
-    paste. An entry stands where the first of its findings stood.
+    Equal must be: rule, severity, file, rows, every word of the message, the most plausible recipe, and the functions of
+    the code to paste. An entry stands where the first of its findings stood.
     """
     groups: dict[Hashable, list[dict[str, int]]] = defaultdict(list)
     for index, finding in enumerate(findings):
@@ -85,7 +85,7 @@ def _template(text: str, layer: str) -> str:
     """A text without what may differ: the layer's name and those of the modules around it, numbers, code to paste."""
     text = _CODE.sub("``", text)
     for depth, name in enumerate(_names(layer)):
-        text = re.sub(rf"(?<![\w.]){re.escape(name)}(?![\w])", f"<{depth}>", text)
+        text = re.sub(rf"(?<![\w.]){re.escape(name)}(?!\w|\.\d)", f"<{depth}>", text)
     return _NUMBER.sub("#", text)
 
 
