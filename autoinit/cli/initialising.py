@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.configuration import InputShape
+from autoinit.checking.toml_tables import InputShape
 from autoinit.cli._options import (
     SPEC_HELP,
     WEIGHTS_HELP,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from autoinit.checking.configuration import InputShape
+from autoinit.checking.toml_tables import InputShape
 from autoinit.cli._options import (
     SPEC_HELP,
     example_inputs,
