@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -16,9 +16,10 @@ from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.following import FollowedBase
 from autoinit.checking.recipes import Published
 from autoinit.checking.scale.reach import surroundings
-from autoinit.facts import Facts, gather
+from autoinit.facts import Facts, gather, head_rows
 from autoinit.facts.parameter import Rows
 from autoinit.models import ModelView
+from autoinit.models.alone import WeightsAlone
 from autoinit.ops import REGISTRY, Trait, recurrent_gates
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
@@ -52,6 +53,7 @@ class Subject:
         codes: of the rules that are asked; None for all. What only others need is left out.
         gradients: whether a rule that is asked looks at gradients.
         following: the base model that it is to follow.
+        weights: where there is no model, and so no graph; None else.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Subject:
     codes: frozenset[str] | None = None
     gradients: bool = True
     following: FollowedBase | None = None
+    weights: WeightsAlone | None = None
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -126,6 +129,7 @@ class Subject:
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or resolution.factor == 0
             kinds = where | {"gated": where["gated"] or _is_gate(layer, place)}
+            kinds["head"] = rows in self._heads.get(layer.param, ())
             facts = self.facts[layer.param, rows]
             part = Part(
                 layer, rows, place, portrait, resolution.layout, facts, branches, normalised, gains, fixed, **kinds
@@ -137,6 +141,10 @@ class Subject:
     def facts(self) -> Mapping[tuple[str, Rows], Facts]:
         """What the graph tells of each parameter, and of the parts of a weight, by name and rows."""
         return {(each.param, each.rows): each for each in gather(self.dataflow, tuple(self.resolutions.values()))}
+
+    @cached_property
+    def _heads(self) -> Mapping[str, Collection[Rows]]:
+        return head_rows(self.dataflow, tuple(self.resolutions.values()))
 
     @cached_property
     def _branch_counts(self) -> Mapping[str, int]:
@@ -235,7 +243,7 @@ def subject(
         dataflow=dataflow,
         resolutions={each.name: each for each in resolutions},
         plan=replace(made, model=name or made.model),
-        portraits=_portraits(view, made),
+        portraits=portraits_of(view, made),
         provenance=provenance,
         tolerance=tolerance,
         codes=codes,
@@ -248,7 +256,7 @@ def _is_gate(layer: LayerPlan, place: RowsPlan) -> bool:
     return recurrent_gates(layer.op) > 1 and isinstance(place, SlicePlan)
 
 
-def _portraits(view: ModelView, plan: Plan) -> dict[str, Portrait]:
+def portraits_of(view: ModelView, plan: Plan) -> dict[str, Portrait]:
     """What each weight looks like, by layer name, in the plan's order."""
     found: dict[str, Portrait] = {}
 

@@ -5,24 +5,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from autoinit.plans.plan import Report
+from autoinit.recognising.alone import WeightsReport
 from autoinit.reporting import _wording as wording
+from autoinit.reporting import alone
 from autoinit.reporting._markdown import cell, code, prose
 from autoinit.reporting._rows import Row, kind_counts, rest_line, rows_of, status_counts
 
 
-def render(reports: Sequence[Report]) -> str:
+def render(reports: Sequence[Report | WeightsReport]) -> str:
     """One table row for each layer and slice, however long the model; then what the table leaves out."""
-    return "\n\n".join("\n".join(_lines(report)) for report in reports)
+    return "\n\n".join(
+        "\n".join(alone.markdown(report) if isinstance(report, WeightsReport) else _lines(report)) for report in reports
+    )
 
 
 def _lines(report: Report) -> Iterator[str]:
     plan = report.plan
     seed = "" if report.seed is None else f", seed {report.seed}"
     residual = "" if plan.residual == "keep" else f", residual {plan.residual}"
+    heads = "" if plan.heads == "xavier" else f", heads {plan.heads}"
     yield f"## autoinit: {prose(plan.model)}"
     yield ""
     how = f"recipe {prose(plan.recipe)}" if plan.recipe else f"method {plan.method}"
-    yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, {how}{residual}{seed}."
+    yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, {how}{residual}{heads}{seed}."
     yield ""
     for warning in plan.warnings:
         yield f"**Warning: {prose(warning)}**"

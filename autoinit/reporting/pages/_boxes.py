@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from autoinit.reporting._collapsing import Name, Token, spell, tokens_of
@@ -66,20 +66,16 @@ def boxed(flow: Flow, marks: Sequence[Hashable]) -> Boxed:
     return Boxed(root, tuple(drawn), tuple(edges))
 
 
-@dataclass
 class _Making:
-    """What is known while boxes are made.
-
-    Attributes:
-        like: of an operation in a repeated block, its like in the first one.
-        turns: of an operation, for each run of repeated blocks that it is in, in the how-manieth.
+    """Makes boxes, and knows which operations are alike: `like`, by an operation of a repeated block, names its like in
+    the first one; `turns`, for each run of repeated blocks that an operation is in, in the how-manieth.
     """
 
-    flow: Flow
-    marks: Sequence[Hashable]
-    like: dict[int, int] = field(default_factory=dict)
-    turns: dict[int, dict[int, int]] = field(default_factory=dict)
-    runs: int = 0
+    def __init__(self, flow: Flow, marks: Sequence[Hashable]) -> None:
+        self.flow, self.marks = flow, marks
+        self.like: dict[int, int] = {}
+        self.turns: dict[int, dict[int, int]] = {}
+        self.runs = 0
 
     def level(self, ops: Sequence[int], depth: int) -> list[Box | int]:
         """The items of a box whose path has `depth` parts."""

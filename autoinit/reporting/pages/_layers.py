@@ -6,7 +6,9 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from autoinit.plans.layers import Alternative, LayerPlan, RowsPlan
+from autoinit.recognising.alone import TensorRow
 from autoinit.reporting import _wording as wording
+from autoinit.reporting.alone import recipe, remarks
 from autoinit.reporting.pages._kinds import kind_of, why
 from autoinit.reporting.pages._numbers import number
 from autoinit.reporting.pages._picture import Picture
@@ -47,6 +49,7 @@ def planned_layer(
         "before": None if before is None else number(before.std),
         "after": None if after is None else number(after.std),
         "note": layer.note,
+        "recipe": "",
         "source": layer.source,
         "codes": list(dict.fromkeys(codes)),
         "walks": list(_walks(layer, picture)),
@@ -56,19 +59,29 @@ def planned_layer(
 
 def unplanned_layer(name: str, signal: Mapping[str, Any]) -> dict[str, Any]:
     """A layer of which nothing is known but its moments."""
-    texts = dict.fromkeys(("feeds", "status", "scheme", "fan", "shape", "note", "source"), "")
-    numbers = dict.fromkeys(("gain", "std", "before", "after"))
+    return {**_UNKNOWN, "name": name, "op": signal["op"], "signal": signal}
+
+
+def tensor(row: TensorRow) -> dict[str, Any]:
+    """A tensor of weights without a model."""
     return {
-        "name": name,
-        "op": signal["op"],
-        "kind": "",
-        "normed": False,
-        **texts,
-        **numbers,
-        "codes": [],
-        "walks": [],
-        "signal": signal,
+        **_UNKNOWN,
+        "name": row.name,
+        "op": row.dtype,
+        "shape": " x ".join(map(str, row.shape)),
+        "before": None if row.stats is None else number(row.stats.std),
+        "recipe": recipe(row),
+        "note": "; ".join(remarks(row)),
     }
+
+
+_UNKNOWN: Mapping[str, Any] = {
+    **dict.fromkeys(("op", "kind", "feeds", "status", "scheme", "fan", "shape", "note", "recipe", "source"), ""),
+    **dict.fromkeys(("gain", "std", "before", "after", "signal")),
+    "normed": False,
+    "codes": [],
+    "walks": [],
+}
 
 
 def _walks(layer: LayerPlan, picture: Picture) -> Iterator[dict[str, Any]]:

@@ -13,8 +13,9 @@
         ops         the operations that are drawn: {name, op, role, label (its module, from within the box), within
                     (place of the box), reads (places of operations), layers (places of layers)}
         hidden      how many operations carry no signal and are left out
-        layers      {name, op, kind, feeds, status, normed, scheme, gain, fan, shape, std, before, after, note, source,
-                    codes (of its findings), walks, signal (null, or see `_signals`)}; numbers that JSON lacks are words
+        layers      {name, op, kind, feeds, status, normed, scheme, gain, fan, shape, std, before, after, note, recipe,
+                    source, codes (of its findings), walks, signal (null, or see `_signals`)}; numbers that JSON lacks
+                    are words; of weights without a model, its tensors
         findings    {code, severity, layer, layers (places), message, fix, where, alike (the others, in words)}
         signal      null, or what the plot shows (see `_signals`)
         notes       sentences
@@ -35,10 +36,11 @@ from typing import Any
 from autoinit.checking.findings import Finding
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.plan import Plan
+from autoinit.recognising.alone import TensorRow
 from autoinit.reporting.findings._alike import entries
 from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.pages._kinds import KINDS
-from autoinit.reporting.pages._layers import mark, planned_layer, unplanned_layer
+from autoinit.reporting.pages._layers import mark, planned_layer, tensor, unplanned_layer
 from autoinit.reporting.pages._picture import Picture
 from autoinit.tensors.measuring import WeightStats
 from autoinit.tracing.flow import Flow
@@ -55,6 +57,7 @@ class Shown:
         flow: its operations.
         plan: what each weight feeds and why; None where it is not known.
         before, after: statistics of the weights by layer name.
+        tensors: of weights without a model.
         moments: of layers by name, as `_signals` has them.
         signal: what the plot shows.
         failure: why it could not be looked at.
@@ -67,6 +70,7 @@ class Shown:
     before: Mapping[str, WeightStats] = field(default_factory=dict)
     after: Mapping[str, WeightStats] | None = None
     findings: Sequence[Finding] = ()
+    tensors: Sequence[TensorRow] = ()
     moments: Mapping[str, Any] = field(default_factory=dict)
     signal: Mapping[str, Any] | None = None
     notes: Sequence[str] = ()
@@ -98,7 +102,11 @@ class _ShownModel:
             "boxes": self.picture.boxes,
             "ops": self.picture.ops,
             "hidden": self.flow.hidden,
-            "layers": [*self._layers(), *(unplanned_layer(name, shown.moments[name]) for name in self.unplanned)],
+            "layers": [
+                *self._layers(),
+                *(unplanned_layer(name, shown.moments[name]) for name in self.unplanned),
+                *map(tensor, shown.tensors),
+            ],
             "findings": list(self._findings()),
             "signal": shown.signal,
             "notes": list(dict.fromkeys(shown.notes)),

@@ -19,8 +19,10 @@ from typing import Any
 from autoinit._escaping import visible
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun
 from autoinit.plans.plan import Plan, Report
+from autoinit.recognising.alone import WeightsReport
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._rows import rest_line, status_counts
+from autoinit.reporting.alone import facts
 from autoinit.reporting.findings.summary import counted, reason
 from autoinit.reporting.pages._signals import layer_moments, plotted
 from autoinit.reporting.pages.document import Shown, document
@@ -32,10 +34,10 @@ _LAYOUT = "elk.bundled.js"
 _SCRIPTS = ("shared.js", "picture.js", "walks.js", "plot.js", "table.js", "start.js")
 
 
-def of_reports(reports: Sequence[Report]) -> str:
+def of_reports(reports: Sequence[Report | WeightsReport]) -> str:
     """The page of one or several reports."""
-    names = ", ".join(report.plan.model for report in reports)
-    return render(f"autoinit: {names}", list(map(_reported, reports)))
+    shown = [_alone(each) if isinstance(each, WeightsReport) else _reported(each) for each in reports]
+    return render(f"autoinit: {', '.join(each.name for each in shown)}", shown)
 
 
 def of_plan(plan: Plan) -> str:
@@ -138,6 +140,11 @@ def _reported(report: Report) -> Shown:
         report.after,
         notes=list(_said(plan)),
     )
+
+
+def _alone(report: WeightsReport) -> Shown:
+    about = [("weights alone", facts(report)), ("time", wording.duration(report.seconds))]
+    return Shown(report.name, about, tensors=report.rows, notes=report.notes)
 
 
 def _said(plan: Plan) -> Iterator[str]:

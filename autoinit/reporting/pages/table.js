@@ -43,6 +43,7 @@ function columnsShown() {
     { title: "feeds", under: "", of: (layer) => layer.feeds, kind: null, chip: true },
     ...(model.signal ? signalColumns() : []),
     ...stdColumns(),
+    { title: "recipe", under: "", of: (layer) => layer.recipe },
     { title: "marks", under: "", of: marked },
     { title: "op", under: "", of: (layer) => layer.op },
   ];
@@ -69,6 +70,7 @@ function details(layer) {
   say("shape", layer.shape);
   say("status", layer.status);
   say("note", layer.note);
+  say("recipe", layer.recipe);
   for (const walk of layer.walks) {
     const rows = walk.rows ? `rows ${walk.rows}` : "";
     say(walk.also ? "also feeds" : [rows, "feeds"].filter(Boolean).join(" "), walk.feeds);
@@ -107,7 +109,7 @@ function build(entry) {
   name.addEventListener("click", () => showInPicture(layer));
   const head = element("th", { scope: "row" }, element("div", { class: "name" }, button, name));
   entry.row = element("tr", {}, head, ...columns.slice(1).map((column) => cell(column, layer)));
-  entry.text = [layer.name, layer.op, layer.feeds, layer.status, KIND_NAMES[layer.kind], ...layer.codes, layer.normed ? "normed" : ""].join(" ").toLowerCase();
+  entry.text = [layer.name, layer.op, layer.feeds, layer.status, layer.recipe, KIND_NAMES[layer.kind], ...layer.codes, layer.normed ? "normed" : ""].join(" ").toLowerCase();
 }
 
 function compare(column, falling) {
