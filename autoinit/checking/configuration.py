@@ -12,7 +12,7 @@ from typing import Any
 from autoinit import formats
 from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
-from autoinit.checking.toml_tables import BETWEEN, NAME, InputShape, Table, any_of, shown
+from autoinit.checking.toml_tables import BETWEEN, NAME, InputShape, TomlTable, any_of, shown
 from autoinit.errors import ConfigurationError
 
 if sys.version_info >= (3, 11):
@@ -186,7 +186,7 @@ def _table_of(file: Path) -> object | None:
 
 
 def _configuration(values: object, file: Path) -> Configuration:
-    table = Table.of(values, _KEYS, file)
+    table = TomlTable.of(values, _KEYS, file)
     root = file.parent
     return Configuration(
         root=root,
@@ -204,7 +204,7 @@ def _configuration(values: object, file: Path) -> Configuration:
     )
 
 
-def _models(table: Table, root: Path) -> tuple[ModelEntry, ...]:
+def _models(table: TomlTable, root: Path) -> tuple[ModelEntry, ...]:
     entries: dict[str, ModelEntry] = {}
     for place, item in table.items("models", "an array of specs, and of tables that have a spec"):
         if not isinstance(item, (str, dict)):
@@ -223,7 +223,7 @@ def _models(table: Table, root: Path) -> tuple[ModelEntry, ...]:
 
 
 def _model(value: object, file: Path, place: str, root: Path) -> ModelEntry:
-    table = Table.of(value, _MODEL_KEYS, file, place)
+    table = TomlTable.of(value, _MODEL_KEYS, file, place)
     spec = table.text("spec", expected='a spec such as "package.module:factory"')
     arguments = table.values.get("arguments", {})
     if not isinstance(arguments, dict):
@@ -240,9 +240,9 @@ def _model(value: object, file: Path, place: str, root: Path) -> ModelEntry:
     )
 
 
-def _ignores(table: Table) -> Iterator[Ignore]:
+def _ignores(table: TomlTable) -> Iterator[Ignore]:
     for place, item in table.items("ignores", "an array of tables with layer, codes and reason"):
-        entry = Table.of(item, _IGNORE_KEYS, table.file, place)
+        entry = TomlTable.of(item, _IGNORE_KEYS, table.file, place)
         yield Ignore(
             layer=entry.text("layer", expected='the glob of layer names, such as "encoder.*"'),
             codes=entry.codes("codes", some=True),

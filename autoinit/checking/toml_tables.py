@@ -1,4 +1,4 @@
-"""`Table`: a table of a TOML file, whose values are taken out as what they are to be, or refused with their place."""
+"""`TomlTable`: a table of a TOML file, whose values are taken out as what they are to be, or refused with their place."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def parse_shape(text: str) -> InputShape | None:
 
 
 @dataclass(frozen=True)
-class Table:
+class TomlTable:
     """A table of the file. Takes out a key's value, or its default, and refuses one that does not fit.
 
     place: where it lies in the table of autoinit, such as `models[1]`; empty for that table itself.
@@ -47,7 +47,7 @@ class Table:
     values: Mapping[str, Any]
 
     @classmethod
-    def of(cls, value: object, keys: Sequence[str], file: Path, place: str = "") -> Table:
+    def of(cls, value: object, keys: Sequence[str], file: Path, place: str = "") -> TomlTable:
         """The table that a value is, with no key but those.
 
         Raises:
