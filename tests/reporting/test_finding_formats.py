@@ -188,7 +188,7 @@ def counted_in_markdown(run):
 def counted_on_the_page(run):
     counts = Counter()
     for found in (each for model in document_of(run.to("html"))["models"] for each in model["findings"]):
-        others = re.search(r"\((\d+) layers", found["alike"])
+        others = re.search(r"(\d+) layers", found["alike"])
         counts[found["severity"]] += 1 + (int(others[1]) if others else 0)
     return counts
 

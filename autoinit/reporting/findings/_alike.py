@@ -51,7 +51,7 @@ class AlikeFindings:
 def entries(findings: Sequence[Finding]) -> list[AlikeFindings]:
     """One entry for at least three findings of different layers that differ in names and numbers alone.
 
-    Equal must be: rule, severity, file, rows, every word of the message, the most plausible recipe, and the functions of
+    Equal must be: rule, severity, file, rows, every word, the most plausible recipe, and the functions of
     the code to paste. An entry stands where the first of its findings stood.
     """
     groups: dict[Hashable, list[dict[str, int]]] = defaultdict(list)
