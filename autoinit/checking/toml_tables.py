@@ -1,4 +1,4 @@
-"""`TomlTable`: a table of a TOML file, whose values are taken out as what they are to be, or refused by their place."""
+"""`TomlTable`: a table of a TOML file, whose values are taken out as what they are to be, or refused by place."""
 
 from __future__ import annotations
 
