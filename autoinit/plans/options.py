@@ -33,6 +33,11 @@ HEADS: Mapping[Heads, str] = {
 }
 HEAD_FACTORS: Mapping[Heads, float] = {"xavier": 1.0, "small": 0.1, "zero": 0.0}
 """By what the stds of heads are multiplied."""
+Preset = Literal["none", "train"]
+PRESETS: Mapping[Preset, str] = {
+    "none": "it keeps its default",
+    "train": "for the best start of training (`autoinit explain train`)",
+}
 Zeros = Literal["keep", "reset"]
 ZEROS: Mapping[Zeros, str] = {
     "keep": "they stay, as the author's intent",
@@ -98,6 +103,10 @@ class PlanOptions:
             metavar="RECIPE",
         ),
     )
+    preset: Preset = field(
+        default="none",
+        metadata=_about("what chooses, by what the graph shows, the options that are not given.", lambda: PRESETS),
+    )
     seed: int | None = field(
         default=None,
         metadata=_about(
@@ -127,6 +136,7 @@ class PlanArguments(TypedDict, total=False):
     skip: str | Sequence[str]
     zeros: Zeros
     recipe: str
+    preset: Preset
     seed: int | None
 
 

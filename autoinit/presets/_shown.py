@@ -1,0 +1,77 @@
+"""What a graph shows of a model, as far as presets ask."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from autoinit.facts import draws
+from autoinit.methods.advice import advice
+from autoinit.ops import Role, Trait
+from autoinit.plans.layers import RowsPlan
+from autoinit.plans.plan import Plan
+from autoinit.resolving import Fed
+from autoinit.resolving.residual import streams
+from autoinit.tracing.dataflow import Dataflow
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What a graph shows.
+
+    Attributes:
+        norms: whether it has a norm.
+        branches: of its longest residual stream; 0 where no stream has two.
+        attends: whether it has attention.
+        recurs: whether it has a recurrent layer.
+        draws: whether it draws from a Gaussian whose mean or scale its weights give.
+        frequency: what multiplies the argument of sin, where most layers feed that; else 0.
+        deep: whether it has so many nonlinearities in a row that directions are lost (see `mirrored`).
+        dense: whether a convolution gives its output.
+    """
+
+    norms: bool = False
+    branches: int = 0
+    attends: bool = False
+    recurs: bool = False
+    draws: bool = False
+    frequency: float = 0.0
+    deep: bool = False
+    dense: bool = False
+
+
+def shown(dataflow: Dataflow, plan: Plan) -> Shown:
+    """What the dataflow of a model shows.
+
+    plan: by the plain method.
+    """
+    rows = [part for layer in plan.layers for part in (layer.slices or (layer,))]
+    branches = max((len(each.sums) for each in streams(dataflow)), default=0)
+    return Shown(
+        norms=any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(each.normalised for each in rows),
+        branches=branches if branches > 1 else 0,
+        attends=any(each.reason == "attention" for each in rows),
+        recurs=any(Trait.RECURRENT in op.traits for op in dataflow.graph.nodes),
+        draws=draws(dataflow, _fed(plan)),
+        frequency=_frequency(rows),
+        deep=bool(advice(dataflow, plan)),
+        dense=any(each.reason == "output" and "k" in each.axes for each in plan.layers),
+    )
+
+
+def _fed(plan: Plan) -> Iterator[Fed]:
+    for layer in plan.layers:
+        yield from layer.slices
+        for each in layer.alternatives or (layer,):
+            yield Fed(each.nonlinearity, reason=each.reason, path=each.path)
+
+
+def _frequency(rows: Sequence[RowsPlan]) -> float:
+    """The number that multiplies the argument of most layers' sin: what their std makes up for."""
+    bent = [each for each in rows if each.reason == "activation"]
+    waves = [each for each in bent if each.nonlinearity == "sin"]
+    if not waves or len(waves) <= len(bent) / 2:
+        return 0.0
+    return statistics.median(each.gain / math.sqrt(each.fan_in) / each.std for each in waves)
