@@ -19,7 +19,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from autoinit.methods.advice import advice
+from autoinit.methods._advice import advice
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanOptions

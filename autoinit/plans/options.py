@@ -95,6 +95,10 @@ class PlanOptions:
     zeros: Zeros = field(
         default="keep", metadata=_about("what becomes of weights that are exactly zero.", lambda: ZEROS)
     )
+    preset: Preset = field(
+        default="none",
+        metadata=_about("what chooses, by what the graph shows, the options that are not given.", lambda: PRESETS),
+    )
     recipe: str = field(
         default="",
         metadata=_about(
@@ -102,10 +106,6 @@ class PlanOptions:
             "speaks of embeddings, norms and biases, too; `autoinit recipes` lists them.",
             metavar="RECIPE",
         ),
-    )
-    preset: Preset = field(
-        default="none",
-        metadata=_about("what chooses, by what the graph shows, the options that are not given.", lambda: PRESETS),
     )
     seed: int | None = field(
         default=None,
@@ -135,8 +135,8 @@ class PlanArguments(TypedDict, total=False):
     only: str | Sequence[str]
     skip: str | Sequence[str]
     zeros: Zeros
-    recipe: str
     preset: Preset
+    recipe: str
     seed: int | None
 
 

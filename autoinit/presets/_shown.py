@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from autoinit.facts import draws
-from autoinit.methods.advice import advice
 from autoinit.ops import Role, Trait
 from autoinit.plans.layers import RowsPlan
 from autoinit.plans.plan import Plan
@@ -25,20 +24,20 @@ class Shown:
         norms: whether it has a norm.
         branches: of its longest residual stream; 0 where no stream has two.
         attends: whether it has attention.
+        reads_tokens: whether rows of a table are looked up by what it is given.
         recurs: whether it has a recurrent layer.
         draws: whether it draws from a Gaussian whose mean or scale its weights give.
         frequency: what multiplies the argument of sin, where most layers feed that; else 0.
-        deep: whether it has so many nonlinearities in a row that directions are lost (see `mirrored`).
-        dense: whether a convolution gives its output.
+        dense: whether it gives at least as many numbers as it is given, or a map of an image's places.
     """
 
     norms: bool = False
     branches: int = 0
     attends: bool = False
+    reads_tokens: bool = False
     recurs: bool = False
     draws: bool = False
     frequency: float = 0.0
-    deep: bool = False
     dense: bool = False
 
 
@@ -53,11 +52,23 @@ def shown(dataflow: Dataflow, plan: Plan) -> Shown:
         norms=any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(each.normalised for each in rows),
         branches=branches if branches > 1 else 0,
         attends=any(each.reason == "attention" for each in rows),
+        reads_tokens=any(Trait.LOOKUP in op.traits for op in dataflow.graph.nodes),
         recurs=any(Trait.RECURRENT in op.traits for op in dataflow.graph.nodes),
         draws=draws(dataflow, _fed(plan)),
         frequency=_frequency(rows),
-        deep=bool(advice(dataflow, plan)),
-        dense=any(each.reason == "output" and "k" in each.axes for each in plan.layers),
+        dense=_is_dense(dataflow, plan),
+    )
+
+
+def _is_dense(dataflow: Dataflow, plan: Plan) -> bool:
+    """Whether it gives as many numbers as it is given, or a map; without shapes, whether a convolution gives them."""
+    ends = [op for op in dataflow.graph.nodes if op.ends]
+    made = [each.shape for end in ends for each in dataflow.graph.predecessors(end) if each.made and each.shape]
+    if not made:
+        return any(each.reason == "output" and "k" in each.axes for each in plan.layers)
+    given = [math.prod(op.shape) for op in dataflow.graph.nodes if op.op == "input" and op.shape]
+    return any(
+        math.prod(each[2:]) > 1 < len(each) - 2 or math.prod(each) >= max(given, default=math.inf) for each in made
     )
 
 

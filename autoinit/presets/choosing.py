@@ -26,7 +26,7 @@ class Choice:
     """
 
     options: PlanOptions
-    row: train.Row
+    row: train.Decision
 
     def told(self, plan: Plan) -> Plan:
         """The plan made by these options, which says what chose them and why."""

@@ -37,7 +37,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Row:
+class Decision:
     """A row of the decision table.
 
     Attributes:
@@ -62,8 +62,9 @@ class Row:
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
 
-ROWS: tuple[Row, ...] = (
-    Row(
+MIRRORED = {"method": "mirrored"}
+ROWS: tuple[Decision, ...] = (
+    Decision(
         "waves",
         "most layers feed sin, of an argument that a number multiplies",
         lambda seen: seen.frequency > 1,
@@ -72,21 +73,97 @@ ROWS: tuple[Row, ...] = (
         "(Sitzmann et al. 2020, section 3.2)",
         (Figure("siren", "SIREN of an image", 0.0153, 0.0024),),
     ),
-    Row(
-        "draw",
-        "a Gaussian is drawn whose mean and variance the network gives",
-        lambda seen: seen.draws,
-        {"method": "signal", "heads": "small"},
-        "a variance goes through exp, so that heads of full scale begin far from the prior that the loss holds them to "
-        "(Kingma & Welling 2014, appendix B)",
-        (Figure("vae", "variational autoencoder", 13.6, 12.4),),
+    Decision(
+        "language model",
+        "it has attention, and looks up what it is given in a table",
+        lambda seen: seen.attends and seen.reads_tokens,
+        {"recipe": "small_init"},
+        "its branches start weaker than what they are added to, the more of them the weaker (Nguyen & Salazar 2019, "
+        "section 2.2)",
+        (Figure("gpt", "GPT on characters", 2.207, 2.163),),
     ),
-    Row("others", "none of these holds", lambda _: True, {}, "there is nothing that He and Xavier do not see to"),
+    Decision(
+        "attention",
+        "it has attention, and reads numbers",
+        lambda seen: seen.attends,
+        {},
+        "its norms see to the scale, and stronger branches learn sooner (Xiong et al. 2020, section 3)",
+    ),
+    Decision(
+        "draw with norms",
+        "a Gaussian is drawn whose mean and variance the network gives, and there are norms",
+        lambda seen: seen.draws and seen.norms,
+        {"heads": "small"},
+        "a variance goes through exp, so that a head at full scale begins far from the prior that the loss holds it to",
+    ),
+    Decision(
+        "draw",
+        "a Gaussian is drawn whose mean and variance the network gives, and there are no norms",
+        lambda seen: seen.draws,
+        {"method": "mirrored", "heads": "small"},
+        "a variance goes through exp, so that a head at full scale begins far from the prior that the loss holds it to",
+        (Figure("vae", "variational autoencoder", 13.62, 12.24),),
+    ),
+    Decision(
+        "dense output with norms",
+        "its output is as large as its input, or a map, and there are norms",
+        lambda seen: seen.dense and seen.norms,
+        {"heads": "small"},
+        "a random output of unit variance doubles the squared error, and its gradient reaches all layers",
+    ),
+    Decision(
+        "dense output",
+        "its output is as large as its input, or a map, and there are no norms",
+        lambda seen: seen.dense,
+        {"method": "signal", "residual": "depth", "heads": "small"},
+        "a random output of unit variance doubles the squared error, and its gradient reaches all layers; pooling and "
+        "sums change the scale on the way there",
+        (
+            Figure("unet", "U-Net that takes noise off", 0.0855, 0.0798),
+            Figure("detector", "detector of rare objects", 0.0611, 0.0520),
+        ),
+    ),
+    Decision(
+        "norms",
+        "it has norms",
+        lambda seen: seen.norms,
+        {},
+        "they take the scale away, so that He and Xavier do as they are (Ioffe & Szegedy 2015, section 3.3)",
+    ),
+    Decision(
+        "recurrence",
+        "it has recurrent layers and no norms",
+        lambda seen: seen.recurs,
+        MIRRORED,
+        "orthogonal matrices keep every direction over time (Saxe et al. 2014; Henaff et al. 2016)",
+        (Figure("lstm", "LSTM", 0.0296, 0.0207),),
+    ),
+    Decision(
+        "residual stream without norms",
+        "branches add into a residual stream, and there are no norms",
+        lambda seen: seen.branches > 0,
+        MIRRORED,
+        "each of L branches gives 1 / L of the power, so that the stream does not grow with depth (Zhang et al. 2019), "
+        "and keeps its directions inside (Balduzzi et al. 2017)",
+        (Figure("resnet", "ResNet of 12 blocks without norms", 0.806, 0.461),),
+    ),
+    Decision(
+        "others without norms",
+        "it has no norms",
+        lambda _: True,
+        MIRRORED,
+        "independent weights lose directions of the signal with each layer, orthogonal ones in pairs do not "
+        "(Balduzzi et al. 2017; Xiao et al. 2018)",
+        (
+            Figure("vgg", "VGG-like", 0.0696, 0.0370),
+            Figure("mlp_3", "three layers", 0.0304, 0.0230),
+        ),
+    ),
 )
 """The decision table, first to last."""
 
 
-def row(seen: Shown) -> Row:
+def row(seen: Shown) -> Decision:
     """The first row that fits, its options for what the graph shows; the last one always does."""
     found = next(each for each in ROWS if each.fits(seen))
     options = {name: value.format(frequency=seen.frequency) for name, value in found.options.items()}
