@@ -12,7 +12,7 @@ from autoinit.planning import plan_dataflow
 from autoinit.plans.options import PlanArguments, PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.presets import train
-from autoinit.presets._shown import shown
+from autoinit.presets._seeing import seen_in
 from autoinit.tracing.dataflow import Dataflow
 
 
@@ -46,7 +46,7 @@ def choose(given: PlanArguments, dataflow: Dataflow, view: ModelView) -> Choice:
         ArgumentError: what is given has no meaning with what the row chooses.
     """
     rest = cast("PlanArguments", {name: value for name, value in given.items() if name != "preset"})
-    row = train.row(shown(dataflow, plan_dataflow(dataflow, view, PlanOptions())))
+    row = train.row(seen_in(dataflow, plan_dataflow(dataflow, view, PlanOptions())))
     left = set(rest)
     if "method" in rest:
         left |= {"recipe", *METHODS[rest["method"]].refuses}
@@ -65,8 +65,8 @@ def advised(plan: Plan, dataflow: Dataflow) -> Plan:
     """A plan by the plain assignment, with a note where it is known to train worse than the preset's."""
     if (plan.method, plan.residual, plan.heads) != (PlanOptions.method, PlanOptions.residual, PlanOptions.heads):
         return plan
-    row = train.row(shown(dataflow, plan))
-    if not row.figures:
+    row = train.row(seen_in(dataflow, plan))
+    if not row.advises or not any(each.reason == "output" for each in plan.layers):  # a part of a model has no loss
         return plan
     gained = "; ".join(map(str, row.figures))
     note = f"{row.shows}: preset='train' ({row.spelled}) trains better there ({gained})"

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-from autoinit.presets._shown import Shown
+from autoinit.presets._seeing import Seen
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,16 @@ class Decision:
         options: what it chooses; `{frequency}` in them stands for what the graph shows of that.
         reason: why, with its source.
         figures: that bear it out.
+        advises: whether reports of the plain assignment name it.
     """
 
     name: str
     shows: str
-    fits: Callable[[Shown], bool]
+    fits: Callable[[Seen], bool]
     options: Mapping[str, str]
     reason: str
     figures: tuple[Figure, ...] = ()
+    advises: bool = False
 
     @property
     def spelled(self) -> str:
@@ -72,6 +74,7 @@ ROWS: tuple[Decision, ...] = (
         "the first layer sets the frequencies of all others, and wants the whole number as their range "
         "(Sitzmann et al. 2020, section 3.2)",
         (Figure("siren", "SIREN of an image", 0.0153, 0.0024),),
+        advises=True,
     ),
     Decision(
         "language model",
@@ -81,6 +84,7 @@ ROWS: tuple[Decision, ...] = (
         "its branches start weaker than what they are added to, the more of them the weaker (Nguyen & Salazar 2019, "
         "section 2.2)",
         (Figure("gpt", "GPT on characters", 2.207, 2.163),),
+        advises=True,
     ),
     Decision(
         "attention",
@@ -102,7 +106,8 @@ ROWS: tuple[Decision, ...] = (
         lambda seen: seen.draws,
         {"method": "mirrored", "heads": "small"},
         "a variance goes through exp, so that a head at full scale begins far from the prior that the loss holds it to",
-        (Figure("vae", "variational autoencoder", 13.62, 12.24),),
+        (Figure("vae", "variational autoencoder", 13.62, 12.35),),
+        advises=True,
     ),
     Decision(
         "dense output with norms",
@@ -112,16 +117,22 @@ ROWS: tuple[Decision, ...] = (
         "a random output of unit variance doubles the squared error, and its gradient reaches all layers",
     ),
     Decision(
+        "map of logits",
+        "its output is a map with fewer numbers than its input, and there are no norms",
+        lambda seen: seen.dense and not seen.full,
+        {"method": "signal", "residual": "depth", "heads": "zero"},
+        "of many places few are positive, so that random logits make most of the loss (Lin et al. 2017, section 3.3)",
+        (Figure("detector", "detector of rare objects", 0.0611, 0.0387),),
+    ),
+    Decision(
         "dense output",
-        "its output is as large as its input, or a map, and there are no norms",
+        "its output is as large as its input, and there are no norms",
         lambda seen: seen.dense,
         {"method": "signal", "residual": "depth", "heads": "small"},
         "a random output of unit variance doubles the squared error, and its gradient reaches all layers; pooling and "
         "sums change the scale on the way there",
-        (
-            Figure("unet", "U-Net that takes noise off", 0.0855, 0.0798),
-            Figure("detector", "detector of rare objects", 0.0611, 0.0520),
-        ),
+        (Figure("unet", "U-Net that takes noise off", 0.0855, 0.0798),),
+        advises=True,
     ),
     Decision(
         "norms",
@@ -146,6 +157,7 @@ ROWS: tuple[Decision, ...] = (
         "each of L branches gives 1 / L of the power, so that the stream does not grow with depth (Zhang et al. 2019), "
         "and keeps its directions inside (Balduzzi et al. 2017)",
         (Figure("resnet", "ResNet of 12 blocks without norms", 0.806, 0.461),),
+        advises=True,
     ),
     Decision(
         "others without norms",
@@ -163,7 +175,7 @@ ROWS: tuple[Decision, ...] = (
 """The decision table, first to last."""
 
 
-def row(seen: Shown) -> Decision:
+def row(seen: Seen) -> Decision:
     """The first row that fits, its options for what the graph shows; the last one always does."""
     found = next(each for each in ROWS if each.fits(seen))
     options = {name: value.format(frequency=seen.frequency) for name, value in found.options.items()}

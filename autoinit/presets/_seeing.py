@@ -17,7 +17,7 @@ from autoinit.tracing.dataflow import Dataflow
 
 
 @dataclass(frozen=True)
-class Shown:
+class Seen:
     """What a graph shows.
 
     Attributes:
@@ -28,7 +28,8 @@ class Shown:
         recurs: whether it has a recurrent layer.
         draws: whether it draws from a Gaussian whose mean or scale its weights give.
         frequency: what multiplies the argument of sin, where most layers feed that; else 0.
-        dense: whether it gives at least as many numbers as it is given, or a map of an image's places.
+        dense: whether it gives as many numbers as it is given, or a map of an image's places.
+        full: whether it gives as many numbers as it is given.
     """
 
     norms: bool = False
@@ -39,16 +40,17 @@ class Shown:
     draws: bool = False
     frequency: float = 0.0
     dense: bool = False
+    full: bool = False
 
 
-def shown(dataflow: Dataflow, plan: Plan) -> Shown:
+def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
     """What the dataflow of a model shows.
 
     plan: by the plain method.
     """
     rows = [part for layer in plan.layers for part in (layer.slices or (layer,))]
     branches = max((len(each.sums) for each in streams(dataflow)), default=0)
-    return Shown(
+    return Seen(
         norms=any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(each.normalised for each in rows),
         branches=branches if branches > 1 else 0,
         attends=any(each.reason == "attention" for each in rows),
@@ -56,20 +58,23 @@ def shown(dataflow: Dataflow, plan: Plan) -> Shown:
         recurs=any(Trait.RECURRENT in op.traits for op in dataflow.graph.nodes),
         draws=draws(dataflow, _fed(plan)),
         frequency=_frequency(rows),
-        dense=_is_dense(dataflow, plan),
+        **_outputs(dataflow, plan),
     )
 
 
-def _is_dense(dataflow: Dataflow, plan: Plan) -> bool:
-    """Whether it gives as many numbers as it is given, or a map; without shapes, whether a convolution gives them."""
+def _outputs(dataflow: Dataflow, plan: Plan) -> dict[str, bool]:
+    """Whether it gives a map or as many numbers as it is given, and whether it is the latter.
+
+    Without shapes: whether a convolution gives its output, which is taken to be as large.
+    """
     ends = [op for op in dataflow.graph.nodes if op.ends]
     made = [each.shape for end in ends for each in dataflow.graph.predecessors(end) if each.made and each.shape]
+    given = max((math.prod(op.shape) for op in dataflow.graph.nodes if op.op == "input" and op.shape), default=math.inf)
     if not made:
-        return any(each.reason == "output" and "k" in each.axes for each in plan.layers)
-    given = [math.prod(op.shape) for op in dataflow.graph.nodes if op.op == "input" and op.shape]
-    return any(
-        math.prod(each[2:]) > 1 < len(each) - 2 or math.prod(each) >= max(given, default=math.inf) for each in made
-    )
+        conv = any(each.reason == "output" and "k" in each.axes for each in plan.layers)
+        return {"dense": conv, "full": conv}
+    full = any(math.prod(each) >= given for each in made)
+    return {"dense": full or any(len(each) > 3 and math.prod(each[2:]) > 1 for each in made), "full": full}
 
 
 def _fed(plan: Plan) -> Iterator[Fed]:
