@@ -31,10 +31,12 @@ from autoinit.errors import (
 if TYPE_CHECKING:
     from autoinit import callbacks as callbacks
     from autoinit import testing as testing
-    from autoinit.api import autoinit, gain, plan, report
+    from autoinit.api import autoinit, compare, gain, plan, report
     from autoinit.callbacks import InitializationCheck
     from autoinit.checking.checker import check
     from autoinit.checking.findings import CheckResult, Finding
+    from autoinit.comparing.comparison import Comparison, Standing
+    from autoinit.comparing.trials import Trial
     from autoinit.ops import Role, register_op
     from autoinit.plans.layers import LayerPlan, OtherParameter, SlicePlan
     from autoinit.plans.plan import Plan, Report
@@ -54,6 +56,7 @@ __all__ = [
     "ArgumentError",
     "AutoinitError",
     "CheckResult",
+    "Comparison",
     "ConfigurationError",
     "CoordinateCheck",
     "Dataflow",
@@ -85,14 +88,17 @@ __all__ = [
     "SlicePlan",
     "SliceResolution",
     "SourceLine",
+    "Standing",
     "Start",
     "TraceError",
     "TrainedModelError",
+    "Trial",
     "Unsupported",
     "WeightStats",
     "__version__",
     "autoinit",
     "check",
+    "compare",
     "coordinate_check",
     "gain",
     "plan",
@@ -106,10 +112,12 @@ __all__ = [
 ]
 
 _LAZY = {
-    "autoinit.api": ("autoinit", "gain", "plan", "report"),
+    "autoinit.api": ("autoinit", "compare", "gain", "plan", "report"),
     "autoinit.callbacks": ("InitializationCheck",),
     "autoinit.checking.checker": ("check",),
     "autoinit.checking.findings": ("CheckResult", "Finding"),
+    "autoinit.comparing.comparison": ("Comparison", "Standing"),
+    "autoinit.comparing.trials": ("Trial",),
     "autoinit.tensors.measuring": ("WeightStats",),
     "autoinit.ops": ("Role", "register_op"),
     "autoinit.plans.layers": ("LayerPlan", "OtherParameter", "SlicePlan"),

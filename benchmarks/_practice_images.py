@@ -276,7 +276,10 @@ def retinanet(model: nn.Module) -> None:
 
     The trunk, which the paper takes from a trained ResNet, starts as a ResNet does.
     """
-    for part, write in (("trunk", nn.init.kaiming_normal_), ("tower", lambda weight: nn.init.normal_(weight, std=0.01))):
+    for part, write in (
+        ("trunk", nn.init.kaiming_normal_),
+        ("tower", lambda weight: nn.init.normal_(weight, std=0.01)),
+    ):
         layers = [each for each in model.get_submodule(part).modules() if isinstance(each, nn.Conv2d)]
         for each in layers:
             write(each.weight)

@@ -200,7 +200,9 @@ class CartPoles:
         pushed = (force + 0.05 * turning.square() * angle.sin()) / 1.1
         turn = (9.8 * angle.sin() - angle.cos() * pushed) / (0.5 * (4 / 3 - 0.1 * angle.cos().square() / 1.1))
         push = pushed - 0.05 * turn * angle.cos() / 1.1
-        self.state = torch.stack([x + 0.02 * speed, speed + 0.02 * push, angle + 0.02 * turning, turning + 0.02 * turn], 1)
+        self.state = torch.stack(
+            [x + 0.02 * speed, speed + 0.02 * push, angle + 0.02 * turning, turning + 0.02 * turn], 1
+        )
         self.age = self.age + 1
         fallen = (self.state[:, 0].abs() > 2.4) | (self.state[:, 2].abs() > 12 * math.pi / 180)
         late = self.age >= self.LONGEST

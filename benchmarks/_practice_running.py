@@ -26,8 +26,10 @@ HELD = tuple(name for name in NETWORKS if name not in LEARN)
 SEEDS = (0, 1, 2)
 LIMIT = 120.0
 """Seconds after which a run is given up."""
-KEPT = 2
-"""How many learning rates, the best by the first seed, the other seeds are trained at."""
+CLOSE = 1.5
+"""The other seeds are trained at the learning rate that is best by the first, and at the second where its score is at
+most so many times the best.
+"""
 DATA_SEED = 10_000
 """Of batches, above the seed of the weights."""
 
@@ -84,7 +86,7 @@ class Outcome:
     """What a start came to on a network, at its best learning rate.
 
     Attributes:
-        rate: the best by the mean of all seeds, of the `KEPT` best by the first one.
+        rate: the best by the mean of all seeds, of those that all were trained at.
         scores: of each seed there.
     """
 
@@ -118,7 +120,8 @@ def outcome(runs: Runs, name: str, start: str, seeds: tuple[int, ...] = SEEDS) -
     if started(practice, start, seeds[0]) is None:
         return None
     by_rate = {rate: [score(seeds[0], rate)] for rate in practice.rates}
-    kept = sorted(by_rate, key=lambda rate: by_rate[rate][0])[:KEPT]
+    first, second = sorted(by_rate, key=lambda rate: by_rate[rate][0])[:2]
+    kept = [first, second] if by_rate[second][0] <= CLOSE * by_rate[first][0] else [first]
     for rate in kept:
         by_rate[rate] += [score(seed, rate) for seed in seeds[1:]]
     best = min(kept, key=lambda rate: statistics.fmean(by_rate[rate]))

@@ -158,4 +158,3 @@ def picture(size: int = 64) -> Tensor:
 
     grey = torch.tensor(load_sample_image("china.jpg")).float().mean(-1)[:427, 100:527]
     return F.interpolate(grey[None, None], (size, size), mode="area")[0, 0] / 127.5 - 1
-
