@@ -80,7 +80,7 @@ def check(
     _require_sense(recipe, tolerance, provenance, base, optimizer, name)
     given = published(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
-    view = ModelView.of(model)
+    view = ModelView.of(model, gathered=True)
     shapes = any(_all_about_depth(prefix) for prefix in select)
     with collector_paused(), tensors_on_cpu():
         looked_at = subject(

@@ -14,6 +14,7 @@ from autoinit.errors import ArgumentError, PlanError
 from autoinit.models._entering import require_no_fake_mode, require_python, require_readable, require_tree
 from autoinit.models.storage import WeightStorage, owner_and_weight, storage_by_names, storage_in_module
 from autoinit.models.wrappers import inner_module, user_class, wrapped_as
+from autoinit.tensors.sharding import is_sharded, stand_in
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram  # importing it takes a second
@@ -41,16 +42,25 @@ class ModelView:
     It shares the model's tensors and reads each fact once, when it is first asked for: it holds as long as no module
     or parameter is put in or taken out. Values that are written in place show.
 
+    In place of tensors that are parted among processes it shows plain ones of the global shapes (see
+    `tensors.sharding.stand_in`); the model's own are in `held`.
+
     Attributes:
         root: the model inside all wrappers.
+        gathered: whether these have values, brought here from all processes: each must look at the model then.
     """
 
     root: nn.Module | ExportedLike
+    gathered: bool = False
     _storages: dict[str, WeightStorage] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of(cls, model: Model) -> ModelView:
+    def of(cls, model: Model, *, gathered: bool = False) -> ModelView:
         """The view of a model, wrapped or not.
+
+        Args:
+            model: the model.
+            gathered: see the attribute.
 
         Raises:
             ArgumentError: it is no model.
@@ -66,8 +76,8 @@ class ModelView:
             require_python(model)
             model = inner_module(model)
         if isinstance(model, nn.Module) or isinstance(getattr(model, "state_dict", None), Mapping):
-            require_readable(cls(model).tensors)
-        return cls(model)
+            require_readable(dict((*cls(model)._all_parameters, *cls(model)._all_buffers)))
+        return cls(model, gathered)
 
     @property
     def has_modules(self) -> bool:
@@ -86,25 +96,41 @@ class ModelView:
         return user_class(self.root).__name__ if isinstance(self.root, nn.Module) else type(self.root).__name__
 
     @cached_property
-    def parameters(self) -> Mapping[str, nn.Parameter]:
-        """Every parameter once, in order, by its first name."""
+    def sharded(self) -> bool:
+        """Whether a parameter is parted among processes."""
+        return any(map(is_sharded, self.held.values()))
+
+    @cached_property
+    def held(self) -> Mapping[str, nn.Parameter]:
+        """The model's own parameters, each once, in order, by its first name."""
         return _once(self._all_parameters)
+
+    @cached_property
+    def parameters(self) -> Mapping[str, nn.Parameter]:
+        """Every parameter once, in order, by its first name, as one process would hold it."""
+        return {name: self._as_one(parameter) for name, parameter in self.held.items()}
 
     @cached_property
     def first_names(self) -> Mapping[str, str]:
         """For each name of a parameter its first: another one where it is tied or its module is shared."""
-        first = {id(parameter): name for name, parameter in self.parameters.items()}
+        first = {id(parameter): name for name, parameter in self.held.items()}
         return {name: first[id(parameter)] for name, parameter in self._all_parameters}
 
     @cached_property
     def buffers(self) -> Mapping[str, torch.Tensor]:
-        """Every buffer once, in order, by its first name."""
-        return _once(self._all_buffers)
+        """Every buffer once, in order, by its first name, as one process would hold it."""
+        return {name: self._as_one(buffer) for name, buffer in _once(self._all_buffers).items()}
 
     @cached_property
     def tensors(self) -> Mapping[str, torch.Tensor]:
         """Every parameter and buffer under each of its names."""
-        return {**dict(self._all_parameters), **dict(self._all_buffers)}
+        parameters = {name: self.parameters[self.first_names[name]] for name, _ in self._all_parameters}
+        return {**parameters, **{name: self._as_one(buffer) for name, buffer in self._all_buffers}}
+
+    def _as_one(self, tensor: Held) -> Held:
+        made = stand_in(tensor, gathered=self.gathered)
+        assert isinstance(made, type(tensor)) or is_sharded(tensor)
+        return made  # type: ignore[return-value]  # a parameter's is a parameter
 
     def submodule(self, path: str) -> nn.Module:
         """The module at a path, wrappers seen through.

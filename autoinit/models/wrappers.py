@@ -48,12 +48,29 @@ def user_name(name: str, model: object = None) -> str:
 
 def user_class(module: nn.Module) -> type:
     """The class that the user wrote: `fully_shard`, `replicate` and parametrizations put one of their own before it."""
-    found = type(module)
+    found = bare_class(module)
     if parametrize.is_parametrized(module):
         found = found.__bases__[0]
+    return _without_engine(found)
+
+
+def bare_class(module: nn.Module) -> type:
+    """A module's class without the one that `fully_shard` or `replicate` has put in front of it."""
+    found = type(module)
+    inner = _without_engine(found)
+    return inner if inner in found.__bases__ else found  # else there is a parametrization in front, which stays
+
+
+def _without_engine(kind: type) -> type:
     for home, name in _RENAMING:
         added = getattr(sys.modules.get(home), name, None)
-        if isinstance(added, type) and added in found.__mro__:
-            order = found.__mro__
-            found = order[order.index(added) + 1]
-    return found
+        if isinstance(added, type) and added in kind.__mro__:
+            order = kind.__mro__
+            kind = order[order.index(added) + 1]
+    return kind
+
+
+def is_engines(hook: object) -> bool:
+    """Whether a hook is one by which torch.distributed gathers, parts or passes on what a module works with."""
+    home = getattr(hook, "__module__", None) or getattr(getattr(hook, "func", None), "__module__", None)
+    return str(home).startswith("torch.distributed.")

@@ -119,7 +119,7 @@ class Walker:
             return
         else:
             consumers = self._carrying(consumers)
-            for region, step in self._norms(start):
+            for region, step in self._met_again(start):
                 if region.covers <= set(consumers):
                     yield step
                     consumers = [each for each in consumers if each not in region.covers]
@@ -188,13 +188,15 @@ class Walker:
             self._differences[op] = any(each and is_recombination(each) and cancels(each) for each in regions)
         return self._differences[op]
 
-    def _norms(self, start: Op) -> Iterator[tuple[Region, Step]]:
-        """Norms and softmaxes that are written out, of a tensor that others take as well."""
+    def _met_again(self, start: Op) -> Iterator[tuple[Region, Step]]:
+        """Norms and softmaxes that are written out, and parts that are joined again, of a tensor that others take."""
         for region in self.regions.meetings(start):
             if is_norm(region, self._known):
                 yield region, Step(region.path, to=region.end, normalised=True, region=region)
             elif (softmax := self._softmax(region)) is not None:
                 yield region, softmax
+            elif Trait.JOINING in region.end.traits and start.shape == region.end.shape and is_recombination(region):
+                yield region, _over(region)
 
     def _softmax(self, region: Region) -> Step | None:
         if not is_softmax(region, self._known):

@@ -11,6 +11,7 @@ import torch
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.models import ModelView
 from autoinit.ops import Trait
+from autoinit.tensors.sharding import is_sharded
 from autoinit.tracing.attempts import FailedError, listed
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.guessing import guessed_inputs
@@ -70,11 +71,17 @@ def _candidates(view: ModelView, example: Any, dataflow: Dataflow | None) -> Ite
 
 
 def require_values(view: ModelView, what: str, instead: str) -> None:
-    """Refuse a model whose parameters are on the meta device.
+    """Refuse a model whose parameters are on the meta device, or parted among processes.
 
     Raises:
         ArgumentError: `what` needs their values; `instead` says what does not.
     """
+    if view.sharded:
+        name = next(name for name, each in view.held.items() if is_sharded(each))
+        raise ArgumentError(
+            f"{view.class_name} is sharded ({name} is a DTensor), and {what}, which does not work on sharded models. "
+            f"Call it before the model is sharded, or use {instead}."
+        )
     missing = [name for name, each in view.parameters.items() if each.is_meta]
     if missing:
         more = f" and {len(missing) - 1} more parameters" if len(missing) > 1 else ""

@@ -30,11 +30,15 @@ from autoinit.errors import TraceError
 from autoinit.ops import REGISTRY
 from autoinit.tracing._states import hides_state, slots_of
 
-ATOMIC = (
+_ENGINE: tuple[type, ...] = ()
+"""What is shared by all processes, and leads to none of a model's modules."""
+if torch.distributed.is_available():
+    _ENGINE = (torch.distributed.ProcessGroup, torch.distributed.device_mesh.DeviceMesh)
+ATOMIC: tuple[type, ...] = (
     type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, type, range, slice, property,
     enum.Enum, logging.Logger, re.Pattern, types.ModuleType, types.CodeType, torch.dtype, torch.device, torch.layout,
     torch.memory_format, torch.Size, torch.fx.Graph, torch.jit.ScriptFunction, torch._ops.OpOverload,
-    torch._ops.OpOverloadPacket,
+    torch._ops.OpOverloadPacket, *_ENGINE,
 )  # fmt: skip
 """Types of what never changes, or leads to no module."""
 _LOCKS: dict[type, Callable[[], Any]] = {type(each()): each for each in (threading.Lock, threading.RLock)}

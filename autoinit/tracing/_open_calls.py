@@ -44,6 +44,8 @@ def _sums_products(spec: OpSpec, target: Any, operands: Any) -> bool:
     nodes = [each for each in operands if isinstance(each, torch.fx.Node)]
     if spec.name in ("sum", "mean") and bare_name(target) in SUMS:
         while len(nodes) == 1 and nodes[0].op in ("call_function", "call_method"):
+            if _is_weight(nodes[0]):
+                return False
             nodes = nodes[0].all_input_nodes
     elif spec.name != "vecdot":
         return False

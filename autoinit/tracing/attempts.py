@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from autoinit.errors import LazyModuleError
 from autoinit.models import ModelView
+from autoinit.tensors.sharding import is_sharded
 from autoinit.tracing._known_values import MOST_DECISIONS
 from autoinit.tracing._run_limits import RunCost
 from autoinit.tracing._sources import failing_line
@@ -102,7 +103,6 @@ def record_really(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:
 
 def _record(view: ModelView, training: bool, inputs: Inputs, device: str, as_assumed: int | None = None) -> Dataflow:
     model = view.module
-    model = view.module
     what = f"recorded on {device}{in_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
     if device == "cpu" and _bytes(model) > _MOST_REAL_BYTES:
         size = f"{_bytes(model) / 2**30:.1f} GiB; real runs are made up to {_MOST_REAL_BYTES >> 30}"
@@ -153,7 +153,8 @@ def _uncompiled(device: str) -> Iterator[None]:
 
 def _is_cheap(model: nn.Module) -> bool:
     """Whether a real run is soon made; one on made-up weights tells nothing."""
-    return _bytes(model) <= _CHEAP_BYTES and not any(each.is_meta for each in model.parameters())
+    unread = any(each.is_meta or is_sharded(each) for each in model.parameters())
+    return _bytes(model) <= _CHEAP_BYTES and not unread
 
 
 def _bytes(model: nn.Module) -> int:

@@ -21,7 +21,9 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from autoinit.errors import LazyModuleError, TraceError
 from autoinit.models import inner_module
+from autoinit.models.wrappers import bare_class, is_engines, user_class
 from autoinit.ops import REGISTRY, Role
+from autoinit.tensors.sharding import stand_in
 from autoinit.tracing._copying import Copier, is_installed
 
 _HOOKS = (
@@ -89,7 +91,7 @@ def _converter(device: str) -> Callable[[torch.Tensor], torch.Tensor]:
     generator = torch.Generator().manual_seed(0)
 
     def convert(tensor: torch.Tensor) -> torch.Tensor:
-        plain = tensor.detach()
+        plain = stand_in(tensor).detach()
         if device == "meta":
             made = torch.empty_like(plain, device="meta")
         elif plain.device.type == "meta":
@@ -155,7 +157,7 @@ class _Shadowing:
         fresh = [module for module in root.modules() if id(module) not in copier.memo]
         plain = [module for module in fresh if inner_module(module) is module]
         for module in plain:
-            copier.remember(module, object.__new__(type(module)))
+            copier.remember(module, object.__new__(bare_class(module)))
         for module in fresh:
             copier.remember(module, copier.memo[id(inner_module(module))])
         for module in plain:
@@ -175,9 +177,11 @@ class _Shadowing:
                 target[name] = {key: None if held is None else self.copier(held) for key, held in value.items()}
             elif name in _HOOKS:
                 target[name] = self._hooks(name, value, module)
+            elif name == "_compiled_call_impl":  # of `module.compile()`: runs as written
+                target[name] = None
             else:
                 target[name] = self.copier(value)
-        self._rebind(type(module), blank)
+        self._rebind(type(blank), blank)
         spec = REGISTRY.of_module(module)
         target["training"] = not (spec is not None and spec.role is Role.NORM)
 
@@ -188,7 +192,8 @@ class _Shadowing:
             for key, hook in hooks.items()
             if getattr(type(hook), "__module__", "") in _REPARAMETRISATIONS or _is_its_own(hook, module)
         )
-        self.skipped += (len(hooks) - len(kept)) if name in _HOOKS[:2] else 0
+        engines = sum(map(is_engines, hooks.values()))
+        self.skipped += (len(hooks) - len(kept) - engines) if name in _HOOKS[:2] else 0
         return kept
 
     def _rebind(self, kind: type, blank: nn.Module) -> None:
@@ -216,6 +221,8 @@ def _is_its_own(hook: Any, module: nn.Module) -> bool:
 
     Some libraries collect what forward returns by such hooks. A user's own are left out, as are other packages'.
     """
-    code, package = getattr(hook, "__code__", None), type(module).__module__.partition(".")[0]
+    if is_engines(hook):
+        return False
+    code, package = getattr(hook, "__code__", None), user_class(module).__module__.partition(".")[0]
     home = str(getattr(hook, "__module__", "")).partition(".")[0]
     return code is not None and home == package and is_installed(code)

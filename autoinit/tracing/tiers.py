@@ -87,7 +87,7 @@ def _trace_module(view: ModelView, example_inputs: Any, tier: Tier | None) -> Da
     best: Dataflow | None = None
     for attempt in (_ATTEMPTS[tier] if tier is not None else _best_first)(view, inputs):
         if best is not None and not attempt.another:
-            break
+            continue
         before = drawn()
         try:
             found = attempt()

@@ -177,6 +177,33 @@ def test_rows_that_part_beside_a_whole_that_does_not():
         ]  # fmt: skip
 
 
+JOINED_AGAIN: dict[str, Callable[[Tensor], Tensor]] = {
+    "split": lambda y: torch.cat(y.split([2, 4], -1), -1),
+    "narrow": lambda y: torch.cat([y.narrow(-1, 0, 2), y.narrow(-1, 2, 4)], -1),
+    "index": lambda y: torch.cat([y[..., 2:], y[..., :2]], -1),
+}
+
+
+@pytest.mark.parametrize("spelling", JOINED_AGAIN)
+def test_parts_that_are_joined_again_beside_the_whole_are_no_slices(spelling: str):
+    """All six features feed `second`, and the relu: no row parts from another, whatever cuts them."""
+
+    class Beside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.third = nn.Linear(4, 6), nn.Linear(6, 2), nn.Linear(6, 2)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = self.first(x)
+            return self.second(JOINED_AGAIN[spelling](y)), self.third(torch.relu(y))
+
+    first = autoinit.plan(Beside(), (3, 4))["first"]
+    assert first.slices == ()
+    assert {(each.nonlinearity, each.reason) for each in first.alternatives} == {
+        ("relu", "activation"), ("linear", "weight"),
+    }  # fmt: skip
+
+
 class Picked(nn.Module):
     """Six features on the first axis; of other axes places are picked by an input, then the features part in halves."""
 

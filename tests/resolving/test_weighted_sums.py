@@ -77,6 +77,12 @@ def test_a_vector_where_no_input_is_guessed():
     assert made["v"].std == pytest.approx(2 * math.sqrt(2 / HIDDEN))
 
 
+def test_the_mean_of_what_a_weight_made_needs_no_shapes():
+    """A linear map behind a written one is no product of elements: the mean of it sums no products, whatever it is."""
+    made = plan(Net(lambda net, x: F.linear(x, net.w).relu().mean(-1), w=parameter(4, HIDDEN)))
+    assert (made.tier, made["w"].reason) == ("symbolic", "activation")
+
+
 SCALED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], float]] = {
     "mean": (lambda h, v: (h * v).mean(-1), 1 / HIDDEN),
     "mean_function": (lambda h, v: torch.mean(v * h, dim=1, keepdim=True), 1 / HIDDEN),

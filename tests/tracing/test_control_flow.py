@@ -339,6 +339,24 @@ def by_numpy(_net: Any, x: Tensor, p: float) -> bool:
     return bool(np.random.rand() < p)
 
 
+def test_a_head_of_training_is_found_where_evaluation_is_easier_to_trace():
+    """No guess fits (15 values of an image), and which features a chunk takes is open without shapes.
+
+    Evaluation mode leaves nothing open, but does not call `aside`; so training mode counts.
+    """
+
+    class Aside(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.aside, self.last = nn.Conv2d(1, 1, 1), nn.Linear(5, 2), nn.Linear(15, 3)
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = self.first(x).flatten(1)
+            return (self.last(y), self.aside(y.chunk(3, -1)[0])) if self.training else (self.last(y),)
+
+    assert "aside" in plan(Aside())
+
+
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize("drops", [by_tensor, by_item, by_python, by_numpy], ids=lambda each: each.__name__)
 @ways

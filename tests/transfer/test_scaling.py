@@ -324,7 +324,7 @@ def plain(*sizes):
 
 
 def test_layers_of_a_deeper_model_are_paired_by_what_they_are():
-    """Four layers against three: the first with the first, the last with the last, both between with the one between."""
+    """Four layers against three: the first with the first, the last with the last, both others with the one left."""
     scaled = scaling(plain(4, 64, 64, 64, 2), plain(4, 16, 16, 2))
     assert [(scaled[name].kind, scaled[name].counterpart, scaled[name].lr) for name in scaled if "weight" in name] == [
         ("input", "0.weight", 1),

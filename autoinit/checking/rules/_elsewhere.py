@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from autoinit.checking._subject import Subject
+from autoinit.tensors.sharding import is_sharded
 
 _BESIDE = frozenset({"critic", "critics", "discriminator", "ema", "momentum", "targ", "target", "targets", "teacher"})
 """Names of networks that training calls beside the model's forward: targets, their averages, critics."""
@@ -120,6 +121,8 @@ def _weights(module: nn.Module | None) -> Mapping[str, torch.Tensor]:
 
 def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
     """Whether two weights were drawn once: equal, and not by being constant."""
-    if one.is_meta or other.is_meta or one.shape != other.shape or one.numel() == 0 or one.device != other.device:
+    if any(each.is_meta or is_sharded(each) for each in (one, other)):
+        return False
+    if one.shape != other.shape or one.numel() == 0 or one.device != other.device:
         return False
     return torch.equal(one, other) and bool((one != one.flatten()[0]).any())

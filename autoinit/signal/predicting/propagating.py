@@ -83,7 +83,7 @@ def propagate(
     require("backward", backward, bool, "True or False")
     require("seed", seed, int, "a whole number")
     draws = number_of_draws(seeds)
-    view = ModelView.of(model)
+    view = ModelView.of(model, gathered=True)
     dataflow = trace_view(view, example_inputs, tier="recorded" if view.has_modules else None)
     require_elements(dataflow)
     with tensors_on_cpu():

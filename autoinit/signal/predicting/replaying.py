@@ -14,6 +14,7 @@ from autoinit.errors import MemoryLimitError
 from autoinit.ops import Role, Trait
 from autoinit.signal.batches import tensors_in
 from autoinit.signal.predicting._stand_ins import Values
+from autoinit.tensors.sharding import is_sharded
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.rerunning import substitute
 from autoinit.tracing.shadow import make_shadow
@@ -141,7 +142,7 @@ class Runner:
                 if isinstance(getattr(module, "inplace", None), bool):
                     module.__dict__["inplace"] = False
             reset = getattr(made, "reset_parameters", None)
-            if callable(reset) and any(each.is_meta for each in leaf.parameters()):
+            if callable(reset) and any(each.is_meta or is_sharded(each) for each in leaf.parameters()):
                 reset()
             self._leaves[op.module] = made
         return self._leaves[op.module]
