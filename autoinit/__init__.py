@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from autoinit.callbacks import InitializationCheck
     from autoinit.checking.checker import check
     from autoinit.checking.findings import CheckResult, Finding
-    from autoinit.comparing.comparison import Comparison, Standing
+    from autoinit.comparing.comparison import Comparison, RankedStart
     from autoinit.comparing.trials import Trial
     from autoinit.ops import Role, register_op
     from autoinit.plans.layers import LayerPlan, OtherParameter, SlicePlan
@@ -77,6 +77,7 @@ __all__ = [
     "ParamUse",
     "Plan",
     "PlanError",
+    "RankedStart",
     "Reason",
     "Recording",
     "RegistrationError",
@@ -88,7 +89,6 @@ __all__ = [
     "SlicePlan",
     "SliceResolution",
     "SourceLine",
-    "Standing",
     "Start",
     "TraceError",
     "TrainedModelError",
@@ -116,7 +116,7 @@ _LAZY = {
     "autoinit.callbacks": ("InitializationCheck",),
     "autoinit.checking.checker": ("check",),
     "autoinit.checking.findings": ("CheckResult", "Finding"),
-    "autoinit.comparing.comparison": ("Comparison", "Standing"),
+    "autoinit.comparing.comparison": ("Comparison", "RankedStart"),
     "autoinit.comparing.trials": ("Trial",),
     "autoinit.tensors.measuring": ("WeightStats",),
     "autoinit.ops": ("Role", "register_op"),

@@ -164,9 +164,9 @@ def compare(
         >>> sorted(result.curves)
         ['autoinit', 'he', 'library', 'xavier']
 
-    A loop is a generator: what it keeps, be it two optimizers, a schedule or a replay buffer, are its own variables. The
-    first seed is trained at every learning rate, the others at the two that were best of each start. Starts that come
-    to the same numbers share their trainings. A training whose loss is not finite, or too large, is given up.
+    A loop is a generator: what it keeps, be it two optimizers, a schedule or a replay buffer, are its own variables.
+    The first seed is trained at every learning rate, the others at the two that were best of each start. Starts that
+    come to the same numbers share their trainings. A training whose loss is not finite, or too large, is given up.
 
     The same arguments give the same result on one machine. Random numbers of torch, numpy and Python follow from the
     seed, batches too, and go on afterwards as if nothing had been. Only models that `make_model` builds are trained.
@@ -188,6 +188,8 @@ def compare(
         ArgumentError: an argument has no meaning, or `train` yields no losses.
         TraceError: the model could not be traced.
     """
+    if isinstance(make_model, torch.nn.Module):
+        raise refusal("make_model", make_model, "a function that builds the model, since each training needs a new one")
     for name, value in (("make_model", make_model), ("train", train), ("score", score)):
         if not callable(value) and not (name == "score" and value is None):
             raise refusal(name, value, "a function")

@@ -306,7 +306,7 @@ IMAGES = {
     ),
     "unet": Practice(
         "U-Net, denoising", "squared error", UNet, supervised(lambda: noisy(test=False), F.mse_loss),
-        mean_loss(lambda: noisy(test=True), F.mse_loss), lambda: noisy(test=False)[0][:64], (0.001, 0.003, 0.01), 150,
+        mean_loss(lambda: noisy(test=True), F.mse_loss), lambda: noisy(test=False)[0][:64], (0.003, 0.01, 0.03), 150,
         "unet", "Ronneberger et al. 2015",
     ),
     "autoencoder": Practice(

@@ -188,7 +188,7 @@ KERAS = "Keras; Saxe et al. 2014, Jozefowicz et al. 2015"
 SEQUENCES = {
     "gpt": Practice(
         "GPT on characters, 6 blocks", "cross-entropy", GPT, train_gpt, judge_gpt,
-        lambda: excerpts(written()[0], 16, LENGTH, seed=7_919), (0.001, 0.003, 0.01), 200, "gpt2", "Radford et al. 2019",
+        lambda: excerpts(written()[0], 16, LENGTH, seed=7_919), (0.001, 0.003, 0.01), 120, "gpt2", "Radford et al. 2019",
     ),
     "encoder": Practice(
         "Encoder transformer, norms last", "error", Encoder, supervised(seen), error(unseen), few_images,

@@ -21,6 +21,8 @@ OPTIONS = {
     "signal_depth": {"method": "signal", "residual": "depth"},
     "small": {"heads": "small"},
     "zero": {"heads": "zero"},
+    "depth_small": {"residual": "depth", "heads": "small"},
+    "all": {"method": "signal", "residual": "depth", "heads": "small"},
     "train": {"preset": "train"},
 }
 """Arguments of `autoinit`, by start."""
@@ -28,7 +30,7 @@ STARTS = (*RIVALS, *OPTIONS)
 TITLES = {
     "library": "library", "he": "He", "xavier": "Xavier", "lsuv": "LSUV", "recipe": "recipe", "plain": "autoinit",
     "depth": "depth", "signal": "signal", "signal_depth": "signal, depth", "small": "heads small",
-    "zero": "heads zero", "train": "preset",
+    "zero": "heads zero", "depth_small": "depth, small", "all": "signal, depth, small", "train": "preset",
 }  # fmt: skip
 
 

@@ -11,7 +11,6 @@ import torch
 from _practice_running import HELD, LEARN, Outcome, Runs, outcome
 from _practice_starts import STARTS
 from rich.console import Console
-from rich.progress import Progress
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:

@@ -23,7 +23,7 @@ CLEAR = 2.0
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankedStart:
     """A start at its best learning rate.
 
     Attributes:
@@ -62,23 +62,23 @@ class Comparison:
     lrs: tuple[float, ...]
 
     @cached_property
-    def standings(self) -> tuple[Standing, ...]:
+    def ranking(self) -> tuple[RankedStart, ...]:
         """The starts, best first."""
         chosen = {start: self._at_best(start) for start in dict.fromkeys(each.start for each in self.trials)}
         means = {start: statistics.fmean(each.score for each in trials) for start, trials in chosen.items()}
         ranked = sorted(means, key=means.__getitem__)
-        return tuple(self._standing(start, chosen[start], chosen[ranked[0]]) for start in ranked)
+        return tuple(self._ranked(start, chosen[start], chosen[ranked[0]]) for start in ranked)
 
     @property
     def best(self) -> str:
         """The name of the start whose score is lowest."""
-        return self.standings[0].start
+        return self.ranking[0].start
 
     @cached_property
     def curves(self) -> Mapping[str, tuple[float, ...]]:
         """By start the loss at each step, the mean over seeds at its best learning rate, as far as all of them went."""
         found = {}
-        for each in self.standings:
+        for each in self.ranking:
             losses = zip(*(trial.losses for trial in self._at_best(each.start)), strict=False)
             found[each.start] = tuple(statistics.fmean(step) for step in losses)
         return found
@@ -93,9 +93,9 @@ class Comparison:
         whole = [trials for trials in by_rate.values() if len(trials) == most]
         return min(whole, key=lambda trials: statistics.fmean(each.score for each in trials))
 
-    def _standing(self, start: str, trials: list[Trial], best: list[Trial]) -> Standing:
+    def _ranked(self, start: str, trials: list[Trial], best: list[Trial]) -> RankedStart:
         of_start = [each for each in self.trials if each.start == start]
-        return Standing(
+        return RankedStart(
             start=start,
             lr=trials[0].lr,
             score=statistics.fmean(each.score for each in trials),
@@ -111,10 +111,10 @@ class Comparison:
         """What makes the comparison say less than it seems to."""
         found = []
         edges = {self.lrs[0], self.lrs[-1]}
-        outside = [each.start for each in self.standings if each.lr in edges and math.isfinite(each.score)]
+        outside = [each.start for each in self.ranking if each.lr in edges and math.isfinite(each.score)]
         if len(self.lrs) > 1 and outside:
             found.append(f"best at the lowest or highest of `lrs`, so try more: {', '.join(outside)}")
-        if any(each.error is None and math.isfinite(each.score) for each in self.standings):
+        if any(each.error is None and math.isfinite(each.score) for each in self.ranking):
             found.append("one seed tells no difference from chance: `seeds=3` or more")
         return tuple(found)
 

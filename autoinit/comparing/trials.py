@@ -128,7 +128,7 @@ def _number(loss: Any) -> float:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Random numbers of torch (its CPU and CUDA), numpy and Python follow from a seed; afterwards they go on as before."""
+    """Random numbers of torch (CPU and CUDA), numpy and Python follow from a seed; afterwards they go on as before."""
     python, numpy = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=list(range(torch.cuda.device_count()))):
         torch.manual_seed(seed)

@@ -5,7 +5,7 @@ The document is one object; what is infinite or not a number is null:
     version      1; a change that could break a reader raises it
     steps, lrs, notes
                  as `Comparison` has them
-    standings    best first: {"start", "lr", "score", "error", "first", "given_up", "trained", "verdict"}
+    ranking    best first: {"start", "lr", "score", "error", "first", "given_up", "trained", "verdict"}
     trials       {"start", "lr", "seed", "losses", "score", "given_up", "seconds"}
 """
 
@@ -28,7 +28,7 @@ def dumps(comparison: Comparison) -> str:
         "steps": comparison.steps,
         "lrs": comparison.lrs,
         "notes": comparison.notes,
-        "standings": [asdict(each) for each in comparison.standings],
+        "ranking": [asdict(each) for each in comparison.ranking],
         "trials": [asdict(each) for each in comparison.trials],
     }
     return json.dumps(_finite(document), indent=2, allow_nan=False)

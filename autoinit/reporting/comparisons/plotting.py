@@ -27,7 +27,7 @@ def figure(comparison: Comparison) -> Figure:
 
     made = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = made.subplots()
-    rates = {each.start: each.lr for each in comparison.standings}
+    rates = {each.start: each.lr for each in comparison.ranking}
     for start, losses in comparison.curves.items():
         axes.plot(range(1, len(losses) + 1), smoothed(losses), linewidth=1.6, label=f"{start}, lr {rates[start]:g}")
     if all(loss > 0 for losses in comparison.curves.values() for loss in losses):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from autoinit.comparing.comparison import Comparison, Standing, Verdict
+from autoinit.comparing.comparison import Comparison, RankedStart, Verdict
 from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def console_lines(comparison: Comparison, options: ConsoleOptions, *, full: bool
     """The table on a console."""
     yield Text(_title(comparison), style="bold")
     yield Text()
-    lines = [_line(each) for each in comparison.standings]
+    lines = [_line(each) for each in comparison.ranking]
     sizes = fit(_COLUMNS, natural_widths(_COLUMNS, lines), options.max_width)
     yield from lay_out(_COLUMNS, sizes, [Cell(column.title, "bold") for column in _COLUMNS])
     for line in lines:
@@ -51,7 +51,7 @@ def html(comparison: Comparison) -> str:
     head = "".join(f"<th>{escape(column.title)}</th>" for column in _COLUMNS)
     rows = "".join(
         "<tr>" + "".join(f"<td>{escape(cell.text)}</td>" for cell in _line(each)) + "</tr>"
-        for each in comparison.standings
+        for each in comparison.ranking
     )
     below = "".join(f"<p>{escape(text)}</p>" for text in (*comparison.notes, _LEGEND))
     return f"<table><caption>{escape(_title(comparison))}</caption><tr>{head}</tr>{rows}</table>{below}"
@@ -63,7 +63,7 @@ def _title(comparison: Comparison) -> str:
     return f"autoinit comparison  {comparison.steps} steps, lr {rates}, {seeds} seed{'s' * (seeds > 1)}"
 
 
-def _line(each: Standing) -> list[Cell]:
+def _line(each: RankedStart) -> list[Cell]:
     style = _STYLES[each.verdict]
     if math.isfinite(each.score):
         score = f"{each.score:.4g}" + (f" ± {each.error:.2g}" if each.error is not None else "")
