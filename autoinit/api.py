@@ -147,6 +147,7 @@ def compare(
     seeds: int = 3,
     score: Score | None = None,
     give_up: float = 100.0,
+    limit: float = math.inf,
     example_inputs: Any = None,
 ) -> Comparison:  # fmt: skip
     """Train a model for a short while from several starts, by your own training loop, and say which start is best.
@@ -182,6 +183,7 @@ def compare(
         score: of a trained model, in evaluation mode and without gradients; lower is better. Without, the mean of the
             last tenth of the losses.
         give_up: a training ends where its loss is so many times that of its first step, or of 1 if that is more.
+        limit: seconds after which a training is given up.
         example_inputs: as for `autoinit`.
 
     Raises:
@@ -197,11 +199,12 @@ def compare(
     if not rates or not all(0 < rate < math.inf for rate in rates):
         raise refusal("lrs", lrs, "learning rates above 0, such as [1e-3, 3e-3]")
     require("give_up", give_up, (int, float), "a factor, such as 100.0")
+    require("limit", limit, (int, float), "seconds")
     for name, number in (("steps", steps), ("seeds", seeds)):
         require(name, number, int, "a number, 1 at least")
         if number < 1:
             raise refusal(name, number, "a number, 1 at least")
-    course = Course(make_model, train, steps, score, float(give_up))
+    course = Course(make_model, train, steps, score, float(give_up), float(limit))
     return running.run(course, _written(starts, example_inputs), rates, seeds)
 
 

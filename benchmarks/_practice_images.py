@@ -3,10 +3,22 @@
 import functools
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from _practice_task import (
-    Practice, adam, error, few_images, ink, mean_loss, outputs, seen, sgd, stepped, supervised, unseen,
+    Practice,
+    adam,
+    error,
+    few_images,
+    ink,
+    mean_loss,
+    outputs,
+    seen,
+    sgd,
+    stepped,
+    supervised,
+    unseen,
 )  # fmt: skip
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -115,7 +127,7 @@ class Autoencoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = (64, 128, 64, 8, 64, 128, 64)
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (samples, 64) of images."""
@@ -316,8 +328,8 @@ IMAGES = {
         (0.001, 0.003, 0.01), 300, None, "Xavier: Glorot & Bengio 2010",
     ),
     "vae": Practice(
-        "VAE", "nats", VAE, train_vae, judge_vae, lambda: few_images().flatten(1), (0.001, 0.003, 0.01), 300, "normal(0.01)",
-        "Kingma & Welling 2014, section 5",
+        "VAE", "nats", VAE, train_vae, judge_vae, lambda: few_images().flatten(1), (0.001, 0.003, 0.01), 300,
+        "normal(0.01)", "Kingma & Welling 2014, section 5",
     ),
     "dcgan": Practice(
         "DCGAN pair", "Frechet distance", GAN, train_gan, judge_gan,

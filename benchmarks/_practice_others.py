@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from _practice_task import Practice, adam, error, picture, seen, stepped, supervised, unseen
@@ -21,7 +22,7 @@ NODES, COMMUNITIES = 400, 5
 
 @functools.cache
 def network() -> tuple[Tensor, Tensor, Tensor]:
-    """A stochastic block model: its normalised adjacency D^-1/2 (A + I) D^-1/2, noisy features (nodes, 16), communities."""
+    """A stochastic block model: D^-1/2 (A + I) D^-1/2 of its adjacency A, noisy features (nodes, 16), communities."""
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(COMMUNITIES, (NODES,), generator=generator)
     same = labels[:, None] == labels
@@ -40,7 +41,7 @@ class GCN(nn.Module):
         super().__init__()
         self.register_buffer("adjacency", network()[0])
         widths = (16, width, width, COMMUNITIES)
-        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(*pair) for pair in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of features (nodes, 16)."""
@@ -74,7 +75,7 @@ class PointNet(nn.Module):
         self.points = nn.Sequential(
             *(
                 layer
-                for before, width in zip(widths, widths[1:], strict=False)
+                for before, width in pairwise(widths)
                 for layer in (nn.Conv1d(before, width, 1), nn.BatchNorm1d(width), nn.ReLU())
             )
         )

@@ -3,17 +3,18 @@
 import json
 import math
 import statistics
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-import torch
 from _practice_images import IMAGES
 from _practice_others import OTHERS
 from _practice_sequences import SEQUENCES
-from _practice_starts import fingerprint, started
+from _practice_starts import started
 from _practice_task import Practice
 from torch import nn
+
+from autoinit.comparing.trials import Course, fingerprint
 
 NETWORKS: dict[str, Practice] = {**IMAGES, **SEQUENCES, **OTHERS}
 LEARN = (
@@ -30,17 +31,14 @@ CLOSE = 1.5
 """The other seeds are trained at the learning rate that is best by the first, and at the second where its score is at
 most so many times the best.
 """
-DATA_SEED = 10_000
-"""Of batches, above the seed of the weights."""
 
 
 @dataclass
 class Runs:
-    """Scores of single runs by network, fingerprint of the start, seed and rate, in a file that a stopped run goes on from."""
+    """Scores of runs by network, fingerprint of the start, seed and rate; in a file that a stopped run goes on from."""
 
     file: Path | None
     known: dict[tuple[str, str, int, float], float] = field(default_factory=dict)
-    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         text = self.file.read_text() if self.file is not None and self.file.exists() else ""
@@ -54,31 +52,18 @@ class Runs:
 
     def score(self, name: str, model: nn.Module, seed: int, rate: float) -> float:
         """Of a model that has its start; it is trained only where that is new."""
-        key = name, fingerprint(model), seed, rate
+        key = name, fingerprint(model)[:16], seed, rate
         if key not in self.known:
-            began = time.perf_counter()
-            found = trained(NETWORKS[name], model, seed, rate)
+            practice = NETWORKS[name]
+            course = Course(practice.make, practice.train, practice.steps, practice.score, limit=LIMIT)
+            found = course.run("", model, rate, seed)
             line = dict(zip(("network", "start", "seed", "rate"), key, strict=True))
-            line |= {"score": found if math.isfinite(found) else None}
-            line |= {"seconds": round(time.perf_counter() - began, 2)}
+            line |= {"score": found.score if math.isfinite(found.score) else None, "seconds": round(found.seconds, 2)}
             if self.file is not None:
                 with self.file.open("a") as lines:
                     lines.write(json.dumps(line) + "\n")
-            self.known[key] = found
+            self.known[key] = found.score
         return self.known[key]
-
-
-def trained(practice: Practice, model: nn.Module, seed: int, rate: float) -> float:
-    """The score after the steps of a network; infinite where the loss was not finite, or the time was over."""
-    torch.manual_seed(DATA_SEED + seed)
-    model.train()
-    end = time.monotonic() + LIMIT
-    loop = practice.train(model, rate)
-    for _ in range(practice.steps):
-        if not bool(next(loop).isfinite()) or time.monotonic() > end:
-            return math.inf
-    found = practice.score(model)
-    return found if math.isfinite(found) else math.inf
 
 
 @dataclass(frozen=True)
@@ -106,6 +91,11 @@ class Outcome:
         if len(self.scores) < 2 or not math.isfinite(self.mean):
             return math.inf
         return statistics.stdev(self.scores) / len(self.scores) ** 0.5
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: what is infinite is null."""
+        scores = [each if math.isfinite(each) else None for each in self.scores]
+        return {"network": self.network, "start": self.start, "rate": self.rate, "scores": scores}
 
 
 def outcome(runs: Runs, name: str, start: str, seeds: tuple[int, ...] = SEEDS) -> Outcome | None:

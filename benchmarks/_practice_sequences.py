@@ -4,7 +4,16 @@ from collections.abc import Iterator
 
 import torch
 from _practice_task import (
-    Practice, adam, error, excerpts, few_images, seen, sources, stepped, supervised, unseen,
+    Practice,
+    adam,
+    error,
+    excerpts,
+    few_images,
+    seen,
+    sources,
+    stepped,
+    supervised,
+    unseen,
 )  # fmt: skip
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -188,7 +197,8 @@ KERAS = "Keras; Saxe et al. 2014, Jozefowicz et al. 2015"
 SEQUENCES = {
     "gpt": Practice(
         "GPT on characters, 6 blocks", "cross-entropy", GPT, train_gpt, judge_gpt,
-        lambda: excerpts(written()[0], 16, LENGTH, seed=7_919), (0.001, 0.003, 0.01), 120, "gpt2", "Radford et al. 2019",
+        lambda: excerpts(written()[0], 16, LENGTH, seed=7_919), (0.001, 0.003, 0.01), 120, "gpt2",
+        "Radford et al. 2019",
     ),
     "encoder": Practice(
         "Encoder transformer, norms last", "error", Encoder, supervised(seen), error(unseen), few_images,

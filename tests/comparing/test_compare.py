@@ -86,6 +86,11 @@ def test_a_loss_that_is_no_number_ends_a_training():
     assert only.given_up == "the loss is nan at step 2"
 
 
+def test_a_training_ends_with_its_time():
+    (only,) = compare(Weight, descend, ["library"], lrs=[0.1], seeds=1, limit=0).trials
+    assert (only.given_up, only.losses) == ("0 seconds were over at step 1", (1.0,))
+
+
 def test_a_loop_is_closed():
     closed = []
 
@@ -278,6 +283,7 @@ class Untraceable(Weight):
         ({"steps": 0}, ArgumentError, "steps=0: expected a number, 1 at least"),
         ({"seeds": 1.5}, ArgumentError, "seeds=1.5: expected a number, 1 at least"),
         ({"score": 1}, ArgumentError, "score=1: expected a function"),
+        ({"limit": None}, ArgumentError, "limit=None: expected seconds"),
         ({"give_up": "x"}, ArgumentError, "give_up='x': expected a factor"),
         ({"make_model": Untraceable, "starts": ["library", "autoinit"]}, TraceError, "not on this path"),
     ],
