@@ -148,6 +148,7 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
     "autoinit": {"method": "nonlinearity"},
     "depth": {"residual": "depth"},
     "signal": {"method": "signal"},
+    "mirrored": {"method": "mirrored"},
 }
 """Options of `autoinit` by the names that `compare` knows; with none, the model stays as it was made."""
 
@@ -192,8 +193,8 @@ def compare(
     Args:
         make_model: builds the model, as its constructor starts it.
         train: a generator function of the model and a learning rate, which yields the loss of each step.
-        starts: names of `library` (the model as built), `he`, `xavier`, `autoinit`, `depth` (residual="depth") and
-            `signal`; or, by names of your own, options of `autoinit` or functions that write a model.
+        starts: names of `library` (the model as built), `he`, `xavier`, `autoinit`, `depth` (residual="depth"),
+            `signal` and `mirrored`; or, by names of your own, options of `autoinit` or functions that write a model.
         lrs: the learning rates, the same for every start.
         steps: of each training; a loop that ends before ends its training.
         seeds: how many, 0 and up.

@@ -13,7 +13,6 @@ OPTIONS = {
     "plain": {},
     "depth": {"residual": "depth"},
     "signal": {"method": "signal"},
-    "signal_depth": {"method": "signal", "residual": "depth"},
     "data": {"method": "data"},
     "mirrored": {"method": "mirrored"},
     "small": {"heads": "small"},
@@ -25,7 +24,7 @@ OPTIONS = {
 STARTS = (*RIVALS, *OPTIONS)
 TITLES = {
     "library": "library default", "he": "He loop", "xavier": "Xavier loop", "lsuv": "LSUV", "recipe": "literature",
-    "plain": "autoinit", "depth": "residual depth", "signal": "signal", "signal_depth": "signal, depth", "data": "data",
+    "plain": "autoinit", "depth": "residual depth", "signal": "signal", "data": "data",
     "mirrored": "mirrored", "small": "heads small", "zero": "heads zero", "all": "signal, depth, small",
     "train": "preset",
 }  # fmt: skip
