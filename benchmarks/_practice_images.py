@@ -333,7 +333,7 @@ IMAGES = {
     ),
     "dcgan": Practice(
         "DCGAN pair", "Frechet distance", GAN, train_gan, judge_gan,
-        lambda: torch.randn(64, 16, 1, 1, generator=torch.Generator().manual_seed(7_919)), (0.0003, 0.001, 0.003), 200,
+        lambda: torch.randn(64, 16, 1, 1, generator=torch.Generator().manual_seed(7_919)), (0.0003, 0.001, 0.003), 120,
         "dcgan", "Radford et al. 2016",
     ),
     "detector": Practice(

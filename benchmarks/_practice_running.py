@@ -27,7 +27,7 @@ HELD = tuple(name for name in NETWORKS if name not in LEARN)
 SEEDS = (0, 1, 2)
 LIMIT = 120.0
 """Seconds after which a run is given up."""
-CLOSE = 1.5
+CLOSE = 1.2
 """The other seeds are trained at the learning rate that is best by the first, and at the second where its score is at
 most so many times the best.
 """

@@ -63,7 +63,7 @@ def written() -> tuple[Tensor, Tensor]:
 class GPT(nn.Module):
     """Six blocks over characters and learnt positions (Radford et al. 2019), the head not tied."""
 
-    def __init__(self, width: int = 48, blocks: int = 6) -> None:
+    def __init__(self, width: int = 32, blocks: int = 6) -> None:
         super().__init__()
         kinds = sources()[1]
         self.characters, self.positions = nn.Embedding(kinds, width), nn.Embedding(LENGTH, width)
@@ -86,7 +86,7 @@ def train_gpt(model: nn.Module, rate: float) -> Iterator[Tensor]:
     """Random excerpts."""
     stepping = adam(model, rate)
     while True:
-        yield stepped(stepping, next_character(model, excerpts(written()[0], 16, LENGTH + 1)))
+        yield stepped(stepping, next_character(model, excerpts(written()[0], 12, LENGTH + 1)))
 
 
 @torch.no_grad()
@@ -202,14 +202,14 @@ SEQUENCES = {
     ),
     "encoder": Practice(
         "Encoder transformer, norms last", "error", Encoder, supervised(seen), error(unseen), few_images,
-        (0.0003, 0.001, 0.003), 150, "bert", "Devlin et al. 2019",
+        (0.0003, 0.001, 0.003), 100, "bert", "Devlin et al. 2019",
     ),
     "vit": Practice(
         "ViT-like, 4 blocks", "error", ViT, supervised(seen), error(unseen), few_images, (0.001, 0.003, 0.01), 150,
         "vit", "Touvron et al. 2021, timm",
     ),
     "mixer": Practice(
-        "MLP-mixer, 6 blocks", "error", Mixer, supervised(seen), error(unseen), few_images, (0.0003, 0.001, 0.003), 150,
+        "MLP-mixer, 6 blocks", "error", Mixer, supervised(seen), error(unseen), few_images, (0.0003, 0.001, 0.003), 100,
         "mixer", "Tolstikhin et al. 2021",
     ),
     "lstm": Practice(
@@ -218,6 +218,6 @@ SEQUENCES = {
     ),
     "gru": Practice(
         "GRU, two layers, 32 steps", "error", lambda: Recurrent(nn.GRU, 2), supervised(seen), error(unseen),
-        few_images, (0.003, 0.01, 0.03), 200, recurrent_recipe, KERAS,
+        few_images, (0.003, 0.01, 0.03), 100, recurrent_recipe, KERAS,
     ),
 }  # fmt: skip
