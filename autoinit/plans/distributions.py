@@ -1,6 +1,6 @@
 """Distributions that a weight's values can be drawn from: one table, for options, errors, commands and the sampler.
 
-To add one: its name and its row here, and its function in `writing.sampling`.
+To add one: its name and its row here, and its function in `writing.elementwise`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ class DistributionRow:
 
     Attributes:
         help: what it is.
-        elements: `module:function`, called with a random stream and an array that it fills with independent values of
-            unit std; empty where whole matrices are drawn.
+        elements: `module:function`, called with random integers (int32, uniform over all) and an array of as many
+            float32 numbers, to which it gives values of unit std; empty where whole matrices are drawn.
     """
 
     help: str
@@ -34,11 +34,11 @@ class DistributionRow:
 
 
 DISTRIBUTIONS: Mapping[Distribution, DistributionRow] = {
-    "normal": DistributionRow("N(0, std^2)", "autoinit.writing.sampling:normal"),
-    "uniform": DistributionRow("within sqrt(3) std of zero", "autoinit.writing.sampling:uniform"),
+    "normal": DistributionRow("N(0, std^2)", "autoinit.writing.elementwise:normal"),
+    "uniform": DistributionRow("within sqrt(3) std of zero", "autoinit.writing.elementwise:uniform"),
     "truncated_normal": DistributionRow(
         "normal, cut at two of its standard deviations, and of the planned std after the cut",
-        "autoinit.writing.sampling:truncated_normal",
+        "autoinit.writing.elementwise:truncated_normal",
     ),
     "orthogonal": DistributionRow("part of a random orthogonal matrix, scaled to the std"),
 }
@@ -46,7 +46,7 @@ RECIPE_DISTRIBUTIONS: Mapping[RecipeDistribution, DistributionRow] = {
     **dict[RecipeDistribution, DistributionRow](DISTRIBUTIONS.items()),
     "truncated_normal_3": DistributionRow(
         "normal, cut at three of its standard deviations, and of the planned std after the cut",
-        "autoinit.writing.sampling:truncated_normal_3",
+        "autoinit.writing.elementwise:truncated_normal_3",
     ),
-    "constant": DistributionRow("one value throughout", "autoinit.writing.sampling:constant"),
+    "constant": DistributionRow("one value throughout", "autoinit.writing.elementwise:constant"),
 }

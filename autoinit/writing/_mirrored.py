@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 
 from autoinit.plans.mirror import Block, FeatureRun, Mirror
+from autoinit.writing._words import Reader
 
 Taps = npt.NDArray[np.intp]
 DrawMatrix = Callable[[int, int], torch.Tensor]
@@ -19,7 +20,7 @@ def fill(
     tensor: torch.Tensor,
     letters: str,
     mirror: Mirror,
-    stream: np.random.Generator,
+    reader: Reader,
     matrix: DrawMatrix,
 ) -> None:
     """Fills a weight. Run it in one thread and without gradients.
@@ -28,23 +29,21 @@ def fill(
         tensor: the weight.
         letters: its axes: one `o`, one `i`, and `k` for the axes of a kernel.
         mirror: how it is made.
-        stream: gives the taps, before the matrix is drawn.
+        reader: gives the taps, before the matrix is drawn.
         matrix: draws a matrix of so many rows and columns, its rows or columns orthonormal or its elements of
             variance 1 / columns, times sqrt(rows / columns) where that is above 1.
     """
     target = tensor.detach().permute([axis for letter in "oik" for axis, each in enumerate(letters) if each == letter])
     transposed = letters.startswith("iok")  # the groups of a transposed convolution follow each other along its inputs
     for block, part in zip(mirror.blocks, target.chunk(mirror.groups, int(transposed)), strict=True):
-        _fill_block(part, mirror, block, stream, matrix)
+        _fill_block(part, mirror, block, reader, matrix)
 
 
-def _fill_block(
-    target: torch.Tensor, mirror: Mirror, block: Block, stream: np.random.Generator, matrix: DrawMatrix
-) -> None:
+def _fill_block(target: torch.Tensor, mirror: Mirror, block: Block, reader: Reader, matrix: DrawMatrix) -> None:
     """Fills the outputs, inputs and taps of one group."""
     kernel = tuple(target.shape[2:])
     full = mirror.taps == "full"
-    taps = None if full or not kernel else _taps(stream, mirror, block, kernel)
+    taps = None if full or not kernel else _taps(reader, mirror, block, kernel)
     columns = block.columns * (math.prod(kernel) if full else 1)
     small = torch.cat([matrix(block.rows // mirror.parts, columns) for _ in range(mirror.parts)]).mul_(mirror.scale)
     rows = _signed(small.reshape(block.rows, block.columns, -1), block.outputs)
@@ -62,12 +61,12 @@ def _fill_block(
         at.index_copy_(1, torch.from_numpy(here), weight[:, here, 0].to(at))
 
 
-def _taps(stream: np.random.Generator, mirror: Mirror, block: Block, kernel: tuple[int, ...]) -> Taps:
+def _taps(reader: Reader, mirror: Mirror, block: Block, kernel: tuple[int, ...]) -> Taps:
     """The tap of every input feature, as an index into the flattened kernel: one for each column of the matrix."""
     if mirror.taps == "centre":
         chosen = [np.full(block.columns, size // 2) for size in kernel]
     else:
-        chosen = [stream.integers(low, high, block.columns) for low, high in mirror.seen]
+        chosen = [reader.integers(low, high, block.columns) for low, high in mirror.seen]
     flat = np.ravel_multi_index(tuple(chosen), kernel).astype(np.intp)
     made, at = [], 0
     for run in block.inputs:

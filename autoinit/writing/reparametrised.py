@@ -105,8 +105,7 @@ def inverse(
     parametrizations, label = _parametrizations(view, stored)
     values: torch.Tensor | Sequence[torch.Tensor]
     values = torch.empty(draw.shape, dtype=like.dtype, device=like.device)
-    for piece in draw.pieces:
-        sampling.fill_piece(values, draw, piece)
+    sampling.fill_all_of(values, draw)
     with torch.no_grad(), untouched_generators(draw.seed % 2**63):
         try:
             for each in reversed(list(parametrizations)):

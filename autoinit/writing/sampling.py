@@ -1,21 +1,20 @@
-"""Distributions and seeds: the values of a weight as a function of (seed, its name, its shape) alone.
+"""Distributions and seeds: each value of a weight as a function of (seed, its name, its whole shape, its index) alone.
 
-The flattened weight is cut into chunks of fixed size. Each chunk has a random stream of its own, whose state is a
-hash of (seed, name, shape, chunk). So neither order, nor the other layers, nor the number of threads, nor dtype,
-device and memory format change a value, and threads can share one large weight. An orthogonal weight is drawn matrix
-by matrix instead.
+A weight has a random stream of its own, keyed by a hash of (seed, name, shape), that gives each element 32 random
+bits at once, wherever it is. So neither order, nor the other layers, nor the number of threads or processes, nor
+dtype, device and memory format change a value; threads can share one large weight, and a process that holds a part
+of one draws that part alone. An orthogonal or mirrored weight is drawn matrix by matrix instead, and a part of it
+taken from the whole.
 
 Values are drawn in float32 on the CPU, then cast and copied to where the weight lives.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from pkgutil import resolve_name
 
@@ -27,24 +26,22 @@ from autoinit.plans.distributions import RECIPE_DISTRIBUTIONS, RecipeDistributio
 from autoinit.plans.layers import SlicePlan
 from autoinit.plans.mirror import Mirror
 from autoinit.tensors import elements
+from autoinit.tensors.boxes import Box, FlatRun
 from autoinit.tensors.parallel import one_thread
-from autoinit.theory.truncation import CUT, TRUNCATED_STD, TRUNCATED_STD_3
 from autoinit.writing import _mirrored
+from autoinit.writing._words import BLOCK, Bits, Reader, Stream
 
 Array = npt.NDArray[np.float32]
 Rows = tuple[tuple[int, int], ...]
 
-CHUNK = 1 << 19
-"""Elements that share one random stream. A weight's values depend on it."""
-BLOCK = 1 << 18
-"""Elements that are drawn at once, so that the temporaries stay in the cache. Values depend on it too."""
+CHUNK = 8 * BLOCK
+"""Elements that one task fills."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """The elements start:stop of the flattened weight, drawn from the stream of chunk `index`."""
+    """The elements start:stop of the flattened tensor."""
 
-    index: int
     start: int
     stop: int
 
@@ -64,7 +61,12 @@ class Mirrored:
     """A whole weight that is made of one smaller matrix."""
 
 
-Piece = Run | Matrix | Mirrored
+@dataclass(frozen=True)
+class Part:
+    """Part of a weight that can only be drawn whole."""
+
+
+Piece = Run | Matrix | Mirrored | Part
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,8 @@ class Draw:
 
     Attributes:
         name: the weight's name, part of the seed.
-        shape, axes: its geometry, one letter for each axis as in `Layout`; without letters the first axis is the
-            output.
+        shape, axes: geometry of the whole weight, one letter for each axis as in `Layout`; without letters the first
+            axis is the output.
         std: of its elements.
         slices: other standard deviations for some output rows (indices on all `o` axes together, flattened); rows that
             no slice names have `std`.
@@ -82,6 +84,7 @@ class Draw:
             2018).
         mirror: makes the weight of a smaller matrix, which has the distribution; std and slices then say nothing.
         mean: of its elements.
+        box: which elements the tensor to be filled holds; None for all of them.
     """
 
     distribution: RecipeDistribution
@@ -94,6 +97,7 @@ class Draw:
     delta: bool = False
     mirror: Mirror | None = None
     mean: float = 0.0
+    box: Box | FlatRun | None = None
 
     @cached_property
     def letters(self) -> str:
@@ -102,8 +106,8 @@ class Draw:
 
     @cached_property
     def numel(self) -> int:
-        """Number of elements."""
-        return math.prod(self.shape)
+        """Number of elements to be filled."""
+        return math.prod(self.shape) if self.box is None else self.box.numel
 
     def sizes(self, letter: str) -> tuple[int, ...]:
         """Sizes of the axes that bear the letter, in order."""
@@ -111,24 +115,32 @@ class Draw:
 
     @cached_property
     def row_scales(self) -> Array | None:
-        """Standard deviation of each element, an array of the weight's shape; None where one serves all."""
+        """Standard deviation of each element of the tensor, or of the whole weight where it holds a run of it; None
+        where one serves all.
+        """
         if not self.slices:
             return None
-        scales = np.full(math.prod(self.sizes("o")), self.std, dtype=np.float32)
+        scales = torch.full((math.prod(self.sizes("o")),), self.std)
         for part in self.slices:
             for start, stop in part.rows:
                 scales[start:stop] = part.std
-        sizes = [size if axis == "o" else 1 for size, axis in zip(self.shape, self.letters, strict=True)]
-        return np.broadcast_to(scales.reshape(sizes), self.shape)
+        scales = scales.view([size if axis == "o" else 1 for size, axis in zip(self.shape, self.letters, strict=True)])
+        if isinstance(self.box, Box):
+            scales, shape = self.box.take(scales), self.box.local_shape
+        else:
+            shape = self.shape
+        return np.broadcast_to(scales.numpy(), shape)
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
-        """The parts of the weight that can be filled apart, in any order and thread."""
+        """The parts of what is to be filled that can be filled apart, in any order and thread."""
+        by_element = RECIPE_DISTRIBUTIONS[self.distribution].by_element and self.mirror is None
+        if by_element:
+            return tuple(Run(at, min(at + CHUNK, self.numel)) for at in range(0, self.numel, CHUNK))
+        if self.box is not None and not self.box.is_whole:
+            return (Part(),) if self.numel else ()
         if self.mirror is not None:
             return (Mirrored(),)
-        if RECIPE_DISTRIBUTIONS[self.distribution].by_element:
-            starts = range(0, self.numel, CHUNK)
-            return tuple(Run(index, at, min(at + CHUNK, self.numel)) for index, at in enumerate(starts))
         rows = math.prod(self.sizes("o"))
         parts: list[tuple[Rows, float]] = [(part.rows, part.std) for part in self.slices]
         rest = _uncovered(rows, [run for runs, _ in parts for run in runs])
@@ -138,31 +150,9 @@ class Draw:
         every = itertools.product(copies, parts)
         return tuple(Matrix(index, copy, runs, std) for index, (copy, (runs, std)) in enumerate(every))
 
-    def stream(self, index: int) -> np.random.Generator:
-        """The random stream of piece `index`; the thread's previous one ends."""
-        pairing = () if self.mirror is None else (self.mirror.outputs, self.mirror.inputs)
-        key = repr((self.seed, self.name, self.shape, index, *pairing)).encode()
-        words = np.frombuffer(hashlib.blake2b(key, digest_size=24).digest(), dtype="<u8")
-        state = np.array([*words, 1], dtype=np.uint64)
-        generator = _generator()
-        generator.bit_generator.state = {
-            "bit_generator": "SFC64",
-            "state": {"state": state},
-            "has_uint32": 0,
-            "uinteger": 0,
-        }
-        return generator
-
-
-_local = threading.local()
-
-
-def _generator() -> np.random.Generator:
-    """This thread's generator: making one costs more than drawing a small weight."""
-    if not hasattr(_local, "generator"):
-        _local.generator = np.random.Generator(np.random.SFC64(0))
-    generator: np.random.Generator = _local.generator
-    return generator
+    def stream(self, *part: object) -> Stream:
+        """The random stream of its elements, or of a part that is drawn apart."""
+        return Stream.of(self.seed, self.name, self.shape, *part)
 
 
 def fill(
@@ -176,9 +166,16 @@ def fill(
     slices: Sequence[SlicePlan] = (),
     delta: bool = False,
     mirror: Mirror | None = None,
+    box: Box | FlatRun | None = None,
 ) -> None:
     """Fills a tensor in place. The arguments are `Draw`'s; torch's random number generators are not used."""
-    draw = Draw(distribution, std, seed, name, tuple(tensor.shape), axes, tuple(slices), delta, mirror)
+    shape = tuple(tensor.shape) if box is None else box.shape
+    draw = Draw(distribution, std, seed, name, shape, axes, tuple(slices), delta, mirror, box=box)
+    fill_all_of(tensor, draw)
+
+
+def fill_all_of(tensor: torch.Tensor, draw: Draw) -> None:
+    """Fills a tensor in place, in this thread."""
     with torch.no_grad(), one_thread():
         for piece in draw.pieces:
             fill_piece(tensor, draw, piece)
@@ -186,21 +183,32 @@ def fill(
 
 def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
     """Fills one piece of a tensor. Run it under `one_thread()` and `torch.no_grad()`."""
-    if isinstance(piece, Matrix):
+    if isinstance(piece, Run):
+        _fill_run(tensor, draw, piece)
+    elif isinstance(piece, Matrix):
         _fill_matrix(tensor, draw, piece)
-        return
-    if isinstance(piece, Mirrored):
+    elif isinstance(piece, Mirrored):
         assert draw.mirror is not None
-        stream = draw.stream(0)
-        _mirrored.fill(tensor, draw.letters, draw.mirror, stream, lambda *size: _matrix(draw, stream, *size))
-        return
+        reader = Reader(draw.stream("mirrored", draw.mirror.outputs, draw.mirror.inputs))
+        _mirrored.fill(tensor, draw.letters, draw.mirror, reader, lambda *size: _matrix(draw, reader, *size))
+    else:
+        assert draw.box is not None
+        whole, rest = torch.empty(draw.shape), replace(draw, box=None)
+        for each in rest.pieces:
+            fill_piece(whole, rest, each)
+        tensor.detach().copy_(draw.box.take(whole))
+
+
+def _fill_run(tensor: torch.Tensor, draw: Draw, piece: Run) -> None:
     whole = elements.direct(tensor)
     in_place = whole is not None and whole.dtype == np.float32
-    stream = draw.stream(piece.index)
+    stream, fill_unit = draw.stream(), _elements(draw.distribution)
     for start in range(piece.start, piece.stop, BLOCK):
         stop = min(start + BLOCK, piece.stop)
         block: Array = whole[start:stop] if whole is not None and in_place else np.empty(stop - start, np.float32)
-        _elements(draw.distribution)(stream, block)
+        fill_unit(
+            stream.run(start, stop - start) if draw.box is None else stream.at(draw.box.spans(start, stop)), block
+        )
         _scale(block, draw, start)
         if draw.mean:
             block += np.float32(draw.mean)
@@ -209,9 +217,9 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
 
 
 @cache
-def _elements(distribution: RecipeDistribution) -> Callable[[np.random.Generator, Array], None]:
-    """What fills an array with independent values of the distribution, of unit std."""
-    filler: Callable[[np.random.Generator, Array], None] = resolve_name(RECIPE_DISTRIBUTIONS[distribution].elements)
+def _elements(distribution: RecipeDistribution) -> Callable[[Bits, Array], None]:
+    """What makes an array of independent values of the distribution, of unit std, of random integers."""
+    filler: Callable[[Bits, Array], None] = resolve_name(RECIPE_DISTRIBUTIONS[distribution].elements)
     return filler
 
 
@@ -220,67 +228,11 @@ def _scale(block: Array, draw: Draw, start: int) -> None:
     if scales is None:
         np.multiply(block, np.float32(draw.std), out=block)
         return
-    for index, begin, end in elements.boxes(draw.shape, start, start + block.size):
+    first = start + draw.box.start if isinstance(draw.box, FlatRun) else start
+    for index, begin, end in elements.boxes(scales.shape, first, first + block.size):
         factors = scales[index]
-        box = block[begin - start : end - start].reshape(factors.shape)
+        box = block[begin - first : end - first].reshape(factors.shape)
         np.multiply(box, factors, out=box)
-
-
-def normal(stream: np.random.Generator, out: Array) -> None:
-    """N(0, 1) by the transform of Box & Muller (1958): radius from 31 bits, angle from 32."""
-    half = (out.size + 1) // 2
-    bits = stream.bit_generator.random_raw(half).view(np.int32)
-    radius = (bits[:half] & np.int32(2**31 - 1)).astype(np.float32)
-    radius += np.float32(0.5)
-    radius *= np.float32(2.0**-31)
-    np.log(radius, out=radius)
-    radius *= np.float32(-2.0)
-    np.sqrt(radius, out=radius)
-    angle = bits[half:].astype(np.float32)
-    angle *= np.float32(2.0 * math.pi / 2**32)
-    first, second = out[:half], out[half:]
-    np.cos(angle, out=first)
-    first *= radius
-    rest = second.size
-    np.sin(angle[:rest], out=second)
-    second *= radius[:rest]
-
-
-def uniform(stream: np.random.Generator, out: Array) -> None:
-    """Uniform of unit std: the 2**24 midpoints between -sqrt(3) and sqrt(3)."""
-    half = (out.size + 1) // 2
-    bits = stream.bit_generator.random_raw(half).view(np.int32)[: out.size]
-    np.right_shift(bits, 8, out=bits)
-    np.copyto(out, bits, casting="unsafe")
-    out += np.float32(0.5)
-    out *= np.float32(math.sqrt(3.0) / 2**23)
-
-
-def truncated_normal(stream: np.random.Generator, out: Array) -> None:
-    """N(0, 1) cut at +-CUT by rejection, so that nothing piles up at the cut, and rescaled to unit std."""
-    _cut_at(CUT, stream, out)
-    out *= np.float32(1.0 / TRUNCATED_STD)
-
-
-def truncated_normal_3(stream: np.random.Generator, out: Array) -> None:
-    """The same, cut at +-3."""
-    _cut_at(3.0, stream, out)
-    out *= np.float32(1.0 / TRUNCATED_STD_3)
-
-
-def _cut_at(cut: float, stream: np.random.Generator, out: Array) -> None:
-    normal(stream, out)
-    outside = np.flatnonzero(np.abs(out) > cut)
-    while outside.size:
-        again = np.empty(outside.size, np.float32)
-        normal(stream, again)
-        out[outside] = again
-        outside = outside[np.abs(again) > cut]
-
-
-def constant(_stream: np.random.Generator, out: Array) -> None:
-    """Zeros: the value itself is the draw's mean."""
-    out.fill(0.0)
 
 
 def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:
@@ -290,7 +242,7 @@ def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:
     area = math.prod(kernel)
     columns = inputs if draw.delta else inputs * area
     scale = piece.std * math.sqrt(max(rows, columns) * (area if draw.delta else 1))
-    matrix = _semi_orthogonal(draw.stream(piece.index), rows, columns).mul_(scale)
+    matrix = _semi_orthogonal(Reader(draw.stream("matrix", piece.index)), rows, columns).mul_(scale)
     order = [axis for letter in "boik" for axis, each in enumerate(draw.letters) if each == letter]
     target = tensor.detach().permute(order)[piece.copy]
     if draw.delta and kernel:
@@ -307,23 +259,26 @@ def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:
             done += end - begin
 
 
-def _matrix(draw: Draw, stream: np.random.Generator, rows: int, columns: int) -> torch.Tensor:
+def _matrix(draw: Draw, reader: Reader, rows: int, columns: int) -> torch.Tensor:
     """A matrix of the draw's distribution that keeps the second moment of what it multiplies."""
     if not RECIPE_DISTRIBUTIONS[draw.distribution].by_element:
-        return _semi_orthogonal(stream, rows, columns).mul_(math.sqrt(max(1.0, rows / columns)))
-    fill_unit = _elements(draw.distribution)
-    values = np.empty(rows * columns, np.float32)
-    for start in range(0, values.size, BLOCK):
-        fill_unit(stream, values[start : start + BLOCK])
-    return torch.from_numpy(values).view(rows, columns).mul_(columns**-0.5)
+        return _semi_orthogonal(reader, rows, columns).mul_(math.sqrt(max(1.0, rows / columns)))
+    return _values(draw.distribution, reader, rows * columns).view(rows, columns).mul_(columns**-0.5)
 
 
-def _semi_orthogonal(stream: np.random.Generator, rows: int, columns: int) -> torch.Tensor:
+def _values(distribution: RecipeDistribution, reader: Reader, count: int) -> torch.Tensor:
+    """The next independent values of unit std."""
+    values, fill_unit = np.empty(count, np.float32), _elements(distribution)
+    for start in range(0, count, BLOCK):
+        block = values[start : start + BLOCK]
+        fill_unit(reader.next(block.size), block)
+    return torch.from_numpy(values)
+
+
+def _semi_orthogonal(reader: Reader, rows: int, columns: int) -> torch.Tensor:
     """A matrix of orthonormal rows (columns, if fewer), uniform over all such (Saxe et al. 2014; Mezzadri 2007)."""
-    values = np.empty(rows * columns, np.float32)
-    for start in range(0, values.size, BLOCK):
-        normal(stream, values[start : start + BLOCK])
-    tall = torch.from_numpy(values).view(max(rows, columns), min(rows, columns))
+    values = _values("normal", reader, rows * columns)
+    tall = values.view(max(rows, columns), min(rows, columns))
     q: torch.Tensor
     q, r = torch.linalg.qr(tall)
     q.mul_(torch.where(r.diagonal() < 0, -1.0, 1.0))

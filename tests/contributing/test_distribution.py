@@ -15,14 +15,14 @@ import pytest
 from tests.contributing.copying import Copy
 from tests.contributing.guide import promised
 
-TABLE, SAMPLING = "autoinit/plans/distributions.py", "autoinit/writing/sampling.py"
-FUNCTION = '''def laplace(stream: np.random.Generator, out: Array) -> None:
+TABLE, DRAWING = "autoinit/plans/distributions.py", "autoinit/writing/elementwise.py"
+FUNCTION = '''def laplace(bits: Bits, out: Array) -> None:
     """Laplace's distribution of unit std, by its inverse distribution function."""
-    uniform = stream.random(out.size, dtype=np.float32) - np.float32(0.5)
-    np.copyto(out, -np.sign(uniform) * np.log1p(-2 * np.abs(uniform)) / np.sqrt(np.float32(2)))
+    uniform = (bits + np.float64(0.5)) / 2**32
+    np.copyto(out, -np.sign(uniform) * np.log1p(-2 * np.abs(uniform)) / np.sqrt(2), casting="same_kind")
 
 
-def _fill_matrix('''
+def constant('''
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +32,9 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     made.edit(
         TABLE,
         'scaled to the std"),\n',
-        'scaled to the std"),\n    "laplace": DistributionRow("heavy tails", "autoinit.writing.sampling:laplace"),\n',
+        'scaled to the std"),\n    "laplace": DistributionRow("heavy tails", "autoinit.writing.elementwise:laplace"),\n',
     )
-    made.edit(SAMPLING, "def _fill_matrix(", FUNCTION)
+    made.edit(DRAWING, "def constant(", FUNCTION)
     (made.folder / "nets.py").write_text("from torch import nn\ndef build():\n    return nn.Linear(400, 250)\n")
     return made
 
@@ -71,7 +71,7 @@ def found(copy: Copy) -> dict[str, Any]:
 
 
 def test_it_is_a_row_and_a_function(copy: Copy):
-    assert copy.touched == [TABLE, SAMPLING]
+    assert copy.touched == [TABLE, DRAWING]
     assert promised("distribution", copy.touched)
 
 

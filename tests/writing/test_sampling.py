@@ -11,7 +11,7 @@ import torch
 
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.theory.truncation import TRUNCATED_STD
-from autoinit.writing.sampling import BLOCK, CHUNK, Draw, fill, fill_piece
+from autoinit.writing.sampling import BLOCK, CHUNK, Draw, fill, fill_all_of
 from tests.shared.plan_builders import slice_plan
 
 # Kurtoses of the distributions, for the standard error of a sample's std: std * sqrt((kurtosis - 1) / (4 n)).
@@ -261,6 +261,5 @@ def test_what_only_recipes_write():
     assert values.abs().max().item() == pytest.approx(0.05 * 3 / cut.std(), rel=1e-3)
     moved = torch.full((4, 5), math.nan)
     draw = Draw("constant", 0.0, 1, "gain", (4, 5), mean=0.1)
-    for piece in draw.pieces:
-        fill_piece(moved, draw, piece)
+    fill_all_of(moved, draw)
     assert bool((moved == 0.1).all())
