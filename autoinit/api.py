@@ -12,6 +12,7 @@ import torch
 from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
 from autoinit.ops import REGISTRY
+from autoinit.planning.heads import with_heads
 from autoinit.plans.options import PlanArguments, takes_plan_options
 from autoinit.plans.plan import Plan, Report
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
@@ -48,7 +49,8 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
     view = ModelView.of(model)
     tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
     with collector_paused(), tensors_on_cpu():
-        made = method.plan(view, trace_view(view, example_inputs, tier=tier), chosen, example_inputs)
+        dataflow = trace_view(view, example_inputs, tier=tier)
+        made = with_heads(method.plan(view, dataflow, chosen, example_inputs), dataflow, chosen.heads)
     return replace(made, seconds=time.perf_counter() - started)
 
 

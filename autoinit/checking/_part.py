@@ -8,6 +8,7 @@ from functools import cached_property
 
 from autoinit.facts import Facts
 from autoinit.plans.layers import LayerPlan, RowsPlan
+from autoinit.plans.options import HEAD_FACTORS
 from autoinit.recognising.portrait import Portrait
 from autoinit.recognising.recognition import Recognition, recognise, usual_stds
 from autoinit.theory.layouts import Layout
@@ -30,6 +31,7 @@ class Part:
         centred: whether what normalises the weight itself takes a mean off it.
         gains: of all that the layer feeds, where that is several things.
         fixed: whether the weight has the same scale whatever values its parameter is given (spectral_norm).
+        head: whether they are a head's (see `facts.head_rows`).
         carried_past: whether weights of another branch bring the signal past it to a sum.
         facts: what the graph tells of these rows.
     """
@@ -53,6 +55,7 @@ class Part:
     final: bool = False
     centred: bool = False
     carried_past: bool = False
+    head: bool = False
 
     @cached_property
     def actual(self) -> float:
@@ -92,6 +95,11 @@ class Part:
         if place.reason == "mixed":
             chosen += [place.std * each / place.gain for each in self.gains]
         return min(chosen) / math.sqrt(self.branches), max(chosen)
+
+    @property
+    def small(self) -> tuple[float, float] | None:
+        """The same of a head that starts small on purpose; None of any other weight."""
+        return (self.scales[0] * HEAD_FACTORS["small"], self.scales[1] * HEAD_FACTORS["small"]) if self.head else None
 
     @cached_property
     def _factor(self) -> float:

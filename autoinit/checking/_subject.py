@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from autoinit.checking._signals import Prediction, predict
 from autoinit.checking.following import FollowedBase
 from autoinit.checking.recipes import Published
 from autoinit.checking.scale.reach import surroundings
-from autoinit.facts import Facts, gather
+from autoinit.facts import Facts, gather, head_rows
 from autoinit.facts.parameter import Rows
 from autoinit.models import ModelView
 from autoinit.ops import REGISTRY, Trait, recurrent_gates
@@ -126,6 +126,7 @@ class Subject:
             rows = place.rows if isinstance(place, SlicePlan) else ()
             normalised = place.normalised or resolution.factor == 0
             kinds = where | {"gated": where["gated"] or _is_gate(layer, place)}
+            kinds["head"] = rows in self._heads.get(layer.param, ())
             facts = self.facts[layer.param, rows]
             part = Part(
                 layer, rows, place, portrait, resolution.layout, facts, branches, normalised, gains, fixed, **kinds
@@ -137,6 +138,10 @@ class Subject:
     def facts(self) -> Mapping[tuple[str, Rows], Facts]:
         """What the graph tells of each parameter, and of the parts of a weight, by name and rows."""
         return {(each.param, each.rows): each for each in gather(self.dataflow, tuple(self.resolutions.values()))}
+
+    @cached_property
+    def _heads(self) -> Mapping[str, Collection[Rows]]:
+        return head_rows(self.dataflow, tuple(self.resolutions.values()))
 
     @cached_property
     def _branch_counts(self) -> Mapping[str, int]:

@@ -48,7 +48,7 @@ class Method:
         return told
 
     def plan(self, view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any) -> Plan:
-        """The plan that it makes."""
+        """The plan that it makes; what becomes of heads then is no matter of the method."""
         return cast("Plan", pkgutil.resolve_name(self.function)(view, dataflow, options, example_inputs))
 
 
@@ -94,6 +94,7 @@ METHODS: Mapping[str, Method] = {
             refuses={
                 "mode": "the recipe says which fan",
                 "residual": "the recipe says how branches end",
+                "heads": "the recipe says how heads start",
                 "distribution": "the recipe says from which each is drawn",
                 **_NO_TAPS,
             },

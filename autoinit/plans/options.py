@@ -25,6 +25,14 @@ RESIDUALS: Mapping[Residual, str] = {
     "keep": "each branch has the std of its place",
     "depth": "the last weight of each of the L branches that add into one residual stream is scaled by 1 / sqrt(L)",
 }
+Heads = Literal["xavier", "small", "zero"]
+HEADS: Mapping[Heads, str] = {
+    "xavier": "each has the std of its place",
+    "small": "a tenth of that, so that the output begins near what it is without evidence",
+    "zero": "zero, so that it begins there",
+}
+HEAD_FACTORS: Mapping[Heads, float] = {"xavier": 1.0, "small": 0.1, "zero": 0.0}
+"""By what the stds of heads are multiplied."""
 Zeros = Literal["keep", "reset"]
 ZEROS: Mapping[Zeros, str] = {
     "keep": "they stay, as the author's intent",
@@ -55,6 +63,14 @@ class PlanOptions:
 
     method: str = field(default="nonlinearity", metadata=_about("how the stds are found.", _methods))
     residual: Residual = field(default="keep", metadata=_about("what becomes of residual branches.", lambda: RESIDUALS))
+    heads: Heads = field(
+        default="xavier",
+        metadata=_about(
+            "what becomes of heads: of weights behind which the signal leaves the model, also through softmax or a "
+            "sigmoid, and of those that give the mean and the variance of a draw.",
+            lambda: HEADS,
+        ),
+    )
     mode: Mode | None = field(
         default=None,
         metadata=_about("one fan for every layer, in place of fan_in for He and fan_avg for Xavier.", lambda: MODES),
@@ -103,6 +119,7 @@ class PlanArguments(TypedDict, total=False):
 
     method: str
     residual: Residual
+    heads: Heads
     mode: Mode | None
     distribution: Distribution
     taps: Taps

@@ -15,7 +15,7 @@ from autoinit.errors import ArgumentError, PlanError
 from autoinit.errors.arguments import require
 from autoinit.models import Model, ModelView
 from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
-from autoinit.plans.options import PlanOptions, Residual
+from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Plan(Mapping[str, LayerPlan]):
     Attributes:
         model: class name.
         tier: how it was traced.
-        method, residual, recipe: how the scales were chosen.
+        method, residual, heads, recipe: how the scales were chosen.
         rest: parameters that are no layer's weight, and that the recipe writes.
         others: every parameter that the plan does not touch.
         unsupported: operations that the table does not know.
@@ -43,12 +43,21 @@ class Plan(Mapping[str, LayerPlan]):
     tier: str
     method: str = "nonlinearity"
     residual: Residual = "keep"
+    heads: Heads = "xavier"
     recipe: str = ""
     rest: tuple[RestPlan, ...] = ()
     others: tuple[OtherParameter, ...] = ()
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+
+    @property
+    def later(self) -> dict[str, str]:
+        """What was chosen by options that are younger than the JSON's version, by name; only what is not the default.
+
+        So a reader that refuses what it does not know still reads plans that do without them.
+        """
+        return {name: value for name in LATER if (value := getattr(self, name)) != getattr(Plan, name)}
 
     @cached_property
     def warnings(self) -> tuple[str, ...]:
@@ -107,7 +116,7 @@ class Plan(Mapping[str, LayerPlan]):
 
     def to_json(self) -> str:
         """The plan as JSON; `Plan.from_json` reads it back."""
-        held = {name: getattr(self, name) for name in _names(Plan)}
+        held = {name: getattr(self, name) for name in _names(Plan) if name not in LATER or name in self.later}
         document = {"version": _VERSION, **held, "warnings": self.warnings}
         return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
@@ -201,6 +210,8 @@ def _some(names: Sequence[str]) -> str:
 
 
 _VERSION = 1
+LATER = ("heads",)
+"""Fields that are younger than that version."""
 
 
 def _names(kind: type) -> list[str]:
@@ -221,6 +232,7 @@ class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
     unsupported: tuple[str, ...]
     notes: tuple[str, ...]
     seconds: float
+    heads: Heads = "xavier"
     recipe: str = ""
     rest: tuple[RestPlan, ...] = ()
     warnings: tuple[str, ...] = ()

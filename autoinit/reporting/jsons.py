@@ -4,6 +4,7 @@ The document is one object, or an array of such for several reports:
 
     version     1; a change that could break a reader raises it
     model, parameters, tier, method, residual, recipe, unsupported, warnings, notes   as in `Plan`
+    heads       as in `Plan`, where it is not the default
     seed        of the values written; null when nothing was written
     written     whether weights were written
     seconds     in all
@@ -49,6 +50,7 @@ def _document(report: Report) -> dict[str, Any]:
         "tier": plan.tier,
         "method": plan.method,
         "residual": plan.residual,
+        **plan.later,
         "recipe": plan.recipe,
         "seed": report.seed,
         "written": report.after is not None,

@@ -82,6 +82,8 @@ def _header(report: Report, width: int) -> Iterator[Text]:
         facts[-1] = f"recipe {plan.recipe}"
     if plan.residual != "keep":
         facts.append(f"residual {plan.residual}")
+    if plan.heads != "xavier":
+        facts.append(f"heads {plan.heads}")
     distributions = sorted({layer.distribution for layer in plan.layers})
     if distributions:
         facts.append(f"{', '.join(distributions)} distribution")

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from autoinit.ops import Role
+from autoinit.ops import Role, Trait
 from autoinit.resolving._labels import OTHER, each_once, filled, one_entry, one_of_each, thinned
 from autoinit.resolving._regions import Region
 from autoinit.resolving._starting import likely_outputs
@@ -66,8 +66,8 @@ def combined(to: Op, op: Op, labels: torch.Tensor, known: bool) -> Any:
         return _padded(to, labels)
     if one_entry(labels, _summed(to, op, labels)) is None:
         return None
-    if to.shape is None:
-        return labels if known or to.acts == "elementwise" else None
+    if to.shape is None:  # sizes of axes without features are not known in any case, and stay as they were taken
+        return labels if known or to.acts == "elementwise" or Trait.WINDOWED in to.traits else None
     return _resized(labels, to.shape, spread=to.acts == "elementwise")
 
 

@@ -168,6 +168,8 @@ def _own_layout(
         if not isinstance(result, torch.Tensor):
             return None, shape
         made = layout_of(tuple(result.shape))
+        if len(made.axes) != result.dim():  # axes that a signal brings, of a size that is not known
+            return None, shape
         if len(shape) == 1 and sum(_along(result)) > 1:  # a diagonal, or a flat store of a matrix
             return None, shape
         letters.append(_letter(result, axis, shape, made))

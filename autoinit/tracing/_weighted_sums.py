@@ -1,4 +1,4 @@
-"""Products that are summed at once: `(h * v).sum(-1)` is to v what `h @ v` is.
+"""Products that are summed at once: `(h * v).sum(-1)` is to v what `h @ v` is, and so is `(h * (v * style)).sum(-1)`.
 
 Told from a gain that is followed by pooling by the axes: a weight varies along an axis that is summed over.
 """
@@ -6,8 +6,9 @@ Told from a gain that is followed by pooling by the axes: a weight varies along 
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import torch
@@ -48,33 +49,38 @@ def weighted_sum(spec: OpSpec, bound: Mapping[str, Any], call: Call) -> Weighted
     found = _product(spec, bound, call)
     if found is None:
         return None
-    signal, weight, factor = found
+    signals, weight, factor = found
     dims, keep = bound.get("dim"), bool(bound.get("keepdim"))
-    shape = signal.shape if signal.shape is not None else _likely(weight.shape, dims)
-    if shape is None or weight.shape is None:
+    shapes = [each.shape if each.shape is not None else _likely(weight.shape, dims) for each in signals]
+    known = [each for each in shapes if each is not None]
+    if len(known) < len(shapes) or weight.shape is None:
         return None
-    rank = max(len(shape), len(weight.shape))
+    rank = max(map(len, (*known, weight.shape)))
     summed = {axis % rank - rank for axis in _listed(dims, rank)}
-    equation, count = _equation(shape, weight.shape, summed, keep=keep)
-    if not count:
+    equation, count = _equation(known, weight.shape, summed, keep=keep)
+    if not count or (len(signals) > 1 and not _has_outputs(equation)):
         return None
     means = call.name.endswith("mean")
 
-    def computed(h: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    def computed(*factors: torch.Tensor) -> torch.Tensor:
         over = sorted(summed)
-        product = h * v * factor
+        product = reduce(torch.mul, factors) * factor
         return product.mean(over, keep) if means else product.sum(over, keep)
 
     return WeightedSum(
-        {"equation": equation, "operands": (signal, weight)},
-        Call(computed, (signal, weight), {}, REGISTRY.specs[WEIGHTED_SUM]),
+        {"equation": equation, "operands": (*signals, weight)},
+        Call(computed, (*signals, weight), {}, REGISTRY.specs[WEIGHTED_SUM]),
         factor / count if means else factor,
         ("mean",) * means + ("mul",) * (factor != 1),
     )
 
 
-def _product(spec: OpSpec, bound: Mapping[str, Any], call: Call) -> tuple[Op, Op, float] | None:
-    """The signal, what multiplies it, and the numbers that do, of the product that a call sums."""
+_Factors = tuple[tuple[Op, ...], Op, float]
+"""Signals, the weight that multiplies them, and the numbers that do."""
+
+
+def _product(spec: OpSpec, bound: Mapping[str, Any], call: Call) -> _Factors | None:
+    """The factors of the product that a call sums."""
     if spec.name == "vecdot":
         return _parted((bound.get("input"), bound.get("other")), 1.0)
     here, factor = bound.get("input"), 1.0
@@ -90,11 +96,18 @@ def _product(spec: OpSpec, bound: Mapping[str, Any], call: Call) -> tuple[Op, Op
     return None
 
 
-def _parted(operands: tuple[Any, ...], factor: float) -> tuple[Op, Op, float] | None:
+def _parted(operands: tuple[Any, ...], factor: float) -> _Factors | None:
     if len(operands) != 2 or not all(isinstance(each, Op) for each in operands):
         return None
-    signal, weight = sorted(operands, key=lambda each: not each.signal)
-    return (signal, weight, factor) if signal.signal and not weight.signal else None
+    signal, other = sorted(operands, key=lambda each: not each.signal)
+    if not signal.signal:
+        return None
+    if not other.signal:
+        return (signal,), other, factor
+    for scaled, beside in ((signal, other), (other, signal)):
+        if scaled.op == "mul" and (inner := _parted(tuple(scaled.operands.values()), factor)) is not None:
+            return (beside, *inner[0]), *inner[1:]
+    return None
 
 
 def _number(op: Op) -> float | None:
@@ -121,25 +134,38 @@ def _likely(weight: tuple[int, ...] | None, dims: Any) -> tuple[int, ...] | None
     return weight if all(size == 1 for size in kept) else None
 
 
-def _equation(signal: tuple[int, ...], weight: tuple[int, ...], summed: set[int], *, keep: bool) -> tuple[str, int]:
+def _has_outputs(equation: str) -> bool:
+    """Whether the weight, the last operand, brings an axis to the result: else it is the gain of one of two signals."""
+    given, _, made = equation.partition("->")
+    *signals, weight = given.split(",")
+    return any(letter in made and letter not in "".join(signals) for letter in weight)
+
+
+def _equation(
+    signals: Sequence[tuple[int, ...]], weight: tuple[int, ...], summed: set[int], *, keep: bool
+) -> tuple[str, int]:
     """The equation that einsum would have, and over how many elements of the weight a product is summed.
 
     Axes of size 1, which are repeated, have letters of their own.
     """
     letters = iter(string.ascii_letters)
-    given, held, made = "", "", ""
+    given, held, made = [""] * len(signals), "", ""
     count = 1
-    for axis in range(-max(len(signal), len(weight)), 0):
-        here, there = (shape[axis] if -axis <= len(shape) else None for shape in (signal, weight))
+    for axis in range(-max(map(len, (*signals, weight))), 0):
+        sizes = [shape[axis] if -axis <= len(shape) else None for shape in signals]
+        here = max((size for size in sizes if size is not None), default=None)
+        there = weight[axis] if -axis <= len(weight) else None
         shared = next(letters)
         own = shared if here != 1 or there == 1 else next(letters)
         if there == 1 and axis in summed:
             own = next(letters)
-        given += shared if here is not None else ""
+        for number, size in enumerate(sizes):
+            if size is not None:
+                given[number] += shared if size == here else next(letters)
         held += own if there is not None else ""
         if axis not in summed:
             made += own if there not in (None, 1) else shared
         elif keep:
             made += next(letters)
         count *= (there or 1) if axis in summed else 1
-    return f"{given},{held}->{made}", count if count > 1 else 0
+    return f"{','.join(given)},{held}->{made}", count if count > 1 else 0

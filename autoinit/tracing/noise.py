@@ -9,6 +9,8 @@ from autoinit.tracing.dataflow import Op
 
 SHAPED_ONLY = frozenset({"random", "constant"})
 """What takes of its operands their shapes alone."""
+_GAUSSIAN = frozenset({"randn", "randn_like", "normal"})
+"""Calls that draw from a normal distribution."""
 _SUMS = frozenset({"add", "sub", "addcmul", "addcdiv", "lerp"})
 
 
@@ -40,6 +42,16 @@ def is_noise(op: Op) -> bool:
     """Whether it is random, or computed of a buffer that is no mask, and of no parameter."""
     sources = list(_sources(op))
     return not any(each.signal or each.op == "parameter" for each in sources) and any(map(_is_drawn, sources))
+
+
+def is_gaussian(op: Op) -> bool:
+    """Whether it is drawn from a normal distribution, or computed of such a draw and of no signal."""
+    sources = list(_sources(op))
+    return not any(each.signal for each in sources) and any(map(_is_normal, sources))
+
+
+def _is_normal(op: Op) -> bool:
+    return op.op == "normal" or (op.op == "random" and op.call is not None and op.call.name in _GAUSSIAN)
 
 
 def _holds_noise(op: Op) -> bool:

@@ -181,8 +181,10 @@ def _check_write(write: WeightWrite, view: ModelView) -> None:
     for start, stop in (run for part in layer.slices for run in part.rows):
         if not 0 <= start < stop <= rows:
             raise PlanError(f"{layer.name}: a slice has rows {start}:{stop}, but {stored.param} has {rows} outputs.")
-    for std in (layer.std, *(part.std for part in layer.slices)):
-        _check_number(layer.name, stored.param, write.tensor, std, constant=layer.distribution == "constant")
+    constant = layer.distribution == "constant"
+    _check_number(layer.name, stored.param, write.tensor, layer.std, constant=constant)
+    for part in layer.slices:  # one that starts at zero may stand beside others
+        _check_number(layer.name, stored.param, write.tensor, part.std, constant=constant or part.std == 0)
 
 
 def _check_number(owner: str, name: str, tensor: torch.Tensor, std: float, *, constant: bool) -> None:

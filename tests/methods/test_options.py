@@ -21,14 +21,24 @@ from autoinit.methods.table import MEANINGS, METHODS, Method
 from autoinit.planning import plan_dataflow
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
 from autoinit.plans.mirror import TAPS, Taps
-from autoinit.plans.options import RESIDUALS, ZEROS, PlanArguments, PlanOptions, Residual, Zeros, plan_options
+from autoinit.plans.options import (
+    HEADS,
+    RESIDUALS,
+    ZEROS,
+    Heads,
+    PlanArguments,
+    PlanOptions,
+    Residual,
+    Zeros,
+    plan_options,
+)
 from autoinit.theory.fans import MODES, Mode
 
 FUNCTIONS = (autoinit.plan, autoinit.report, autoinit.autoinit)
 COMMANDS = ("report", "apply", "signal")
 CHOICES: Mapping[str, Mapping[Any, Any]] = {
-    "method": METHODS, "residual": RESIDUALS, "mode": MODES, "distribution": DISTRIBUTIONS, "taps": TAPS,
-    "zeros": ZEROS,
+    "method": METHODS, "residual": RESIDUALS, "heads": HEADS, "mode": MODES, "distribution": DISTRIBUTIONS,
+    "taps": TAPS, "zeros": ZEROS,
 }  # fmt: skip
 
 
@@ -39,7 +49,7 @@ def test_arguments_and_options_are_the_same():
 
 @pytest.mark.parametrize(
     ("names", "table"),
-    [(Mode, MODES), (Distribution, DISTRIBUTIONS), (Residual, RESIDUALS), (Zeros, ZEROS), (Taps, TAPS)],
+    [(Mode, MODES), (Distribution, DISTRIBUTIONS), (Residual, RESIDUALS), (Heads, HEADS), (Zeros, ZEROS), (Taps, TAPS)],
 )
 def test_types_name_what_tables_hold(names: Any, table: Mapping[Any, Any]):
     assert get_args(names) == tuple(table)

@@ -290,3 +290,50 @@ def test_a_state_space_s_rates_are_no_weight():
 
     model = Many(forward, style=nn.Linear(CODE, IN), first=nn.Linear(IN, IN), weight=parameter(IN, EXPERTS))
     assert "weight" not in plan(model, SEQUENCE)
+
+
+# A modulated linear layer: y_o = sum_i w_oi s_i x_i, in whatever order the three are multiplied.
+
+LINEAR: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "linear": lambda w, x, style: F.linear(x * style, w),
+    "sum": lambda w, x, style: (w * style[:, None] * x[:, None]).sum(-1),
+    "sum_of_signals_first": lambda w, x, style: ((x * style)[:, None] * w).sum(-1),
+    "sum_with_the_weight_inside": lambda w, x, style: (x[:, None] * (style[:, None] * w)).sum(dim=-1),
+    "einsum": lambda w, x, style: torch.einsum("bi,bi,oi->bo", x, style, w),
+    "einsum_of_the_changed": lambda w, x, style: torch.einsum("boi,bi->bo", w * style[:, None], x),
+    "bmm": lambda w, x, style: torch.bmm(w * style[:, None], x[:, :, None])[..., 0],
+    "matmul": lambda w, x, style: ((w * style[:, None]) @ x[:, :, None]).squeeze(-1),
+}
+
+
+class ModulatedLinear(nn.Module):
+    def __init__(self, multiply: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.style, self.weight, self.last = nn.Linear(CODE, IN), parameter(OUT, IN), nn.Linear(OUT, 3)
+        self.multiply = multiply
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        return self.last(F.relu(self.multiply(self.weight, x, self.style(code))))
+
+
+@pytest.mark.parametrize("inputs", [((4, IN), (4, CODE)), None], ids=["input", "no_input"])
+@pytest.mark.parametrize("key", LINEAR)
+def test_a_modulated_linear_layer(key: str, inputs: Any):
+    """8 products an output, before a ReLU: sqrt(2 / 8). The style multiplies what no weight made."""
+    made = plan(ModulatedLinear(LINEAR[key]), inputs)
+    assert (made["weight"].nonlinearity, made["weight"].fan_in, made["weight"].std) == ("relu", 8, pytest.approx(0.5))
+    assert (made["style"].nonlinearity, made["last"].reason) == ("linear", "output")
+
+
+def test_the_gain_of_one_of_two_signals_is_no_weight():
+    """Cosine attention with a gain for each feature: `g` gives no outputs of its own."""
+    made = plan(
+        Many(
+            lambda net, x, code: ((F.normalize(net.query(x), dim=-1) * net.gain) * net.key(code)).sum(-1),
+            query=nn.Linear(IN, OUT),
+            key=nn.Linear(CODE, OUT),
+            gain=nn.Parameter(torch.ones(OUT)),
+        ),
+        ((4, IN), (4, CODE)),
+    )
+    assert list(made) == ["query", "key"]

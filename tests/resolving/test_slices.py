@@ -204,6 +204,26 @@ def test_parts_that_are_joined_again_beside_the_whole_are_no_slices(spelling: st
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("pool", [nn.MaxPool2d(3, 1, 1), nn.AvgPool2d(2), nn.AdaptiveMaxPool2d(4)], ids=str)
+@ways
+def test_features_part_behind_a_join_with_what_was_pooled(pool: nn.Module, with_input: bool):
+    """The first two of the four channels are `layer`'s and feed the tanh; the others are `beside`'s, and the relu's."""
+
+    class Joined(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.beside, self.pool = nn.Conv2d(2, 2, 1, 1), nn.Conv2d(2, 2, 1), pool
+
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            y = torch.cat([self.pool(self.layer(x)), self.pool(self.beside(x))], 1)
+            first, second = y.chunk(2, 1)
+            return torch.tanh(first), torch.relu(second)
+
+    made = resolve(trace(Joined(), (1, 2, 8, 8)) if with_input else trace(Joined(), tier="symbolic"))
+    answers = {each.name: (each.nonlinearity, each.alternatives) for each in made}
+    assert answers == {"layer": ("tanh", ()), "beside": ("relu", ())}
+
+
 class Picked(nn.Module):
     """Six features on the first axis; of other axes places are picked by an input, then the features part in halves."""
 

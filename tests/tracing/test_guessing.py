@@ -530,6 +530,8 @@ SIZES = {
                   (2, 8, 6), (2, 8, 10)),
     "einsum": ("einsum(): subscript i has size 10 for operand 1 which does not broadcast with previously seen size 6",
                (2, 8, 6), (2, 8, 10)),
+    "bmm": ("Expected size for first two dimensions of batch2 tensor to be: [2, 10] but got: [2, 6].",
+            (2, 6, 4), (2, 10, 4)),
     "samples": ("shape '[2, 1, 7, 5]' is invalid for input of size 35", (2, 3, 4), (1, 3, 4)),
     "join": ("a and b must have same reduction dim, but got [2, 14] X [9, 3].", (2, 8), (2, 3)),
 }  # fmt: skip

@@ -47,7 +47,9 @@ def consequence(part: Part, ratio: float, exceeds: Exceeds, behind: Normed | Non
 def _unnormed(part: Part, ratio: float, exceeds: Exceeds) -> tuple[Severity, str]:
     """The same where no norm takes the scale away at once."""
     times = f"{_spelled(ratio * ratio)} times"
-    if ratio < 1 and part.final and part.place.reason in ("output", "softmax"):
+    if ratio < 1 and (
+        (part.final and part.place.reason in ("output", "softmax")) or (part.head and not part.skipped_over)
+    ):
         return Severity.INFO, f"The output starts with {times} the power that it could have, which does no harm."
     if part.muted:
         return Severity.WARNING, f"The signal's power is {times} what it should be; all that it feeds starts at zero."

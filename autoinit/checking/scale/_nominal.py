@@ -44,6 +44,13 @@ class Drawn:
             return None
         return self.std / (high if self.std > high else low)
 
+    def is_small_head(self, tolerance: float) -> bool:
+        """Whether they are a head that starts small on purpose, whatever call the digits of its std suggest."""
+        if self.part.small is None:
+            return False
+        least, most = self.part.small[0] / (1 + tolerance), self.part.small[1] * (1 + tolerance)
+        return least <= self.std <= most if self.recorded else within_noise(self.part, least, most)
+
     def exceeds(self, ratio: float, limit: float) -> bool:
         """Whether a std that is `ratio` times the one called for is off by more than a factor, noise allowed for."""
         most = limit * ROUNDED

@@ -76,7 +76,7 @@ def _deviation(subject: Subject, part: Part) -> Deviation | None:
     nearest = published.nearest(part, made.std) if published is not None else None
     strayed = made.ratio(nearest, nearest, subject.tolerance) if nearest is not None else None
     ratio = strayed if strayed is not None else made.ratio(*part.scales, subject.tolerance)
-    if ratio is None:
+    if ratio is None or (strayed is None and made.is_small_head(subject.tolerance)):
         return None
     recipes = (made.recipe,) if made.recipe is not None else part.recognition.recipes
     expected, passing = part.place.std, part.scales

@@ -43,6 +43,7 @@ _EITHER_WAY = tuple(
         r"tensor a \((?P<found>\d+)\) must match the size of tensor b \((?P<wanted>\d+)\)",
         r"[Ee]xpected (?:size )?(?P<found>\d+)(?: in dimension \d+)? but got (?:size )?(?P<wanted>\d+) for tensor",
         r"expanded size of the tensor \((?P<found>\d+)\) must match the existing size \((?P<wanted>\d+)\)",
+        r"batch2 tensor to be: \[\d+, (?P<wanted>\d+)\] but got: \[\d+, (?P<found>\d+)\]",
         r"has size (?P<wanted>\d+) for operand \d+ which does not broadcast with previously seen size (?P<found>\d+)",
     )
 )
