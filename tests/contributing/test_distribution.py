@@ -32,7 +32,8 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Copy:
     made.edit(
         TABLE,
         'scaled to the std"),\n',
-        'scaled to the std"),\n    "laplace": DistributionRow("heavy tails", "autoinit.writing.elementwise:laplace"),\n',
+        'scaled to the std"),\n'
+        '    "laplace": DistributionRow("heavy tails", "autoinit.writing.elementwise:laplace"),\n',
     )
     made.edit(DRAWING, "def constant(", FUNCTION)
     (made.folder / "nets.py").write_text("from torch import nn\ndef build():\n    return nn.Linear(400, 250)\n")
