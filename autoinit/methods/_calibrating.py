@@ -24,7 +24,7 @@ from autoinit.tracing.expanding import expand
 from autoinit.tracing.inputs import Inputs
 from autoinit.tracing.shadow import Shadow, make_shadow
 from autoinit.writing import reparametrised
-from autoinit.writing.applying import write
+from autoinit.writing.applying import How, write
 
 TOLERANCE = 0.1
 """How far a level may be from its target, relatively, as in LSUV."""
@@ -124,7 +124,7 @@ class Calibration:
             for module in shadow.module.modules():
                 module.training = training
             copy = ModelView.of(shadow.module)
-            write(self.replanned(found) if number else self.plan, copy, self.seed, measure=False, force=True)
+            write(self.replanned(found) if number else self.plan, copy, self.seed, How(measure=False, force=True))
             before, found.uses = found.uses, {}
             tolerance = 0.0 if number == 0 else TOLERANCE if number < MOST_PASSES - 1 else math.inf
             corrector = Corrector(shadow, self.view.tensors, dataflow, layers, self.targets, found, before, tolerance)

@@ -11,15 +11,19 @@ whatever the left-to-right reading says. The piece at hand tells which it is.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from autoinit.errors import PlanError
-from autoinit.tensors.boxes import Box, Positions
+from autoinit.tensors.boxes import Box, Positions, Region
 from autoinit.tensors.sharding import is_sharded, local_piece
+
+Layout = Callable[[str, torch.Tensor], Region | tuple[torch.Tensor, Region] | None]
+"""Tells of a parameter, by its name and as the model holds it, what of it is here: a region of the whole tensor, or
+a tensor in which it lies and the region; None for what can be seen (all of a plain tensor, a DTensor's box)."""
 
 
 def box_of(tensor: torch.Tensor) -> Box:

@@ -15,7 +15,7 @@ def test_statistics_of_tensors_of_every_size():
         "expanded": torch.tensor([2.0, 4.0]).expand(50, 2),
         "meta": torch.empty(4, device="meta"),
     }
-    found = measure_all(tensors)
+    found = {name: moments.stats() for name, moments in measure_all(tensors).items()}
     assert {name: stats.numel for name, stats in found.items()} == {"plain": 4, "empty": 0, "expanded": 100}
     assert (found["plain"].mean, found["plain"].minimum, found["plain"].maximum, found["plain"].zeros) == (
         0.75, -1.0, 3.0, 0.25,
