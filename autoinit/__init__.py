@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from autoinit.plans.plan import Plan, Report
     from autoinit.provenance import Origin, Recording, recording
     from autoinit.recipes import Facts, Start, register_recipe
+    from autoinit.recognising.alone import TensorRow, WeightsReport
     from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
     from autoinit.tensors.measuring import WeightStats
     from autoinit.theory.fans import Fans
@@ -86,10 +87,12 @@ __all__ = [
     "SliceResolution",
     "SourceLine",
     "Start",
+    "TensorRow",
     "TraceError",
     "TrainedModelError",
     "Unsupported",
     "WeightStats",
+    "WeightsReport",
     "__version__",
     "autoinit",
     "check",
@@ -116,6 +119,7 @@ _LAZY = {
     "autoinit.plans.plan": ("Plan", "Report"),
     "autoinit.provenance": ("Origin", "Recording", "recording"),
     "autoinit.recipes": ("Facts", "Start", "register_recipe"),
+    "autoinit.recognising.alone": ("TensorRow", "WeightsReport"),
     "autoinit.resolving": ("Ending", "Reason", "Resolution", "SliceResolution", "resolve"),
     "autoinit.theory.fans": ("Fans",),
     "autoinit.theory.layouts": ("Layout",),

@@ -5,16 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
 from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
+from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
 from autoinit.ops import REGISTRY
 from autoinit.planning.heads import with_heads
 from autoinit.plans.options import PlanArguments, takes_plan_options
 from autoinit.plans.plan import Plan, Report
+from autoinit.recognising.alone import WeightsReport, weights_report
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
@@ -99,12 +101,23 @@ def autoinit(
     return done
 
 
+@overload
+def report(model: StateDict) -> WeightsReport: ...
+
+
+@overload
+def report(model: Model, example_inputs: Any = None, **options: Unpack[PlanArguments]) -> Report: ...
+
+
 @takes_plan_options
-def report(model: Model, example_inputs: Any = None, **options: Unpack[PlanArguments]) -> Report:
+def report(
+    model: Model | StateDict, example_inputs: Any = None, **options: Unpack[PlanArguments]
+) -> Report | WeightsReport:
     """What `autoinit` would do to a model, beside what its weights are now. Writes nothing.
 
     Args:
-        model: a module or a `torch.export.ExportedProgram`.
+        model: a module or a `torch.export.ExportedProgram`; or a state dict, of which only the tensors themselves are
+            reported.
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Rarely needed.
         **options: those of `PlanOptions`.
 
@@ -113,6 +126,10 @@ def report(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgum
         TraceError: the model could not be traced.
         LazyModuleError: the model has parameters without a shape.
     """
+    if isinstance(model, Mapping | WeightsAlone):
+        weights = WeightsAlone.of(model)
+        require_no_plan(weights, example_inputs=example_inputs, **options)
+        return weights_report(weights)
     started = time.perf_counter()
     made = plan(model, example_inputs, **options)
     return Report(made, measure(made, ModelView.of(model)), seconds=time.perf_counter() - started)

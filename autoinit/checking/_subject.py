@@ -19,6 +19,7 @@ from autoinit.checking.scale.reach import surroundings
 from autoinit.facts import Facts, gather, head_rows
 from autoinit.facts.parameter import Rows
 from autoinit.models import ModelView
+from autoinit.models.alone import WeightsAlone
 from autoinit.ops import REGISTRY, Trait, recurrent_gates
 from autoinit.planning import plan_dataflow
 from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
@@ -52,6 +53,7 @@ class Subject:
         codes: of the rules that are asked; None for all. What only others need is left out.
         gradients: whether a rule that is asked looks at gradients.
         following: the base model that it is to follow.
+        weights: where there is no model, and so no graph; None else.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Subject:
     codes: frozenset[str] | None = None
     gradients: bool = True
     following: FollowedBase | None = None
+    weights: WeightsAlone | None = None
 
     @property
     def parameters(self) -> Mapping[str, nn.Parameter]:
@@ -240,7 +243,7 @@ def subject(
         dataflow=dataflow,
         resolutions={each.name: each for each in resolutions},
         plan=replace(made, model=name or made.model),
-        portraits=_portraits(view, made),
+        portraits=portraits_of(view, made),
         provenance=provenance,
         tolerance=tolerance,
         codes=codes,
@@ -253,7 +256,7 @@ def _is_gate(layer: LayerPlan, place: RowsPlan) -> bool:
     return recurrent_gates(layer.op) > 1 and isinstance(place, SlicePlan)
 
 
-def _portraits(view: ModelView, plan: Plan) -> dict[str, Portrait]:
+def portraits_of(view: ModelView, plan: Plan) -> dict[str, Portrait]:
     """What each weight looks like, by layer name, in the plan's order."""
     found: dict[str, Portrait] = {}
 

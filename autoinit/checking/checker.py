@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from types import NoneType
@@ -12,6 +12,7 @@ from typing import Any
 from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
+from autoinit.checking.alone import as_alone, askable, weights_notes, weights_subject
 from autoinit.checking.findings import CheckResult, Finding, Severity
 from autoinit.checking.following import Groups, following
 from autoinit.checking.recipes import Published, published, recognised
@@ -21,6 +22,7 @@ from autoinit.checking.selecting import select as selected
 from autoinit.errors import ArgumentError, TraceError
 from autoinit.errors.arguments import all_of, refusal, require, texts
 from autoinit.models import Model, ModelView
+from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
 from autoinit.provenance import Recording
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow
@@ -29,7 +31,7 @@ from autoinit.writing.trained import training_signs
 
 
 def check(
-    model: Model,
+    model: Model | StateDict,
     example_inputs: Any = None,
     *,
     select: Sequence[str] = (),
@@ -51,7 +53,8 @@ def check(
         ['INI103']
 
     Args:
-        model: a module or a `torch.export.ExportedProgram`, with its weights as they are before training.
+        model: a module or a `torch.export.ExportedProgram`, with its weights as they are before training; or a state
+            dict, of which only the rules that need no graph speak.
         example_inputs: a tensor, a tuple of arguments, a dict of keyword arguments, or a shape. Needed only for the
             rules of INI4, which ask for shapes. Of a batch of many samples, the first 16 are enough for them.
         select: prefixes of rule codes to report; all by default. One that begins with INI4 has an input guessed, if
@@ -80,26 +83,30 @@ def check(
     _require_sense(recipe, tolerance, provenance, base, optimizer, name)
     given = published(recipe) if recipe not in ("auto", "none") else None
     codes = enabled_codes(rules(), select, ignore)
-    view = ModelView.of(model, gathered=True)
     shapes = any(_all_about_depth(prefix) for prefix in select)
     with collector_paused(), tensors_on_cpu():
-        looked_at = subject(
-            view,
-            _traced(view, example_inputs, shapes=shapes),
-            name=name,
-            provenance=provenance,
-            tolerance=tolerance,
-            codes=codes,
-            gradients=any(rules()[code].gradients for code in codes),
-        )
-        if recipe == "auto":
-            looked_at = held_as_mirrored(looked_at, known_inputs=example_inputs is not None)
-        if base is not None:
-            looked_at = replace(looked_at, following=following(view, base, optimizer, example_inputs))
-        followed = recognised(looked_at.parts) if recipe == "auto" else given
-        if followed is not None:
-            looked_at = replace(looked_at, published=followed, declared=given is not None)
-        findings = _ordered(looked_at, rule_findings(looked_at, codes))
+        if isinstance(model, Mapping | WeightsAlone):
+            weights = WeightsAlone.of(model)
+            require_no_plan(weights, example_inputs=example_inputs, base=base)
+            looked_at = weights_subject(weights, name, askable(codes))
+        else:
+            view = ModelView.of(model, gathered=True)
+            looked_at = subject(
+                view,
+                _traced(view, example_inputs, shapes=shapes),
+                name=name,
+                provenance=provenance,
+                tolerance=tolerance,
+                codes=codes,
+                gradients=any(rules()[code].gradients for code in codes),
+            )
+            if recipe == "auto":
+                looked_at = held_as_mirrored(looked_at, known_inputs=example_inputs is not None)
+            if base is not None:
+                looked_at = replace(looked_at, following=following(view, base, optimizer, example_inputs))
+            followed = recognised(looked_at.parts) if recipe == "auto" else given
+            looked_at = replace(looked_at, published=followed, declared=followed is not None and given is not None)
+        findings = _ordered(looked_at, as_alone(looked_at, rule_findings(looked_at, looked_at.codes)))
     selection = selected(
         findings, select=select, ignore=ignore, ignores=ignores, model=looked_at.name, known=tuple(rules())
     )
@@ -110,10 +117,11 @@ def check(
         unused_ignores=selection.unused_ignores,
         fail_level=level,
         layers=len(looked_at.portraits),
-        recipe=_told(followed, recipe),
+        recipe=_told(looked_at.published, recipe),
         notes=(
-            *_notes(looked_at, findings, followed, recipe),
-            *_notes_on_depth(looked_at, findings, codes, asked=shapes),
+            *weights_notes(looked_at, recipe),
+            *_notes(looked_at, findings, recipe),
+            *_notes_on_depth(looked_at, findings, asked=shapes),
         ),
         seconds=time.perf_counter() - started,
     )
@@ -191,11 +199,9 @@ def _told(published: Published | None, recipe: str) -> str:
     return published.name if recipe != "auto" else f"{published.name} (recognised)"
 
 
-def _notes_on_depth(
-    looked_at: Subject, findings: Sequence[Finding], codes: Collection[str], *, asked: bool
-) -> Iterator[str]:
+def _notes_on_depth(looked_at: Subject, findings: Sequence[Finding], *, asked: bool) -> Iterator[str]:
     """What is said where rules about depth found nothing since they had nothing to look at."""
-    if not any(rules()[code].about is About.DEPTH for code in codes):
+    if not any(rules()[code].about is About.DEPTH for code in looked_at.codes or ()):
         return
     heard = next((each for each in findings if rules()[each.code].echoes), None)
     if heard is not None and (asked or looked_at.dataflow.knows_shapes):
@@ -208,8 +214,9 @@ def _notes_on_depth(
         yield f"the signal was not propagated, so that nothing is said about depth (INI4): {prediction.why}"
 
 
-def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published | None, recipe: str) -> Iterator[str]:
+def _notes(looked_at: Subject, findings: Sequence[Finding], recipe: str) -> Iterator[str]:
     yield from (*looked_at.plan.warnings, *looked_at.plan.notes)
+    published = looked_at.published
     if published is not None and recipe == "auto":
         yield (
             f"nearly all weights follow the recipe {published.name} ({published.reference}): they are held against it. "
@@ -218,7 +225,10 @@ def _notes(looked_at: Subject, findings: Sequence[Finding], published: Published
     without = [layer.name for layer in looked_at.plan.layers if layer.name not in looked_at.portraits]
     if without:
         yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
-    off = any(rules()[finding.code].about is About.SCALE for finding in findings)
+    off = looked_at.weights is not None or any(rules()[each.code].about is About.SCALE for each in findings)
     evidence = training_signs(looked_at.view, looked_at.plan, weights=off)
     if evidence.strong:
-        yield f"the model looks trained ({evidence.strong[0]}): findings about scale are for weights before training"
+        yield (
+            f"the model looks trained ({evidence.strong[0]}): findings about scale and outliers are for weights "
+            "before training"
+        )

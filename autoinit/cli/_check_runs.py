@@ -25,6 +25,7 @@ from autoinit.loading import Loaded, load
 from autoinit.loading.examples import example_inputs
 from autoinit.loading.importing import importable
 from autoinit.models import ModelView
+from autoinit.models.alone import NEEDS_CODE, WeightsAlone
 from autoinit.provenance import Origin, Recording, recording
 from autoinit.recipes import declared
 from autoinit.tracing.dataflow import SourceLine
@@ -171,6 +172,7 @@ class _Checks:
                     arguments=entry.arguments,
                     trust=entry.trust,
                     max_size=entry.max_size,
+                    alone=True,
                 )
             subject = _LoadedModel(entry, loaded, example_inputs(entry.input_shape), provenance)
             with self.watcher.stage(f"checking {entry.name}"), loaded.analysed():
@@ -209,7 +211,7 @@ class _Checks:
     def _fixed(self, subject: _LoadedModel, look: _CheckedModel, fixing: Fixing) -> _CheckedModel:
         """The look after the layers with findings were initialised and the file was written."""
         model, found = subject.loaded.model, look.result
-        target = fixing.target or _source(subject.loaded)
+        target = _source(subject.loaded, fixing.target)
         if isinstance(target, str):
             return replace(look, result=_with_notes(found, target))
         saving.require_outputs([target], [])
@@ -258,8 +260,12 @@ def _enabled(configuration: Configuration) -> frozenset[str]:
     return enabled
 
 
-def _source(loaded: Loaded) -> Path | str:
-    """The file that a model's weights came from, if it can be written again; else a note that says why not."""
+def _source(loaded: Loaded, target: Path | None) -> Path | str:
+    """The target, else the file that the weights came from; where nothing can be written, a note that says why."""
+    if isinstance(loaded.model, WeightsAlone):
+        return f"nothing was fixed: {NEEDS_CODE}; {loaded.model.hint}"
+    if target is not None:
+        return target
     if not loaded.files:
         return (
             "nothing was fixed: code builds this model; paste the lines that the findings give into it, "

@@ -24,6 +24,14 @@ SPEC is one of
   timm:NAME, torchvision:NAME, hf:DIRECTORY_OR_MODEL_TYPE
 """
 
+WEIGHTS_HELP = (
+    SPEC_HELP
+    + """\
+or weights alone, of which is said what needs no code:
+  FILE.safetensors, a state dict, an index.json, a directory
+"""
+)
+
 _BYTES = re.compile(r"([0-9]{1,18}) ?([kmgtKMGT]?)(i?)[bB]?", re.ASCII)
 _PREFIXES = ("", "k", "m", "g", "t")
 _F = TypeVar("_F", bound=Callable[..., Any])

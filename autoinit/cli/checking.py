@@ -16,7 +16,7 @@ from autoinit.checking.findings import CheckFailure, CheckRun, Severity
 from autoinit.checking.selecting import Ignore
 from autoinit.cli._group import wants_traceback
 from autoinit.cli._options import (
-    SPEC_HELP,
+    WEIGHTS_HELP,
     base_options,
     example_inputs,
     loading_options,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from autoinit.cli._check_runs import Fixing
 
 _EPILOG = (
-    SPEC_HELP
+    WEIGHTS_HELP
     + """
 \b
 Exit status: 0 clean, 1 findings at or above the fail level, 2 a model could not be checked.

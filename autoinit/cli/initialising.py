@@ -12,6 +12,7 @@ import click
 from autoinit.checking.configuration import InputShape
 from autoinit.cli._options import (
     SPEC_HELP,
+    WEIGHTS_HELP,
     given,
     inputs_for,
     loading_options,
@@ -24,9 +25,10 @@ from autoinit.cli._talking import Talk, say
 if TYPE_CHECKING:
     from autoinit.loading import Loaded
     from autoinit.plans.plan import Report
+    from autoinit.recognising.alone import WeightsReport
 
 
-@click.command(epilog=SPEC_HELP, short_help="Report on models; writes no weight.")
+@click.command(epilog=WEIGHTS_HELP, short_help="Report on models; writes no weight.")
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 @loading_options
 @planning_options
@@ -54,9 +56,9 @@ def report(
         from autoinit.saving import require_outputs
 
         require_outputs([output], (path for spec in specs for path in files_read_for(spec, weights)))
-    reports: list[Report] = []
+    reports: list[Report | WeightsReport] = []
     for spec in specs:
-        loaded = _load(spec, weights, arguments, trust, max_size, talk)
+        loaded = _load(spec, weights, arguments, trust, max_size, talk, alone=True)
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"), loaded.analysed():
@@ -113,12 +115,19 @@ def apply(
 
 
 def _load(
-    spec: str, weights: str | None, arguments: dict[str, Any], trust: bool, max_size: int | None, talk: Talk
+    spec: str,
+    weights: str | None,
+    arguments: dict[str, Any],
+    trust: bool,
+    max_size: int | None,
+    talk: Talk,
+    *,
+    alone: bool = False,
 ) -> Loaded:
     with talk.stage(f"loading {spec}"):
         from autoinit.loading import load
 
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
+        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size, alone=alone)
     for note in loaded.notes:
         talk.note(note)
     return loaded
@@ -130,6 +139,10 @@ def _input_of(loaded: Loaded, spec: str) -> Path:
     return loaded.files[-1].path
 
 
-def _named(result: Report, loaded: Loaded) -> Report:
+def _named(result: Report | WeightsReport, loaded: Loaded) -> Report | WeightsReport:
     """The report under the name that the user gave the model."""
+    from autoinit.recognising.alone import WeightsReport
+
+    if isinstance(result, WeightsReport):
+        return replace(result, name=loaded.name)
     return replace(result, plan=replace(result.plan, model=f"{result.plan.model} ({loaded.name})"))

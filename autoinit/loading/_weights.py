@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,16 +12,24 @@ import msgspec
 import torch
 from torch import nn
 
-from autoinit.errors import LoadError
+from autoinit.errors import ArgumentError, LoadError
 from autoinit.loading import _unpickling as unpickling
 from autoinit.loading import files
 from autoinit.loading._archives import limit_for
 from autoinit.loading._opening import opened, size_of
 from autoinit.loading._safetensors import Described, described
-from autoinit.loading._states import check_states
+from autoinit.loading._states import check_states, overlaps
 from autoinit.loading._wording import one_line, some
+from autoinit.models.alone import WeightsAlone
 
 _INDEX_SUFFIX = ".index.json"
+USUAL_NAMES = (
+    "model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.safetensors.index.json",
+    "adapter_model.safetensors", "adapter_model.bin",
+)  # fmt: skip
+"""Weights in directories that transformers, diffusers and peft write."""
+_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
 _LARGEST_INDEX = 64 * 2**20
 
 
@@ -45,6 +54,42 @@ def load_into(
     except RuntimeError as error:
         raise LoadError(f"--weights {path} does not fit {type(model).__name__} ({one_line(error)})") from error
     return (*notes, *note), files.ReadFile(path, holds)
+
+
+def read_alone(
+    path: Path, *, trust: bool, max_size: int | None = None
+) -> tuple[WeightsAlone, tuple[str, ...], files.ReadFile]:
+    """The weights of a file, or of those that an index names, as they are.
+
+    Returns:
+        The weights, notes on how they were found, and what the file holds.
+
+    Raises:
+        LoadError: the file holds no weights.
+    """
+    with contextlib.ExitStack() as files_open:
+        state, notes, holds = _read(path, trust, max_size, files_open)
+        state = {key: each.read() if isinstance(each, Described) else each for key, each in state.items()}
+    overlapping = next((key for key, each in state.items() if torch.is_tensor(each) and overlaps(each)), None)
+    if overlapping is not None:
+        raise LoadError(f"{path}: {overlapping} has more elements than memory; they overlap")
+    try:
+        weights = WeightsAlone.of(state, f"give it as PACKAGE.MODULE:FACTORY --weights {path}")
+    except ArgumentError as error:
+        raise LoadError(f"{path}: {error}") from error
+    return weights, notes, files.ReadFile(path, holds, os.path.getsize(path))
+
+
+def found_in(directory: Path) -> Path | None:
+    """The weights in a directory that holds those of one model; None where there are none, or several."""
+    named = [directory / name for name in USUAL_NAMES if os.path.isfile(directory / name)]
+    others = sorted(each for each in directory.iterdir() if each.suffix in _SUFFIXES) if not named else []
+    return named[0] if named else others[0] if len(others) == 1 else None
+
+
+def is_index(path: Path) -> bool:
+    """Whether a file is named as the index of sharded weights."""
+    return path.name.endswith(_INDEX_SUFFIX)
 
 
 def _fitting(state: Mapping[str, Any], model: nn.Module, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...]]:
@@ -76,7 +121,7 @@ def _read(
     path: Path, trust: bool, max_size: int | None, files_open: contextlib.ExitStack
 ) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
     """The weights of a file, or of the files that an index names."""
-    if not path.name.endswith(_INDEX_SUFFIX):
+    if not is_index(path):
         return _state(files_open.enter_context(opened(path)), path, trust, max_size)
     found: dict[str, Any] = {}
     shards = _shards(path)
@@ -93,7 +138,7 @@ def _read(
 def named_by(path: Path) -> list[Path]:
     """The files that an index names, so far as it can be read; none for any other file."""
     try:
-        return [path.parent / name for name in set(_shards(path).values())] if path.name.endswith(_INDEX_SUFFIX) else []
+        return [path.parent / name for name in set(_shards(path).values())] if is_index(path) else []
     except LoadError:  # said when it is loaded
         return []
 

@@ -42,10 +42,14 @@ class ReadFile:
     size: int = field(default=0, compare=False)
 
 
+class WeightsOnlyError(LoadError):
+    """A file holds weights and no model."""
+
+
 _ZIP = b"PK\x03\x04"
 _NO_END = "File is not a zip file"
 """How zipfile says it."""
-_FACTORY_HINT = "give the code that builds the model: PACKAGE.MODULE:FACTORY --weights {path}"
+FACTORY_HINT = "give the code that builds the model: PACKAGE.MODULE:FACTORY --weights {path}"
 
 
 def read_model(
@@ -64,7 +68,7 @@ def read_model(
     with opened(path) as file:
         kind = kind_of(file, path)
         if kind == "safetensors":
-            raise LoadError(f"{path} holds weights only; {_FACTORY_HINT.format(path=path)}")
+            raise WeightsOnlyError(f"{path} holds weights only; {FACTORY_HINT.format(path=path)}")
         size = size_of(file)
         limit = limit_for(size, max_size)
         if kind == "exported":
@@ -136,10 +140,10 @@ def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...], Ho
                 note = f"{path.name} is a checkpoint; its {key!r} is the model"
                 return value[key], (note,), "checkpoint"
         if _holds_weights(value):
-            raise LoadError(
-                f"{path} holds a state dict, which is weights without a model; {_FACTORY_HINT.format(path=path)}"
+            raise WeightsOnlyError(
+                f"{path} holds a state dict, which is weights without a model; {FACTORY_HINT.format(path=path)}"
             )
-    raise LoadError(f"{path} holds a {type(value).__name__}, not a model; {_FACTORY_HINT.format(path=path)}")
+    raise LoadError(f"{path} holds a {type(value).__name__}, not a model; {FACTORY_HINT.format(path=path)}")
 
 
 def _holds_weights(value: Mapping[Any, Any]) -> bool:

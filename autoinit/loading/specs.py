@@ -17,6 +17,7 @@ from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
 from autoinit.loading import files
 from autoinit.loading._wording import one_line
+from autoinit.models.alone import WeightsAlone
 from autoinit.tensors.bounds import room_for, within
 from autoinit.tracing import ExportedModel
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 _FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
 _CONFIGURATION = "config.json"
-_WEIGHTS_THERE = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 KINDS = (
     "FILE.pt, FILE.pth, FILE.pt2, PACKAGE.MODULE:FACTORY, FILE.py:FACTORY, timm:NAME, torchvision:NAME, hf:DIRECTORY"
 )
@@ -36,14 +36,14 @@ class Loaded:
     """A model and where it came from.
 
     Attributes:
-        model: a module, or the exported program of a `.pt2` file.
+        model: a module, or the exported program of a `.pt2` file; or weights alone, where they are asked for.
         name: for the report's header.
         notes: what a reader should know about the loading.
         files: every model and weights file that was read, and what it holds.
         room: how many bytes tensors may take while a model is analysed that a file made; None sets no limit.
     """
 
-    model: nn.Module | ExportedModel | ExportedProgram
+    model: nn.Module | ExportedModel | ExportedProgram | WeightsAlone
     name: str
     notes: tuple[str, ...] = ()
     files: tuple[files.ReadFile, ...] = ()
@@ -79,6 +79,7 @@ def load(
     arguments: Mapping[str, Any] | None = None,
     trust: bool = False,
     max_size: int | None = None,
+    alone: bool = False,
 ) -> Loaded:
     """The model that a spec names.
 
@@ -92,11 +93,12 @@ def load(
         trust: let files run code: for files whose origin is beyond doubt.
         max_size: how many bytes a file may unpack to, and the tensors take that are made of its model; by default four
             times its own size, or if that is more 256 MiB and 1 GiB.
+        alone: whether weights without a model will do.
 
     Raises:
         LoadError: the model cannot be had; the message is one line that names the reason and the next step.
     """
-    loaded = _model(spec, dict(arguments or {}), trust, max_size)
+    loaded = _model(spec, dict(arguments or {}), trust, max_size, alone=alone and weights_file is None)
     if weights_file is None:
         return loaded
     path = Path(weights_file)
@@ -113,7 +115,9 @@ def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Pa
     if source == "hf":
         found += [Path(name), Path(name) / _CONFIGURATION]
     elif not colon:
-        found.append(Path(spec) / _CONFIGURATION)
+        found += [Path(spec) / _CONFIGURATION, *weights.named_by(Path(spec))]
+        there = weights.found_in(Path(spec)) if os.path.isdir(spec) else None
+        found += [there, *weights.named_by(there)] if there is not None else []
     elif source and colon and not source.endswith(".py"):
         module = source.replace(".", "/")
         found += [Path(f"{module}.py"), Path(module, "__init__.py")]
@@ -122,7 +126,7 @@ def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Pa
     return found
 
 
-def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None) -> Loaded:
+def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None, *, alone: bool) -> Loaded:
     library, colon, name = spec.partition(":")
     if not colon and os.path.isfile(Path(spec) / _CONFIGURATION):
         return _of_directory(spec, arguments, trust)
@@ -131,8 +135,7 @@ def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | No
     if _is_file(spec):
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
-        model, notes, read = files.read_model(Path(spec), trust=trust, max_size=max_size)
-        return Loaded(model, Path(spec).name, notes, (read,), None if trust else room_for(read.size, max_size))
+        return _of_file(Path(spec), trust, max_size, alone=alone)
     if colon:
         return Loaded(factories.build(spec, arguments), spec)
     if spec.endswith(".py"):
@@ -140,10 +143,28 @@ def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | No
     raise LoadError(f"{spec}: neither a file nor a model spec; a model is one of {KINDS}")
 
 
+def _of_file(path: Path, trust: bool, max_size: int | None, *, alone: bool) -> Loaded:
+    """The model of a file; if they will do, the weights of a file or directory that holds no model."""
+    if alone and path.is_dir():
+        path = weights.found_in(path) or path
+    try:
+        if weights.is_index(path):
+            raise files.WeightsOnlyError(
+                f"{path} is the index of sharded weights; {files.FACTORY_HINT.format(path=path)}"
+            )
+        model, notes, read = files.read_model(path, trust=trust, max_size=max_size)
+    except files.WeightsOnlyError:
+        if not alone:
+            raise
+        tensors, notes, read = weights.read_alone(path, trust=trust, max_size=max_size)
+        return Loaded(tensors, path.name, notes, (read,))
+    return Loaded(model, path.name, notes, (read,), None if trust else room_for(read.size, max_size))
+
+
 def _of_directory(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
     """The model of a directory with a configuration of transformers, and where its weights are."""
-    weights_there = [name for name in _WEIGHTS_THERE if os.path.isfile(Path(spec) / name)]
-    told = f"; its own are read with --weights {Path(spec) / weights_there[0]}" if weights_there else ""
+    there = weights.found_in(Path(spec))
+    told = f"; its own are read with --weights {there}" if there is not None else ""
     note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{told}"
     return Loaded(libraries.BUILDERS["hf"](spec, arguments, trust), Path(spec).name, (note,))
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.models._entering import require_no_fake_mode, require_python, require_readable, require_tree
+from autoinit.models.alone import NEEDS_CODE
 from autoinit.models.storage import WeightStorage, owner_and_weight, storage_by_names, storage_in_module
 from autoinit.models.wrappers import inner_module, user_class, wrapped_as
 from autoinit.tensors.sharding import is_sharded, stand_in
@@ -68,8 +69,14 @@ class ModelView:
             TraceError: it holds TorchScript modules.
         """
         if not hasattr(model, "named_parameters"):
-            kind = type(model).__name__
-            raise ArgumentError(f"model is a {kind}: expected a torch.nn.Module or an ExportedProgram")
+            raise ArgumentError(
+                f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram"
+                + (
+                    f"; of a state dict only `report` and `check` speak: {NEEDS_CODE}"
+                    if isinstance(model, Mapping)
+                    else ""
+                )
+            )
         require_no_fake_mode()
         if isinstance(model, nn.Module):
             require_tree(model)

@@ -16,6 +16,11 @@ The document is one object, or an array of such for several reports:
                 "mean"}
     others      parameters that the plan does not touch: {"name", "shape", "kind", "note"}
 
+Of weights without a model it has version, model, parameters, written, seconds, notes and
+
+    tensors     one object for each tensor: {"name", "shape", "dtype", "stats", "recipes", "family", "same_as"}; `stats`
+                as `before`, `recipes` the most plausible first
+
 Numbers that JSON cannot hold (not a number, infinities) are null.
 """
 
@@ -29,19 +34,23 @@ from typing import Any
 
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.plan import Report
+from autoinit.recognising.alone import WeightsReport
+from autoinit.reporting import alone
 from autoinit.reporting._rows import status_counts
 from autoinit.tensors.measuring import WeightStats
 
 VERSION = 1
 
 
-def dumps(reports: Sequence[Report]) -> str:
+def dumps(reports: Sequence[Report | WeightsReport]) -> str:
     """The reports as an indented JSON document: an object for one, an array for several."""
     documents = [json.dumps(_document(report), indent=2, allow_nan=False) for report in reports]
     return documents[0] if len(documents) == 1 else "[\n" + ",\n".join(documents) + "\n]"
 
 
-def _document(report: Report) -> dict[str, Any]:
+def _document(report: Report | WeightsReport) -> dict[str, Any]:
+    if isinstance(report, WeightsReport):
+        return {"version": VERSION, **_plain(alone.document(report))}
     plan = report.plan
     return {
         "version": VERSION,

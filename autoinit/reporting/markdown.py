@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from autoinit.plans.plan import Report
+from autoinit.recognising.alone import WeightsReport
 from autoinit.reporting import _wording as wording
+from autoinit.reporting import alone
 from autoinit.reporting._markdown import cell, code, prose
 from autoinit.reporting._rows import Row, kind_counts, rest_line, rows_of, status_counts
 
 
-def render(reports: Sequence[Report]) -> str:
+def render(reports: Sequence[Report | WeightsReport]) -> str:
     """One table row for each layer and slice, however long the model; then what the table leaves out."""
-    return "\n\n".join("\n".join(_lines(report)) for report in reports)
+    return "\n\n".join(
+        "\n".join(alone.markdown(report) if isinstance(report, WeightsReport) else _lines(report)) for report in reports
+    )
 
 
 def _lines(report: Report) -> Iterator[str]:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 from rich.text import Text
 
 from autoinit.plans.plan import Report
+from autoinit.recognising.alone import WeightsReport
 from autoinit.reporting import _wording as wording
+from autoinit.reporting import alone
 from autoinit.reporting._collapsing import collapse
 from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths, total
 from autoinit.reporting._grouping import group
@@ -63,13 +65,18 @@ def render(report: Report, width: int, *, full: bool = False, glyphs: Glyphs = P
     yield from _footer(report, width)
 
 
-def console_lines(reports: Sequence[Report], options: ConsoleOptions, *, full: bool = False) -> Iterator[Text]:
+def console_lines(
+    reports: Sequence[Report | WeightsReport], options: ConsoleOptions, *, full: bool = False
+) -> Iterator[Text]:
     """The tables of all reports on a console, an empty line between them."""
     glyphs = FANCY if options.is_terminal and not options.ascii_only else PLAIN
     for index, report in enumerate(reports):
         if index:
             yield Text()
-        yield from render(report, options.max_width, full=full, glyphs=glyphs)
+        if isinstance(report, WeightsReport):
+            yield from alone.render(report, options.max_width, full=full, rule=glyphs.rule)
+        else:
+            yield from render(report, options.max_width, full=full, glyphs=glyphs)
 
 
 _JOINT = "\0"

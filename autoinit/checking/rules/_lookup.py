@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
 
 from autoinit.checking._subject import Subject
-from autoinit.checking._wording import expression, initialise, quoted
+from autoinit.checking._wording import expression, initialise, number, quoted
 from autoinit.checking.findings import Finding, Severity
 from autoinit.plans.layers import LayerPlan
 from autoinit.recognising.recognition import recognise
@@ -57,12 +58,17 @@ def of_weight(subject: Subject, layer: LayerPlan, code: str, message: str, fix: 
         layer=layer.name,
         param=layer.param,
         message=message,
-        expected_std=layer.std,
+        expected_std=None if math.isnan(layer.std) else layer.std,
         actual_std=actual,
         recipe=recipe(subject, layer),
         fix=fix,
         location=subject.location(layer.param, layer.source),
     )
+
+
+def independent(layer: LayerPlan, what: str = "values") -> str:
+    """`independent values of std 0.05`; without a model no std is known."""
+    return f"independent {what}" + ("" if math.isnan(layer.std) else f" of std {number(layer.std)}")
 
 
 def redraw(subject: Subject, layer: LayerPlan) -> str:

@@ -15,7 +15,7 @@ from autoinit.checking.rules.registry import About, rule
 from autoinit.tensors.measuring import WeightStats, weight_stats
 
 
-@rule("INI001", "non-finite weight", Severity.ERROR, About.VALUES, undrawn=True, echoes=True)
+@rule("INI001", "non-finite weight", Severity.ERROR, About.VALUES, undrawn=True, echoes=True, alone=Severity.ERROR)
 def look(subject: Subject) -> Iterator[Finding]:
     """A parameter, or a norm's running statistic, holds NaN or infinity.
 

@@ -15,7 +15,7 @@ from autoinit.tensors.measuring import WeightStats
 from autoinit.tensors.unwritten import HUGE, LARGE, SPREAD, TINY
 
 
-@rule("INI002", "uninitialised memory", Severity.ERROR, About.VALUES, undrawn=True, echoes=True)
+@rule("INI002", "uninitialised memory", Severity.ERROR, About.VALUES, undrawn=True, echoes=True, alone=Severity.ERROR)
 def look(subject: Subject) -> Iterator[Finding]:
     """A parameter holds what its memory held before: it was allocated and never written.
 

@@ -12,17 +12,18 @@ from autoinit.checking._subject import Subject
 from autoinit.checking._wording import number
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence
-from autoinit.checking.rules._lookup import listed, of_weight, pasted, redraw, trainable
+from autoinit.checking.rules._lookup import independent, listed, of_weight, pasted, redraw, trainable
 from autoinit.checking.rules.ini201_bias import default_bound
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Trait
 from autoinit.plans.layers import LayerPlan
+from autoinit.recognising.alone import EMBEDDING
 
 ROUNDING = 1.005
 """By how much dtypes may round a bound up."""
 
 
-@rule("INI004", "unbroken symmetry", Severity.ERROR, About.VALUES, undrawn=True)
+@rule("INI004", "unbroken symmetry", Severity.ERROR, About.VALUES, undrawn=True, alone=Severity.WARNING)
 def look(subject: Subject) -> Iterator[Finding]:
     """Several outputs of one layer start with the same weights on the same inputs.
 
@@ -83,7 +84,7 @@ def _is_output(subject: Subject, layer: LayerPlan) -> bool:
     """
     ops = [subject.dataflow.by_name[name] for name in layer.uses]
     alone = all(sum(use.layout is not None for use in op.params) == 1 for op in ops)
-    return alone and all(name in subject.surroundings["final"] for name in layer.uses)
+    return bool(ops) and alone and all(name in subject.surroundings["final"] for name in layer.uses)
 
 
 def _tells_apart(subject: Subject, layer: LayerPlan) -> bool:
@@ -105,7 +106,8 @@ def _repeats(weight: torch.Tensor) -> bool:
 def _twins(subject: Subject, layer: LayerPlan) -> Iterator[tuple[int, int]]:
     """Pairs of outputs (of one copy) that see the same inputs, go the same way, and are equal beyond chance."""
     pairs = subject.portraits[layer.name].twins
-    embedded = any(Trait.LOOKUP in op.traits for op, _ in subject.uses.get(layer.param, ()))
+    looked_up = any(Trait.LOOKUP in op.traits for op, _ in subject.uses.get(layer.param, ()))
+    embedded = looked_up or (not layer.uses and EMBEDDING in layer.note)
     if not pairs or layer.reparam == "parametrized" or embedded:
         return
     alike = _outputs_alike(subject, layer)
@@ -161,8 +163,8 @@ def _constant(subject: Subject, layer: LayerPlan, alike: int) -> Finding:
     stats, fix = subject.portraits[layer.name].stats, redraw(subject, layer)
     but = " but for their biases" if any(torch.unique(each).numel() > 1 for each in shifts(subject, layer)) else ""
     message = (
-        f"{layer.name}: all {stats.numel} weights are {number(stats.mean)}, expected independent values of std "
-        f"{number(layer.std)}: the {alike} outputs that see the same inputs compute the same number{but}, one "
+        f"{layer.name}: all {stats.numel} weights are {number(stats.mean)}, expected {independent(layer)}: "
+        f"the {alike} outputs that see the same inputs compute the same number{but}, one "
         f"feature in place of {alike}. Draw it: {pasted(fix)}"
     )
     return of_weight(subject, layer, "INI004", message, fix, 0.0)
@@ -173,7 +175,7 @@ def _identical(subject: Subject, layer: LayerPlan, pairs: tuple[tuple[int, int],
     outputs = listed([f"{one} and {other}" for one, other in pairs])
     message = (
         f"{layer.name}: filters that see the same inputs are bit-identical (outputs {outputs}; {portrait.width} "
-        f"weights each), expected independent values of std {number(layer.std)}: they compute the same feature "
+        f"weights each), expected {independent(layer)}: they compute the same feature "
         f"twice, and what treats them alike trains them alike. Draw the weight anew: {pasted(fix)}"
     )
     return of_weight(subject, layer, "INI004", message, fix, portrait.rms())

@@ -9,10 +9,10 @@ from dataclasses import replace
 import torch
 
 from autoinit.checking._subject import Subject
-from autoinit.checking._wording import number, quoted
+from autoinit.checking._wording import quoted
 from autoinit.checking.findings import Finding, Severity
 from autoinit.checking.rules._chance import NEVER, coincidence, grain, repetition
-from autoinit.checking.rules._lookup import COPYING, listed, of_weight, pasted, trainable, written_by
+from autoinit.checking.rules._lookup import COPYING, independent, listed, of_weight, pasted, trainable, written_by
 from autoinit.checking.rules.registry import About, rule
 from autoinit.plans.layers import LayerPlan
 
@@ -22,7 +22,7 @@ FEWEST = 8
 """A weight with fewer elements that are not zero cannot be told apart from a pattern."""
 
 
-@rule("INI005", "layers bit-identical", Severity.ERROR, About.VALUES)
+@rule("INI005", "layers bit-identical", Severity.ERROR, About.VALUES, alone=Severity.WARNING)
 def look(subject: Subject) -> Iterator[Finding]:
     """Two layers that should have been drawn apart start with the same values, bit for bit.
 
@@ -148,7 +148,7 @@ def _layers(subject: Subject, group: Sequence[LayerPlan]) -> Finding:
     )
     message = (
         f"{second.name}: bit-identical to {first.name}{more} ({len(group)} weights of shape "
-        f"{tuple(second.shape)}), expected independent draws of std {number(second.std)}: {advice}"
+        f"{tuple(second.shape)}), expected {independent(second, 'draws')}: {advice}"
     )
     found = of_weight(subject, second, "INI005", message, fix, subject.portraits[second.name].rms())
     return replace(found, severity=Severity.INFO) if copied else found
@@ -162,7 +162,7 @@ def _copies(subject: Subject, layer: LayerPlan, same: Sequence[int]) -> Finding:
     fix, total = f"autoinit(model, only={quoted(layer.name)})", layer.size("b")
     message = (
         f"{layer.name}: copies {listed([str(each) for each in same])} of the {total} in {layer.param} are "
-        f"bit-identical, expected independent draws of std {number(layer.std)}: experts or members that start "
+        f"bit-identical, expected {independent(layer, 'draws')}: experts or members that start "
         f"equal learn the same. Draw them apart: {pasted(fix)}"
     )
     return of_weight(subject, layer, "INI005", message, fix, subject.portraits[layer.name].rms())

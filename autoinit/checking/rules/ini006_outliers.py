@@ -46,7 +46,7 @@ class _Outliers:
     bounds: tuple[float, ...]
 
 
-@rule("INI006", "outliers", Severity.WARNING, About.VALUES)
+@rule("INI006", "outliers", Severity.WARNING, About.VALUES, alone=Severity.WARNING)
 def look(subject: Subject) -> Iterator[Finding]:
     """A few elements are far beyond what the distribution of the others can give.
 

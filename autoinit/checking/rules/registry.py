@@ -56,6 +56,7 @@ class Rule:
         echoes: whether every signal behind what it finds, and every gradient before it, is an echo of that alone: of a
             model with such a finding, rules about depth say nothing.
         gradients: whether it looks at gradients, which cost a propagation of their own.
+        alone: how grave its findings about weights without a model are; None where it needs the graph.
         explanation: of a rule of scale, when it is the one that speaks.
     """
 
@@ -68,6 +69,7 @@ class Rule:
     undrawn: bool = False
     echoes: bool = False
     gradients: bool = False
+    alone: Severity | None = None
     explanation: Explanation | None = None
 
 
@@ -83,6 +85,7 @@ def rule(
     undrawn: bool = False,
     echoes: bool = False,
     gradients: bool = False,
+    alone: Severity | None = None,
     explanation: Explanation | None = None,
 ) -> Callable[[Look], Look]:
     """Makes a function a rule. Its docstring is the rule's document. For the arguments see `Rule`.
@@ -99,7 +102,7 @@ def rule(
             raise RegistrationError(f"rule {code} ({name}) has no docstring: expected the rule's document")
         if explanation is not None:
             _check_precedence(code, explanation)
-        _found[code] = Rule(code, name, severity, about, look, document, undrawn, echoes, gradients, explanation)
+        _found[code] = Rule(code, name, severity, about, look, document, undrawn, echoes, gradients, alone, explanation)
         return look
 
     return register
