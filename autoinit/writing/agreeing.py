@@ -223,4 +223,5 @@ def signs_of(words: Sequence[Word]) -> TrainingSigns:
     def told(name: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(note for word in words for note in getattr(word, name)))
 
-    return TrainingSigns(told("certain"), told("weak"), told("doubtful"), any(word.unwritten for word in words))
+    unwritten = any(word.unwritten for word in words)
+    return TrainingSigns(told("certain"), () if unwritten else told("weak"), told("doubtful"), unwritten)

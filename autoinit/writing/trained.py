@@ -101,7 +101,7 @@ def training_signs(view: ModelView, plan: Plan, pieces: Pieces | None = None, *,
         else:
             weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({example})")
     unwritten = bool(doubtful or not certain) and any(map(_is_rubbish, view.held.values()))
-    return TrainingSigns(tuple(certain), tuple(weak), tuple(doubtful), unwritten)
+    return TrainingSigns(tuple(certain), () if unwritten else tuple(weak), tuple(doubtful), unwritten)
 
 
 def _has_been_written(tensor: torch.Tensor) -> bool:
@@ -264,7 +264,7 @@ def _as_weight(piece: Piece, layer: LayerPlan) -> tuple[torch.Tensor, LayerPlan]
         first, last = -(-region.start // size), region.stop // size
         tensor = tensor[first * size - region.start : max(first, last) * size - region.start].view(-1, *layer.shape[1:])
         region = Box(layer.shape, [slice(first, max(first, last)), *([slice(None)] * (len(layer.shape) - 1))])
-    held = region.axes[layer.axes.index("o")] if layer.slices else slice(0)
+    held = region.axes[layer.axes.index("o")] if layer.slices else slice(0, 0)
     rows = np.arange(held.start, held.stop) if isinstance(held, slice) else held
     slices = tuple(replace(part, rows=_runs_among(part.rows, rows)) for part in layer.slices)
     return tensor, replace(layer, shape=region.local_shape, slices=tuple(part for part in slices if part.rows))

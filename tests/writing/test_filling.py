@@ -27,7 +27,7 @@ def test_a_tensor_that_is_read_in_several_pieces():
     """More than two million elements: each row has one -1 more than ones, and so a mean of -1 over its length."""
     tensor = torch.ones(3, 700_001)
     tensor[:, ::2] = -1.0
-    (found,) = measure_all({"large": tensor}).values()
+    found = measure_all({"large": tensor})["large"].stats()
     assert found.numel == 2_100_003
     assert abs(found.mean + 3 / 2_100_003) < 1e-12
     assert abs(found.std - 1) < 1e-6
