@@ -50,6 +50,7 @@ FORMATS: Mapping[Kind, Mapping[str, Format]] = {
         "table": Format("people", lines="autoinit.reporting.table:console_lines"),
         "json": Format("programs; versioned", "autoinit.reporting.jsons:dumps"),
         "markdown": Format("pull requests, model cards and notebooks", "autoinit.reporting.markdown:render"),
+        "html": Format("one page with the model's graph", "autoinit.reporting.pages.page:of_reports"),
     },
     "check": {
         "text": Format(
@@ -68,6 +69,7 @@ FORMATS: Mapping[Kind, Mapping[str, Format]] = {
         ),
         "junit": Format("test reports of GitLab, Jenkins and others", "autoinit.reporting.findings.junit:dumps"),
         "markdown": Format("a comment or a job summary", "autoinit.reporting.findings.markdown:render"),
+        "html": Format("one page with the model's graph", "autoinit.reporting.pages.page:of_run"),
     },
     "signal": {
         "table": Format("people", lines="autoinit.reporting.signals.table:console_lines"),
@@ -88,7 +90,9 @@ _TOOLS = {
     "states": "autoinit.reporting.signals.states:states",
     "figure": "autoinit.reporting.signals.plotting:figure",
     "save figure": "autoinit.reporting.signals.plotting:save",
-    "page": "autoinit.reporting.signals.page:render",
+    "page of plan": "autoinit.reporting.pages.page:of_plan",
+    "page of signal": "autoinit.reporting.pages.page:of_signal",
+    "page of dataflow": "autoinit.reporting.pages.page:of_dataflow",
     "coordinates figure": "autoinit.reporting.scalings.plotting:figure",
 }
 """What takes more than a value, so that only methods of their own give it."""

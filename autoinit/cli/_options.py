@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import click
 
-from autoinit.checking.configuration import InputShape, parse_shape
+from autoinit.checking.toml_tables import InputShape, parse_shape
 from autoinit.errors import ArgumentError
 from autoinit.methods.table import METHODS
 from autoinit.plans.options import Option, PlanOptions, plan_options

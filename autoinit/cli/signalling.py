@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from autoinit.checking.configuration import InputShape
+from autoinit.checking.toml_tables import InputShape
 from autoinit.cli._options import (
     SPEC_HELP,
     example_inputs,
@@ -55,7 +55,7 @@ _planning_options = options(
 _showing_options = options(
     click.option("--plot", type=_path, metavar="FILE", help="Plot it against depth: FILE.svg, FILE.png or FILE.pdf."),
     click.option(
-        "--html", "page", type=_path, metavar="FILE", help="Write one page: plot, table, the plan's evidence."
+        "--html", "page", type=_path, metavar="FILE", help="Write one page: graph, plot, table, the plan's evidence."
     ),
     format_option("signal", "How the signal is shown.", "table"),
     click.option("--output", "-o", type=_path, metavar="FILE", help="Write the table or JSON to a file."),
@@ -119,9 +119,9 @@ def signal(
         with talk.stage(f"plotting {plot}"):
             write(plot, _plotted(shown, plot.suffix))
     if page is not None:
-        from autoinit.reporting.signals.page import render
+        from autoinit.reporting.pages.page import of_signal
 
-        write(page, render(shown, look.plan))
+        write(page, of_signal(shown, look.plan))
     if not quiet:
         for written in filter(None, (output, plot, page)):
             say(f"wrote {written}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import prod
 from typing import IO, TYPE_CHECKING, Literal
@@ -19,6 +19,7 @@ from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
 from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
 from autoinit.tensors.placing import Layout
+from autoinit.tracing.flow import Flow
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -37,6 +38,7 @@ class Plan(Mapping[str, LayerPlan]):
         others: every parameter that the plan does not touch.
         unsupported: operations that the table does not know.
         notes: about the whole model.
+        flow: the operations that it was made of, to be drawn; none in a plan that was read from JSON.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -52,6 +54,7 @@ class Plan(Mapping[str, LayerPlan]):
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    flow: Flow | None = field(default=None, compare=False, repr=False)
 
     @property
     def later(self) -> dict[str, str]:
@@ -149,6 +152,11 @@ class Plan(Mapping[str, LayerPlan]):
         document = {"version": _VERSION, **held, "warnings": self.warnings}
         return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
+    def to_html(self) -> str:
+        """One self-contained page: the dataflow as a picture, the layers, the notes."""
+        page: str = formats.tool("page of plan")(self)
+        return page
+
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
         """Read a plan written by `to_json`.
@@ -227,6 +235,10 @@ class Report:
         """The whole report as a Markdown document, one table row for each layer."""
         return self.to("markdown") + "\n"
 
+    def to_html(self) -> str:
+        """One self-contained page: the dataflow as a picture, the layers, the notes."""
+        return self.to("html")
+
 
 ALL_ZERO = "exactly zero, as all weights of the model are: memory that nothing has written"
 """The note of a layer that is planned although it is zero."""
@@ -244,7 +256,7 @@ LATER = ("heads",)
 
 
 def _names(kind: type) -> list[str]:
-    return [each.name for each in fields(kind)]
+    return [each.name for each in fields(kind) if each.name != "flow"]
 
 
 class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):

@@ -26,6 +26,7 @@ from autoinit.reporting.findings import github, jsons, junit, markdown, sarif
 from autoinit.reporting.findings._alike import entries
 from autoinit.reporting.findings.text import lines
 from autoinit.tracing.dataflow import SourceLine
+from tests.shared.pages import document_of
 
 SCHEMA = json.loads(files("autoinit.reporting.findings").joinpath("schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -181,6 +182,14 @@ def counted_in_markdown(run):
     return counts
 
 
+def counted_on_the_page(run):
+    counts = Counter()
+    for found in (each for model in document_of(run.to("html"))["models"] for each in model["findings"]):
+        others = re.search(r"\((\d+) layers", found["alike"])
+        counts[found["severity"]] += 1 + (int(others[1]) if others else 0)
+    return counts
+
+
 COUNTERS = {
     "text": counted_in_text,
     "json": counted_in_json,
@@ -188,6 +197,7 @@ COUNTERS = {
     "sarif": counted_in_sarif,
     "junit": counted_in_junit,
     "markdown": counted_in_markdown,
+    "html": counted_on_the_page,
 }
 
 
