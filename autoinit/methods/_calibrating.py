@@ -12,6 +12,7 @@ import torch
 from autoinit.errors import PlanError
 from autoinit.models import ModelView
 from autoinit.ops import Role
+from autoinit.plans.how import How
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.plan import Plan
 from autoinit.signal.batches import Batch, stream
@@ -24,7 +25,7 @@ from autoinit.tracing.expanding import expand
 from autoinit.tracing.inputs import Inputs
 from autoinit.tracing.shadow import Shadow, make_shadow
 from autoinit.writing import reparametrised
-from autoinit.writing.applying import How, write
+from autoinit.writing.applying import write
 
 TOLERANCE = 0.1
 """How far a level may be from its target, relatively, as in LSUV."""

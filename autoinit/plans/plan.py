@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import prod
-from typing import IO, TYPE_CHECKING, Literal
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -15,6 +15,7 @@ from autoinit.errors import ArgumentError, PlanError
 from autoinit.errors.arguments import require
 from autoinit.models import Model, ModelView
 from autoinit.models.wrappers import resharded
+from autoinit.plans.how import How, Rest
 from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
 from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
@@ -106,7 +107,7 @@ class Plan(Mapping[str, LayerPlan]):
         seed: int | None = None,
         *,
         force: bool = False,
-        rest: Literal["keep", "reset"] = "keep",
+        rest: Rest = "keep",
         partial: bool = False,
         report: bool = True,
         layout: Layout | None = None,
@@ -136,7 +137,7 @@ class Plan(Mapping[str, LayerPlan]):
             ArgumentError: an argument has no meaning; nothing was written.
             ApplyError: writing failed.
         """
-        from autoinit.writing.applying import How, write
+        from autoinit.writing.applying import write
 
         require("rest", rest, str, "'keep' or 'reset'")
         if rest not in ("keep", "reset"):

@@ -19,7 +19,7 @@ from autoinit.plans.plan import Plan
 from autoinit.tensors import overlaps
 from autoinit.writing import reparametrised
 from autoinit.writing._filling import Job
-from autoinit.writing.pieces import Piece, Pieces, is_part
+from autoinit.writing.pieces import LocalPiece, Pieces, is_part
 from autoinit.writing.resetting import Reset, resets
 from autoinit.writing.sampling import Draw
 
@@ -39,7 +39,7 @@ class WeightWrite:
 
     layer: LayerPlan
     stored: WeightStorage
-    piece: Piece
+    piece: LocalPiece
     padding: tuple[int, ...] = ()
 
     @property
@@ -71,7 +71,7 @@ class RestWrite:
     """
 
     plan: RestPlan
-    piece: Piece
+    piece: LocalPiece
     padding: tuple[int, ...] = ()
 
     @property
@@ -271,7 +271,7 @@ def _check_number(owner: str, name: str, tensor: torch.Tensor, std: float, *, co
         )
 
 
-def _check_tensor(layer: str, name: str, held: torch.Tensor, piece: Piece, *, numbers: bool = True) -> None:
+def _check_tensor(layer: str, name: str, held: torch.Tensor, piece: LocalPiece, *, numbers: bool = True) -> None:
     """Raises where the model's tensor, or what is here of it, cannot be written.
 
     numbers: whether it is to hold random numbers.

@@ -103,7 +103,7 @@ class Processes:
         return [each.cpu().numpy() for each in received]
 
     def moments(
-        self, layers: Sequence[str], parts: Mapping[str, Part] | None
+        self, layers: Sequence[str], parts: Mapping[str, PartMoments] | None
     ) -> Mapping[str, tuple[Moments | None, Moments | None]]:
         """Moments before and after of each layer's whole weight.
 
@@ -133,7 +133,7 @@ _WIDTH = 2 + 2 * (1 + len(_FIELDS))
 
 
 @dataclass(frozen=True)
-class Part:
+class PartMoments:
     """Moments of what is here of a weight, before and after; None where they are not known."""
 
     region: Region

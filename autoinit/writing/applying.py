@@ -22,18 +22,17 @@ import torch
 from autoinit import provenance
 from autoinit.errors import ApplyError, ArgumentError, TrainedModelError
 from autoinit.models import ModelView
+from autoinit.plans.how import How
 from autoinit.plans.plan import Plan
 from autoinit.tensors.measuring import Moments, WeightStats, weight_moments
-from autoinit.tensors.placing import Layout
 from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tensors.sharding import is_sharded
 from autoinit.writing import _filling as filling
 from autoinit.writing import reparametrised
 from autoinit.writing._preflight import Targets, WeightWrite, preflight
 from autoinit.writing._undoing import Held, Undo
-from autoinit.writing.agreeing import Part, Processes, Word, request, require_agreement, signs_of
+from autoinit.writing.agreeing import PartMoments, Processes, Word, request, require_agreement, signs_of
 from autoinit.writing.pieces import Pieces
-from autoinit.writing.resetting import Rest
 from autoinit.writing.trained import TrainingSigns, training_signs
 
 BACKUP_BYTES = 64 * 2**20
@@ -59,30 +58,6 @@ class Written:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True)
-class How:
-    """How a plan is written, beside the seed.
-
-    Attributes:
-        measure: whether to tell the statistics before and after.
-        force: whether to write a model that looks trained.
-        rest: what becomes of what the plan does not write; see `Rest`.
-        partial: whether the model may lack layers, as a stage of a pipeline does.
-        layout: what a process holds of a parameter, where tensors do not tell.
-    """
-
-    measure: bool = True
-    force: bool = False
-    rest: Rest = "keep"
-    partial: bool = False
-    layout: Layout | None = None
-
-    @property
-    def alike(self) -> tuple[object, ...]:
-        """What must be the same in all processes."""
-        return self.measure, self.force, self.rest, self.partial
-
-
 def write(plan: Plan, view: ModelView, seed: int | None = None, how: How | None = None) -> Written:
     """Gives every planned weight its values and sets the biases of planned layers to zero.
 
@@ -105,12 +80,7 @@ def write(plan: Plan, view: ModelView, seed: int | None = None, how: How | None 
     how = How() if how is None else how
     pieces = Pieces(view, how.layout)
     together = Processes.of(pieces, partial=how.partial) if seed is None or how.measure else None
-    targets, word, base = _agreed(plan, view, pieces, seed, how, together)
-    if word.strong and targets.touched and not how.force:
-        raise TrainedModelError(
-            f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(word.strong)}. "
-            f"Nothing was written. Pass force=True to write all the same."
-        )
+    targets, signs, base = _agreed(plan, view, pieces, seed, how, together)
     with tensors_on_cpu():
         try:
             done = _Writing(view, targets, base, how.measure).run()
@@ -119,7 +89,7 @@ def write(plan: Plan, view: ModelView, seed: int | None = None, how: How | None 
                 together.moments([layer.name for layer in plan.layers], None)
             raise
         before, after = _of_all(plan, targets, *done, together if how.measure else None)
-    notes = word.weak
+    notes = signs.weak
     if targets.left:
         notes += (
             f"without values of its own: {_listed(list(targets.left))} (rest='reset' finds no way to reset them)",
@@ -134,6 +104,7 @@ def _agreed(
 
     Raises:
         AutoinitError: something does not fit, here or in another process.
+        TrainedModelError: the model looks trained.
     """
     targets, signs, found = None, TrainingSigns(), None
     chosen = None
@@ -146,17 +117,26 @@ def _agreed(
         if together is None:
             raise
         found = error
-    with tensors_on_cpu():
-        base = int(torch.randint(2**63 - 1, (), dtype=torch.int64)) if chosen is None else chosen
+    base = _next_seed(torch.default_generator.clone_state()) if chosen is None else chosen
     if together is not None:
-        mine = Word.of(base, request(plan, chosen, how.alike), signs, found)
-        words = together.words(mine)
+        words = together.words(Word.of(base, request(plan, chosen, how.alike), signs, found))
         if found is not None:
             raise found
         require_agreement(words)
         signs, base = signs_of(words), int(words[0].seed)
     assert targets is not None
+    if signs.strong and targets.touched and not how.force:
+        raise TrainedModelError(
+            f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(signs.strong)}. "
+            f"Nothing was written. Pass force=True to write all the same."
+        )
+    if chosen is None:
+        _next_seed(torch.default_generator)
     return targets, signs, base
+
+
+def _next_seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**63 - 1, (), dtype=torch.int64, generator=generator, device="cpu"))
 
 
 def _of_all(
@@ -170,7 +150,7 @@ def _of_all(
     if together is None:
         return before, after
     parts = {
-        each.layer.name: Part(each.piece.region, before.get(each.layer.name), after.get(each.layer.name))
+        each.layer.name: PartMoments(each.piece.region, before.get(each.layer.name), after.get(each.layer.name))
         for each in targets.all
     }
     found = together.moments([layer.name for layer in plan.layers], parts)

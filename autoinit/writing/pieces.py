@@ -15,7 +15,7 @@ from autoinit.tensors.sharding import is_sharded, local_piece
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class LocalPiece:
     """A part of a tensor.
 
     Attributes:
@@ -61,14 +61,14 @@ class Pieces:
 
     view: ModelView
     layout: Layout | None = None
-    _found: dict[str, Piece] = field(default_factory=dict, init=False, repr=False)
+    _found: dict[str, LocalPiece] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def parted(self) -> bool:
         """Whether other processes may hold other pieces."""
         return self.view.sharded or self.layout is not None
 
-    def of(self, name: str) -> Piece:
+    def of(self, name: str) -> LocalPiece:
         """The piece of a parameter, by its first name.
 
         Raises:
@@ -79,7 +79,7 @@ class Pieces:
             self._found[name] = self._told(name, self.view.held[name])
         return self._found[name]
 
-    def _told(self, name: str, held: torch.Tensor) -> Piece:
+    def _told(self, name: str, held: torch.Tensor) -> LocalPiece:
         told = self.layout(name, held.detach()) if self.layout is not None else None
         if told is None:
             return piece_of(name, held)
@@ -94,21 +94,21 @@ class Pieces:
                 f"layout({name!r}, ...) gave {region}, which is held by a tensor of shape {region.local_shape}, but "
                 f"the tensor has {tuple(tensor.shape)}"
             )
-        return Piece(tensor, region)
+        return LocalPiece(tensor, region)
 
 
-def piece_of(name: str, held: torch.Tensor) -> Piece:
+def piece_of(name: str, held: torch.Tensor) -> LocalPiece:
     """The piece of a parameter or buffer as it can be seen.
 
     Raises:
         PlanError: its placements do not fit what is here.
     """
     try:
-        return Piece(local_piece(held), box_of(held))
+        return LocalPiece(local_piece(held), box_of(held))
     except PlanError as error:
         raise PlanError(f"{name}: {error}") from None
 
 
-def is_part(held: torch.Tensor, piece: Piece) -> bool:
+def is_part(held: torch.Tensor, piece: LocalPiece) -> bool:
     """Whether other processes hold the rest of a tensor, or a copy."""
     return is_sharded(held) or not piece.region.is_whole

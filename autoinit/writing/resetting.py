@@ -11,7 +11,6 @@ import hashlib
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import nn
@@ -22,11 +21,9 @@ from autoinit.models.wrappers import user_class
 from autoinit.tensors.process_state import silenced
 from autoinit.tracing.rng import untouched_generators
 from autoinit.tracing.shadow import make_shadow
-from autoinit.writing.pieces import Piece, Pieces, piece_of
+from autoinit.writing.pieces import LocalPiece, Pieces, piece_of
 from autoinit.writing.sampling import Draw, fill_all_of
 
-Rest = Literal["keep", "reset"]
-"""What becomes of what a plan does not write: it stays, or takes the values of its module's `reset_parameters`."""
 MOST_MADE = 1 << 26
 """Elements of one module that are made whole, on every process, to be reset."""
 _TABLES = (nn.Embedding.reset_parameters, nn.EmbeddingBag.reset_parameters)
@@ -46,7 +43,7 @@ class Reset:
 
     module: nn.Module
     path: str
-    pieces: Mapping[str, Piece]
+    pieces: Mapping[str, LocalPiece]
     leaves: Mapping[str, str]
 
     def write(self, seed: int) -> None:

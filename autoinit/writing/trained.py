@@ -34,7 +34,7 @@ from autoinit.tensors.boxes import Box, FlatRun
 from autoinit.tensors.pairs import without_partners
 from autoinit.tensors.sharding import is_sharded, local_piece
 from autoinit.tensors.unwritten import TINY, looks_unwritten
-from autoinit.writing.pieces import Piece, Pieces
+from autoinit.writing.pieces import LocalPiece, Pieces
 
 HANDFUL = 5
 """Batches that a batch norm may have seen at construction: a forward or a few that a constructor runs."""
@@ -251,7 +251,7 @@ def _misfits(view: ModelView, plan: Plan, pieces: Pieces) -> Iterator[tuple[str,
                 yield layer.name, found
 
 
-def _as_weight(piece: Piece, layer: LayerPlan) -> tuple[torch.Tensor, LayerPlan] | None:
+def _as_weight(piece: LocalPiece, layer: LayerPlan) -> tuple[torch.Tensor, LayerPlan] | None:
     """What is here of a weight as a weight of its own, and its plan; None where it cannot be seen as one."""
     region = piece.region
     if region.is_whole:

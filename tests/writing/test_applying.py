@@ -15,9 +15,10 @@ from autoinit import autoinit
 from autoinit.errors import ApplyError, ArgumentError, LazyModuleError, PlanError
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
+from autoinit.plans.how import How
 from autoinit.writing import _preflight as preflight
 from autoinit.writing import applying, sampling
-from autoinit.writing.applying import How, measure, write
+from autoinit.writing.applying import measure, write
 from tests.shared.plan_builders import layer_plan, plan_all, plan_of, slice_plan
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
@@ -128,7 +129,8 @@ PROGRAM = """
 import hashlib, torch
 torch.set_num_threads({threads})
 from autoinit.models import ModelView
-from autoinit.writing.applying import How, write
+from autoinit.plans.how import How
+from autoinit.writing.applying import write
 from tests.shared.plan_builders import plan_all
 model = torch.nn.Sequential(torch.nn.Linear(900, 1500), torch.nn.Linear(1500, 300))
 digest = hashlib.sha256()

@@ -10,7 +10,8 @@ from autoinit import autoinit
 from autoinit.errors import TrainedModelError
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
-from autoinit.writing.applying import How, write
+from autoinit.plans.how import How
+from autoinit.writing.applying import write
 from autoinit.writing.trained import TrainingSigns, misfit, training_signs
 from tests.shared.plan_builders import layer_plan, plan_all, plan_of, slice_plan
 
