@@ -20,8 +20,9 @@ from autoinit.models import Model, ModelView
 from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
 from autoinit.ops import REGISTRY
 from autoinit.planning.heads import with_heads
-from autoinit.plans.options import PlanArguments, takes_plan_options
+from autoinit.plans.options import PlanArguments, PlanOptions, takes_plan_options
 from autoinit.plans.plan import Plan, Report
+from autoinit.presets.choosing import advised, choose
 from autoinit.recognising.alone import WeightsReport, weights_report
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory import gains
@@ -53,13 +54,23 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
     """
     started = time.perf_counter()
     chosen = complete(options)
-    method = METHODS[chosen.method]
     view = ModelView.of(model)
-    tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
     with collector_paused(), tensors_on_cpu():
-        dataflow = trace_view(view, example_inputs, tier=tier)
-        made = with_heads(method.plan(view, dataflow, chosen, example_inputs), dataflow, chosen.heads)
+        if chosen.preset == "none":
+            made = _planned(view, chosen, example_inputs)
+        else:
+            choice = choose(options, trace_view(view, example_inputs), view)
+            made = choice.told(_planned(view, choice.options, example_inputs))
     return replace(made, seconds=time.perf_counter() - started)
+
+
+def _planned(view: ModelView, options: PlanOptions, example_inputs: Any) -> Plan:
+    """The plan by options in which nothing is left open."""
+    method = METHODS[options.method]
+    tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
+    dataflow = trace_view(view, example_inputs, tier=tier)
+    made = with_heads(method.plan(view, dataflow, options, example_inputs), dataflow, options.heads)
+    return advised(made, dataflow) if options.preset == "none" else made
 
 
 @takes_plan_options
@@ -98,7 +109,8 @@ def autoinit(
         ArgumentError: an argument has no meaning; nothing was written.
     """
     chosen = complete(options)
-    if METHODS[chosen.method].needs_seed and chosen.seed is None:  # the plan measures the values that will be written
+    shared = METHODS[chosen.method].needs_seed or chosen.preset != "none"
+    if shared and chosen.seed is None:  # the plan measures the values that will be written
         options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
     made = plan(model, example_inputs, **options)
     done = made.apply(model, options.get("seed"), force=force)
