@@ -48,7 +48,7 @@ function shortened(text, room, size, weight) {
 
 function readPicture() {
   boxes = model.boxes.map((box, index) => ({ ...box, id: `b${index}`, items: [], open: index === 0, isBox: true }));
-  ops = model.ops.map((op, index) => ({ ...op, id: `o${index}`, uses: op.layers.map((at) => model.layers[at]) }));
+  ops = model.ops.map((op, index) => ({ ...op, id: `o${index}`, first: index, uses: op.layers.map((at) => model.layers[at]) }));
   for (const each of [...boxes, ...ops]) {
     each.around = each.within === null ? null : boxes[each.within];
     each.around?.items.push(each);
@@ -58,6 +58,8 @@ function readPicture() {
     box.count = inner.reduce((sum, item) => sum + item.count * (item.times ?? 1), 0);
     box.weights = inner.reduce((sum, item) => sum + item.weights * (item.times ?? 1), 0);
     box.uses = inner.flatMap((item) => item.uses);
+    box.items.sort((one, other) => one.first - other.first);
+    box.first = box.items[0]?.first;
   }
   nodes = new Map([...boxes, ...ops].map((each) => [each.id, each]));
   openSome();

@@ -111,18 +111,18 @@ function act(node) {
 }
 
 function listen() {
-  const svg = byId("picture");
-  svg.addEventListener("pointerover", (event) => nodeOf(event.target) && lookAt(nodeOf(event.target)));
-  svg.addEventListener("pointerleave", () => lookAt(pinned));
-  svg.addEventListener("focusin", (event) => lookAt(nodeOf(event.target)));
-  svg.addEventListener("focusout", () => lookAt(pinned));
-  svg.addEventListener("click", (event) => {
+  const canvas = byId("canvas"); // not the SVG itself, which browsers would give the focus for it
+  canvas.addEventListener("pointerover", (event) => nodeOf(event.target) && lookAt(nodeOf(event.target)));
+  canvas.addEventListener("pointerleave", () => lookAt(pinned));
+  canvas.addEventListener("focusin", (event) => lookAt(nodeOf(event.target)));
+  canvas.addEventListener("focusout", () => lookAt(pinned));
+  canvas.addEventListener("click", (event) => {
     const node = nodeOf(event.target);
     if (!node) return;
     focusOn(node, { preventScroll: true });
     act(node);
   });
-  svg.addEventListener("keydown", (event) => {
+  canvas.addEventListener("keydown", (event) => {
     const node = nodeOf(event.target);
     if (!node) return;
     if (event.key === "Escape" && pinned) pin(pinned);
