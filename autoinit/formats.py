@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
-Kind = Literal["report", "check", "signal", "scaling", "coordinates"]
-"""What is shown: a sequence of `Report`, a `CheckRun`, a sequence of the signal's `State`, a `Scaling`, or a
-`CoordinateCheck`.
+Kind = Literal["report", "check", "signal", "scaling", "coordinates", "comparison"]
+"""What is shown: a sequence of `Report`, a `CheckRun`, a sequence of the signal's `State`, a `Scaling`, a
+`CoordinateCheck`, or a `Comparison`.
 """
 PLAIN_WIDTH = 100
 
@@ -83,6 +83,11 @@ FORMATS: Mapping[Kind, Mapping[str, Format]] = {
         "table": Format("people", lines="autoinit.reporting.scalings.coordinates:console_lines"),
         "json": Format("programs; versioned", "autoinit.reporting.scalings.coordinates:dumps"),
     },
+    "comparison": {
+        "table": Format("people", lines="autoinit.reporting.comparisons.table:console_lines"),
+        "json": Format("programs; versioned", "autoinit.reporting.comparisons.jsons:dumps"),
+        "html": Format("notebooks", "autoinit.reporting.comparisons.table:html"),
+    },
 }
 """What `--format` offers, by kind."""
 
@@ -99,6 +104,7 @@ _TOOLS = {
     "signal in a notebook": "autoinit.reporting.notebook:of_signal",
     "page in a notebook": "autoinit.reporting.notebook:of_page",
     "coordinates figure": "autoinit.reporting.scalings.plotting:figure",
+    "comparison figure": "autoinit.reporting.comparisons.plotting:figure",
 }
 """What takes more than a value, so that only methods of their own give it."""
 

@@ -14,9 +14,12 @@ from autoinit import formats
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.errors.arguments import require
 from autoinit.models import Model, ModelView
+from autoinit.models.wrappers import resharded
+from autoinit.plans.how import How, Rest
 from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
 from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
+from autoinit.tensors.placing import Layout
 from autoinit.tracing.flow import Flow
 
 if TYPE_CHECKING:
@@ -32,6 +35,7 @@ class Plan(Mapping[str, LayerPlan]):
         model: class name.
         tier: how it was traced.
         method, residual, heads, recipe: how the scales were chosen.
+        preset: the preset that chose what was not given, and which row of its table; empty where none did.
         rest: parameters that are no layer's weight, and that the recipe writes.
         others: every parameter that the plan does not touch.
         unsupported: operations that the table does not know.
@@ -47,6 +51,7 @@ class Plan(Mapping[str, LayerPlan]):
     residual: Residual = "keep"
     heads: Heads = "xavier"
     recipe: str = ""
+    preset: str = ""
     rest: tuple[RestPlan, ...] = ()
     others: tuple[OtherParameter, ...] = ()
     unsupported: tuple[str, ...] = ()
@@ -98,22 +103,49 @@ class Plan(Mapping[str, LayerPlan]):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def apply(self, model: Model, seed: int | None = None, *, force: bool = False) -> Report:
+    def apply(
+        self,
+        model: Model,
+        seed: int | None = None,
+        *,
+        force: bool = False,
+        rest: Rest = "keep",
+        partial: bool = False,
+        report: bool = True,
+        layout: Layout | None = None,
+    ) -> Report:
         """Write the planned weights, zeros into their biases, and what else a recipe speaks of; all or nothing.
+
+        Of a model that is parted among processes (FSDP2, tensor parallel, ...) each process writes its own pieces, and
+        all must call this: one small gather tells the seed and what stands against writing, so that all raise or none,
+        another the statistics. With a seed and `report=False` there is none.
 
         Args:
             model: the model that was planned, or another with the same weights.
-            seed: the values are a function of (seed, parameter name, shape) alone. None takes a seed from torch's
-                default generator.
+            seed: the values are a function of (seed, parameter name, global shape) alone. None takes a seed from
+                torch's default generator, that of the first process.
             force: write although the model looks trained.
+            rest: what becomes of what the plan does not write, such as norms and embeddings: `keep`, or `reset`, by
+                each module's own `reset_parameters`. After `to_empty` it is rubbish. What has no such method, and
+                buffers that a constructor fills, are named in the report's notes.
+            partial: write the layers that the model has, as a stage of a pipeline, and pass over the others.
+            report: measure the weights before and after. Without, the report has no statistics.
+            layout: `layout(name, tensor)` tells what of a parameter is here, where the tensor does not (Megatron,
+                ZeRO-3, FSDP1): a `Box` or `FlatRun`, or the tensor in which it lies and one of them, or None.
 
         Raises:
             PlanError: the plan does not fit the model; nothing was written.
             TrainedModelError: the model looks trained; nothing was written.
+            ArgumentError: an argument has no meaning; nothing was written.
+            ApplyError: writing failed.
         """
         from autoinit.writing.applying import write
 
-        written = write(self, ModelView.of(model), seed, force=force)
+        require("rest", rest, str, "'keep' or 'reset'")
+        if rest not in ("keep", "reset"):
+            raise ArgumentError(f"rest={rest!r}: expected 'keep' or 'reset'")
+        how = How(report, force, rest, partial, layout)
+        written = write(self, ModelView.of(resharded(model)), seed, how)
         noted = replace(self, notes=(*self.notes, *written.notes))
         return Report(noted, written.before, written.after, written.seed, self.seconds + written.seconds)
 
@@ -230,7 +262,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 _VERSION = 1
-LATER = ("heads",)
+LATER = ("heads", "preset")
 """Fields that are younger than that version."""
 
 
@@ -254,5 +286,6 @@ class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float
     heads: Heads = "xavier"
     recipe: str = ""
+    preset: str = ""
     rest: tuple[RestPlan, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ def shown(name: str) -> Iterator[tuple[formats.Kind, str, str]]:
     run = CheckRun((result,), (CheckFailure(name, f"cannot be read: {name}"),), notes=(f"note of {name}",))
     assert result.findings
     values = {
-        "report": [report(model)],
+        "report": [report(model), replace(report(model.state_dict()), name=name)],
         "check": run,
         "signal": states([propagate(model, (2, 6))]),
         "scaling": replace(scaling(model, width=2), notes=(f"note of {name}",)),
