@@ -10,8 +10,8 @@ The integers (32 bits each) come in three orders:
 - `names`: of 256 weights of different names and seeds in turn: the first of each, the second of each, and so on.
 - `heads`: the first 256 of ever new weights, so that mostly the hash of names and seeds is tested.
 
-The tests are those that dieharder itself calls good, with its own sizes, repeated until each order has given at least
---words integers. Under a good generator every p-value is uniform: of a thousand about ten are below 0.005 or above 0.995
+The tests are those that dieharder itself calls good, less one that takes as long as all others, with its own sizes,
+repeated until each order has given at least --words integers. Under a good generator every p-value is uniform: of a thousand about ten are below 0.005 or above 0.995
 (dieharder calls them weak), and none within 10^-6 of 0 or 1. It exits with 1 when one is. Needs the program `dieharder`.
 """
 
@@ -36,14 +36,14 @@ from autoinit.writing._words import BLOCK, Bits, Stream
 
 ORDERS = ("one", "names", "heads")
 GOOD: tuple[tuple[int, Sequence[int]], ...] = (
-    *((test, ()) for test in (0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 15, 16, 17, 100, 101, 102)),
-    (200, (1, 2, 3, 5, 8, 12)),
-    (201, (2, 3, 4, 5)),
+    *((test, ()) for test in (0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 15, 16, 100, 101, 102)),
+    (200, (1, 2, 3, 5, 8)),
+    (201, (2, 3)),
     (202, (3, 5)),
-    (203, (1, 7, 31)),
+    (203, (1, 7)),
     *((test, ()) for test in (204, 205, 206, 207, 208, 209)),
 )
-"""Numbers of dieharder's tests that it calls good, each with the sizes of tuples to try."""
+"""Numbers of dieharder's tests that it calls good, each with the sizes of tuples to try; not 17, which is slow."""
 WEAK, FAILED = 0.005, 1e-6
 """How near to 0 or 1 a p-value is called weak, and how near it has failed."""
 ASSESSMENTS = ("PASSED", "WEAK", "FAILED")
@@ -149,10 +149,12 @@ def main() -> None:
     if shutil.which("dieharder") is None:
         raise SystemExit("The program dieharder is not installed. Debian has it in a package of that name.")
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        found = [battery(order, options, progress) for order in options.orders]
+        found = []
+        for order in options.orders:
+            found.append(battery(order, options, progress))
+            if options.json is not None:
+                options.json.write_text(json.dumps(found, indent=1) + "\n")
     Console(width=None if sys.stdout.isatty() else 130).print(table(found))
-    if options.json is not None:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
     if any(each["failed"] for each in found):
         raise SystemExit(1)
 
