@@ -28,7 +28,7 @@ _MASK = 2**64 - 1
 _STEPS: Words = np.arange(BLOCK + 1, dtype=np.uint64) * np.uint64(GOLDEN)
 
 
-class _Scratch(threading.local):
+class _MixScratch(threading.local):
     """A thread's own memory: asking for it anew would cost as much as filling it."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class _Scratch(threading.local):
         self.other: Words = np.empty(BLOCK + 1, np.uint64)
 
 
-_scratch = _Scratch()
+_scratch = _MixScratch()
 
 
 @dataclass(frozen=True)

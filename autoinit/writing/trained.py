@@ -37,8 +37,10 @@ HANDFUL = 5
 """Batches that a batch norm may have seen at construction: a forward or a few that a constructor runs."""
 MOST_BATCHES = 1 << 40
 """Beyond it, a counter is memory that nothing has written."""
+FIRST_WEIGHTS = 6
+"""Weights that are sampled first, evenly over the model; where all of them fit an initialisation, the look ends."""
 MAX_WEIGHTS = 32
-"""Weights that are sampled, evenly over the model."""
+"""Weights that are sampled otherwise."""
 DCGAN_GAIN_STD = 0.02
 """Norm gains drawn from N(1, 0.02) are an initialisation too (Radford et al. 2016)."""
 MIN_GAINS = 128
@@ -70,7 +72,7 @@ def training_signs(view: ModelView, plan: Plan, *, weights: bool = True) -> Trai
     """
     strong, weak = _running_evidence(view)
     strong += _gain_evidence(view)
-    verdicts = dict(_misfits(view, plan)) if weights else {}
+    verdicts = _verdicts(view, plan) if weights else {}
     found = {name: misfit for name, misfit in verdicts.items() if misfit}
     if found:
         name, misfit = next(iter(found.items()))
@@ -99,8 +101,8 @@ def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
         return None
     if _is_uniform_of_one_sign(taken.matrix):
         return ""
-    magnitudes = np.abs(taken.matrix[taken.matrix != 0])
-    if float(magnitudes.min()) == float(magnitudes.max()):
+    magnitudes = np.abs(taken.matrix)
+    if int(np.count_nonzero(magnitudes == magnitudes.max())) == count:
         return ""
     level, _ = unit(taken.matrix)
     if layer is not None and layer.slices:
@@ -113,9 +115,9 @@ def _is_uniform_of_one_sign(matrix: Matrix) -> bool:
 
     The mean of n draws has standard error b / sqrt(12 n).
     """
-    values = np.abs(matrix.astype(np.float64))
     if float(matrix.min()) < 0 < float(matrix.max()):
         return False
+    values = np.abs(matrix.astype(np.float64))
     bound, count = float(values.max()), values.size
     centred = values - bound / 2
     near = abs(float(centred.mean())) * math.sqrt(12 * count) < ERRORS * bound
@@ -190,17 +192,24 @@ def _has_seen_nothing(norm: nn.Module) -> bool:
     return int(count) == 0 and not bool(mean.any()) and bool((var == 1).all())
 
 
-def _misfits(view: ModelView, plan: Plan) -> Iterator[tuple[str, str]]:
+def _verdicts(view: ModelView, plan: Plan) -> dict[str, str]:
+    """By layer, why its weight fits no known initialisation; empty where one fits. Small weights are left out."""
     parameters = view.parameters
     known = [layer for layer in plan.layers if layer.param in parameters and layer.reparam != "parametrized"]
     known = [layer for layer in known if math.prod(layer.shape) >= MIN_SAMPLE and len(layer.shape) > 1]
-    for at in np.linspace(0, len(known) - 1, min(MAX_WEIGHTS, len(known))).round().astype(int):
-        layer = known[at]
-        weight = parameters[layer.param]
-        if not weight.is_meta and weight.is_floating_point() and tuple(weight.shape) == layer.shape:
-            found = misfit(weight, layer)
-            if found is not None:
-                yield layer.name, found
+    found: dict[str, str] = {}
+    for most in (FIRST_WEIGHTS, MAX_WEIGHTS):
+        for at in np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int):
+            layer = known[at]
+            weight = parameters[layer.param]
+            if weight.is_meta or not weight.is_floating_point() or tuple(weight.shape) != layer.shape:
+                continue
+            verdict = None if layer.name in found else misfit(weight, layer)
+            if verdict is not None:
+                found[layer.name] = verdict
+        if found and not any(found.values()):
+            break
+    return found
 
 
 def _leveling(level: Matrix, features: Indices, layer: LayerPlan) -> Matrix:
