@@ -31,10 +31,12 @@ from autoinit.errors import (
 if TYPE_CHECKING:
     from autoinit import callbacks as callbacks
     from autoinit import testing as testing
-    from autoinit.api import autoinit, gain, plan, report
+    from autoinit.api import autoinit, compare, gain, plan, report
     from autoinit.callbacks import InitializationCheck
     from autoinit.checking.checker import check
     from autoinit.checking.findings import CheckResult, Finding
+    from autoinit.comparing.comparison import Comparison, RankedStart
+    from autoinit.comparing.trials import Trial
     from autoinit.ops import Role, register_op
     from autoinit.plans.layers import LayerPlan, OtherParameter, SlicePlan
     from autoinit.plans.plan import Plan, Report
@@ -55,6 +57,7 @@ __all__ = [
     "ArgumentError",
     "AutoinitError",
     "CheckResult",
+    "Comparison",
     "ConfigurationError",
     "CoordinateCheck",
     "Dataflow",
@@ -75,6 +78,7 @@ __all__ = [
     "ParamUse",
     "Plan",
     "PlanError",
+    "RankedStart",
     "Reason",
     "Recording",
     "RegistrationError",
@@ -90,12 +94,14 @@ __all__ = [
     "TensorRow",
     "TraceError",
     "TrainedModelError",
+    "Trial",
     "Unsupported",
     "WeightStats",
     "WeightsReport",
     "__version__",
     "autoinit",
     "check",
+    "compare",
     "coordinate_check",
     "gain",
     "plan",
@@ -109,10 +115,12 @@ __all__ = [
 ]
 
 _LAZY = {
-    "autoinit.api": ("autoinit", "gain", "plan", "report"),
+    "autoinit.api": ("autoinit", "compare", "gain", "plan", "report"),
     "autoinit.callbacks": ("InitializationCheck",),
     "autoinit.checking.checker": ("check",),
     "autoinit.checking.findings": ("CheckResult", "Finding"),
+    "autoinit.comparing.comparison": ("Comparison", "RankedStart"),
+    "autoinit.comparing.trials": ("Trial",),
     "autoinit.tensors.measuring": ("WeightStats",),
     "autoinit.ops": ("Role", "register_op"),
     "autoinit.plans.layers": ("LayerPlan", "OtherParameter", "SlicePlan"),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
+from autoinit.comparing import running
+from autoinit.comparing.comparison import Comparison
+from autoinit.comparing.trials import Course, Score, Train, Write
+from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import all_of, refusal, require, texts
 from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
 from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
 from autoinit.ops import REGISTRY
 from autoinit.planning.heads import with_heads
-from autoinit.plans.options import PlanArguments, takes_plan_options
+from autoinit.plans.options import PlanArguments, PlanOptions, takes_plan_options
 from autoinit.plans.plan import Plan, Report
+from autoinit.presets.choosing import advised, choose
 from autoinit.recognising.alone import WeightsReport, weights_report
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory import gains
@@ -47,13 +54,23 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
     """
     started = time.perf_counter()
     chosen = complete(options)
-    method = METHODS[chosen.method]
     view = ModelView.of(model)
-    tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
     with collector_paused(), tensors_on_cpu():
-        dataflow = trace_view(view, example_inputs, tier=tier)
-        made = with_heads(method.plan(view, dataflow, chosen, example_inputs), dataflow, chosen.heads)
+        if chosen.preset == "none":
+            made = _planned(view, chosen, example_inputs)
+        else:
+            choice = choose(options, trace_view(view, example_inputs), view)
+            made = choice.told(_planned(view, choice.options, example_inputs))
     return replace(made, seconds=time.perf_counter() - started)
+
+
+def _planned(view: ModelView, options: PlanOptions, example_inputs: Any) -> Plan:
+    """The plan by options in which nothing is left open."""
+    method = METHODS[options.method]
+    tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
+    dataflow = trace_view(view, example_inputs, tier=tier)
+    made = with_heads(method.plan(view, dataflow, options, example_inputs), dataflow, options.heads)
+    return advised(made, dataflow) if options.preset == "none" else made
 
 
 @takes_plan_options
@@ -92,7 +109,8 @@ def autoinit(
         ArgumentError: an argument has no meaning; nothing was written.
     """
     chosen = complete(options)
-    if METHODS[chosen.method].needs_seed and chosen.seed is None:  # the plan measures the values that will be written
+    shared = METHODS[chosen.method].needs_seed or chosen.preset != "none"
+    if shared and chosen.seed is None:  # the plan measures the values that will be written
         options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
     made = plan(model, example_inputs, **options)
     done = made.apply(model, options.get("seed"), force=force)
@@ -133,6 +151,116 @@ def report(
     started = time.perf_counter()
     made = plan(model, example_inputs, **options)
     return Report(made, measure(made, ModelView.of(model)), seconds=time.perf_counter() - started)
+
+
+STARTS: Mapping[str, Mapping[str, Any]] = {
+    "library": {},
+    "he": {"recipe": "kaiming"},
+    "xavier": {"recipe": "xavier"},
+    "autoinit": {"method": "nonlinearity"},
+    "depth": {"residual": "depth"},
+    "signal": {"method": "signal"},
+    "mirrored": {"method": "mirrored"},
+}
+"""Options of `autoinit` by the names that `compare` knows; with none, the model stays as it was made."""
+
+
+def compare(
+    make_model: Callable[[], torch.nn.Module],
+    train: Train,
+    starts: Sequence[str] | Mapping[str, Mapping[str, Any] | Callable[[torch.nn.Module], object]] = (
+        "library", "he", "xavier", "autoinit",
+    ),
+    *,
+    lrs: Sequence[float] = (3e-4, 1e-3, 3e-3),
+    steps: int = 200,
+    seeds: int = 3,
+    score: Score | None = None,
+    give_up: float = 100.0,
+    limit: float = math.inf,
+    example_inputs: Any = None,
+) -> Comparison:  # fmt: skip
+    """Train a model for a short while from several starts, by your own training loop, and say which start is best.
+
+        >>> def train(model, lr):
+        ...     optimizer = torch.optim.SGD(model.parameters(), lr)
+        ...     while True:
+        ...         x = torch.randn(32, 4)
+        ...         loss = (model(x) - x.sum(1, keepdim=True)).square().mean()
+        ...         optimizer.zero_grad()
+        ...         loss.backward()
+        ...         optimizer.step()
+        ...         yield loss
+        >>> result = compare(lambda: torch.nn.Linear(4, 1), train, lrs=[0.1], steps=20)
+        >>> sorted(result.curves)
+        ['autoinit', 'he', 'library', 'xavier']
+
+    A loop is a generator: what it keeps, be it two optimizers, a schedule or a replay buffer, are its own variables.
+    The first seed is trained at every learning rate, the others at the two that were best of each start. Starts that
+    come to the same numbers share their trainings. A training whose loss is not finite, or too large, is given up.
+
+    The same arguments give the same result on one machine. Random numbers of torch, numpy and Python follow from the
+    seed, batches too, and go on afterwards as if nothing had been. Only models that `make_model` builds are trained.
+
+    Args:
+        make_model: builds the model, as its constructor starts it.
+        train: a generator function of the model and a learning rate, which yields the loss of each step.
+        starts: names of `library` (the model as built), `he`, `xavier`, `autoinit`, `depth` (residual="depth"),
+            `signal` and `mirrored`; or, by names of your own, options of `autoinit` or functions that write a model.
+        lrs: the learning rates, the same for every start.
+        steps: of each training; a loop that ends before ends its training.
+        seeds: how many, 0 and up.
+        score: of a trained model, in evaluation mode and without gradients; lower is better. Without, the mean of the
+            last tenth of the losses.
+        give_up: a training ends where its loss is so many times that of its first step, or of 1 if that is more.
+        limit: seconds after which a training is given up.
+        example_inputs: as for `autoinit`.
+
+    Raises:
+        ArgumentError: an argument has no meaning, or `train` yields no losses.
+        TraceError: the model could not be traced.
+    """
+    if isinstance(make_model, torch.nn.Module):
+        raise refusal("make_model", make_model, "a function that builds the model, since each training needs a new one")
+    for name, value in (("make_model", make_model), ("train", train), ("score", score)):
+        if not callable(value) and not (name == "score" and value is None):
+            raise refusal(name, value, "a function")
+    rates = tuple(sorted(set(all_of("lrs", lrs, (int, float), "learning rates, such as [1e-3, 3e-3]"))))
+    if not rates or not all(0 < rate < math.inf for rate in rates):
+        raise refusal("lrs", lrs, "learning rates above 0, such as [1e-3, 3e-3]")
+    require("give_up", give_up, (int, float), "a factor, such as 100.0")
+    require("limit", limit, (int, float), "seconds")
+    for name, number in (("steps", steps), ("seeds", seeds)):
+        require(name, number, int, "a number, 1 at least")
+        if number < 1:
+            raise refusal(name, number, "a number, 1 at least")
+    course = Course(make_model, train, steps, score, float(give_up), float(limit))
+    return running.run(course, _written(starts, example_inputs), rates, seeds)
+
+
+def _written(starts: Any, example_inputs: Any) -> dict[str, Write]:
+    """What writes each of the starts of a comparison."""
+    if not isinstance(starts, Mapping):
+        named = texts("starts", starts)
+        unknown = [each for each in named if each not in STARTS]
+        if unknown:
+            raise ArgumentError(f"starts: no {unknown[0]!r}; expected some of {', '.join(STARTS)}, or a mapping")
+        starts = {each: STARTS[each] for each in named}
+    if not starts:
+        raise refusal("starts", starts, "one start at least")
+
+    def writing(options: Any) -> Write:
+        if callable(options):
+            return lambda model, _: options(model)
+        if not isinstance(options, Mapping):
+            raise refusal("starts", options, "options of `autoinit`, or a function of the model, for each name")
+        if not options:
+            return lambda *_: None
+        return lambda model, seed: autoinit(
+            model, example_inputs, **{"seed": seed, **options}, force=True, verbose=False
+        )
+
+    return {name: writing(options) for name, options in starts.items()}
 
 
 def gain(

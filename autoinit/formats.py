@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
     from rich.text import Text
 
-Kind = Literal["report", "check", "signal", "scaling", "coordinates"]
-"""What is shown: a sequence of `Report`, a `CheckRun`, a sequence of the signal's `State`, a `Scaling`, or a
-`CoordinateCheck`.
+Kind = Literal["report", "check", "signal", "scaling", "coordinates", "comparison"]
+"""What is shown: a sequence of `Report`, a `CheckRun`, a sequence of the signal's `State`, a `Scaling`, a
+`CoordinateCheck`, or a `Comparison`.
 """
 PLAIN_WIDTH = 100
 
@@ -50,6 +50,7 @@ FORMATS: Mapping[Kind, Mapping[str, Format]] = {
         "table": Format("people", lines="autoinit.reporting.table:console_lines"),
         "json": Format("programs; versioned", "autoinit.reporting.jsons:dumps"),
         "markdown": Format("pull requests, model cards and notebooks", "autoinit.reporting.markdown:render"),
+        "html": Format("one page with the model's graph", "autoinit.reporting.pages.page:of_reports"),
     },
     "check": {
         "text": Format(
@@ -68,6 +69,7 @@ FORMATS: Mapping[Kind, Mapping[str, Format]] = {
         ),
         "junit": Format("test reports of GitLab, Jenkins and others", "autoinit.reporting.findings.junit:dumps"),
         "markdown": Format("a comment or a job summary", "autoinit.reporting.findings.markdown:render"),
+        "html": Format("one page with the model's graph", "autoinit.reporting.pages.page:of_run"),
     },
     "signal": {
         "table": Format("people", lines="autoinit.reporting.signals.table:console_lines"),
@@ -81,6 +83,11 @@ FORMATS: Mapping[Kind, Mapping[str, Format]] = {
         "table": Format("people", lines="autoinit.reporting.scalings.coordinates:console_lines"),
         "json": Format("programs; versioned", "autoinit.reporting.scalings.coordinates:dumps"),
     },
+    "comparison": {
+        "table": Format("people", lines="autoinit.reporting.comparisons.table:console_lines"),
+        "json": Format("programs; versioned", "autoinit.reporting.comparisons.jsons:dumps"),
+        "html": Format("notebooks", "autoinit.reporting.comparisons.table:html"),
+    },
 }
 """What `--format` offers, by kind."""
 
@@ -88,8 +95,11 @@ _TOOLS = {
     "states": "autoinit.reporting.signals.states:states",
     "figure": "autoinit.reporting.signals.plotting:figure",
     "save figure": "autoinit.reporting.signals.plotting:save",
-    "page": "autoinit.reporting.signals.page:render",
+    "page of plan": "autoinit.reporting.pages.page:of_plan",
+    "page of signal": "autoinit.reporting.pages.page:of_signal",
+    "page of dataflow": "autoinit.reporting.pages.page:of_dataflow",
     "coordinates figure": "autoinit.reporting.scalings.plotting:figure",
+    "comparison figure": "autoinit.reporting.comparisons.plotting:figure",
 }
 """What takes more than a value, so that only methods of their own give it."""
 

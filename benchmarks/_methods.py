@@ -80,16 +80,16 @@ def initialise(method: str, model: nn.Module, batch: torch.Tensor, seed: int, ta
     torch.manual_seed(seed)
     start = time.perf_counter()
     if method in LOOPS:
-        _loop(method, model)
+        loop(method, model)
     elif method in LEARNT:
         assert task is not None, f"{method} needs a task"
-        _loop("he", model)
+        loop("he", model)
         if method == "gradinit":
             gradinit(model, task.inputs, task.targets, task.loss, seed, adam=task.adam)
         else:
             metainit(model, task.inputs, task.targets, task.loss, seed)
     elif method == "lsuv":
-        _lsuv(model, batch)
+        lsuv(model, batch)
     elif method in OURS:
         given = None if method == "nonlinearity" else (batch,)
         autoinit(model, given, method=method, seed=seed, force=True, verbose=False)
@@ -99,14 +99,16 @@ def initialise(method: str, model: nn.Module, batch: torch.Tensor, seed: int, ta
     return time.perf_counter() - start
 
 
-def _loop(method: str, model: nn.Module) -> None:
+def loop(method: str, model: nn.Module) -> None:
+    """One of `LOOPS` on every weight, biases zero."""
     for _, module in weight_modules(model):
         LOOPS[method](module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-def _lsuv(model: nn.Module, batch: torch.Tensor) -> None:
+def lsuv(model: nn.Module, batch: torch.Tensor) -> None:
+    """The package of LSUV's author."""
     from lsuv import lsuv_with_singlebatch
 
     with warnings.catch_warnings():

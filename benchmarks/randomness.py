@@ -11,8 +11,9 @@ The integers (32 bits each) come in three orders:
 - `heads`: the first 256 of ever new weights, so that mostly the hash of names and seeds is tested.
 
 The tests are those that dieharder itself calls good, less one that takes as long as all others, with its own sizes,
-repeated until each order has given at least --words integers. Under a good generator every p-value is uniform: of a thousand about ten are below 0.005 or above 0.995
-(dieharder calls them weak), and none within 10^-6 of 0 or 1. It exits with 1 when one is. Needs the program `dieharder`.
+repeated until each order has given at least --words integers. Under a good generator every p-value is uniform: of a
+thousand about ten are below 0.005 or above 0.995 (dieharder calls them weak), and none within 10^-6 of 0 or 1. It exits
+with 1 when one is. Needs the program `dieharder`.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def p_values(test: int, size: int | None, multiple: int, source: Iterator[Bits])
     command += [] if size is None else ["-n", str(size)]
     given = 0
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False) as process:
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         try:
             for block in source:
                 process.stdin.write(memoryview(block).cast("B"))

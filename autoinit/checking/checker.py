@@ -23,6 +23,7 @@ from autoinit.errors import ArgumentError, TraceError
 from autoinit.errors.arguments import all_of, refusal, require, texts
 from autoinit.models import Model, ModelView
 from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
+from autoinit.plans.plan import Report
 from autoinit.provenance import Recording
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow
@@ -124,6 +125,7 @@ def check(
             *_notes_on_depth(looked_at, findings, asked=shapes),
         ),
         seconds=time.perf_counter() - started,
+        report=Report(looked_at.plan, {name: each.stats for name, each in looked_at.portraits.items()}),
     )
 
 

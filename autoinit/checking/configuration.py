@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 from autoinit import formats
 from autoinit.checking.findings import Severity
 from autoinit.checking.selecting import Ignore
+from autoinit.checking.toml_tables import BETWEEN, NAME, InputShape, TomlTable, any_of, shown
 from autoinit.errors import ConfigurationError
 
 if sys.version_info >= (3, 11):
@@ -24,25 +22,13 @@ else:
 
 TOLERANCE = 0.10
 
-InputShape = tuple[tuple[int, ...], str]
-"""The sizes of an example input, and the name of its dtype, empty where the model decides."""
-
 _FILE = "pyproject.toml"
-_TABLE = "[tool.autoinit]"
 _KEYS = (
     "models", "select", "ignore", "ignores", "fail-level", "recipe", "baseline", "tolerance", "format", "output",
 )  # fmt: skip
 _MODEL_KEYS = ("spec", "name", "arguments", "weights", "input-shape", "recipe", "trust", "max-size")
 _IGNORE_KEYS = ("layer", "codes", "reason", "model")
-DTYPES = (
-    "float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool", "complex64",
-    "complex128",
-)  # fmt: skip
 _LEVELS = tuple(level.value for level in Severity)
-_SHAPE = re.compile(r"\s*(\d{1,15}(?:\s*,\s*\d{1,15})*)\s*(?::\s*(\w+)\s*)?", re.ASCII)
-_SHAPE_FORM = 'a shape such as "1,3,224,224", or with a dtype "1,128:int64"'
-_IN_TOLERANCE = "a number between 0 and 1, such as 0.1"
-_LONGEST = 100
 
 
 @dataclass(frozen=True)
@@ -128,11 +114,11 @@ class Configuration:
             ConfigurationError: a value is out of range.
         """
         if fail_level is not None and fail_level not in _LEVELS:
-            raise ConfigurationError(f"fail_level={fail_level!r}; expected {_any_of(_LEVELS)}")
+            raise ConfigurationError(f"fail_level={fail_level!r}; expected {any_of(_LEVELS)}")
         if format is not None and format not in formats.names("check"):
-            raise ConfigurationError(f"format={format!r}; expected {_any_of(formats.names('check'))}")
+            raise ConfigurationError(f"format={format!r}; expected {any_of(formats.names('check'))}")
         if tolerance is not None and not 0 < tolerance < 1:
-            raise ConfigurationError(f"tolerance={tolerance}; expected {_IN_TOLERANCE}")
+            raise ConfigurationError(f"tolerance={tolerance}; expected {BETWEEN}")
         chosen = self._chosen(models) if models else self.models
         return replace(
             self,
@@ -172,7 +158,7 @@ def load_configuration(path: Path | None = None) -> Configuration:
     if path is not None:
         table = _table_of(path)
         if table is None:
-            raise ConfigurationError(f"{path}: no table {_TABLE}; expected one, with keys such as models and select")
+            raise ConfigurationError(f"{path}: no table {NAME}; expected one, with keys such as models and select")
         return _configuration(table, path.resolve())
     directory = Path.cwd()
     for parent in (directory, *directory.parents):
@@ -180,131 +166,6 @@ def load_configuration(path: Path | None = None) -> Configuration:
         if os.path.isfile(file) and (table := _table_of(file)) is not None:
             return _configuration(table, file)
     return Configuration(directory)
-
-
-def parse_shape(text: str) -> InputShape | None:
-    """`1,3,224,224`, or with a dtype `1,128:int64`; None for anything else."""
-    match = _SHAPE.fullmatch(text)
-    if match is None:
-        return None
-    sizes = tuple(int(size) for size in match[1].split(","))
-    return (sizes, match[2] or "") if all(sizes) else None
-
-
-@dataclass(frozen=True)
-class _Table:
-    """A table of the file. Takes out a key's value, or its default, and refuses one that does not fit.
-
-    place: where it lies in the table of autoinit, such as `models[1]`; empty for that table itself.
-    """
-
-    file: Path
-    place: str
-    values: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, value: object, keys: Sequence[str], file: Path, place: str = "") -> _Table:
-        """The table that a value is, with no key but those.
-
-        Raises:
-            ConfigurationError: it is no table, or has another key.
-        """
-        if not isinstance(value, dict):
-            raise ConfigurationError(f"{file}: {f'{_TABLE} {place}'.rstrip()} = {_shown(value)}; expected a table")
-        table = cls(file, place, value)
-        for key in value:
-            if key not in keys:
-                near = difflib.get_close_matches(key.replace("_", "-").lower(), keys, n=1)
-                hint = f"did you mean {near[0]}? " if near else ""
-                raise table.refusal(key, f"{hint}expected one of the keys {', '.join(keys)}", "unknown key ")
-        return table
-
-    def refusal(self, key: str, expected: str, what: str = "") -> ConfigurationError:
-        """The error about a key's value."""
-        value = _shown(self.values[key])
-        text = expected if what else f"expected {expected}"
-        return ConfigurationError(f"{self.file}: {_TABLE} {what}{self._at(key)} = {value}; {text}")
-
-    def text(self, key: str, default: str | None = None, *, expected: str = "a text that is not empty") -> str:
-        """A string. Without a default the key must be there."""
-        if key not in self.values and default is not None:
-            return default
-        if key not in self.values:
-            raise ConfigurationError(f"{self.file}: {_TABLE} {self.place} has no {key}; expected {expected}")
-        value = self.values[key]
-        if not isinstance(value, str) or not value.strip():
-            raise self.refusal(key, expected)
-        return value
-
-    def one_of(self, key: str, choices: Sequence[str]) -> str:
-        """One of some strings, by default the first."""
-        value = self.values.get(key, choices[0])
-        if value not in choices:
-            raise self.refusal(key, _any_of(choices))
-        return str(value)
-
-    def flag(self, key: str) -> bool:
-        """True or false, by default false."""
-        value = self.values.get(key, False)
-        if not isinstance(value, bool):
-            raise self.refusal(key, "true or false")
-        return value
-
-    def count(self, key: str) -> int | None:
-        """A number from 1; None where there is none."""
-        value = self.values.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise self.refusal(key, "a number of bytes, such as 20_000_000_000")
-        return value
-
-    def fraction(self, key: str, default: float) -> float:
-        """A number between 0 and 1."""
-        value = self.values.get(key, default)
-        if not isinstance(value, (int, float)) or not 0 < value < 1:
-            raise self.refusal(key, _IN_TOLERANCE)
-        return float(value)
-
-    def path(self, key: str, root: Path) -> Path | None:
-        """A path that starts at the root."""
-        return root / self.text(key, expected="a path") if key in self.values else None
-
-    def items(self, key: str, expected: str) -> Iterator[tuple[str, Any]]:
-        """Each item of an array, by default empty, with its place."""
-        value = self.values.get(key, [])
-        if not isinstance(value, list):
-            raise self.refusal(key, expected)
-        for index, item in enumerate(value):
-            yield f"{self._at(key)}[{index}]", item
-
-    def codes(self, key: str, *, some: bool = False) -> tuple[str, ...]:
-        """Prefixes of codes; at least one where the array must hold `some`."""
-        expected = 'an array of codes or their beginnings, such as ["INI2", "INI103"]'
-        prefixes = []
-        for place, item in self.items(key, expected):
-            if not isinstance(item, str) or not item.strip():
-                raise ConfigurationError(
-                    f'{self.file}: {_TABLE} {place} = {_shown(item)}; expected a code or its beginning, such as "INI2"'
-                )
-            prefixes.append(item.strip())
-        if some and not prefixes:
-            if key in self.values:
-                raise self.refusal(key, f"{expected}, not an empty one")
-            raise ConfigurationError(f"{self.file}: {_TABLE} {self.place} has no {key}; expected {expected}")
-        return tuple(prefixes)
-
-    def shapes(self, key: str) -> tuple[InputShape, ...]:
-        """The shape of one input, or of several."""
-        value = self.values.get(key, [])
-        texts = [value] if isinstance(value, str) else value
-        if not isinstance(texts, list):
-            raise self.refusal(key, f"{_SHAPE_FORM}, or an array of such")
-        shapes = [parse_shape(text) if isinstance(text, str) else None for text in texts]
-        if any(shape is None or shape[1] not in ("", *DTYPES) for shape in shapes):
-            raise self.refusal(key, f"{_SHAPE_FORM}, or an array of such; dtypes are {', '.join(DTYPES)}")
-        return tuple(shape for shape in shapes if shape is not None)
-
-    def _at(self, key: str) -> str:
-        return f"{self.place}.{key}" if self.place else key
 
 
 def _table_of(file: Path) -> object | None:
@@ -325,7 +186,7 @@ def _table_of(file: Path) -> object | None:
 
 
 def _configuration(values: object, file: Path) -> Configuration:
-    table = _Table.of(values, _KEYS, file)
+    table = TomlTable.of(values, _KEYS, file)
     root = file.parent
     return Configuration(
         root=root,
@@ -343,18 +204,18 @@ def _configuration(values: object, file: Path) -> Configuration:
     )
 
 
-def _models(table: _Table, root: Path) -> tuple[ModelEntry, ...]:
+def _models(table: TomlTable, root: Path) -> tuple[ModelEntry, ...]:
     entries: dict[str, ModelEntry] = {}
     for place, item in table.items("models", "an array of specs, and of tables that have a spec"):
         if not isinstance(item, (str, dict)):
             raise ConfigurationError(
-                f'{table.file}: {_TABLE} {place} = {_shown(item)}; expected a spec such as "package.module:factory", '
+                f'{table.file}: {NAME} {place} = {shown(item)}; expected a spec such as "package.module:factory", '
                 "or a table that has one"
             )
         entry = _model({"spec": item} if isinstance(item, str) else item, table.file, place, root)
         if entry.name in entries:
             raise ConfigurationError(
-                f"{table.file}: {_TABLE} {place} = {_shown(item)}; expected a name of its own: "
+                f"{table.file}: {NAME} {place} = {shown(item)}; expected a name of its own: "
                 f"another model is called {entry.name!r}; add name = ..."
             )
         entries[entry.name] = entry
@@ -362,7 +223,7 @@ def _models(table: _Table, root: Path) -> tuple[ModelEntry, ...]:
 
 
 def _model(value: object, file: Path, place: str, root: Path) -> ModelEntry:
-    table = _Table.of(value, _MODEL_KEYS, file, place)
+    table = TomlTable.of(value, _MODEL_KEYS, file, place)
     spec = table.text("spec", expected='a spec such as "package.module:factory"')
     arguments = table.values.get("arguments", {})
     if not isinstance(arguments, dict):
@@ -379,9 +240,9 @@ def _model(value: object, file: Path, place: str, root: Path) -> ModelEntry:
     )
 
 
-def _ignores(table: _Table) -> Iterator[Ignore]:
+def _ignores(table: TomlTable) -> Iterator[Ignore]:
     for place, item in table.items("ignores", "an array of tables with layer, codes and reason"):
-        entry = _Table.of(item, _IGNORE_KEYS, table.file, place)
+        entry = TomlTable.of(item, _IGNORE_KEYS, table.file, place)
         yield Ignore(
             layer=entry.text("layer", expected='the glob of layer names, such as "encoder.*"'),
             codes=entry.codes("codes", some=True),
@@ -400,14 +261,3 @@ def _located(spec: str, root: Path) -> str:
     if source == "hf" and os.path.exists(root / name):
         return f"hf:{root / name}"
     return spec
-
-
-def _any_of(choices: Iterable[str]) -> str:
-    *others, last = (json.dumps(choice) for choice in choices)
-    return f"{', '.join(others)} or {last}"
-
-
-def _shown(value: object) -> str:
-    """A value as TOML would write it, nearly, and not at length."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."

@@ -13,6 +13,7 @@ from autoinit.errors import ArgumentError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from autoinit.plans.plan import Report
     from autoinit.tracing.dataflow import SourceLine
 
 
@@ -120,6 +121,7 @@ class CheckResult:
         notes: what a reader should know about tracing and loading.
         fixed: layers that `--fix` wrote.
         seconds: tracing, planning and checking.
+        report: the plan by which the weights were judged, and their statistics; what a page shows beside the findings.
     """
 
     model: str
@@ -132,6 +134,7 @@ class CheckResult:
     notes: tuple[str, ...] = ()
     fixed: tuple[str, ...] = ()
     seconds: float = 0.0
+    report: Report | None = field(default=None, compare=False, repr=False)
 
     @property
     def ok(self) -> bool:
@@ -162,6 +165,10 @@ class CheckResult:
             ArgumentError: there is no such format.
         """
         return CheckRun((self,)).to(form)
+
+    def to_html(self) -> str:
+        """One self-contained page: the dataflow as a picture, the findings, the layers."""
+        return self.to("html")
 
 
 @dataclass(frozen=True)

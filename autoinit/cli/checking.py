@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.configuration import Configuration, InputShape, ModelEntry
+from autoinit.checking.configuration import Configuration, ModelEntry
 from autoinit.checking.findings import CheckFailure, CheckRun, Severity
 from autoinit.checking.selecting import Ignore
+from autoinit.checking.toml_tables import InputShape
 from autoinit.cli._group import wants_traceback
 from autoinit.cli._options import (
     WEIGHTS_HELP,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.configuration import InputShape
+from autoinit.checking.toml_tables import InputShape
 from autoinit.cli._options import (
     SPEC_HELP,
     WEIGHTS_HELP,
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from autoinit.plans.plan import Report
     from autoinit.recognising.alone import WeightsReport
 
+_path = click.Path(path_type=Path)
+
 
 @click.command(epilog=WEIGHTS_HELP, short_help="Report on models; writes no weight.")
 @click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 @loading_options
 @planning_options
 @format_option("report", "How the reports are shown.", "table")
-@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write the report to a file.")
+@click.option("--output", "-o", type=_path, metavar="FILE", help="Write the report to a file.")
+@click.option("--html", "page", type=_path, metavar="FILE", help="Write one page as well: graph, table, notes.")
 @talking_options
 def report(
     specs: Sequence[str],
@@ -44,6 +47,7 @@ def report(
     shapes: Sequence[InputShape],
     form: str,
     output: Path | None,
+    page: Path | None,
     full: bool,
     quiet: bool,
     verbose: bool,
@@ -51,23 +55,27 @@ def report(
 ) -> None:
     """Report what each weight of a saved model feeds, how it should start, and how it does. Writes no weight."""
     talk = Talk(quiet, verbose)
-    if output is not None:
+    outputs = [each for each in (output, page) if each is not None]
+    if outputs:
         from autoinit.loading import files_read_for
         from autoinit.saving import require_outputs
 
-        require_outputs([output], (path for spec in specs for path in files_read_for(spec, weights)))
+        require_outputs(outputs, (path for spec in specs for path in files_read_for(spec, weights)))
     reports: list[Report | WeightsReport] = []
     for spec in specs:
         loaded = _load(spec, weights, arguments, trust, max_size, talk, alone=True)
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"), loaded.analysed():
-            result = api.report(loaded.model, inputs_for(planning["method"], shapes), **given(planning))
+            result = api.report(loaded.model, inputs_for(planning, shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
         write_form(output, "report", reports, form, full=full)
     elif not quiet:
         show("report", reports, form, full=full)
+    if page is not None:
+        write_form(page, "report", reports, "html")
+        talk.note(f"wrote {page}")
 
 
 @click.command(epilog=SPEC_HELP, short_help="Initialise a model and write its weights.")
@@ -106,7 +114,7 @@ def apply(
 
     saving.check_output(target, loaded, in_place=in_place)
     with talk.stage(f"initialising {loaded.name}"), loaded.analysed():
-        result = api.autoinit(loaded.model, inputs_for(planning["method"], shapes), verbose=False, **given(planning))
+        result = api.autoinit(loaded.model, inputs_for(planning, shapes), verbose=False, **given(planning))
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
     if not quiet:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from autoinit.checking.configuration import InputShape
+from autoinit.checking.toml_tables import InputShape
 from autoinit.cli._options import (
     SPEC_HELP,
     base_options,

@@ -22,7 +22,7 @@ def texts(name: str, value: Any) -> tuple[str, ...]:
     return found
 
 
-def all_of(name: str, value: Any, kind: type, expected: str) -> tuple[Any, ...]:
+def all_of(name: str, value: Any, kind: type | tuple[type, ...], expected: str) -> tuple[Any, ...]:
     """Any number of values of a kind, as a tuple.
 
     Raises:

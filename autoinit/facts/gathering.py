@@ -8,8 +8,9 @@ from typing import Any
 
 from autoinit.facts._attention import attention_role, head_width
 from autoinit.facts._branches import PlaceOnBranch, branch_places
+from autoinit.facts._low_rank import low_rank_factors
 from autoinit.facts._roles import looked_up, parameter_roles
-from autoinit.facts.parameter import Facts
+from autoinit.facts.parameter import Facts, LowRank
 from autoinit.ops import Role
 from autoinit.resolving import Resolution, SliceResolution
 from autoinit.theory.fans import fans
@@ -24,13 +25,13 @@ def gather(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> tuple[Facts
         resolutions: of the dataflow.
     """
     places = branch_places(dataflow)
-    tables, last = looked_up(dataflow), _last(dataflow)
+    tables, last, factors = looked_up(dataflow), _last(dataflow), low_rank_factors(dataflow)
     shapes = {use.name: use.shape for op in dataflow.graph.nodes for use in op.params}
     found: list[Facts] = []
     firsts: list[tuple[Resolution, Facts]] = []
     told: set[str] = set()
     for resolution in resolutions:
-        parts = tuple(_parts(dataflow, resolution, places, tables, last))
+        parts = tuple(_parts(dataflow, resolution, places, tables, last, factors))
         found += parts
         firsts.append((resolution, parts[0]))
         found += (_bias(parts[0], bias, shapes[bias]) for bias in resolution.biases if bias not in told)
@@ -52,6 +53,7 @@ def _parts(
     places: Mapping[Op, PlaceOnBranch],
     tables: Collection[str],
     last: Collection[Op],
+    factors: Mapping[Op, LowRank],
 ) -> Iterator[Facts]:
     ops = [dataflow.by_name[name] for name in resolution.uses]
     place = _place(ops, places)
@@ -74,6 +76,7 @@ def _parts(
             nonlinearity=ending.nonlinearity,
             normalised=ending.normalised or standardised,
             standardised=standardised,
+            low_rank=next((factors[op] for op in ops if op in factors), ""),
             modulates=reasons == {"gate", "add"},
             tied=resolution.param in tables,
             reads_input=reads_input,

@@ -13,6 +13,7 @@ Kind = Literal[
     "other",
 ]  # fmt: skip
 Attention = Literal["", "query", "key", "value"]
+LowRank = Literal["", "down", "up"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Facts:
         last_on_branch: whether nothing with parameters follows it there.
         attention: what these rows give to attention.
         head_width: features of one head of it; 0 where there is none, or no shapes.
+        low_rank: which factor of a low-rank addition to another weight it is (LoRA): `down` or `up`; empty for none.
         modulates: whether the weight gives both what signals are multiplied by and what is added to them (adaLN).
         tied: whether the weight is the table of an embedding too.
         reads_input: whether no weight comes before it.
@@ -76,6 +78,7 @@ class Facts:
     last_on_branch: bool = False
     attention: Attention = ""
     head_width: int = 0
+    low_rank: LowRank = ""
     modulates: bool = False
     tied: bool = False
     reads_input: bool = False

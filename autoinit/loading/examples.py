@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from autoinit.checking.configuration import DTYPES
+from autoinit.checking.toml_tables import DTYPES
 from autoinit.errors import ArgumentError
 
 MOST_ELEMENTS = 1 << 33

@@ -12,6 +12,7 @@ import torch
 from autoinit.errors import PlanError
 from autoinit.models import ModelView
 from autoinit.ops import Role
+from autoinit.plans.how import How
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.plan import Plan
 from autoinit.signal.batches import Batch, stream
@@ -124,7 +125,7 @@ class Calibration:
             for module in shadow.module.modules():
                 module.training = training
             copy = ModelView.of(shadow.module)
-            write(self.replanned(found) if number else self.plan, copy, self.seed, measure=False, force=True)
+            write(self.replanned(found) if number else self.plan, copy, self.seed, How(measure=False, force=True))
             before, found.uses = found.uses, {}
             tolerance = 0.0 if number == 0 else TOLERANCE if number < MOST_PASSES - 1 else math.inf
             corrector = Corrector(shadow, self.view.tensors, dataflow, layers, self.targets, found, before, tolerance)

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from autoinit.errors import ArgumentError
+from autoinit.methods._arguments import argument_factors
 from autoinit.methods._calibrating import TOLERANCE, Calibration, Found, MeasuredUse, Rows
 from autoinit.methods.signal import with_std
 from autoinit.models import ModelView
@@ -46,7 +47,8 @@ def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, exam
     Args:
         view: of a module whose parameters have values.
         dataflow: traced from it, on the same inputs.
-        options: `residual="depth"` makes the target 1 / sqrt(L) at the last weight of each branch; the seed is that of
+        options: `residual="depth"` makes the target 1 / sqrt(L) at the last weight of each branch, as numbers before a
+            nonlinearity make it 1 over them; the seed is that of
             the weights' values, of made-up inputs and of dropout.
         example_inputs: the batch: as for `plan`. A shape stands for N(0, 1) numbers, a tensor on the meta
             device for numbers, or for random ids of its shape, None for a guess.
@@ -60,14 +62,20 @@ def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, exam
         raise ArgumentError(f"model is a {view.class_name}: method='data' runs a torch.nn.Module")
     require_values(view, "method='data' runs the model", "method='signal', which needs none")
     base = plan_dataflow(dataflow, view, replace(options, residual="keep"))
-    targets: dict[str, float] = {}
+    ends: dict[str, float] = {}
     if options.residual == "depth":
         deep = plan_dataflow(dataflow, view, options)
-        targets = {one.param: two.std / one.std for one, two in zip(base.layers, deep.layers, strict=True)}
+        ends = {one.param: two.std / one.std for one, two in zip(base.layers, deep.layers, strict=True)}
+    targets = dict(ends)
+    for name, factor in argument_factors(dataflow).items():
+        if bool((factor == factor[0]).all()):  # of parts that differ in it, the whole is set to 1
+            targets[name] = ends.get(name, 1.0) * float(factor[0])
     traced = dataflow if dataflow.tier == "recorded" and example_inputs is not None else None
 
     def replanned(found: Found) -> Plan:
-        layers = tuple(_replanned(layer, found, targets.get(layer.param, 1.0)) for layer in base.layers)
+        layers = tuple(
+            _replanned(layer, found, ends.get(layer.param, 1.0), targets.get(layer.param, 1.0)) for layer in base.layers
+        )
         return replace(base, layers=layers, notes=(*base.notes, *found.notes))
 
     calibration = Calibration(view, traced, example_inputs, base, replanned, targets, options.seed or 0)
@@ -76,7 +84,7 @@ def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, exam
     return replace(replanned(found), method="data", residual=options.residual)
 
 
-def _replanned(layer: LayerPlan, found: Found, target: float) -> LayerPlan:
+def _replanned(layer: LayerPlan, found: Found, end: float, target: float) -> LayerPlan:
     """The layer's plan with the std found, or a note why there is none."""
     if layer.status != "planned":
         return layer
@@ -84,7 +92,7 @@ def _replanned(layer: LayerPlan, found: Found, target: float) -> LayerPlan:
     if not factors:
         why = found.apart.get(layer.param, "not reached on the batch")
         return _noted(layer, f"{why}: std by its nonlinearity")
-    notes = [f"ends a residual branch: std * {target:.3g}"] if target != 1.0 else []
+    notes = [f"ends a residual branch: std * {end:.3g}"] if end != 1.0 else []
     notes += _off(layer, found, target)
     if () in factors:
         parts = tuple(with_std(part, part.std * factors[()]) for part in layer.slices)

@@ -18,6 +18,7 @@ from typing import Any
 
 import torch
 
+from autoinit.methods._arguments import argument_factors
 from autoinit.models import ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
@@ -68,7 +69,7 @@ class _Solver:
     def __init__(self, propagation: Propagation, layers: Mapping[str, LayerPlan]) -> None:
         self.propagation, self.layers = propagation, layers
         self.fixed: dict[str, float] = {}
-        self.factors: dict[str, torch.Tensor] = {}
+        self.factors: Mapping[str, torch.Tensor] = {}
         self.wanted: dict[str, _Wanted] = defaultdict(_Wanted)
         self.mirrors: Mapping[str, MakeMirror] = {}
         self.mirrored: dict[str, Mirror] = {}
@@ -104,7 +105,7 @@ def plan_by_signal(
     example_inputs: Any = None,
     mirrors: Mapping[str, MakeMirror] = MappingProxyType({}),
 ) -> Plan:
-    """A plan for which the predicted second moment of every pre-activation is 1.
+    """A plan for which the predicted second moment of every pre-activation is 1, that of phi(c z) being c z.
 
     Weights without a rule (LSTM and GRU, bilinear), whose input is zero, or whose scale is normalised away keep the
     std that their nonlinearity asks for, with a note.
@@ -121,12 +122,13 @@ def plan_by_signal(
     base = plan_dataflow(dataflow, view, replace(options, residual="keep"))
     layers = {layer.param: layer for layer in base.layers if layer.status == "planned"}
     ends = _branch_ends(dataflow, layers) if options.residual == "depth" else {}
-    solver, logits = _solved(view, dataflow, base, layers, {}, ends, mirrors, example_inputs, seed)
+    goals = _products(argument_factors(dataflow), {name: torch.tensor(end) for name, end in ends.items()})
+    solver, logits = _solved(view, dataflow, base, layers, {}, goals, mirrors, example_inputs, seed)
     shared = {name: found.std for name, found in solver.wanted.items() if len(found.stds) > 1}
     corrected = _attention_factors(layers, logits)
     if shared or corrected:
-        factors = {name: ends.get(name, 1.0) * corrected.get(name, torch.tensor(1.0)) for name in {**ends, **corrected}}
-        solver, _ = _solved(view, dataflow, base, layers, shared, factors, mirrors, example_inputs, seed)
+        goals = _products(goals, corrected)
+        solver, _ = _solved(view, dataflow, base, layers, shared, goals, mirrors, example_inputs, seed)
     made = tuple(_replanned(layer, solver, ends) for layer in base.layers)
     notes = (*base.notes, *solver.propagation.notes_on_inputs())
     return replace(base, layers=made, method="signal", residual=options.residual, notes=notes)
@@ -138,7 +140,7 @@ def _solved(
     base: Plan,
     layers: Mapping[str, LayerPlan],
     fixed: Mapping[str, float],
-    factors: Mapping[str, Any],
+    factors: Mapping[str, torch.Tensor],
     mirrors: Mapping[str, MakeMirror],
     example_inputs: Any,
     seed: int,
@@ -147,11 +149,18 @@ def _solved(
     require_elements(dataflow)
     propagation = Propagation(dataflow, view, base, InputSignal(), given=example_inputs, seed=seed)
     solver = _Solver(propagation, layers)
-    solver.fixed, solver.mirrors = dict(fixed), mirrors
-    solver.factors = {name: torch.as_tensor(factor, dtype=torch.float32) for name, factor in factors.items()}
+    solver.fixed, solver.mirrors, solver.factors = dict(fixed), mirrors, factors
     logits = _Logits()
     propagation.run(solver.choose, backward=False, watch=logits.watch)
     return solver, logits.found
+
+
+def _products(*factors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """By weight the product of the factors that name it."""
+    made: dict[str, torch.Tensor] = {}
+    for each in factors:
+        made.update({name: factor * made.get(name, 1.0) for name, factor in each.items()})
+    return made
 
 
 def _branch_ends(dataflow: Dataflow, layers: Mapping[str, LayerPlan]) -> dict[str, float]:

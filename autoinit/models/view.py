@@ -185,7 +185,7 @@ class ModelView:
         )
 
     @cached_property
-    def _modules(self) -> list[tuple[str, nn.Module]]:
+    def modules(self) -> list[tuple[str, nn.Module]]:
         """(prefix of its tensors' names, module) of every module under each of its paths, wrappers left out."""
         prefixes: dict[str, str] = {}
         wrapped: dict[str, str] = {}
@@ -208,7 +208,7 @@ class ModelView:
             return list(dict((*first, *tied)).items())
         return [
             (prefix + leaf, parameter)
-            for prefix, module in self._modules
+            for prefix, module in self.modules
             for leaf, parameter in module._parameters.items()
             if parameter is not None
         ]
@@ -220,7 +220,7 @@ class ModelView:
             return [(n, each) for n, each in self.root.state_dict.items() if not isinstance(each, nn.Parameter)]
         return [
             (prefix + leaf, buffer)
-            for prefix, module in self._modules
+            for prefix, module in self.modules
             for leaf, buffer in module._buffers.items()
             if buffer is not None
         ]

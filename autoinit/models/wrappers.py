@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TypeVar
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -13,6 +14,7 @@ WRAPPING_NAMES = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_modu
 
 The wrappers' classes themselves are not imported: that would load the compiler and torch.distributed.
 """
+Wrapped = TypeVar("Wrapped")
 _RENAMING = (("torch.distributed.fsdp", "FSDPModule"), ("torch.distributed._composable.replicate", "DDP"))
 """Classes that `fully_shard` and `replicate` put in front of a module's own."""
 
@@ -59,6 +61,15 @@ def bare_class(module: nn.Module) -> type:
     found = type(module)
     inner = _without_engine(found)
     return inner if inner in found.__bases__ else found  # else there is a parametrization in front, which stays
+
+
+def resharded(model: Wrapped) -> Wrapped:
+    """The model, in which what FSDP2 has gathered for a forward is let go: what is written must be what it keeps."""
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        reshard = getattr(module, "reshard", None) if bare_class(module) is not type(module) else None
+        if callable(reshard):
+            reshard()
+    return model
 
 
 def _without_engine(kind: type) -> type:

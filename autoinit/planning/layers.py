@@ -23,6 +23,7 @@ from autoinit.tensors.measuring import is_zero
 from autoinit.theory import gains
 from autoinit.theory.fans import Mode, fans
 from autoinit.tracing import Dataflow
+from autoinit.tracing.flow import flow_of
 
 
 def plan_dataflow(
@@ -66,6 +67,7 @@ def plan_dataflow(
         others=others,
         unsupported=tuple(f"{each.op} at {each.source or each.module or each.name}" for each in dataflow.unsupported),
         notes=dataflow.notes,
+        flow=flow_of(dataflow),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import prod
 from typing import IO, TYPE_CHECKING
@@ -14,9 +14,13 @@ from autoinit import formats
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.errors.arguments import require
 from autoinit.models import Model, ModelView
+from autoinit.models.wrappers import resharded
+from autoinit.plans.how import How, Rest
 from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
 from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
+from autoinit.tensors.placing import Layout
+from autoinit.tracing.flow import Flow
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -31,10 +35,12 @@ class Plan(Mapping[str, LayerPlan]):
         model: class name.
         tier: how it was traced.
         method, residual, heads, recipe: how the scales were chosen.
+        preset: the preset that chose what was not given, and which row of its table; empty where none did.
         rest: parameters that are no layer's weight, and that the recipe writes.
         others: every parameter that the plan does not touch.
         unsupported: operations that the table does not know.
         notes: about the whole model.
+        flow: the operations that it was made of, to be drawn; none in a plan that was read from JSON.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -45,11 +51,13 @@ class Plan(Mapping[str, LayerPlan]):
     residual: Residual = "keep"
     heads: Heads = "xavier"
     recipe: str = ""
+    preset: str = ""
     rest: tuple[RestPlan, ...] = ()
     others: tuple[OtherParameter, ...] = ()
     unsupported: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    flow: Flow | None = field(default=None, compare=False, repr=False)
 
     @property
     def later(self) -> dict[str, str]:
@@ -95,22 +103,49 @@ class Plan(Mapping[str, LayerPlan]):
     def __len__(self) -> int:
         return len(self.layers)
 
-    def apply(self, model: Model, seed: int | None = None, *, force: bool = False) -> Report:
+    def apply(
+        self,
+        model: Model,
+        seed: int | None = None,
+        *,
+        force: bool = False,
+        rest: Rest = "keep",
+        partial: bool = False,
+        report: bool = True,
+        layout: Layout | None = None,
+    ) -> Report:
         """Write the planned weights, zeros into their biases, and what else a recipe speaks of; all or nothing.
+
+        Of a model that is parted among processes (FSDP2, tensor parallel, ...) each process writes its own pieces, and
+        all must call this: one small gather tells the seed and what stands against writing, so that all raise or none,
+        another the statistics. With a seed and `report=False` there is none.
 
         Args:
             model: the model that was planned, or another with the same weights.
-            seed: the values are a function of (seed, parameter name, shape) alone. None takes a seed from torch's
-                default generator.
+            seed: the values are a function of (seed, parameter name, global shape) alone. None takes a seed from
+                torch's default generator, that of the first process.
             force: write although the model looks trained.
+            rest: what becomes of what the plan does not write, such as norms and embeddings: `keep`, or `reset`, by
+                each module's own `reset_parameters`. After `to_empty` it is rubbish. What has no such method, and
+                buffers that a constructor fills, are named in the report's notes.
+            partial: write the layers that the model has, as a stage of a pipeline, and pass over the others.
+            report: measure the weights before and after. Without, the report has no statistics.
+            layout: `layout(name, tensor)` tells what of a parameter is here, where the tensor does not (Megatron,
+                ZeRO-3, FSDP1): a `Box` or `FlatRun`, or the tensor in which it lies and one of them, or None.
 
         Raises:
             PlanError: the plan does not fit the model; nothing was written.
             TrainedModelError: the model looks trained; nothing was written.
+            ArgumentError: an argument has no meaning; nothing was written.
+            ApplyError: writing failed.
         """
         from autoinit.writing.applying import write
 
-        written = write(self, ModelView.of(model), seed, force=force)
+        require("rest", rest, str, "'keep' or 'reset'")
+        if rest not in ("keep", "reset"):
+            raise ArgumentError(f"rest={rest!r}: expected 'keep' or 'reset'")
+        how = How(report, force, rest, partial, layout)
+        written = write(self, ModelView.of(resharded(model)), seed, how)
         noted = replace(self, notes=(*self.notes, *written.notes))
         return Report(noted, written.before, written.after, written.seed, self.seconds + written.seconds)
 
@@ -119,6 +154,11 @@ class Plan(Mapping[str, LayerPlan]):
         held = {name: getattr(self, name) for name in _names(Plan) if name not in LATER or name in self.later}
         document = {"version": _VERSION, **held, "warnings": self.warnings}
         return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
+
+    def to_html(self) -> str:
+        """One self-contained page: the dataflow as a picture, the layers, the notes."""
+        page: str = formats.tool("page of plan")(self)
+        return page
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
@@ -198,6 +238,10 @@ class Report:
         """The whole report as a Markdown document, one table row for each layer."""
         return self.to("markdown") + "\n"
 
+    def to_html(self) -> str:
+        """One self-contained page: the dataflow as a picture, the layers, the notes."""
+        return self.to("html")
+
 
 ALL_ZERO = "exactly zero, as all weights of the model are: memory that nothing has written"
 """The note of a layer that is planned although it is zero."""
@@ -210,12 +254,12 @@ def _some(names: Sequence[str]) -> str:
 
 
 _VERSION = 1
-LATER = ("heads",)
+LATER = ("heads", "preset")
 """Fields that are younger than that version."""
 
 
 def _names(kind: type) -> list[str]:
-    return [each.name for each in fields(kind)]
+    return [each.name for each in fields(kind) if each.name != "flow"]
 
 
 class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
@@ -234,5 +278,6 @@ class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float
     heads: Heads = "xavier"
     recipe: str = ""
+    preset: str = ""
     rest: tuple[RestPlan, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -22,7 +22,7 @@ _COLLAPSE_ABOVE = 20
 def render(report: WeightsReport, width: int, *, full: bool = False, rule: str = "-") -> Iterator[Text]:
     """The lines of the table. full: a row for each tensor, also where many are alike."""
     title = f"autoinit  {report.name}"
-    for index, line in enumerate(wrap(f"{title}: {_facts(report)}", width)):
+    for index, line in enumerate(wrap(f"{title}: {facts(report)}", width)):
         text = Text(line)
         if index == 0:
             text.stylize("bold", 0, len(title))
@@ -46,12 +46,12 @@ def markdown(report: WeightsReport) -> Iterator[str]:
     """One table row for each tensor."""
     yield f"## autoinit: {prose(report.name)}"
     yield ""
-    yield f"{prose(_facts(report))}."
+    yield f"{prose(facts(report))}."
     yield ""
     yield "| tensor | shape | dtype | std | mean | recipe | remarks |"
     yield "|---|---|---|---:|---:|---|---|"
     for row in report.rows:
-        cells = (_shape(row), row.dtype, *_moments([row]), _recipe(row), "; ".join(_remarks(row)))
+        cells = (_shape(row), row.dtype, *_moments([row]), recipe(row), "; ".join(remarks(row)))
         yield f"| {' | '.join(map(cell, (code(row.name), *map(prose, cells))))} |"
     yield ""
     yield from (f"- Note: {prose(note)}" for note in report.notes)
@@ -71,7 +71,8 @@ def document(report: WeightsReport) -> dict[str, Any]:
     }
 
 
-def _facts(report: WeightsReport) -> str:
+def facts(report: WeightsReport) -> str:
+    """How many tensors and numbers there are."""
     dtypes = {row.dtype for row in report.rows if row.family}
     one = f", {dtypes.pop()}" if len(dtypes) == 1 else ""
     return (
@@ -81,7 +82,7 @@ def _facts(report: WeightsReport) -> str:
 
 def _is_plain(row: TensorRow) -> bool:
     """Whether a tensor is one that a reader expects: a vector of one number, whole numbers, no matrix."""
-    return not row.family and not _remarks(row) and (row.stats is None or row.stats.minimum == row.stats.maximum)
+    return not row.family and not remarks(row) and (row.stats is None or row.stats.minimum == row.stats.maximum)
 
 
 def _plain_ones(rows: Sequence[TensorRow]) -> str:
@@ -92,7 +93,7 @@ def _plain_ones(rows: Sequence[TensorRow]) -> str:
 
 def _collapsed(rows: Sequence[TensorRow]) -> list[tuple[str, list[TensorRow]]]:
     """Tensors of repeated blocks as one, where they say the same."""
-    alike = [(_shape(row), row.dtype, row.recipes[:1], row.family, _remarks(row), bool(row.same_as)) for row in rows]
+    alike = [(_shape(row), row.dtype, row.recipes[:1], row.family, remarks(row), bool(row.same_as)) for row in rows]
     return [(name, [rows[index] for index in members]) for name, members in runs([row.name for row in rows], alike)]
 
 
@@ -112,7 +113,7 @@ def _body(groups: Sequence[tuple[str, list[TensorRow]]], width: int, rule: str) 
     yield Text(rule * min(width, total(widths)), style="dim")
     for (_, rows), line in zip(groups, lines, strict=True):
         yield from lay_out(columns, widths, line)
-        for remark in _remarks(rows[0]):
+        for remark in remarks(rows[0]):
             style = "bold red" if rows[0].stats is not None and rows[0].stats.nonfinite else "magenta"
             yield from (Text(each, style=style) for each in wrap(remark, width, initial_indent="  "))
 
@@ -126,7 +127,7 @@ def _line(name: str, rows: list[TensorRow], shows_dtype: bool) -> list[Cell]:
         *dtype,
         Cell(std, "green"),
         Cell(mean, "dim"),
-        Cell(_recipe(rows[0]), "cyan"),
+        Cell(recipe(rows[0]), "cyan"),
     ]
 
 
@@ -144,7 +145,7 @@ def _shape(row: TensorRow) -> str:
     return "x".join(map(str, row.shape)) or "one number"
 
 
-def _recipe(row: TensorRow) -> str:
+def recipe(row: TensorRow) -> str:
     """The most plausible recipe, and how many others fit."""
     if not row.recipes:
         return f"unknown ({row.family})" if row.family not in ("", "unknown") else row.family or "-"
@@ -152,7 +153,7 @@ def _recipe(row: TensorRow) -> str:
     return f"{row.recipes[0]}, or {more} more" if more else row.recipes[0]
 
 
-def _remarks(row: TensorRow) -> tuple[str, ...]:
+def remarks(row: TensorRow) -> tuple[str, ...]:
     """What about a tensor is to be noticed at once."""
     stats, found = row.stats, []
     if row.same_as:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from autoinit import formats
+from autoinit.tracing.flow import Flow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -83,6 +84,7 @@ class SignalReport(Mapping[str, SignalRow]):
         operations: every operation that carries a signal, in order of call.
         outputs: the rows of the model's outputs.
         notes: assumptions, and what could not be computed; weight layers without a row are named there.
+        flow: the operations and what they read, to be drawn.
     """
 
     kind: str
@@ -92,6 +94,7 @@ class SignalReport(Mapping[str, SignalRow]):
     outputs: tuple[SignalRow, ...]
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    flow: Flow | None = field(default=None, compare=False, repr=False)
 
     def __getitem__(self, name: str) -> SignalRow:
         try:
@@ -165,7 +168,7 @@ class SignalReport(Mapping[str, SignalRow]):
     def to_html(
         self, *, beside: Sequence[SignalReport] = (), labels: Sequence[str] = (), plan: Plan | None = None
     ) -> str:
-        """One self-contained page: the plot, the layers in a sortable and searchable table, a plan's evidence.
+        """One self-contained page: the dataflow as a picture, the plot, the layers, a plan's evidence.
 
         Args:
             beside: as for `plot`.
@@ -175,12 +178,15 @@ class SignalReport(Mapping[str, SignalRow]):
         Raises:
             ArgumentError: the labels do not fit the reports.
         """
-        page: str = formats.tool("page")(self._beside(beside, labels), plan)
+        page: str = formats.tool("page of signal")(self._beside(beside, labels), plan)
         return page
 
     def to_json(self) -> str:
         """The report as JSON."""
-        document = {"version": 1, **{each.name: getattr(self, each.name) for each in fields(self)}}
+        document = {
+            "version": 1,
+            **{each.name: getattr(self, each.name) for each in fields(self) if each.name != "flow"},
+        }
         return msgspec.json.format(msgspec.json.encode(document), indent=2).decode()
 
     def _beside(self, others: Sequence[SignalReport] = (), labels: Sequence[str] = ()) -> Any:

@@ -113,11 +113,13 @@ def moments(tensor: torch.Tensor, start: int = 0, stop: int | None = None) -> Mo
 
 def weight_stats(tensor: torch.Tensor) -> WeightStats | None:
     """The statistics of a tensor; None for one on the meta device, which has no values."""
-    if tensor.is_meta:
-        return None
+    return None if tensor.is_meta else weight_moments(tensor).stats()
+
+
+def weight_moments(tensor: torch.Tensor) -> Moments:
+    """The moments of a tensor that has values, whatever its strides."""
     stored = elements.stored(tensor)
-    times = tensor.numel() // max(stored.numel(), 1)
-    return moments(elements.any_order(stored)).repeated(times).stats()
+    return moments(elements.any_order(stored)).repeated(tensor.numel() // max(stored.numel(), 1))
 
 
 def is_zero(tensor: torch.Tensor) -> bool:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from autoinit.tensors import elements, measuring
-from autoinit.tensors.measuring import Moments, WeightStats
+from autoinit.tensors.measuring import Moments
 from autoinit.tensors.parallel import Task, in_parallel
 from autoinit.writing import sampling
 
@@ -50,8 +50,8 @@ class Progress:
         return [name for name in self.started if self.done.count(name) < self.pieces[name]]
 
 
-def measure_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, WeightStats]:
-    """Statistics of many tensors; those on the meta device are left out."""
+def measure_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, Moments]:
+    """Moments of many tensors; those on the meta device are left out."""
     parts: dict[str, dict[int, Moments]] = {name: {} for name, tensor in tensors.items() if not tensor.is_meta}
     times: dict[str, int] = {}
     tasks = []
@@ -67,8 +67,8 @@ def measure_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, WeightStats]:
 
 def fill_all(
     jobs: Iterable[Job], *, progress: Progress, stop: threading.Event
-) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
-    """Fills many tensors, and tells the statistics before and after of those that are measured inline.
+) -> tuple[dict[str, Moments], dict[str, Moments]]:
+    """Fills many tensors, and tells the moments before and after of those that are measured inline.
 
     Once `stop` is set, no further piece is begun. `progress` is kept up to date.
     """
@@ -110,5 +110,5 @@ def _measure(tensor: torch.Tensor, start: int, stop: int, found: dict[int, Momen
     found[start] = measuring.moments(tensor, start, stop)
 
 
-def _total(parts: dict[int, Moments], times: int = 1) -> WeightStats:
-    return sum((parts[start] for start in sorted(parts)), Moments()).repeated(times).stats()
+def _total(parts: dict[int, Moments], times: int = 1) -> Moments:
+    return sum((parts[start] for start in sorted(parts)), Moments()).repeated(times)

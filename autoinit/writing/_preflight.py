@@ -19,9 +19,13 @@ from autoinit.plans.plan import Plan
 from autoinit.tensors import overlaps
 from autoinit.writing import reparametrised
 from autoinit.writing._filling import Job
+from autoinit.writing.pieces import LocalPiece, Pieces, is_part
+from autoinit.writing.resetting import Reset, resets
 from autoinit.writing.sampling import Draw
 
 WRITABLE = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+MOST_WHOLE = 1 << 26
+"""Elements of a weight of which a process that holds a part draws all: one that is orthogonal or mirrored."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,27 +33,32 @@ class WeightWrite:
     """One weight of the plan in the model at hand.
 
     Attributes:
-        tensor: the parameter that takes the values.
+        piece: what is here of the parameter that takes the values.
         padding: its rows that stay as they are.
     """
 
     layer: LayerPlan
     stored: WeightStorage
-    tensor: torch.Tensor
+    piece: LocalPiece
     padding: tuple[int, ...] = ()
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """Where the values go."""
+        return self.piece.tensor
 
     def draw(self, seed: int) -> Draw:
         """What its values are to be. The name that seeds them is the weight's, however it is held."""
         layer = self.layer
         name = self.stored.weight
         return Draw(
-            layer.distribution, layer.std, seed, name, layer.shape, layer.axes, layer.slices, mirror=layer.mirror
-        )
+            layer.distribution, layer.std, seed, name, layer.shape, layer.axes, layer.slices, mirror=layer.mirror,
+            box=self.piece.part,
+        )  # fmt: skip
 
     def job(self, seed: int, measure: bool) -> Job:
         """Filling it, and measuring it on the way where nothing else changes it afterwards."""
-        by_element = RECIPE_DISTRIBUTIONS[self.layer.distribution].by_element and self.layer.mirror is None
-        simple = self.stored.kind == "plain" and not self.padding and by_element
+        simple = self.stored.kind == "plain" and not self.padding and _by_element(self.layer)
         return Job(self.layer.name, self.tensor, self.draw(seed), inline=measure and simple)
 
 
@@ -62,13 +71,18 @@ class RestWrite:
     """
 
     plan: RestPlan
-    tensor: torch.Tensor
+    piece: LocalPiece
     padding: tuple[int, ...] = ()
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """Where the values go."""
+        return self.piece.tensor
 
     def job(self, seed: int) -> Job:
         """Filling it. Its own name seeds the values."""
         each = self.plan
-        draw = Draw(each.distribution, each.std, seed, each.name, each.shape, mean=each.mean)
+        draw = Draw(each.distribution, each.std, seed, each.name, each.shape, mean=each.mean, box=self.piece.part)
         return Job(each.name, self.tensor, draw)
 
 
@@ -77,11 +91,13 @@ class Targets:
     """The plan's weights in the model at hand.
 
     Attributes:
-        all: every layer of the plan.
+        all: every layer of the plan that the model has.
         writes: the planned ones.
         biases: what becomes zero.
         rest: what a recipe writes beside.
-        touched: every parameter that is written, biases included.
+        touched: everything that is written, biases and what is reset included.
+        resets: what takes the values that its module's own `reset_parameters` gives.
+        left: what would have to be reset, and cannot.
     """
 
     all: tuple[WeightWrite, ...]
@@ -89,28 +105,50 @@ class Targets:
     biases: tuple[torch.Tensor, ...]
     rest: tuple[RestWrite, ...]
     touched: tuple[torch.Tensor, ...]
+    resets: tuple[Reset, ...] = ()
+    left: tuple[str, ...] = ()
 
 
-def preflight(plan: Plan, view: ModelView, *, writing: bool = True) -> Targets:
+def preflight(
+    plan: Plan,
+    view: ModelView,
+    pieces: Pieces | None = None,
+    *,
+    writing: bool = True,
+    partial: bool = False,
+    reset: bool = False,
+) -> Targets:
     """Finds the plan's weights in the model and, for writing, checks that each can be written.
+
+    Args:
+        plan: the plan.
+        view: of the model.
+        pieces: what is here of its parameters.
+        writing: whether they are to be written.
+        partial: whether the model may lack layers, as a stage of a pipeline does.
+        reset: whether what the plan does not write is to be reset.
 
     Raises:
         LazyModuleError: a parameter has no shape yet.
         PlanError: anything else that does not fit; the message names the layer.
     """
-    parameters = view.parameters
+    pieces = Pieces(view) if pieces is None else pieces
     padded = _padding(view)
     found = []
     for layer in plan.layers:
+        if partial and layer.param not in view.first_names:
+            continue
         stored = _stored(layer, view)
-        tensor = parameters[stored.param]
+        tensor = view.held[stored.param]
         _check_shaped(layer.name, stored.param, tensor)
-        found.append(WeightWrite(layer, stored, tensor.detach(), padded.get(id(tensor), ())))
+        found.append(WeightWrite(layer, stored, pieces.of(stored.param), padded.get(id(tensor), ())))
+    if partial and plan.layers and not found:
+        raise PlanError(f"the model has none of the {len(plan.layers)} layers planned. Plan the model that is written.")
     writes = tuple(each for each in found if each.layer.status == "planned") if writing else ()
     owners: dict[str, str] = {}
-    biases: dict[str, torch.nn.Parameter] = {}
+    biases: dict[str, torch.Tensor] = {}
     for each in writes:
-        _check_write(each, view)
+        _check_write(each, view, pieces)
         for name in each.stored.written:
             if owners.setdefault(name, each.layer.name) != each.layer.name:
                 raise PlanError(
@@ -123,28 +161,44 @@ def preflight(plan: Plan, view: ModelView, *, writing: bool = True) -> Targets:
             if not name or name in owners:
                 why = "is not in the model" if not name else f"is the weight of {owners[name]} as well"
                 raise PlanError(f"{each.layer.name}: its bias {alias} {why}. Plan the model that is written.")
-            _check_tensor(each.layer.name, name, parameters[name])
-            biases[name] = parameters[name]
-    rest = tuple(_rest(each, view, padded, {*owners, *biases}) for each in plan.rest) if writing else ()
-    written = {**{name: parameters[name] for name in owners}, **biases}
-    written |= {each.plan.name: parameters[view.first_names[each.plan.name]] for each in rest}
+            _check_tensor(each.layer.name, name, view.held[name], pieces.of(name))
+            biases[name] = pieces.of(name).tensor
+    here = [each for each in plan.rest if not partial or each.name in view.first_names]
+    rest = tuple(_rest(each, view, pieces, padded, {*owners, *biases}) for each in here) if writing else ()
+    written = {**{name: pieces.of(name).tensor for name in owners}, **biases}
+    written |= {each.plan.name: each.tensor for each in rest}
+    again, left = resets(view, pieces, {view.first_names.get(name, name) for name in written}) if reset else ((), ())
+    for one in again:
+        for name, piece in one.pieces.items():
+            _check_tensor("rest='reset'", name, piece.tensor, piece, numbers=False)
+            written[name] = piece.tensor
     _check_apart(written)
-    touched = tuple(each.detach() for each in written.values())
-    return Targets(tuple(found), writes, tuple(bias.detach() for bias in biases.values()), rest, touched)
+    return Targets(tuple(found), writes, tuple(biases.values()), rest, tuple(written.values()), again, left)
 
 
-def _rest(plan: RestPlan, view: ModelView, padded: Mapping[int, tuple[int, ...]], owned: Collection[str]) -> RestWrite:
+def _by_element(layer: LayerPlan) -> bool:
+    """Whether each value can be drawn alone."""
+    return RECIPE_DISTRIBUTIONS[layer.distribution].by_element and layer.mirror is None
+
+
+def _rest(
+    plan: RestPlan,
+    view: ModelView,
+    pieces: Pieces,
+    padded: Mapping[int, tuple[int, ...]],
+    owned: Collection[str],
+) -> RestWrite:
     name = view.first_names.get(plan.name, "")
     if not name or name in owned:
         why = "is not in the model" if not name else "is written with a layer as well"
         raise PlanError(f"{plan.name}: the parameter {why}. Plan the model that is written.")
-    tensor = view.parameters[name]
-    _check_tensor(plan.kind, name, tensor)
-    if tuple(tensor.shape) != plan.shape:
-        was = tuple(tensor.shape)
+    held, piece = view.held[name], pieces.of(name)
+    _check_tensor(plan.kind, name, held, piece)
+    if piece.shape != plan.shape:
+        was = piece.shape
         raise PlanError(f"{name}: planned for shape {plan.shape}, but it has {was}. Plan the model that is written.")
-    _check_number(plan.name, name, tensor, plan.std, constant=plan.distribution == "constant")
-    return RestWrite(plan, tensor.detach(), padded.get(id(tensor), ()))
+    _check_number(plan.name, name, held, plan.std, constant=plan.distribution == "constant")
+    return RestWrite(plan, piece, padded.get(id(held), ()))
 
 
 def _stored(layer: LayerPlan, view: ModelView) -> WeightStorage:
@@ -152,7 +206,7 @@ def _stored(layer: LayerPlan, view: ModelView) -> WeightStorage:
         stored = view.storage(layer.param)
     except PlanError as error:
         raise PlanError(f"{layer.name}: {error}") from None
-    missing = [name for name in stored.written if name not in view.parameters]
+    missing = [name for name in stored.written if name not in view.held]
     if missing:
         raise PlanError(f"{layer.name}: the model has no parameter {missing[0]}. Plan the model that is written.")
     if stored.reparam != layer.reparam:
@@ -161,15 +215,16 @@ def _stored(layer: LayerPlan, view: ModelView) -> WeightStorage:
     return stored
 
 
-def _check_write(write: WeightWrite, view: ModelView) -> None:
+def _check_write(write: WeightWrite, view: ModelView, pieces: Pieces) -> None:
     layer, stored = write.layer, write.stored
     for name in stored.written:
-        _check_tensor(layer.name, name, view.parameters[name])
+        _check_tensor(layer.name, name, view.held[name], pieces.of(name))
+    _check_part(write, view)
     if stored.kind == "parametrized":
         reparametrised.check_invertible(view, stored)
         shape = reparametrised.effective_shape(view, stored)
     else:
-        shape = tuple(write.tensor.shape)
+        shape = write.piece.shape
     if shape != layer.shape:
         raise PlanError(
             f"{layer.name}: planned for shape {layer.shape}, but {stored.param} has {shape}. Plan the model that is "
@@ -187,6 +242,24 @@ def _check_write(write: WeightWrite, view: ModelView) -> None:
         _check_number(layer.name, stored.param, write.tensor, part.std, constant=constant or part.std == 0)
 
 
+def _check_part(write: WeightWrite, view: ModelView) -> None:
+    """Raises where a weight that is parted among processes cannot be written part by part."""
+    layer, stored = write.layer, write.stored
+    if not is_part(view.held[stored.param], write.piece):
+        return
+    if stored.kind != "plain":
+        raise PlanError(
+            f"{layer.name}: {stored.param} is sharded and parametrised ({stored.kind}), and what its parts must be "
+            f"shows in the whole alone. Write it before it is sharded, or leave the layer out (skip=)."
+        )
+    if not _by_element(layer) and math.prod(layer.shape) > MOST_WHOLE:
+        raise PlanError(
+            f"{layer.name}: {stored.param} is sharded, and of {math.prod(layer.shape):,} elements that only the whole "
+            f"matrix gives ({layer.distribution}); up to {MOST_WHOLE:,} are drawn by every process. Write it before "
+            f"it is sharded, or plan it with distribution='normal'."
+        )
+
+
 def _check_number(owner: str, name: str, tensor: torch.Tensor, std: float, *, constant: bool) -> None:
     """Raises where a tensor cannot hold numbers of a std; that of one value throughout is 0."""
     limits = torch.finfo(tensor.dtype)
@@ -198,8 +271,13 @@ def _check_number(owner: str, name: str, tensor: torch.Tensor, std: float, *, co
         )
 
 
-def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
-    _check_shaped(layer, name, tensor)
+def _check_tensor(layer: str, name: str, held: torch.Tensor, piece: LocalPiece, *, numbers: bool = True) -> None:
+    """Raises where the model's tensor, or what is here of it, cannot be written.
+
+    numbers: whether it is to hold random numbers.
+    """
+    _check_shaped(layer, name, held)
+    tensor = piece.tensor
     problem = ""
     if tensor.is_meta:
         problem = "is on the meta device and has no memory. Materialise it first: model.to_empty(device=...)"
@@ -207,7 +285,7 @@ def _check_tensor(layer: str, name: str, tensor: torch.Tensor) -> None:
         problem = f"is a {type(tensor).__name__}, which cannot be written in place. Write before it is converted"
     elif tensor.numel() and not tensor.untyped_storage().nbytes():
         problem = "has an empty storage, as sharding leaves it between two forwards. Gather it first"
-    elif tensor.dtype not in WRITABLE:
+    elif numbers and tensor.dtype not in WRITABLE:
         problem = f"is {tensor.dtype}; expected float16, bfloat16, float32 or float64. Write before it is converted"
     elif tensor.is_inference():
         problem = "was made under torch.inference_mode() and cannot be written. Build the model outside of it"

@@ -12,26 +12,28 @@ Everything that can be known to fail is checked before the first write. Then:
 from __future__ import annotations
 
 import operator
-import signal
 import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any
 
 import torch
 
 from autoinit import provenance
 from autoinit.errors import ApplyError, ArgumentError, TrainedModelError
 from autoinit.models import ModelView
+from autoinit.plans.how import How
 from autoinit.plans.plan import Plan
-from autoinit.tensors.measuring import WeightStats
+from autoinit.tensors.measuring import Moments, WeightStats, weight_moments
 from autoinit.tensors.process_state import tensors_on_cpu
+from autoinit.tensors.sharding import is_sharded
 from autoinit.writing import _filling as filling
 from autoinit.writing import reparametrised
 from autoinit.writing._preflight import Targets, WeightWrite, preflight
-from autoinit.writing.trained import training_signs
+from autoinit.writing._undoing import Held, Undo
+from autoinit.writing.agreeing import PartMoments, Processes, Word, request, require_agreement, signs_of
+from autoinit.writing.pieces import Pieces
+from autoinit.writing.trained import TrainingSigns, training_signs
 
 BACKUP_BYTES = 64 * 2**20
 """Up to so many bytes of weights are copied before they are written."""
@@ -56,44 +58,124 @@ class Written:
     seconds: float = 0.0
 
 
-def write(
-    plan: Plan, view: ModelView, seed: int | None = None, *, measure: bool = True, force: bool = False
-) -> Written:
+def write(plan: Plan, view: ModelView, seed: int | None = None, how: How | None = None) -> Written:
     """Gives every planned weight its values and sets the biases of planned layers to zero.
+
+    Where the model is parted among processes, each writes the pieces that it holds, and all raise or none.
 
     Args:
         plan: layers with another status than `planned` are not touched.
         view: of the model that was planned, or of another with the same weights.
         seed: of the values, any integer. None takes one number from torch's default generator, and that is all that
             happens to torch's random state.
-        measure: whether to tell the statistics before and after.
-        force: whether to write a model that looks trained.
+        how: how it is written.
 
     Raises:
-        ArgumentError: the seed is no integer.
+        ArgumentError: the seed is no integer, or an argument has no meaning.
         PlanError: the plan does not fit the model.
         TrainedModelError: the model looks trained.
         ApplyError: writing failed.
     """
     started = time.perf_counter()
-    chosen = _integer(seed)
+    how = How() if how is None else how
+    pieces = Pieces(view, how.layout)
+    together = Processes.of(pieces, partial=how.partial) if seed is None or how.measure else None
+    targets, signs, base = _agreed(plan, view, pieces, seed, how, together)
     with tensors_on_cpu():
-        targets, evidence = preflight(plan, view), training_signs(view, plan)
-    if evidence.strong and targets.touched and not force:
+        try:
+            done = _Writing(view, targets, base, how.measure).run()
+        except BaseException:
+            if together is not None and how.measure:
+                together.moments([layer.name for layer in plan.layers], None)
+            raise
+        before, after = _of_all(plan, targets, *done, together if how.measure else None)
+    notes = signs.weak
+    if targets.left:
+        notes += (
+            f"without values of its own: {_listed(list(targets.left))} (rest='reset' finds no way to reset them)",
+        )
+    return Written(_stats(before), _stats(after), base, notes, time.perf_counter() - started)
+
+
+def _agreed(
+    plan: Plan, view: ModelView, pieces: Pieces, seed: int | None, how: How, together: Processes | None
+) -> tuple[Targets, TrainingSigns, int]:
+    """What is to be written here, the signs of training anywhere, and the seed.
+
+    Raises:
+        AutoinitError: something does not fit, here or in another process.
+        TrainedModelError: the model looks trained.
+    """
+    targets, signs, found = None, TrainingSigns(), None
+    chosen = None
+    try:
+        chosen = _integer(seed)
+        with tensors_on_cpu():
+            targets = preflight(plan, view, pieces, partial=how.partial, reset=how.rest == "reset")
+            signs = training_signs(view, plan, pieces)
+    except Exception as error:  # whatever it is, the other processes must hear of it
+        if together is None:
+            raise
+        found = error
+    base = _next_seed(torch.default_generator.clone_state()) if chosen is None else chosen
+    if together is not None:
+        words = together.words(Word.of(base, request(plan, chosen, how.alike), signs, found))
+        if found is not None:
+            raise found
+        require_agreement(words)
+        signs, base = signs_of(words), int(words[0].seed)
+    assert targets is not None
+    if signs.strong and targets.touched and not how.force:
         raise TrainedModelError(
-            f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(evidence.strong)}. "
+            f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(signs.strong)}. "
             f"Nothing was written. Pass force=True to write all the same."
         )
-    with tensors_on_cpu():
-        base = int(torch.randint(2**63 - 1, (), dtype=torch.int64)) if chosen is None else chosen
-        before, after = _Writing(view, targets, base, measure).run()
-    return Written(before, after, base, evidence.weak, time.perf_counter() - started)
+    if chosen is None:
+        _next_seed(torch.default_generator)
+    return targets, signs, base
+
+
+def _next_seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**63 - 1, (), dtype=torch.int64, generator=generator, device="cpu"))
+
+
+def _of_all(
+    plan: Plan,
+    targets: Targets,
+    before: Mapping[str, Moments],
+    after: Mapping[str, Moments],
+    together: Processes | None,
+) -> tuple[Mapping[str, Moments], Mapping[str, Moments]]:
+    """The moments of whole weights, from those of the pieces that are here."""
+    if together is None:
+        return before, after
+    parts = {
+        each.layer.name: PartMoments(each.piece.region, before.get(each.layer.name), after.get(each.layer.name))
+        for each in targets.all
+    }
+    found = together.moments([layer.name for layer in plan.layers], parts)
+    return (
+        {name: each for name, (each, _) in found.items() if each is not None},
+        {name: each for name, (_, each) in found.items() if each is not None},
+    )
+
+
+def _stats(moments: Mapping[str, Moments]) -> dict[str, WeightStats]:
+    return {name: each.stats() for name, each in moments.items()}
 
 
 def measure(plan: Plan, view: ModelView) -> dict[str, WeightStats]:
-    """Statistics by layer name of every layer in the plan whose weight has values. Changes nothing."""
+    """Statistics by layer name of every layer in the plan whose weight has values. Changes nothing.
+
+    Where the model is parted among processes and has values, all must call it.
+    """
+    pieces = Pieces(view)
     with tensors_on_cpu():
-        return _measure(view, preflight(plan, view, writing=False).all)
+        targets = preflight(plan, view, pieces, writing=False)
+        found = _measure(view, targets.all)
+        has_values = not all(each.is_meta for each in view.held.values())
+        together = Processes.of(pieces, partial=False) if has_values else None
+        return _stats(_of_all(plan, targets, found, {}, together)[0])
 
 
 def _integer(seed: int | None) -> int | None:
@@ -103,14 +185,14 @@ def _integer(seed: int | None) -> int | None:
         raise ArgumentError(f"seed is {seed!r}, a {type(seed).__name__}. Expected an integer or None.") from None
 
 
-def _measure(view: ModelView, writes: tuple[WeightWrite, ...]) -> dict[str, WeightStats]:
+def _measure(view: ModelView, writes: tuple[WeightWrite, ...]) -> dict[str, Moments]:
     plain = {each.layer.name: each.tensor for each in writes if each.stored.kind == "plain"}
     found = filling.measure_all(plain)
     for each in writes:
         if each.stored.kind != "plain":
-            stats = reparametrised.effective_stats(view, each.stored)
-            if stats is not None:
-                found[each.layer.name] = stats
+            weight = reparametrised.effective_weight(view, each.stored)
+            if weight is not None:
+                found[each.layer.name] = weight_moments(weight)
     return found
 
 
@@ -122,15 +204,15 @@ class _Writing:
     targets: Targets
     seed: int
     measure: bool
-    undo: _Undo = field(init=False)
+    undo: Undo = field(init=False)
 
-    def run(self) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
+    def run(self) -> tuple[dict[str, Moments], dict[str, Moments]]:
         inverted = self._inverted
         jobs = [each.job(self.seed, self.measure) for each in self.targets.writes if each.layer.name not in inverted]
         jobs += [each.job(self.seed) for each in self.targets.rest]
-        self.undo = _Undo(sum(each.nbytes for each in self.targets.touched) <= BACKUP_BYTES)
+        self.undo = Undo(sum(each.nbytes for each in self.targets.touched) <= BACKUP_BYTES)
         stop = threading.Event()
-        held = _Held(stop if self.undo.enabled else None)
+        held = Held(stop if self.undo.enabled else None)
         try:
             try:
                 held.hold()
@@ -142,8 +224,8 @@ class _Writing:
             held.deliver()
 
     def _all_or_nothing(
-        self, jobs: list[filling.Job], stop: threading.Event, held: _Held
-    ) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
+        self, jobs: list[filling.Job], stop: threading.Event, held: Held
+    ) -> tuple[dict[str, Moments], dict[str, Moments]]:
         progress = filling.Progress({job.name: len(job.draw.pieces) for job in jobs})
         try:
             self._back_up()
@@ -177,13 +259,15 @@ class _Writing:
 
     def _write(
         self, jobs: list[filling.Job], progress: filling.Progress, stop: threading.Event
-    ) -> tuple[dict[str, WeightStats], dict[str, WeightStats]]:
+    ) -> tuple[dict[str, Moments], dict[str, Moments]]:
         inline = {job.name for job in jobs if job.inline}
         apart = tuple(each for each in self.targets.all if each.layer.name not in inline) if self.measure else ()
         before = _measure(self.view, apart)
         self._invert()
-        padded = [each.tensor[row] for each in self.targets.writes for row in each.padding]
-        padded += [each.tensor[row] for each in self.targets.rest for row in each.padding]
+        for reset in self.targets.resets:
+            reset.write(self.seed)
+        padded = [each.piece.row(row) for each in self.targets.writes for row in each.padding]
+        padded += [each.piece.row(row) for each in self.targets.rest for row in each.padding]
         padding = [(row, row.clone()) for row in padded]
         first, then = filling.fill_all(jobs, progress=progress, stop=stop)
         for row, kept in padding:
@@ -194,6 +278,8 @@ class _Writing:
         for bias in self.targets.biases:
             bias.zero_()
         for tensor in self.targets.touched:
+            torch.autograd.graph.increment_version(tensor)
+        for tensor in filter(is_sharded, self.view.held.values()):
             torch.autograd.graph.increment_version(tensor)
         for each in self.targets.writes:
             plan = each.layer
@@ -215,7 +301,7 @@ class _Writing:
             for original, value in zip(originals, values, strict=True):
                 original.copy_(value)
 
-    def _ordered(self, stats: Mapping[str, WeightStats]) -> dict[str, WeightStats]:
+    def _ordered(self, stats: Mapping[str, Moments]) -> dict[str, Moments]:
         return {each.layer.name: stats[each.layer.name] for each in self.targets.all if each.layer.name in stats}
 
     def _account(self, error: BaseException, progress: filling.Progress) -> str:
@@ -236,79 +322,3 @@ class _Writing:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names) if names else "none"
-
-
-class _Undo:
-    """Copies of what is about to be written, and the way back. Does nothing unless enabled."""
-
-    def __init__(self, enabled: bool) -> None:
-        self.enabled = enabled
-        self._tensors: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self._buffers: list[tuple[torch.nn.Module, str, torch.Tensor | None]] = []
-        self._attributes: list[tuple[torch.nn.Module, str, Any]] = []
-
-    def tensor(self, tensor: torch.Tensor) -> None:
-        if self.enabled:
-            self._tensors.append((tensor, tensor.detach().clone()))
-
-    def buffer(self, module: torch.nn.Module, name: str) -> None:
-        old = module._buffers[name]
-        self._buffers.append((module, name, old))
-        if old is not None:
-            self.tensor(old)
-
-    def attribute(self, module: torch.nn.Module, name: str) -> None:
-        self._attributes.append((module, name, getattr(module, name)))
-
-    def restore(self) -> None:
-        if not self.enabled:
-            return
-        for module, name, buffer in self._buffers:
-            module._buffers[name] = buffer
-        for tensor, copy in self._tensors:
-            tensor.detach().copy_(copy)
-        for module, name, value in self._attributes:
-            setattr(module, name, value)
-
-
-class _Held:
-    """Ctrl-C (SIGINT) held back while a model is written, and gradients switched off. Both can be released twice.
-
-    Python delivers it to the main thread alone; elsewhere none is held.
-
-    Attributes:
-        received: whether one came.
-        stop: set then.
-    """
-
-    def __init__(self, stop: threading.Event | None) -> None:
-        self._stop = stop
-        self._gradients = torch.is_grad_enabled()
-        self._previous = signal.getsignal(signal.SIGINT)
-        main = threading.current_thread() is threading.main_thread()
-        self._holds = main and callable(self._previous)
-        self._received: list[tuple[int, FrameType | None]] = []
-
-    @property
-    def received(self) -> bool:
-        return bool(self._received)
-
-    def hold(self) -> None:
-        if self._holds:
-            signal.signal(signal.SIGINT, self._note)
-        torch.set_grad_enabled(False)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._received.append((number, frame))
-        if self._stop is not None:
-            self._stop.set()
-
-    def release(self) -> None:
-        if self._holds:
-            signal.signal(signal.SIGINT, self._previous)
-        torch.set_grad_enabled(self._gradients)
-
-    def deliver(self) -> None:
-        """Let the first interrupt that was held back take effect."""
-        if self._received and callable(self._previous):
-            self._previous(*self._received[0])

@@ -11,8 +11,8 @@ one and a quarter standard errors of the normal distribution's 3.)
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,8 +30,11 @@ from autoinit.recognising.families import (
     rows_misfit,
 )
 from autoinit.recognising.samples import Indices, Matrix, row_sums, sample, unit
+from autoinit.tensors.boxes import Box, FlatRun
 from autoinit.tensors.pairs import without_partners
-from autoinit.tensors.unwritten import looks_unwritten
+from autoinit.tensors.sharding import is_sharded, local_piece
+from autoinit.tensors.unwritten import TINY, looks_unwritten
+from autoinit.writing.pieces import LocalPiece, Pieces
 
 HANDFUL = 5
 """Batches that a batch norm may have seen at construction: a forward or a few that a constructor runs."""
@@ -52,36 +55,70 @@ class TrainingSigns:
     """What looks like training.
 
     Attributes:
-        strong: what shows that the model was trained.
+        certain: what shows that the model was trained.
         weak: what a reader of the report should know.
+        doubtful: what would show it in tensors that something has written since they were allocated: these may also
+            hold what their memory held before, as after `to_empty`.
+        unwritten: whether small parameters hold what only such memory does: no initialisation, and no training but
+            one that has failed, leaves it.
     """
 
-    strong: tuple[str, ...] = ()
+    certain: tuple[str, ...] = ()
     weak: tuple[str, ...] = ()
+    doubtful: tuple[str, ...] = ()
+    unwritten: bool = False
+
+    @property
+    def strong(self) -> tuple[str, ...]:
+        """What counts."""
+        return self.certain if self.unwritten else (*self.certain, *self.doubtful)
 
 
-def training_signs(view: ModelView, plan: Plan, *, weights: bool = True) -> TrainingSigns:
+def training_signs(view: ModelView, plan: Plan, pieces: Pieces | None = None, *, weights: bool = True) -> TrainingSigns:
     """Looks for signs of training. Reads batch-norm counters, norm gains and a sample of the plan's weights.
 
-    Weights on the meta device say nothing. The plan tells each weight's axes and slices.
+    Weights on the meta device say nothing. The plan tells each weight's axes and slices. Of what is parted among
+    processes the piece that is here is looked at.
 
     Args:
         view: of the model to look at.
         plan: of the model.
+        pieces: what is here of its parameters.
         weights: whether to look at weights, too, and not at norms alone.
     """
-    strong, weak = _running_evidence(view)
-    strong += _gain_evidence(view)
-    verdicts = _verdicts(view, plan) if weights else {}
+    pieces = Pieces(view) if pieces is None else pieces
+    certain, weak = _running_evidence(view)
+    strong, written = _gain_evidence(view)
+    doubtful: list[str] = []
+    (certain if written else doubtful).extend(strong)
+    verdicts = _verdicts(view, plan, pieces) if weights else {}
     found = {name: misfit for name, misfit in verdicts.items() if misfit}
     if found:
         name, misfit = next(iter(found.items()))
         example = f"{name}: {misfit}"
         if len(found) == len(verdicts) > 1:
-            strong.append(f"none of the {len(verdicts)} weights sampled fits a known initialisation ({example})")
+            touched = any(_has_been_written(view.held[plan[each].param]) for each in found)
+            none = f"none of the {len(verdicts)} weights sampled fits a known initialisation ({example})"
+            (certain if touched else doubtful).append(none)
         else:
             weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({example})")
-    return TrainingSigns(tuple(strong), tuple(weak))
+    unwritten = bool(doubtful or not certain) and any(map(_is_rubbish, view.held.values()))
+    return TrainingSigns(tuple(certain), () if unwritten else tuple(weak), tuple(doubtful), unwritten)
+
+
+def _has_been_written(tensor: torch.Tensor) -> bool:
+    """Whether something has written a tensor in place since it was allocated, as an optimizer does."""
+    return tensor._version > 0 or (is_sharded(tensor) and local_piece(tensor)._version > 0)
+
+
+def _is_rubbish(tensor: torch.Tensor) -> bool:
+    """Whether a small parameter holds what only memory does that nothing has written."""
+    piece = local_piece(tensor)
+    small = piece.dim() < 2 and not piece.is_meta and piece.is_floating_point()
+    if not small or _has_been_written(tensor):
+        return False
+    magnitudes = piece.double().abs()
+    return looks_unwritten(piece.double().cpu().numpy()) or bool(((magnitudes > 0) & (magnitudes < TINY)).any())
 
 
 def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
@@ -129,6 +166,7 @@ def _running_evidence(view: ModelView) -> tuple[list[str], list[str]]:
     buffers = {name: buffer for name, buffer in view.buffers.items() if not buffer.is_meta}
     counted = {n: int(b) for n, b in buffers.items() if n.endswith("num_batches_tracked") and b.numel() == 1}
     seen = {name.rpartition(".")[0]: count for name, count in counted.items() if 0 < count < MOST_BATCHES}
+    seen = {norm: count for norm, count in seen.items() if _may_be_a_variance(buffers, norm)}
     trained = {name: count for name, count in seen.items() if count > HANDFUL or _has_moved(view, name)}
     if trained:
         name, count = max(trained.items(), key=lambda item: item[1])
@@ -146,25 +184,36 @@ def _running_evidence(view: ModelView) -> tuple[list[str], list[str]]:
     return [], []
 
 
+def _may_be_a_variance(buffers: Mapping[str, torch.Tensor], norm: str) -> bool:
+    """Whether a batch norm's running variance, if it has one, is one: finite, nowhere negative, somewhere positive."""
+    variance = buffers.get(f"{norm}.running_var" if norm else "running_var")
+    if variance is None or not variance.numel():
+        return True
+    return bool(torch.isfinite(variance).all() and (variance >= 0).all() and variance.any())
+
+
 def _has_moved(view: ModelView, norm: str) -> bool:
     """Whether the gains of a norm are not all exactly 1, or its shifts not all exactly 0."""
     prefix = f"{norm}." if norm else ""
-    gain, shift = view.parameters.get(f"{prefix}weight"), view.parameters.get(f"{prefix}bias")
+    held = [view.held.get(f"{prefix}{name}") for name in ("weight", "bias")]
+    gain, shift = (None if each is None else local_piece(each) for each in held)
     moved = gain is not None and not gain.is_meta and bool((gain != 1).any())
     return moved or (shift is not None and not shift.is_meta and bool((shift != 0).any()))
 
 
-def _gain_evidence(view: ModelView) -> list[str]:
-    moved = {}
+def _gain_evidence(view: ModelView) -> tuple[list[str], bool]:
+    """The evidence, and whether any of its tensors has been written since it was allocated."""
+    moved, touched = {}, False
     for name, gain in _gains(view):
-        values = gain.detach().to("cpu", torch.float64)
+        values = local_piece(gain).to("cpu", torch.float64)
         if values.numel() and bool((values != values[0]).any()) and not looks_unwritten(values.numpy()):
             moved[name] = values
+            touched |= _has_been_written(gain)
     if not moved or _drawn_as_in_dcgan(torch.cat(list(moved.values()))):
-        return []
+        return [], touched
     name, values = next(iter(moved.items()))
     example = f"{name} from {float(values.min()):.3g} to {float(values.max()):.3g}"
-    return [f"the gains of {len(moved)} norms are no longer constant ({example})"]
+    return [f"the gains of {len(moved)} norms are no longer constant ({example})"], touched
 
 
 def _drawn_as_in_dcgan(gains: torch.Tensor) -> bool:
@@ -192,24 +241,55 @@ def _has_seen_nothing(norm: nn.Module) -> bool:
     return int(count) == 0 and not bool(mean.any()) and bool((var == 1).all())
 
 
-def _verdicts(view: ModelView, plan: Plan) -> dict[str, str]:
+def _verdicts(view: ModelView, plan: Plan, pieces: Pieces) -> dict[str, str]:
     """By layer, why its weight fits no known initialisation; empty where one fits. Small weights are left out."""
-    parameters = view.parameters
-    known = [layer for layer in plan.layers if layer.param in parameters and layer.reparam != "parametrized"]
+    known = [layer for layer in plan.layers if layer.param in view.held and layer.reparam != "parametrized"]
     known = [layer for layer in known if math.prod(layer.shape) >= MIN_SAMPLE and len(layer.shape) > 1]
     found: dict[str, str] = {}
     for most in (FIRST_WEIGHTS, MAX_WEIGHTS):
         for at in np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int):
-            layer = known[at]
-            weight = parameters[layer.param]
-            if weight.is_meta or not weight.is_floating_point() or tuple(weight.shape) != layer.shape:
-                continue
-            verdict = None if layer.name in found else misfit(weight, layer)
+            verdict = None if known[at].name in found else _verdict(known[at], pieces.of(known[at].param))
             if verdict is not None:
-                found[layer.name] = verdict
+                found[known[at].name] = verdict
         if found and not any(found.values()):
             break
     return found
+
+
+def _verdict(layer: LayerPlan, piece: LocalPiece) -> str | None:
+    if piece.tensor.is_meta or not piece.tensor.is_floating_point() or piece.shape != layer.shape:
+        return None
+    held = _as_weight(piece, layer)
+    return misfit(*held) if held is not None else None
+
+
+def _as_weight(piece: LocalPiece, layer: LayerPlan) -> tuple[torch.Tensor, LayerPlan] | None:
+    """What is here of a weight as a weight of its own, and its plan; None where it cannot be seen as one."""
+    region = piece.region
+    if region.is_whole:
+        return piece.tensor, layer
+    if layer.mirror is not None or (layer.slices and layer.axes.count("o") != 1):
+        return None
+    tensor = piece.tensor
+    if isinstance(region, FlatRun):  # its whole rows
+        size = math.prod(layer.shape[1:])
+        first, last = -(-region.start // size), region.stop // size
+        tensor = tensor[first * size - region.start : max(first, last) * size - region.start].view(-1, *layer.shape[1:])
+        region = Box(layer.shape, [slice(first, max(first, last)), *([slice(None)] * (len(layer.shape) - 1))])
+    held = region.axes[layer.axes.index("o")] if layer.slices else slice(0, 0)
+    rows = np.arange(held.start, held.stop) if isinstance(held, slice) else held
+    slices = tuple(replace(part, rows=_runs_among(part.rows, rows)) for part in layer.slices)
+    return tensor, replace(layer, shape=region.local_shape, slices=tuple(part for part in slices if part.rows))
+
+
+def _runs_among(runs: Sequence[tuple[int, int]], rows: Indices) -> tuple[tuple[int, int], ...]:
+    """Where some rows lie in these runs: runs of their own numbers."""
+    inside = np.zeros(rows.size + 2, dtype=int)
+    for start, stop in runs:
+        inside[1:-1] |= (rows >= start) & (rows < stop)
+    edges = np.diff(inside)
+    ends = zip(np.flatnonzero(edges > 0).tolist(), np.flatnonzero(edges < 0).tolist(), strict=True)
+    return tuple(ends)
 
 
 def _leveling(level: Matrix, features: Indices, layer: LayerPlan) -> Matrix:

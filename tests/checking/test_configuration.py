@@ -9,10 +9,10 @@ from autoinit.checking.configuration import (
     Configuration,
     ModelEntry,
     load_configuration,
-    parse_shape,
 )
 from autoinit.checking.findings import CheckResult, Finding
 from autoinit.checking.selecting import Ignore, Selection, enabled_codes, join_unused, select
+from autoinit.checking.toml_tables import parse_shape
 from autoinit.errors import AutoinitError, ConfigurationError
 
 CODES = ("INI001", "INI101", "INI103", "INI104", "INI201", "INI202")

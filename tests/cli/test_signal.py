@@ -144,7 +144,7 @@ def test_plot_and_page_and_table_are_written(here):
     page = Path("signal.html").read_text()
     assert "<title>Signal of Sequential (model.pt)</title>" in page
     assert '"label":"before"' in page
-    assert '"reason":"activation"' in page
+    assert '"why":"Here relu bends the signal' in page
     assert Path("signal.txt").read_text().startswith("autoinit signal  Sequential (model.pt): before (predicted)")
 
 
@@ -194,7 +194,7 @@ def test_ids(here):
     [
         (["missing.pt"], "missing.pt: no such file"),
         (["model.pt", "--seeds", "3"], "--seeds is for --measure"),
-        (["model.pt", "--residual", "depth"], "--residual is for --method or --recipe, which plan"),
+        (["model.pt", "--residual", "depth"], "--residual is for --method, --recipe or --preset, which plan"),
         (["model.pt", "--plot", "signal.gif"], "signal.gif: a plot is written to .svg, .png, .pdf, not '.gif'"),
         (
             ["model.pt", "--plot", "signal"],

@@ -316,3 +316,40 @@ def test_what_is_added_to_logits_does_not_shrink_queries(added: float) -> None:
     with_mask, without = (plan(Windows(each), (8, 16, 32), method="signal")["qkv"] for each in (added, 0.0))
     assert with_mask.std == pytest.approx(without.std, rel=0.05)
     assert without.std == pytest.approx(1 / math.sqrt(32), rel=0.05)
+
+
+class Factored(nn.Module):
+    """phi(c z), then a gated half: silu(c a) * b of a fused weight, and an addition times 0.1, which is not undone."""
+
+    def __init__(self, number: float) -> None:
+        super().__init__()
+        self.first, self.second, self.fused, self.last = (
+            nn.Linear(*sizes) for sizes in ((2, 32), (32, 32), (32, 64), (32, 3))
+        )
+        self.number = number
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.sin(self.number * self.first(x))
+        x = x + 0.1 * self.second(x)
+        a, b = self.fused(x).chunk(2, -1)
+        return self.last(F.silu(self.number * a) * b)
+
+
+def stds(made: Plan) -> dict[object, float]:
+    """Of the layers before the gate, and of the parts of the fused one by their rows."""
+    parts = {part.rows: part.std for part in made["fused"].slices}
+    return {name: made[name].std for name in ("first", "second", "fused")} | parts
+
+
+@pytest.mark.parametrize("method", ["signal", "data"])
+def test_numbers_before_a_nonlinearity_are_of_its_argument(method: str):
+    """With 30 z in place of z the nonlinearity sees the same for weights of a 30th."""
+    batch = torch.linspace(-2, 2, 200).reshape(100, 2)
+    one, thirty = (stds(plan(Factored(number), batch, method=method, seed=0)) for number in (1, 30))
+    assert thirty["first"] == pytest.approx(one["first"] / 30, rel=1e-3)
+    assert thirty["second"] == pytest.approx(one["second"], rel=1e-3)
+    a, b = ((0, 32),), ((32, 64),)
+    if method == "signal":  # by data, parts of one weight share a target
+        assert thirty[b] == pytest.approx(one[b], rel=1e-3)
+        assert thirty[a] == pytest.approx(one[a] / 30, rel=1e-3)
+        assert thirty["fused"] == pytest.approx(math.sqrt((thirty[a] ** 2 + thirty[b] ** 2) / 2), rel=1e-3)

@@ -22,6 +22,7 @@ LATE = {
     "autoinit.formats": "values print without rich until they are asked to",
     "autoinit.reporting.signals.plotting": "matplotlib is an extra",
     "autoinit.reporting.scalings.plotting": "matplotlib is an extra",
+    "autoinit.reporting.comparisons.plotting": "matplotlib is an extra",
     "autoinit.saving": "the command line asks it for formats before torch is loaded; safetensors is an extra",
 }
 """Modules and rooms that import inside functions, and why."""

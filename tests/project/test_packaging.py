@@ -80,8 +80,9 @@ def metadata(wheel) -> Message:
 def test_the_wheel_holds_the_package_its_type_marker_and_nothing_else(wheel):
     shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
     sources = {str(path.relative_to(ROOT)) for path in (ROOT / "autoinit").rglob("*.py")}
-    names = "page.css", "page.html", "plot.js", "shared.js", "start.js", "table.js"
-    page = {f"autoinit/reporting/signals/{name}" for name in names}
+    scripts = "shared.js", "picture.js", "walks.js", "plot.js", "table.js", "start.js", "elk.bundled.js"
+    names = "page.css", "page.html", "elk.LICENSE.md", *scripts
+    page = {f"autoinit/reporting/pages/{name}" for name in names}
     assert shipped == sources | page | {"autoinit/py.typed", "autoinit/reporting/findings/schema.json"}
     assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
 

@@ -127,6 +127,33 @@ class Agent(nn.Module):
         return self.policy(x), self.value(x)
 
 
+class LowRank(nn.Module):
+    """Weights with an addition of rank 2: of modules, of parameters behind a dropout, two on one, of convolutions.
+
+    Beside them what looks like one: a bottleneck that nothing stands beside, one with a nonlinearity inside, one as
+    wide as what it adds to, one whose inside goes elsewhere too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.conv_a, self.conv_b = nn.Conv2d(3, 8, 3), nn.Conv2d(3, 2, 3), nn.Conv2d(2, 8, 1)
+        self.base, self.a, self.b = nn.Linear(8, 12), nn.Linear(8, 2, bias=False), nn.Linear(2, 12, bias=False)
+        self.more_a, self.more_b = nn.Parameter(torch.ones(2, 8)), nn.Parameter(torch.ones(12, 2))
+        self.narrow, self.wide = nn.Linear(12, 2), nn.Linear(2, 12)
+        self.bent, self.down, self.up = nn.Linear(12, 12), nn.Linear(12, 2), nn.Linear(2, 12)
+        self.full, self.full_a, self.full_b = nn.Linear(12, 12), nn.Linear(12, 12), nn.Linear(12, 12)
+        self.shared, self.shared_a, self.shared_b = nn.Linear(12, 12), nn.Linear(12, 2), nn.Linear(2, 12)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        x = F.relu(self.conv(x) + self.conv_b(self.conv_a(x)) / 2).mean((2, 3))
+        x = F.relu(self.base(x) + 2 * self.b(self.a(x.float())) + F.dropout(x, 0.1) @ self.more_a.t() @ self.more_b.t())
+        x = F.relu(self.wide(self.narrow(x)))
+        x = F.relu(self.bent(x) + self.up(torch.tanh(self.down(x))))
+        x = F.relu(self.full(x) + self.full_b(self.full_a(x)))
+        inside = self.shared_a(x)
+        return self.shared(x) + self.shared_b(inside), inside
+
+
 def decoder() -> nn.Module:
     """Up and out again: a transposed convolution of stride 2, kernel 4."""
     return nn.Sequential(nn.ConvTranspose2d(16, 8, 4, 2, 1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3))
@@ -218,6 +245,14 @@ BY_HAND: Mapping[str, tuple] = {
         "first.0.bias": ("constant", 0, 0),
     }),
     "rezero": (Plain, _IMAGE, "rezero", {"scales.3": ("constant", 0, 0)}),
+    "lora": (LowRank, _IMAGE, "lora", {
+        "conv_a.weight": ("uniform", 27**-0.5 / math.sqrt(3), 0),
+        "conv_b.weight": ("constant", 0, 0),
+        "a.weight": ("uniform", 8**-0.5 / math.sqrt(3), 0),
+        "b.weight": ("constant", 0, 0),
+        "more_a": ("uniform", 8**-0.5 / math.sqrt(3), 0),
+        "more_b": ("constant", 0, 0),
+    }),
     "siren": (Sines, torch.ones(4, 2), "siren", {
         "first.weight": ("uniform", 1 / 2 / math.sqrt(3), 0),
         "second.weight": ("uniform", math.sqrt(6 / 64) / 30 / math.sqrt(3), 0),
@@ -270,3 +305,9 @@ def test_a_recipe_keeps_what_it_does_not_speak_of():
 def test_a_recipe_for_check_alone_says_what_writes():
     with pytest.raises(autoinit.ArgumentError, match=r"recipe='lsuv' is for check alone: .* use method=.data."):
         autoinit.plan(Agent(), recipe="lsuv")
+
+
+def test_lora_writes_the_factors_of_additions_alone():
+    """The network's four other bottlenecks are no such additions: see `LowRank`."""
+    weights = {name for name in planned(LowRank(), "lora", _IMAGE) if not name.endswith("bias")}
+    assert weights == {"conv_a.weight", "conv_b.weight", "a.weight", "b.weight", "more_a", "more_b"}

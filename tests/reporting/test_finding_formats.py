@@ -3,6 +3,7 @@
 import dataclasses
 import html
 import io
+import itertools
 import json
 import re
 import xml.etree.ElementTree as ET
@@ -11,14 +12,16 @@ from importlib.resources import files
 
 import jsonschema
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from pydantic import ValidationError
 from pydantic_sarif.model import StaticAnalysisResultsFormatSarifVersion210JsonSchema as Sarif
 from rich.console import Console
+from torch import nn
 
-from autoinit import formats
+from autoinit import check, formats
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding, Severity, Suppressed
 from autoinit.checking.rules.registry import BY_CONSEQUENCE, About, Rule
 from autoinit.errors import ArgumentError
@@ -26,6 +29,7 @@ from autoinit.reporting.findings import github, jsons, junit, markdown, sarif
 from autoinit.reporting.findings._alike import entries
 from autoinit.reporting.findings.text import lines
 from autoinit.tracing.dataflow import SourceLine
+from tests.shared.pages import document_of
 
 SCHEMA = json.loads(files("autoinit.reporting.findings").joinpath("schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
@@ -176,8 +180,16 @@ def counted_in_junit(run):
 def counted_in_markdown(run):
     counts = Counter()
     for row in re.findall(r"^\| (?:error|warning|info) \| .*$", markdown.render(run), re.MULTILINE):
-        others = re.search(r"the same: .*?\((\d+) layers", row)
+        others = re.search(r"the same: (\d+) layers", row)
         counts[row.split(" | ")[0][2:]] += 1 + (int(others[1]) if others else 0)
+    return counts
+
+
+def counted_on_the_page(run):
+    counts = Counter()
+    for found in (each for model in document_of(run.to("html"))["models"] for each in model["findings"]):
+        others = re.search(r"(\d+) layers", found["alike"])
+        counts[found["severity"]] += 1 + (int(others[1]) if others else 0)
     return counts
 
 
@@ -188,6 +200,7 @@ COUNTERS = {
     "sarif": counted_in_sarif,
     "junit": counted_in_junit,
     "markdown": counted_in_markdown,
+    "html": counted_on_the_page,
 }
 
 
@@ -228,30 +241,35 @@ def test_any_findings_are_counted_and_valid_in_every_format(findings, known, lev
 
 def test_siblings_share_an_entry_and_the_count_stays():
     text = plain(whole_run())
-    assert "    the same: blocks.{1-11}.mlp.fc1 (11 layers, std 0.0801)\n" in text
+    assert "    the same: 11 layers (std 0.0801, expected 0.0255): blocks.{1-11}.mlp.fc1\n" in text
     assert text.count("INI102 error") == 2  # blocks.0 and the resnet's
     assert plain(whole_run(), full=True).count("INI102 error: ") == 13
+
+
+def said(layer: str, message: str, **changes) -> Finding:
+    return too_large(layer, message=message.replace("@", layer), **changes)
 
 
 ALIKE = {
     "three": ([too_large(f"blocks.{index}.fc") for index in range(3)], [3]),
     "two": ([too_large(f"blocks.{index}.fc") for index in range(2)], [1, 1]),
-    "lines": ([too_large(f"net.{index}", location=at(index)) for index in range(4)], [1, 1, 1, 1]),
-    "stds": ([too_large(f"net.{index}", 0.05 * 1.1**index) for index in range(4)], [1, 1, 1, 1]),
-    "integers": (
-        [too_large(f"net.{index}", message=f"net.{index}: {index} rows equal") for index in range(3)],
-        [1] * 3,
-    ),
+    "lines": ([too_large(f"net.{index}", location=at(index)) for index in range(4)], [4]),
+    "files": ([too_large(f"net.{index}", location=at(1, f"{index}.py")) for index in range(4)], [1, 1, 1, 1]),
+    "stds": ([too_large(f"net.{index}", 0.05 * 2**index) for index in range(4)], [4]),
+    "integers": ([said(f"net.{index}", f"@: {index} rows equal") for index in range(3)], [3]),
     "rows": ([too_large(f"net.{index}", rows=((0, index + 1),)) for index in range(3)], [1, 1, 1]),
     "severity": ([too_large(f"net.{index}", severity=("info", "error")[index % 2]) for index in range(6)], [3, 3]),
-    "stages": ([too_large(f"layer{stage}.{index}.c") for stage in (1, 2) for index in range(4)], [4, 4]),
-    "names": ([too_large(f"net.{index}.{name}") for name in "qk" for index in range(3)], [3, 3]),
-    "parent": ([too_large(f"b.{index}.fc", message=f"b.{index}.fc: feeds b.{index}.act") for index in range(3)], [3]),
-    "another": (
-        [too_large(f"b.{index}.fc", message=f"b.{index}.fc: as b.{index + 1}.fc") for index in range(3)],
-        [1] * 3,
-    ),
+    "stages": ([too_large(f"layer{stage}.{index}.c") for stage in (1, 2) for index in range(4)], [8]),
+    "names": ([too_large(name) for name in ("stem", "features.0", "head.fc", "net.1.k")], [4]),
+    "parent": ([said(f"b.{index}.fc", f"@: feeds b.{index}.act") for index in range(3)], [3]),
+    "another": ([said(f"b.{index}.fc", f"@: as b.{index + 1}.fc") for index in range(3)], [1] * 3),
+    "words": ([said(f"b.{index}", f"@: feeds {name}") for index, name in enumerate(("relu", "gelu", "silu"))], [1] * 3),
+    "arguments": ([said(f"b.{index}", f"@: feeds leaky_relu(0.{index})") for index in range(3)], [1] * 3),
+    "keywords": ([said(f"b.{index}", f"@: is normal_(std=0.{index})") for index in range(3)], [1] * 3),
+    "functions": ([too_large(f"b.{index}", fix=f"nn.init.{'abc'[index]}_(w)") for index in range(3)], [1] * 3),
+    "bias": ([too_large(f"b.{index}", param="" if index else "b.weight") for index in range(4)], [1, 3]),
     "same layer": ([too_large("net.1")] * 3, [1, 1, 1]),
+    "layers twice": ([too_large(f"net.{index % 3}") for index in range(6)], [3, 3]),
     "nan": ([dataclasses.replace(NAN, layer=f"net.{index}", message=f"net.{index}: NaN") for index in range(3)], [3]),
 }
 
@@ -264,7 +282,26 @@ def test_what_is_alike(findings, sizes):
 
 def test_names_of_siblings_are_spelled_with_their_gaps():
     (entry,) = entries([too_large(f"blocks.{index}.fc") for index in (0, 1, 2, 3, 7, 9, 10)])
-    assert entry.siblings == "blocks.{1-3,7,9-10}.fc (6 layers, std 0.0795)"
+    assert entry.siblings == "6 layers (std 0.0795, expected 0.0255): blocks.{1-3,7,9-10}.fc"
+
+
+def test_a_deep_network_with_one_fault_fits_a_screen():
+    """16 convolutions of four widths, all with torch's default: one paragraph in place of 16."""
+    torch.manual_seed(0)
+    widths = [8, *([16] * 4), *([24] * 4), *([32] * 4), *([48] * 4)]
+    layers = [nn.Conv2d(before, after, 3) for before, after in itertools.pairwise(widths)]
+    result = check(nn.Sequential(*(each for layer in layers for each in (layer, nn.ReLU()))))
+    text = str(result)
+    assert sum(each.severity == "error" for each in result.findings) == 15
+    assert text.count(" INI103 error: ") + text.count("\nINI103 error: ") == 1
+    assert len(text.splitlines()) < 24
+    assert "the same: 14 layers" in text
+
+
+def test_siblings_of_other_lines_say_which_and_stds_are_from_the_least_to_the_largest():
+    places = {"stem": 7, "a.0": 7, "a.1": 7, "b.0": 8, "head": 9}
+    (entry,) = entries([too_large(name, 0.01 * line, location=at(line)) for name, line in places.items()])
+    assert entry.siblings == ("4 layers (std 0.07..0.09, expected 0.0255): a.{0-1}, b.0 (line 8), head (line 9)")
 
 
 @pytest.mark.parametrize("width", [40, 57, 80, 100, 200])

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from autoinit.transfer.coordinates import CoordinateCheck
 from autoinit.transfer.record import Scaled, Scaling
 from tests.reporting.test_finding_formats import RULES, whole_run
 from tests.reporting.test_report_formats import small_report
+from tests.shared.pages import document_of
 from tests.shared.signal_reports import layer, report, stream
 
 ROOM = Path(__file__).parent / "goldens"
@@ -31,9 +33,11 @@ GOLDENS: dict[tuple[formats.Kind, str], str] = {
     ("check", "sarif"): "run.sarif",
     ("check", "junit"): "junit.xml",
     ("check", "markdown"): "comment.md",
+    ("check", "html"): "check.page.json",
     ("report", "table"): "report.txt",
     ("report", "json"): "reports.json",
     ("report", "markdown"): "reports.md",
+    ("report", "html"): "report.page.json",
     ("signal", "table"): "signal.txt",
     ("signal", "json"): "signal.json",
     ("scaling", "table"): "scaling.txt",
@@ -107,6 +111,12 @@ def _fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("autoinit.checking.rules.registry.rules", lambda: RULES)
 
 
+def _shown(kind: formats.Kind, name: str) -> str:
+    """The text of a format; of a page the document that it draws."""
+    text = formats.text(kind, VALUES[kind](), name)
+    return json.dumps(document_of(text), indent=2) if name == "html" else text
+
+
 def test_every_format_has_a_golden():
     assert set(GOLDENS) == {(kind, name) for kind in formats.FORMATS for name in formats.names(kind)}
     assert set(VALUES) == set(formats.FORMATS)
@@ -122,8 +132,7 @@ def test_commands_offer_every_format(kind: formats.Kind):
 
 @pytest.mark.parametrize(("kind", "name"), GOLDENS)
 def test_golden(kind: formats.Kind, name: str):
-    golden = (ROOM / GOLDENS[kind, name]).read_text(encoding="utf-8")
-    assert formats.text(kind, VALUES[kind](), name) + "\n" == golden
+    assert _shown(kind, name) + "\n" == (ROOM / GOLDENS[kind, name]).read_text(encoding="utf-8")
 
 
 def test_golden_of_all_findings():
@@ -145,5 +154,5 @@ if __name__ == "__main__":
     with pytest.MonkeyPatch.context() as patch:
         _fix(patch)
         for (kind, name), file in GOLDENS.items():
-            (ROOM / file).write_text(formats.text(kind, VALUES[kind](), name) + "\n", encoding="utf-8")
+            (ROOM / file).write_text(_shown(kind, name) + "\n", encoding="utf-8")
         (ROOM / "full.txt").write_text(whole_run().to_text(full=True) + "\n", encoding="utf-8")

@@ -1,42 +1,27 @@
-"""A plan of a model that is parted among processes is that of the bare model, whichever process makes it.
-
-The processes are torch's stand-ins: a group of four in which only this one exists, and collectives do nothing. What
-waits for another process, or reads what another sent, shows at once.
-"""
+"""A plan of a model that is parted among processes is that of the bare model, whichever process makes it."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 import torch
 from torch import nn
 from torch.nn.utils import parametrizations
-from torch.testing._internal.distributed.fake_pg import FakeStore
 
 from autoinit import ArgumentError, Plan, TraceError, check, plan, report, trace
 from autoinit.signal import measure, propagate
 from tests.sharded.layouts import LAYOUTS, Transformer, compiled, fsdp
+from tests.sharded.processes import stand_in_process
 
 TOKENS = torch.zeros(2, 7, dtype=torch.long)
-
-
-@contextmanager
-def process(rank: int) -> Iterator[None]:
-    """Being one of four."""
-    torch.distributed.init_process_group("fake", store=FakeStore(), rank=rank, world_size=4)
-    try:
-        yield
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture
 def last() -> Iterator[None]:
     """Being the last of four: the one with the short and the empty shards."""
-    with process(3):
+    with stand_in_process(3, 4):
         yield
 
 
@@ -146,5 +131,5 @@ def test_a_model_that_cannot_be_traced_names_the_users_line(last: None) -> None:
 @pytest.mark.parametrize("rank", range(4))
 def test_every_process_makes_the_same_plan(rank: int) -> None:
     expected = told(plan(Transformer()))
-    with process(rank):
+    with stand_in_process(rank, 4):
         assert told(plan(LAYOUTS["both"](Transformer()))) == expected

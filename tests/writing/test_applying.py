@@ -15,6 +15,7 @@ from autoinit import autoinit
 from autoinit.errors import ApplyError, ArgumentError, LazyModuleError, PlanError
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
+from autoinit.plans.how import How
 from autoinit.writing import _preflight as preflight
 from autoinit.writing import applying, sampling
 from autoinit.writing.applying import measure, write
@@ -73,7 +74,7 @@ def test_values_are_the_samplers(distribution):
 
 def test_without_measuring():
     model = mlp()
-    written = write(plan_all(model), ModelView.of(model), seed=1, measure=False)
+    written = write(plan_all(model), ModelView.of(model), seed=1, how=How(measure=False))
     assert (dict(written.before), dict(written.after)) == ({}, {})
 
 
@@ -128,6 +129,7 @@ PROGRAM = """
 import hashlib, torch
 torch.set_num_threads({threads})
 from autoinit.models import ModelView
+from autoinit.plans.how import How
 from autoinit.writing.applying import write
 from tests.shared.plan_builders import plan_all
 model = torch.nn.Sequential(torch.nn.Linear(900, 1500), torch.nn.Linear(1500, 300))
@@ -670,7 +672,7 @@ def test_a_handler_that_raises_anywhere_leaves_handler_and_gradients_as_they_wer
     """At each line of the writer: SIGINT has its own handler again, gradients are on, and no weight is half written."""
     model, written = mlp(), mlp()
     plan = plan_all(model)
-    write(plan, ModelView.of(written), seed=1, measure=False)
+    write(plan, ModelView.of(written), seed=1, how=How(measure=False))
     before, after, handler = state(model), state(written), signal.getsignal(signal.SIGINT)
     number, reached = 0, 0
     while reached == number:
@@ -678,7 +680,7 @@ def test_a_handler_that_raises_anywhere_leaves_handler_and_gradients_as_they_wer
         trace, outer = raising_at(number), sys.gettrace()
         sys.settrace(trace)
         try:
-            write(plan, ModelView.of(model), seed=1, measure=False)
+            write(plan, ModelView.of(model), seed=1, how=How(measure=False))
         except (Alarm, ApplyError):
             pass
         finally:

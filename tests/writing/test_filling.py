@@ -15,7 +15,7 @@ def test_statistics_of_tensors_of_every_size():
         "expanded": torch.tensor([2.0, 4.0]).expand(50, 2),
         "meta": torch.empty(4, device="meta"),
     }
-    found = measure_all(tensors)
+    found = {name: moments.stats() for name, moments in measure_all(tensors).items()}
     assert {name: stats.numel for name, stats in found.items()} == {"plain": 4, "empty": 0, "expanded": 100}
     assert (found["plain"].mean, found["plain"].minimum, found["plain"].maximum, found["plain"].zeros) == (
         0.75, -1.0, 3.0, 0.25,
@@ -27,7 +27,7 @@ def test_a_tensor_that_is_read_in_several_pieces():
     """More than two million elements: each row has one -1 more than ones, and so a mean of -1 over its length."""
     tensor = torch.ones(3, 700_001)
     tensor[:, ::2] = -1.0
-    (found,) = measure_all({"large": tensor}).values()
+    found = measure_all({"large": tensor})["large"].stats()
     assert found.numel == 2_100_003
     assert abs(found.mean + 3 / 2_100_003) < 1e-12
     assert abs(found.std - 1) < 1e-6

@@ -10,6 +10,7 @@ from autoinit import autoinit
 from autoinit.errors import TrainedModelError
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
+from autoinit.plans.how import How
 from autoinit.writing.applying import write
 from autoinit.writing.trained import TrainingSigns, misfit, training_signs
 from tests.shared.plan_builders import layer_plan, plan_all, plan_of, slice_plan
@@ -226,7 +227,7 @@ def test_writing_a_trained_model_needs_force():
         write(plan, ModelView.of(model))
     assert torch.equal(model[0].weight, before)
     assert torch.equal(torch.get_rng_state(), rng)
-    write(plan, ModelView.of(model), seed=1, force=True)
+    write(plan, ModelView.of(model), seed=1, how=How(force=True))
     assert not torch.equal(model[0].weight, before)
 
 

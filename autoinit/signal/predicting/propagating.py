@@ -30,6 +30,7 @@ from autoinit.signal.predicting.replaying import Runner
 from autoinit.signal.report import OperationSignal, SignalReport, SignalRow
 from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.flow import flow_of
 from autoinit.tracing.inputs import given_inputs
 from autoinit.tracing.rng import as_torch_takes, untouched_generators
 from autoinit.tracing.tiers import trace_view
@@ -272,9 +273,9 @@ def report_of(
     sink = next((op for op in dataflow.graph.nodes if op.op == "output"), None)
     ends = dataflow.graph.predecessors(sink) if sink is not None else ()
     outputs = tuple(row for op in ends if (row := by_name.get(op.name)) is not None)
-    return SignalReport(
-        kind, plan.model, ordered, operations, outputs, (*dataflow.notes, *notes), time.perf_counter() - started
-    )
+    said = (*dataflow.notes, *notes)
+    seconds = time.perf_counter() - started
+    return SignalReport(kind, plan.model, ordered, operations, outputs, said, seconds, flow_of(dataflow))
 
 
 def _average(found: list[SignalRow]) -> SignalRow:

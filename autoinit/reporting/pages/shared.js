@@ -4,8 +4,8 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const byId = (id) => document.getElementById(id);
 const SVG = "http://www.w3.org/2000/svg";
-const KINDS = ["predicted", "measured"];
-const shown = { predicted: true, measured: true, streams: true, branches: true, states: data.states.map(() => true) };
+const KIND_NAMES = Object.fromEntries(data.kinds);
+let model = data.models[0];
 
 function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
@@ -19,6 +19,15 @@ function drawn(tag, attributes = {}, text = "") {
   for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
   if (text) made.textContent = text;
   return made;
+}
+
+// A dotted name, which may break behind its dots.
+function dotted(name) {
+  return name.split(/(?<=[._])/).flatMap((part, at) => (at ? [element("wbr"), part] : [part]));
+}
+
+function plural(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 // Numbers that JSON cannot hold come as "inf", "-inf" and "nan"; what is not known, as null.
@@ -41,4 +50,9 @@ function formatted(value) {
   const size = Math.abs(value);
   if (size >= 1e-3 && size < 1e5) return String(Number(value.toPrecision(3)));
   return value.toExponential(2).replace("e+", "e");
+}
+
+// A mark in the colour of what a weight feeds.
+function chip(kind) {
+  return element("span", { class: `chip kind-${kind || "none"}`, "aria-hidden": "true" });
 }

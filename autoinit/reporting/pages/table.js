@@ -1,47 +1,60 @@
 // The table of layers: sorting, searching, evidence.
 
 const over = (part, whole) => (part === null || !numeric(whole) ? null : numeric(part) / numeric(whole));
+let columns = [];
+let rows = [];
 
-function columns() {
-  const found = [
-    { title: "op", under: "", of: (layer) => layer.op },
-    { title: "depth", under: "", number: true, of: (layer) => layer.depth },
+function stdColumns() {
+  const written = model.layers.some((layer) => layer.after !== null);
+  return [
+    { title: "std", under: written ? "before" : "now", number: true, of: (layer) => layer.before },
+    { title: "std", under: "planned", number: true, of: (layer) => layer.std },
+    ...(written ? [{ title: "std", under: "after", number: true, of: (layer) => layer.after }] : []),
   ];
-  for (const [title, of] of Object.entries({
+}
+
+function signalColumns() {
+  const found = [{ title: "depth", under: "", number: true, of: (layer) => layer.signal?.depth ?? null }];
+  const moments = {
     q: (row) => row.q,
     "p/q": (row) => over(row.p, row.q),
     "s/q": (row) => over(row.s, row.q),
     mean: (row) => row.mean,
     grad: (row) => row.grad,
-  })) {
-    data.states.forEach((state, index) => {
+  };
+  for (const [title, of] of Object.entries(moments)) {
+    model.signal.states.forEach((state, index) => {
       for (const kind of KINDS) {
         const only = KINDS.some((each) => each !== kind && state[each]) && kind === "measured" && !["q", "grad"].includes(title);
         if (!state[kind] || only) continue;
         const under = [state.label, kind].filter(Boolean).join(", ");
-        const value = (layer) => (layer.rows[index][kind] ? of(layer.rows[index][kind]) : null);
-        const share = title.endsWith("/q");
-        found.push({ title, under, number: true, share, state: index, kind, band: title === "q", of: value });
+        const value = (layer) => (layer.signal?.rows[index][kind] ? of(layer.signal.rows[index][kind]) : null);
+        found.push({ title, under, number: true, share: title.endsWith("/q"), state: index, kind, band: title === "q", of: value });
       }
     });
   }
-  if (data.layers.some((layer) => layer.plan)) {
-    found.push(
-      { title: "std", under: "planned", number: true, of: (layer) => layer.plan?.std ?? null },
-      { title: "feeds", under: "nonlinearity", of: (layer) => layer.plan?.feeds ?? "" },
-      { title: "evidence", under: "path", of: (layer) => (layer.plan ? layer.plan.path.join(" → ") : "") },
-    );
-  }
-  return found.filter((column) => !column.number || data.layers.some((layer) => column.of(layer) !== null));
+  return found;
 }
 
-const COLUMNS = [{ title: "layer", under: "", of: (layer) => layer.name }, ...columns()];
-const rows = data.layers.map((layer, index) => ({ layer, index, row: null, details: null, text: "" }));
+function columnsShown() {
+  const marked = (layer) => [...layer.codes, ...(layer.status === "planned" ? [] : [layer.status]), ...(layer.normed ? ["normed"] : [])].join(" ");
+  const all = [
+    { title: "layer", under: "", of: (layer) => layer.name },
+    { title: "feeds", under: "", of: (layer) => layer.feeds, kind: null, chip: true },
+    ...(model.signal ? signalColumns() : []),
+    ...stdColumns(),
+    { title: "recipe", under: "", of: (layer) => layer.recipe },
+    { title: "marks", under: "", of: marked },
+    { title: "op", under: "", of: (layer) => layer.op },
+  ];
+  const known = (column) => (column.number ? (layer) => column.of(layer) !== null : (layer) => column.of(layer) !== "");
+  return all.filter((column, index) => index === 0 || model.layers.some(known(column)));
+}
 
 function cell(column, layer) {
   const value = column.of(layer);
   const text = column.share ? correlation(value) : column.number ? formatted(value) : value;
-  const made = element("td", column.number ? { class: "number" } : { title: text }, text);
+  const made = element("td", column.number ? { class: "number" } : { title: text }, ...(column.chip ? [chip(layer.kind)] : []), text);
   if (column.band && value !== null) {
     const level = Math.abs(Math.log2(numeric(value)));
     made.classList.add(level <= 1 ? "good" : level <= 6.65 ? "off" : "bad");
@@ -54,24 +67,24 @@ function details(layer) {
   const say = (title, text) => {
     if (text !== "" && text !== null && text !== undefined) list.append(element("dt", {}, title), element("dd", {}, text));
   };
-  const { plan } = layer;
-  if (plan) {
-    say("feeds", plan.feeds);
-    say("reason", plan.reason);
-    say("by way of", plan.path.join(" → "));
-    say("status", plan.status);
-    say("note", plan.note);
-    say("std", `${formatted(plan.std)} = ${plan.scheme}, gain ${formatted(plan.gain)}, fan ${plan.fan}`);
-    plan.alternatives.forEach((way) => say("also feeds", way));
-    plan.slices.forEach((part) => say(`rows ${part.rows}`, `${part.feeds}: std ${formatted(part.std)}; by way of ${part.path.join(" → ")}`));
-    say("source", plan.source);
+  say("shape", layer.shape);
+  say("status", layer.status);
+  say("note", layer.note);
+  say("recipe", layer.recipe);
+  for (const walk of layer.walks) {
+    const rows = walk.rows ? `rows ${walk.rows}` : "";
+    say(walk.also ? "also feeds" : [rows, "feeds"].filter(Boolean).join(" "), walk.feeds);
+    say("since", walk.why);
+    say("by way of", walk.path.join(" → "));
   }
-  layer.notes.forEach((note) => say("note", note));
-  layer.rows.forEach((state, index) => {
+  if (layer.std !== null) say("std", `${formatted(layer.std)} = ${layer.scheme}, gain ${formatted(layer.gain)}, fan ${layer.fan}`);
+  say("source", layer.source);
+  layer.signal?.notes.forEach((note) => say("note", note));
+  layer.signal?.rows.forEach((state, index) => {
     for (const kind of KINDS) {
       const row = state[kind];
       if (!row) continue;
-      const title = [data.states[index].label, kind].filter(Boolean).join(", ");
+      const title = [model.signal.states[index].label, kind].filter(Boolean).join(", ");
       say(title, ["q", "p", "s", "mean", "grad"].map((key) => `${key} ${formatted(row[key])}`).join(", "));
     }
   });
@@ -82,7 +95,7 @@ function expand(entry, open) {
   const button = entry.row.querySelector(".expand");
   button.setAttribute("aria-expanded", String(open));
   if (open && !entry.details) {
-    entry.details = element("tr", { class: "details" }, element("td", { colspan: COLUMNS.length }, details(entry.layer)));
+    entry.details = element("tr", { class: "details" }, element("td", { colspan: columns.length }, details(entry.layer)));
   }
   if (open) entry.row.after(entry.details);
   else entry.details?.remove();
@@ -92,9 +105,11 @@ function build(entry) {
   const { layer } = entry;
   const button = element("button", { type: "button", class: "expand", "aria-expanded": "false", "aria-label": `Evidence of ${layer.name}` });
   button.addEventListener("click", () => expand(entry, button.getAttribute("aria-expanded") === "false"));
-  const name = element("th", { scope: "row" }, element("div", { class: "name" }, button, element("span", {}, layer.name)));
-  entry.row = element("tr", {}, name, ...COLUMNS.slice(1).map((column) => cell(column, layer)));
-  entry.text = [layer.name, layer.op, layer.plan?.feeds, layer.plan?.reason, layer.plan?.status].join(" ").toLowerCase();
+  const name = element("button", { type: "button", class: "link", title: "Show its walk in the picture" }, ...dotted(layer.name));
+  name.addEventListener("click", () => showInPicture(layer));
+  const head = element("th", { scope: "row" }, element("div", { class: "name" }, button, name));
+  entry.row = element("tr", {}, head, ...columns.slice(1).map((column) => cell(column, layer)));
+  entry.text = [layer.name, layer.op, layer.feeds, layer.status, layer.recipe, KIND_NAMES[layer.kind], ...layer.codes, layer.normed ? "normed" : ""].join(" ").toLowerCase();
 }
 
 function compare(column, falling) {
@@ -114,7 +129,7 @@ function compare(column, falling) {
 function arrange() {
   const head = byId("layers").querySelector("[aria-sort=ascending], [aria-sort=descending]");
   const order = [...rows];
-  if (head) order.sort(compare(COLUMNS[head.cellIndex], head.getAttribute("aria-sort") === "descending"));
+  if (head) order.sort(compare(columns[head.cellIndex], head.getAttribute("aria-sort") === "descending"));
   const words = byId("search").value.toLowerCase().split(/\s+/).filter(Boolean);
   const kept = order.filter((entry) => words.every((word) => entry.text.includes(word)));
   byId("layers").tBodies[0].replaceChildren(...kept.flatMap((entry) => {
@@ -138,8 +153,8 @@ function heading(column) {
 }
 
 function showColumns() {
-  COLUMNS.forEach((column, index) => {
-    if (column.kind === undefined) return;
+  columns.forEach((column, index) => {
+    if (!column.kind) return;
     const hidden = !shown.states[column.state] || !shown[column.kind];
     byId("layers").tHead.rows[0].cells[index].hidden = hidden;
     for (const entry of rows) entry.row.cells[index].hidden = hidden;
@@ -147,21 +162,34 @@ function showColumns() {
 }
 
 function table() {
+  columns = columnsShown();
+  rows = model.layers.map((layer, index) => ({ layer, index, row: null, details: null, text: "" }));
   rows.forEach(build);
-  byId("layers").append(element("thead", {}, element("tr", {}, ...COLUMNS.map(heading))), element("tbody"));
-  byId("search").addEventListener("input", arrange);
+  byId("layers").replaceChildren(element("thead", {}, element("tr", {}, ...columns.map(heading))), element("tbody"));
+  byId("layers-hint").textContent = model.signal
+    ? "q: second moment of the pre-activation. p/q, s/q: correlation of two positions of one sample, and of two samples. mean: of all elements. grad: second moment of the gradient of sum(output * e), e ~ N(0, 1)."
+    : "";
   arrange();
 }
 
-function findRow(name) {
-  const entry = rows.find((each) => each.layer.name === name);
-  if (!entry) return;
+// Marks the row of a layer, and brings it into its own frame.
+function markRow(layer) {
+  const entry = rows.find((each) => each.layer === layer);
+  if (!entry) return null;
   if (!entry.row.isConnected) {
     byId("search").value = "";
     arrange();
   }
   document.querySelectorAll(".found").forEach((each) => each.classList.remove("found"));
   entry.row.classList.add("found");
+  const frame = byId("layers").parentElement;
+  frame.scrollTop = entry.row.offsetTop - frame.clientHeight / 2;
+  return entry;
+}
+
+function findRow(name) {
+  const entry = markRow(model.layers.find((layer) => layer.name === name));
+  if (!entry) return;
   expand(entry, true);
   entry.row.scrollIntoView({ block: "center" });
 }

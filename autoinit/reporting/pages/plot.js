@@ -1,9 +1,11 @@
-// The plot, what it says of a place, and the legend.
+// The plot of the signal, what it says of a place, and its legend.
 
-const SIZE = { width: 960, height: 290, left: 64, right: data.states.length > 1 ? 110 : 20, top: 26, bottom: 38 };
-const SUMS = data.states.some((state) => KINDS.some((kind) => state[kind]?.places.some((place) => place.stream)));
-const PANELS = [
-  { title: `forward: pre-activations${SUMS ? " and sums" : ""}`, key: "q", band: true },
+const KINDS = ["predicted", "measured"];
+const SIZE = { width: 960, height: 270, left: 52, right: 20, top: 26, bottom: 38 };
+const shown = { predicted: true, measured: true, streams: true, branches: true, states: [] };
+const sums = () => model.signal.states.some((state) => KINDS.some((kind) => state[kind]?.places.some((place) => place.stream)));
+const panels = () => [
+  { title: `forward: pre-activations${sums() ? " and sums" : ""}`, key: "q", band: true },
   { title: "backward: their gradients", key: "grad", band: false },
 ];
 const logarithm = (value) => (value !== null && value > 0 && Number.isFinite(value) ? Math.log10(value) : null);
@@ -11,7 +13,7 @@ const logarithm = (value) => (value !== null && value > 0 && Number.isFinite(val
 // The places that the legend leaves on, as {state, kind, place, depth, level} with level the log10 of the moment.
 function visible(key) {
   const found = [];
-  data.states.forEach((state, index) => {
+  model.signal.states.forEach((state, index) => {
     if (!shown.states[index]) return;
     for (const kind of KINDS) {
       if (!shown[kind] || !state[kind]) continue;
@@ -34,14 +36,14 @@ function scales(points, panel) {
   if (low > high) [low, high] = [-1, 1];
   const margin = Math.max(0.06 * (high - low), (2 - (high - low)) / 2);
   [low, high] = [low - margin, high + margin];
-  const deepest = Math.max(1, data.depth);
+  const deepest = Math.max(1, model.signal.depth);
   const side = Math.max(0.5, 0.02 * deepest);
   const across = SIZE.width - SIZE.left - SIZE.right;
   const down = SIZE.height - SIZE.top - SIZE.bottom;
   return {
     low,
     high,
-    x: (depth) => SIZE.left + ((depth - data.first + side) / (deepest - data.first + 2 * side)) * across,
+    x: (depth) => SIZE.left + ((depth - model.signal.first + side) / (deepest - model.signal.first + 2 * side)) * across,
     y: (level) => SIZE.top + ((high - level) / (high - low)) * down,
     edge: (value) => (value > 0 ? SIZE.top : SIZE.height - SIZE.bottom),
   };
@@ -70,7 +72,7 @@ function frame(svg, scale, panel) {
     label.append(drawn("tspan", { dy: -5, "font-size": 9 }, String(level).replace("-", "−")));
     svg.append(label);
   }
-  for (const depth of steps(data.first, Math.max(1, data.depth), 12)) {
+  for (const depth of steps(model.signal.first, Math.max(1, model.signal.depth), Math.min(12, SIZE.width / 60))) {
     svg.append(drawn("line", { class: "axis", x1: scale.x(depth), x2: scale.x(depth), y1: bottom, y2: bottom + 4 }));
     svg.append(drawn("text", { x: scale.x(depth), y: bottom + 17, "text-anchor": "middle" }, String(depth)));
   }
@@ -108,7 +110,7 @@ function marker(point, scale, many) {
 
 function series(svg, scale, points, panel) {
   const ends = [];
-  data.states.forEach((state, index) => {
+  model.signal.states.forEach((state, index) => {
     const hue = `var(--hue${index % 6})`;
     const own = points.filter((each) => each.state === index);
     if (panel.band && shown.states[index] && state.collapse !== null) {
@@ -129,7 +131,9 @@ function series(svg, scale, points, panel) {
   let above = -Infinity;
   for (const [wanted, label, hue] of ends) {
     above = Math.max(wanted, above + 15);
-    svg.append(drawn("text", { class: "end", x: SIZE.width - SIZE.right + 6, y: above + 4, style: `fill: ${hue}` }, label));
+    const end = drawn("text", { class: "end", x: SIZE.width - SIZE.right + 6, y: above + 4 }, label);
+    end.style.fill = hue;
+    svg.append(end);
   }
 }
 
@@ -192,7 +196,7 @@ function attend(svg, cursor, placed) {
 
 function showTip(here, x, y) {
   const { place } = here;
-  const kind = [data.states[here.state].label, here.kind].filter(Boolean).join(", ");
+  const kind = [model.signal.states[here.state].label, here.kind].filter(Boolean).join(", ");
   const tip = byId("tip");
   const within = place.stream && place.module ? ` in ${place.module}` : "";
   tip.replaceChildren(element("b", {}, place.name + within), element("div", {}, `${place.op}, depth ${place.depth}; ${kind}`));
@@ -212,7 +216,9 @@ function hideTip() {
 
 function plot() {
   hideTip();
-  byId("plot").replaceChildren(...PANELS.map(panel));
+  SIZE.width = Math.max(320, byId("plot").clientWidth);
+  SIZE.right = model.signal.states.length > 1 ? 78 : 16;
+  byId("plot").replaceChildren(...panels().map(panel));
 }
 
 function sample(kind) {
@@ -239,16 +245,18 @@ function toggle(words, kind, isOn, turn) {
 }
 
 function legend() {
-  if (data.states.length > 1) {
-    data.states.forEach((state, index) => {
+  byId("legend").replaceChildren();
+  Object.assign(shown, { predicted: true, measured: true, streams: true, branches: true, states: model.signal.states.map(() => true) });
+  if (model.signal.states.length > 1) {
+    model.signal.states.forEach((state, index) => {
       toggle(state.label, index, () => shown.states[index], () => (shown.states[index] = !shown.states[index]));
     });
   }
   const sorts = { branches: "pre-activations", streams: "sums of the residual stream" };
-  if (SUMS) {
+  if (sums()) {
     for (const [sort, words] of Object.entries(sorts)) toggle(words, sort, () => shown[sort], () => (shown[sort] = !shown[sort]));
   }
-  if (KINDS.every((kind) => data.states.some((state) => state[kind]))) {
+  if (KINDS.every((kind) => model.signal.states.some((state) => state[kind]))) {
     for (const kind of KINDS) toggle(kind, kind, () => shown[kind], () => (shown[kind] = !shown[kind]));
   }
 }

@@ -1,0 +1,1 @@
+"""Short trainings of one model from several starts, side by side."""

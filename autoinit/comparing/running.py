@@ -1,0 +1,45 @@
+"""The trainings of a comparison, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from rich.console import Console
+from rich.progress import Progress
+
+from autoinit.comparing.comparison import Comparison
+from autoinit.comparing.trials import Course, Trial, Write, fingerprint
+
+KEPT = 2
+"""How many learning rates, the best by the first seed, the other seeds are trained at."""
+
+
+def run(course: Course, starts: Mapping[str, Write], lrs: tuple[float, ...], seeds: int) -> Comparison:
+    """Every start at every rate with the first seed, then with the others at the `KEPT` best rates of each.
+
+    Starts that leave the same numbers share their trainings. A bar shows how far it is, in a terminal.
+    """
+    for write in starts.values():  # what cannot be written says so before anything is trained
+        course.model(write, 0)
+    known: dict[tuple[str, float, int], Trial] = {}
+    trials: list[Trial] = []
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        whole = len(starts) * (len(lrs) + min(KEPT, len(lrs)) * (seeds - 1))
+        task = progress.add_task("comparing", total=whole)
+
+        def one(start: str, lr: float, seed: int) -> Trial:
+            progress.update(task, description=f"{start}, lr {lr:g}, seed {seed}")
+            model = course.model(starts[start], seed)
+            key = fingerprint(model), lr, seed
+            if key not in known:
+                known[key] = course.run(start, model, lr, seed)
+            progress.advance(task)
+            return replace(known[key], start=start)
+
+        for start in starts:
+            first = [one(start, lr, 0) for lr in lrs]
+            kept = [each.lr for each in sorted(first, key=lambda each: each.score)[:KEPT]]
+            trials += first + [one(start, lr, seed) for lr in kept for seed in range(1, seeds)]
+    return Comparison(tuple(trials), course.steps, lrs)

@@ -1,0 +1,1 @@
+"""Forms of a comparison of starts."""
