@@ -2,7 +2,7 @@
 
     python benchmarks/randomness.py
     python benchmarks/randomness.py --orders names --tests 15 200 --multiple 1
-    python benchmarks/record.py randomness --json randomness.json
+    python benchmarks/record.py randomness --resume randomness.jsonl
 
 The integers (32 bits each) come in three orders:
 
@@ -20,10 +20,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +36,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from autoinit.writing._words import BLOCK, Bits, Stream
+from autoinit.writing._words import BLOCK, Bits, RandomStream
 
 ORDERS = ("one", "names", "heads")
 GOOD: tuple[tuple[int, Sequence[int]], ...] = (
@@ -54,21 +57,23 @@ MANY = 256
 Figures = dict[str, Any]
 
 
-def integers(order: str) -> Iterator[Bits]:
-    """Blocks of random integers without end."""
+def integers(order: str, begin: int) -> Iterator[Bits]:
+    """Blocks of random integers without end, from a multiple of a block's size on."""
     if order == "one":
-        stream = Stream.of(0, "layer.weight", (4096, 4096))
-        for start in range(0, sys.maxsize, BLOCK):
+        stream = RandomStream.of(0, "layer.weight", (4096, 4096))
+        for start in range(begin, sys.maxsize, BLOCK):
             yield stream.run(start, BLOCK)
     elif order == "names":
-        streams = [Stream.of(number % 16, f"layers.{number // 16}.weight", (4096, 4096)) for number in range(MANY)]
-        for start in range(0, sys.maxsize, BLOCK // MANY):
+        streams = [
+            RandomStream.of(number % 16, f"layers.{number // 16}.weight", (4096, 4096)) for number in range(MANY)
+        ]
+        for start in range(begin // MANY, sys.maxsize, BLOCK // MANY):
             rows = [stream.run(start, BLOCK // MANY).copy() for stream in streams]
             yield np.ascontiguousarray(np.stack(rows, axis=1))
     else:
-        for first in range(0, sys.maxsize, BLOCK // MANY):
+        for first in range(begin // MANY, sys.maxsize, BLOCK // MANY):
             numbers = range(first, first + BLOCK // MANY)
-            streams = [Stream.of(number % 7, f"layers.{number // 7}.weight", (MANY,)) for number in numbers]
+            streams = [RandomStream.of(number % 7, f"layers.{number // 7}.weight", (MANY,)) for number in numbers]
             yield np.concatenate([stream.run(0, MANY).copy() for stream in streams])
 
 
@@ -82,7 +87,7 @@ def p_values(test: int, size: int | None, multiple: int, source: Iterator[Bits])
         assert process.stdout is not None
         try:
             for block in source:
-                process.stdin.write(memoryview(block).cast("B"))
+                process.stdin.write(memoryview(block.reshape(-1)).cast("B"))
                 given += block.size
         except BrokenPipeError:
             pass
@@ -95,25 +100,36 @@ def p_values(test: int, size: int | None, multiple: int, source: Iterator[Bits])
     return found, given
 
 
-def battery(order: str, options: argparse.Namespace, progress: Progress) -> Figures:
-    """All tests, round after round, until enough integers were given."""
+def battery(order: str, options: argparse.Namespace, done: list[Figures], progress: Progress) -> None:
+    """All tests, round after round, until enough integers were given or the time is over; goes on from what is done."""
     chosen = [(test, size) for test, sizes in GOOD for size in sizes or [None] if test in options.tests]
-    source = integers(order)
-    found: list[Figures] = []
-    words = 0
-    task = progress.add_task(order, total=options.words)
-    while words < options.words:
-        for test, size in chosen:
-            values, given = p_values(test, size, options.multiple, source)
-            words += given
-            found += [{"test": test, "size": size, "p": value} for value in values]
-            progress.update(task, completed=words, description=f"{order}, test {test}")
-    values = np.array([each["p"] for each in found])
+    mine = [each for each in done if each["order"] == order]
+    words = sum(each["words"] for each in mine)
+    source = integers(order, words)
+    task = progress.add_task(order, total=options.words, completed=words)
+    for test, size in islice(cycle(chosen), len(mine), None):
+        if (words >= options.words and len(mine) >= len(chosen)) or time.monotonic() > options.until:
+            return
+        progress.update(task, description=f"{order}, test {test}")
+        values, given = p_values(test, size, options.multiple, source)
+        words += given
+        mine.append({"order": order, "test": test, "size": size, "words": given, "p": values})
+        done.append(mine[-1])
+        if options.resume is not None:
+            with options.resume.open("a") as lines:
+                lines.write(json.dumps(mine[-1]) + "\n")
+        progress.update(task, completed=words)
+
+
+def total(order: str, done: Sequence[Figures]) -> Figures:
+    """What the tests of one order came to."""
+    mine = [each for each in done if each["order"] == order]
+    values = np.array([value for each in mine for value in each["p"]])
     near = np.minimum(values, 1 - values)
     return {
         "order": order,
-        "words": words,
-        "p_values": found,
+        "words": sum(each["words"] for each in mine),
+        "values": values.size,
         "weak": int((near < WEAK).sum()),
         "failed": int((near < FAILED).sum()),
         "uniform": float(scipy.stats.kstest(values, "uniform").pvalue),
@@ -126,7 +142,7 @@ def table(found: Sequence[Figures]) -> Table:
     for column in ("order", "integers", "p-values", "weak", "expected", "failed", "p-values uniform"):
         made.add_column(column, justify="left" if column == "order" else "right")
     for each in found:
-        count = len(each["p_values"])
+        count = each["values"]
         expected, uniform = f"{2 * WEAK * count:.0f}", f"p = {each['uniform']:.2f}"
         words = f"2^{np.log2(each['words']):.1f}"
         made.add_row(each["order"], words, str(count), str(each["weak"]), expected, str(each["failed"]), uniform)
@@ -141,8 +157,13 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tests", nargs="+", type=int, choices=every, default=every, help="default: all")
     parser.add_argument("--words", type=int, default=2**32, metavar="N", help="integers of each order (default 2^32)")
     parser.add_argument("--multiple", type=int, default=1, metavar="M", help="of each test's samples (default 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
-    return parser.parse_args(arguments)
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="begin no test later than this (default: never)"
+    )
+    parser.add_argument("--resume", type=Path, metavar="FILE", help="lines of what is done: goes on there")
+    options = parser.parse_args(arguments)
+    options.until = time.monotonic() + options.seconds
+    return options
 
 
 def main() -> None:
@@ -150,12 +171,13 @@ def main() -> None:
     options = parse()
     if shutil.which("dieharder") is None:
         raise SystemExit("The program dieharder is not installed. Debian has it in a package of that name.")
+    done: list[Figures] = []
+    if options.resume is not None and options.resume.exists():
+        done = [json.loads(line) for line in options.resume.read_text().splitlines()]
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        found = []
         for order in options.orders:
-            found.append(battery(order, options, progress))
-            if options.json is not None:
-                options.json.write_text(json.dumps(found, indent=1) + "\n")
+            battery(order, options, done, progress)
+    found = [total(order, done) for order in options.orders if any(each["order"] == order for each in done)]
     Console(width=None if sys.stdout.isatty() else 130).print(table(found))
     if any(each["failed"] for each in found):
         raise SystemExit(1)
