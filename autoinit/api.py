@@ -20,8 +20,9 @@ from autoinit.models import Model, ModelView
 from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
 from autoinit.ops import REGISTRY
 from autoinit.planning.heads import with_heads
-from autoinit.plans.options import PlanArguments, takes_plan_options
+from autoinit.plans.options import PlanArguments, PlanOptions, takes_plan_options
 from autoinit.plans.plan import Plan, Report
+from autoinit.presets.choosing import advised, choose
 from autoinit.recognising.alone import WeightsReport, weights_report
 from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory import gains
@@ -53,13 +54,23 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
     """
     started = time.perf_counter()
     chosen = complete(options)
-    method = METHODS[chosen.method]
     view = ModelView.of(model)
-    tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
     with collector_paused(), tensors_on_cpu():
-        dataflow = trace_view(view, example_inputs, tier=tier)
-        made = with_heads(method.plan(view, dataflow, chosen, example_inputs), dataflow, chosen.heads)
+        if chosen.preset == "none":
+            made = _planned(view, chosen, example_inputs)
+        else:
+            choice = choose(options, trace_view(view, example_inputs), view)
+            made = choice.told(_planned(view, choice.options, example_inputs))
     return replace(made, seconds=time.perf_counter() - started)
+
+
+def _planned(view: ModelView, options: PlanOptions, example_inputs: Any) -> Plan:
+    """The plan by options in which nothing is left open."""
+    method = METHODS[options.method]
+    tier: Tier | None = "recorded" if method.needs_shapes and view.has_modules else None
+    dataflow = trace_view(view, example_inputs, tier=tier)
+    made = with_heads(method.plan(view, dataflow, options, example_inputs), dataflow, options.heads)
+    return advised(made, dataflow) if options.preset == "none" else made
 
 
 @takes_plan_options
@@ -98,7 +109,8 @@ def autoinit(
         ArgumentError: an argument has no meaning; nothing was written.
     """
     chosen = complete(options)
-    if METHODS[chosen.method].needs_seed and chosen.seed is None:  # the plan measures the values that will be written
+    shared = METHODS[chosen.method].needs_seed or chosen.preset != "none"
+    if shared and chosen.seed is None:  # the plan measures the values that will be written
         options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
     made = plan(model, example_inputs, **options)
     done = made.apply(model, options.get("seed"), force=force)
@@ -149,6 +161,7 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
     "depth": {"residual": "depth"},
     "signal": {"method": "signal"},
     "mirrored": {"method": "mirrored"},
+    "preset": {"preset": "train"},
 }
 """Options of `autoinit` by the names that `compare` knows; with none, the model stays as it was made."""
 
@@ -157,7 +170,7 @@ def compare(
     make_model: Callable[[], torch.nn.Module],
     train: Train,
     starts: Sequence[str] | Mapping[str, Mapping[str, Any] | Callable[[torch.nn.Module], object]] = (
-        "library", "he", "xavier", "autoinit",
+        "library", "he", "xavier", "autoinit", "preset",
     ),
     *,
     lrs: Sequence[float] = (3e-4, 1e-3, 3e-3),
@@ -181,7 +194,7 @@ def compare(
         ...         yield loss
         >>> result = compare(lambda: torch.nn.Linear(4, 1), train, lrs=[0.1], steps=20)
         >>> sorted(result.curves)
-        ['autoinit', 'he', 'library', 'xavier']
+        ['autoinit', 'he', 'library', 'preset', 'xavier']
 
     A loop is a generator: what it keeps, be it two optimizers, a schedule or a replay buffer, are its own variables.
     The first seed is trained at every learning rate, the others at the two that were best of each start. Starts that
@@ -193,8 +206,9 @@ def compare(
     Args:
         make_model: builds the model, as its constructor starts it.
         train: a generator function of the model and a learning rate, which yields the loss of each step.
-        starts: names of `library` (the model as built), `he`, `xavier`, `autoinit`, `depth` (residual="depth"),
-            `signal` and `mirrored`; or, by names of your own, options of `autoinit` or functions that write a model.
+        starts: names of `library` (the model as built), `he`, `xavier`, `autoinit`, `preset` (preset="train"), `depth`
+            (residual="depth"), `signal` and `mirrored`; or, by names of your own, options of `autoinit` or functions
+            that write a model.
         lrs: the learning rates, the same for every start.
         steps: of each training; a loop that ends before ends its training.
         seeds: how many, 0 and up.

@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from textwrap import wrap
 
 import torch
 from rich.console import Console
 from torch import nn
 
+from autoinit import saving
 from autoinit.api import autoinit
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.plan import Report
@@ -51,8 +54,18 @@ class ResidualNetwork(nn.Module):
         return torch.softmax(self.head(x), 1)
 
 
-def run(console: Console | None = None) -> None:
-    """Print the demonstration. Every number in it is computed here, from fixed seeds."""
+def run(console: Console | None = None, page: Path | None = None) -> None:
+    """Print the demonstration. Every number in it is computed here, from fixed seeds.
+
+    Args:
+        console: where to; standard output by default.
+        page: a file to write the report to as one page of HTML, with the network's graph.
+
+    Raises:
+        ArgumentError: the page cannot be written. Nothing was printed.
+    """
+    if page is not None:
+        saving.require_outputs([page], [])
     console = console if console is not None else Console(highlight=False)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
@@ -68,10 +81,15 @@ def run(console: Console | None = None) -> None:
     report.print(console=console)
     console.print()
     for sentence in _explanations(report):
-        console.print(f"- {sentence}")
+        for line in wrap(f"- {sentence}", console.width, subsequent_indent="  "):
+            console.print(line)
     console.print("\nHow much of the signal's power passes each layer and what it feeds (1 keeps it):\n", style="bold")
     _print_ratios(console, ratios)
     console.print("\nOn your own model:  autoinit(model)  or  autoinit report model.pt")
+    if page is not None:
+        with saving.replacing(page) as temporary:
+            temporary.write_text(report.to("html"), encoding="utf-8")
+        console.print(f"The network's graph:  {page.resolve().as_uri()}", soft_wrap=True)
 
 
 def _kaiming_loop(model: nn.Module) -> None:

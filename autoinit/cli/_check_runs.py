@@ -96,9 +96,10 @@ def check_models(
     )
     looks: list[_CheckedModel] = []
     failures: list[CheckFailure] = []
-    for entry in configuration.models:
+    for number, entry in enumerate(configuration.models, 1):
         try:
-            looks.append(checks.one(entry))
+            of_all = f" ({number} of {len(configuration.models)})" if len(configuration.models) > 1 else ""
+            looks.append(checks.one(entry, of_all))
         except (Exception, SystemExit) as error:  # noqa: BLE001 - it must not hide the findings of the others
             failures.append(CheckFailure(entry.name, _in_a_line(error)))
             checks.watcher.failed(failures[-1], error)
@@ -162,10 +163,10 @@ class _Checks:
     watcher: CheckWatcher
     base: tuple[str, Mapping[str, Any]] | None
 
-    def one(self, entry: ModelEntry) -> _CheckedModel:
-        """Load, check and, if asked for, repair a model."""
+    def one(self, entry: ModelEntry, of_all: str = "") -> _CheckedModel:
+        """Load, check and, if asked for, repair a model. of_all: which of how many it is, for who watches."""
         with contextlib.redirect_stdout(sys.stderr), importable(self.configuration.root):
-            with self.watcher.stage(f"loading {entry.name}"), recording() as provenance:
+            with self.watcher.stage(f"loading {entry.name}{of_all}"), recording() as provenance:
                 loaded = load(
                     entry.spec,
                     weights_file=entry.weights,
@@ -175,11 +176,11 @@ class _Checks:
                     alone=True,
                 )
             subject = _LoadedModel(entry, loaded, example_inputs(entry.input_shape), provenance)
-            with self.watcher.stage(f"checking {entry.name}"), loaded.analysed():
+            with self.watcher.stage(f"checking {entry.name}{of_all}"), loaded.analysed():
                 look = self._look(subject)
             if self.fixing is None or not look.result.findings:
                 return look
-            with self.watcher.stage(f"fixing {entry.name}"), loaded.analysed():
+            with self.watcher.stage(f"fixing {entry.name}{of_all}"), loaded.analysed():
                 return self._fixed(subject, look, self.fixing)
 
     def _look(self, subject: _LoadedModel) -> _CheckedModel:

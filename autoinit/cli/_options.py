@@ -193,10 +193,11 @@ def example_inputs(shapes: Sequence[InputShape]) -> Any:
         raise click.UsageError(f"--input-shape: {error}") from error
 
 
-def inputs_for(method: str | None, shapes: Sequence[InputShape]) -> Any:
-    """What `--input-shape` asks for, for a plan by a method: without values where the method draws them itself."""
+def inputs_for(planning: Mapping[str, Any], shapes: Sequence[InputShape]) -> Any:
+    """What `--input-shape` asks for, for a plan: without values where its method, or a preset's, draws them itself."""
     inputs = example_inputs(shapes)
-    return without_values(inputs) if METHODS[method or PlanOptions.method].needs_shapes else inputs
+    draws = METHODS[planning.get("method") or PlanOptions.method].needs_shapes or planning.get("preset") is not None
+    return without_values(inputs) if draws else inputs
 
 
 def without_values(inputs: Any) -> Any:

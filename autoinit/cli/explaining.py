@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from autoinit.recipes import RecipeEntry
 
 
-@click.command(short_help="Say what rules, methods and recipes are about.")
-@click.argument("names", metavar="[CODE|METHOD|RECIPE]...", nargs=-1)
+@click.command(short_help="Say what rules, methods, recipes and presets are about.")
+@click.argument("names", metavar="[CODE|METHOD|RECIPE|PRESET]...", nargs=-1)
 def explain(names: Sequence[str]) -> None:
-    """Say what a rule finds, how a method plans or what a recipe writes, why, and from which source.
+    """Say what a rule finds, how a method plans, what a recipe writes or a preset chooses, why, and from which source.
 
     Without a name, list all rules.
     """
@@ -50,7 +50,7 @@ def _show(text: str) -> None:
 
 
 def _document(name: str) -> str:
-    """The document of a rule, a method or a recipe.
+    """The document of a rule, a method, a recipe or a preset.
 
     Raises:
         ArgumentError: there is none of them.
@@ -64,6 +64,10 @@ def _document(name: str) -> str:
         return _of_recipe(entry(name))
     if name.lower() in METHODS:
         return _of_method(METHODS[name.lower()])
+    if name.lower() == "train":
+        from autoinit.presets import train
+
+        return f"# train: a preset\n\n{train.document()}"
     return _of_rule(rule_of(name))
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 _COMPLETE_VARIABLE = "_AUTOINIT_COMPLETE"
 
 
 @click.command(short_help="See it at work on a small network.")
-def demo() -> None:
+@click.option("--html", "page", type=click.Path(path_type=Path), metavar="FILE", help="Write the report as a page too.")
+def demo(page: Path | None) -> None:
     """Show what autoinit does to a small residual network, against torch's default and a Kaiming loop."""
     from autoinit.demo import run
 
-    run()
+    run(page=page)
 
 
 @click.command(short_help="Print a shell's completion script.")

@@ -67,7 +67,7 @@ def report(
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"), loaded.analysed():
-            result = api.report(loaded.model, inputs_for(planning["method"], shapes), **given(planning))
+            result = api.report(loaded.model, inputs_for(planning, shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
         write_form(output, "report", reports, form, full=full)
@@ -114,7 +114,7 @@ def apply(
 
     saving.check_output(target, loaded, in_place=in_place)
     with talk.stage(f"initialising {loaded.name}"), loaded.analysed():
-        result = api.autoinit(loaded.model, inputs_for(planning["method"], shapes), verbose=False, **given(planning))
+        result = api.autoinit(loaded.model, inputs_for(planning, shapes), verbose=False, **given(planning))
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
     if not quiet:

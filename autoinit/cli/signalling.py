@@ -95,7 +95,7 @@ def signal(
     is about 1. Where s/q, the correlation of two samples, comes to 1, the model can no longer tell its inputs apart.
     """
     method = method or (RECIPE if refining.get("recipe") else None)
-    _require_use(click.get_current_context(), measure, method)
+    _require_use(click.get_current_context(), measure, plans=method is not None or refining.get("preset") is not None)
     talk = Talk(quiet, verbose)
     _require_writable([each for each in (plot, page, output) if each is not None], spec, weights)
     _require_plottable(plot)
@@ -110,7 +110,7 @@ def signal(
         loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk
     )
     with loaded.analysed():
-        shown = look.states(method)
+        shown = look.states(plans=method is not None or "preset" in look.planning)
     if output is not None:
         write_form(output, "signal", shown, form, full=full)
     elif not quiet:
@@ -143,12 +143,12 @@ class _SignalCommand:
     seed: int
     talk: Talk
 
-    def states(self, method: str | None) -> tuple[State, ...]:
-        """The signal of the weights as they are; with a method, before and after its plan."""
+    def states(self, *, plans: bool) -> tuple[State, ...]:
+        """The signal of the weights as they are; where they are planned, before and after."""
         from autoinit.reporting.signals.states import states
 
         before = self._reports(self.loaded.model, None)
-        if method is None:
+        if not plans:
             return states(before)
         after = self._reports(self.loaded.model, self.plan)
         return states([*before, *after], ["before"] * len(before) + ["after"] * len(after))
@@ -159,7 +159,7 @@ class _SignalCommand:
         from autoinit import api
 
         with self.talk.stage(f"planning {self.loaded.name}"):
-            inputs = inputs_for(self.planning.get("method"), self.shapes)
+            inputs = inputs_for(self.planning, self.shapes)
             return api.plan(self.loaded.model, inputs, seed=self.seed, **self.planning)
 
     def _reports(self, model: Any, plan: Plan | None) -> list[SignalReport]:
@@ -182,7 +182,7 @@ class _SignalCommand:
         return [replace(each, model=f"{each.model} ({self.loaded.name})", notes=(*each.notes, *said)) for each in found]
 
 
-def _require_use(context: click.Context, measure: bool, method: str | None) -> None:
+def _require_use(context: click.Context, measure: bool, *, plans: bool) -> None:
     """Refuse options that would do nothing."""
 
     def said(names: Sequence[str]) -> Iterator[str]:
@@ -192,9 +192,9 @@ def _require_use(context: click.Context, measure: bool, method: str | None) -> N
 
     for option in said(["seeds"] if not measure else []):
         raise click.UsageError(f"{option} is for --measure; a prediction draws no weights")
-    for option in said(_REFINING if method is None else []):
+    for option in said([] if plans else _REFINING):
         raise click.UsageError(
-            f"{option} is for --method or --recipe, which plan; without it the weights are taken as they are"
+            f"{option} is for --method, --recipe or --preset, which plan; without it the weights are taken as they are"
         )
 
 

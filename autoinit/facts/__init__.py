@@ -3,9 +3,9 @@
 Recipes and rules for learning rates ask `Facts`; where a role is found in the graph stands here and nowhere else.
 """
 
-from autoinit.facts._heads import head_rows
+from autoinit.facts._heads import draws, head_rows
 from autoinit.facts._roles import looked_up
 from autoinit.facts.gathering import gather
 from autoinit.facts.parameter import Facts, Kind
 
-__all__ = ["Facts", "Kind", "gather", "head_rows", "looked_up"]
+__all__ = ["Facts", "Kind", "draws", "gather", "head_rows", "looked_up"]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 
 from autoinit.facts.parameter import Rows
 from autoinit.ops import Fact, Role
-from autoinit.resolving import Ending, Reason, Resolution, SliceResolution
+from autoinit.resolving import Fed, Reason, Resolution, SliceResolution
 from autoinit.tracing.dataflow import Dataflow, Op
 from autoinit.tracing.noise import is_gaussian
 
@@ -48,6 +48,12 @@ def head_rows(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> Mapping[
     return found
 
 
+def draws(dataflow: Dataflow, fed: Iterable[Fed]) -> bool:
+    """Whether one of the things that weights feed is a draw from a Gaussian whose mean or scale they give."""
+    ends = _Ends(dataflow)
+    return any(ends.kind(each) is _End.DRAWN for each in fed)
+
+
 class _Ends:
     """The ends of one Dataflow."""
 
@@ -58,16 +64,17 @@ class _Ends:
         self.scales = _scaling_noise(dataflow)
 
     def is_head(self, resolution: Resolution, part: SliceResolution) -> bool:
-        endings = [each for each in part.alternatives or (part.ending,) if each.reason is not Reason.UNUSED]
-        kinds = {self._kind(each) for each in endings}
+        endings = [each for each in part.alternatives or (part.ending,) if each.reason != Reason.UNUSED]
+        kinds = {self.kind(each) for each in endings}
         normed = part.ending.normalised or resolution.factor == 0
         return not normed and _End.INSIDE not in kinds and bool(kinds & {_End.OUT, _End.DRAWN})
 
-    def _kind(self, ending: Ending) -> _End:
-        if ending.reason is Reason.OUTPUT:
+    def kind(self, ending: Fed) -> _End:
+        """What it is to a head."""
+        if ending.reason == Reason.OUTPUT:
             return _End.OUT
         end = self.dataflow.by_name.get(ending.path[-1]) if ending.path else None
-        if end is None or ending.reason is Reason.UNRESOLVED:
+        if end is None or ending.reason == Reason.UNRESOLVED:
             return _End.INSIDE
         if self._is_drawn(ending, end):
             return _End.DRAWN
@@ -77,26 +84,26 @@ class _Ends:
             return _End.LOG_SCALE
         return _End.LAST if end in self.last else _End.INSIDE
 
-    def _goes_out(self, ending: Ending, end: Op) -> bool:
+    def _goes_out(self, ending: Fed, end: Op) -> bool:
         """Whether an ending from which the signal leaves the model is one that a head has."""
-        if ending.reason is Reason.ADD:  # of heads, or of a head and what the model is given; not of a skip connection
+        if ending.reason == Reason.ADD:  # of heads, or of a head and what the model is given; not of a skip connection
             return all(each in self.out for each in _made(end))
-        if ending.reason is Reason.ACTIVATION:
+        if ending.reason == Reason.ACTIVATION:
             return _is_log_scale(ending, end) or (Fact.BOUNDED in end.facts and Fact.PERIODIC not in end.facts)
-        return ending.reason is Reason.SOFTMAX
+        return ending.reason == Reason.SOFTMAX
 
-    def _is_drawn(self, ending: Ending, end: Op) -> bool:
+    def _is_drawn(self, ending: Fed, end: Op) -> bool:
         if any(self.dataflow.by_name[name].op == "normal" for name in ending.path if name in self.dataflow.by_name):
             return True
-        if ending.reason is Reason.ADD:
+        if ending.reason == Reason.ADD:
             noisy = [each for here in (end, *end.operands.values()) for each in _back(here) if _is_noisy(each)]
             return bool(noisy) and not any(each.name in ending.path[:-1] for each in noisy)
         return _is_log_scale(ending, end) and end in self.scales
 
 
-def _is_log_scale(ending: Ending, end: Op) -> bool:
+def _is_log_scale(ending: Fed, end: Op) -> bool:
     """Whether a positive number is made of what a weight gives, bounds before it or not."""
-    return ending.reason is Reason.ACTIVATION and (ending.nonlinearity in _LOG_SCALES or end.op in _LOG_SCALES)
+    return ending.reason == Reason.ACTIVATION and (ending.nonlinearity in _LOG_SCALES or end.op in _LOG_SCALES)
 
 
 def _is_noisy(op: Op) -> bool:

@@ -95,6 +95,7 @@ METHODS: Mapping[str, Method] = {
                 "mode": "the recipe says which fan",
                 "residual": "the recipe says how branches end",
                 "heads": "the recipe says how heads start",
+                "preset": "the recipe says how all of it starts",
                 "distribution": "the recipe says from which each is drawn",
                 **_NO_TAPS,
             },

@@ -33,6 +33,11 @@ HEADS: Mapping[Heads, str] = {
 }
 HEAD_FACTORS: Mapping[Heads, float] = {"xavier": 1.0, "small": 0.1, "zero": 0.0}
 """By what the stds of heads are multiplied."""
+Preset = Literal["none", "train"]
+PRESETS: Mapping[Preset, str] = {
+    "none": "it keeps its default",
+    "train": "for the best start of training (`autoinit explain train`)",
+}
 Zeros = Literal["keep", "reset"]
 ZEROS: Mapping[Zeros, str] = {
     "keep": "they stay, as the author's intent",
@@ -90,6 +95,10 @@ class PlanOptions:
     zeros: Zeros = field(
         default="keep", metadata=_about("what becomes of weights that are exactly zero.", lambda: ZEROS)
     )
+    preset: Preset = field(
+        default="none",
+        metadata=_about("what chooses, by what the graph shows, the options that are not given.", lambda: PRESETS),
+    )
     recipe: str = field(
         default="",
         metadata=_about(
@@ -126,6 +135,7 @@ class PlanArguments(TypedDict, total=False):
     only: str | Sequence[str]
     skip: str | Sequence[str]
     zeros: Zeros
+    preset: Preset
     recipe: str
     seed: int | None
 

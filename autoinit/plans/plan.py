@@ -35,6 +35,7 @@ class Plan(Mapping[str, LayerPlan]):
         model: class name.
         tier: how it was traced.
         method, residual, heads, recipe: how the scales were chosen.
+        preset: the preset that chose what was not given, and which row of its table; empty where none did.
         rest: parameters that are no layer's weight, and that the recipe writes.
         others: every parameter that the plan does not touch.
         unsupported: operations that the table does not know.
@@ -50,6 +51,7 @@ class Plan(Mapping[str, LayerPlan]):
     residual: Residual = "keep"
     heads: Heads = "xavier"
     recipe: str = ""
+    preset: str = ""
     rest: tuple[RestPlan, ...] = ()
     others: tuple[OtherParameter, ...] = ()
     unsupported: tuple[str, ...] = ()
@@ -252,7 +254,7 @@ def _some(names: Sequence[str]) -> str:
 
 
 _VERSION = 1
-LATER = ("heads",)
+LATER = ("heads", "preset")
 """Fields that are younger than that version."""
 
 
@@ -276,5 +278,6 @@ class _PlanDocument(msgspec.Struct, forbid_unknown_fields=True):
     seconds: float
     heads: Heads = "xavier"
     recipe: str = ""
+    preset: str = ""
     rest: tuple[RestPlan, ...] = ()
     warnings: tuple[str, ...] = ()

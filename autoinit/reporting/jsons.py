@@ -4,7 +4,7 @@ The document is one object, or an array of such for several reports:
 
     version     1; a change that could break a reader raises it
     model, parameters, tier, method, residual, recipe, unsupported, warnings, notes   as in `Plan`
-    heads       as in `Plan`, where it is not the default
+    heads, preset   as in `Plan`, where they are not the default
     seed        of the values written; null when nothing was written
     written     whether weights were written
     seconds     in all

@@ -24,10 +24,11 @@ def _lines(report: Report) -> Iterator[str]:
     seed = "" if report.seed is None else f", seed {report.seed}"
     residual = "" if plan.residual == "keep" else f", residual {plan.residual}"
     heads = "" if plan.heads == "xavier" else f", heads {plan.heads}"
+    preset = f", preset {prose(plan.preset)}" if plan.preset else ""
     yield f"## autoinit: {prose(plan.model)}"
     yield ""
     how = f"recipe {prose(plan.recipe)}" if plan.recipe else f"method {plan.method}"
-    yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, {how}{residual}{heads}{seed}."
+    yield f"{wording.count(plan.parameters)} parameters, {plan.tier} tracing, {how}{residual}{heads}{preset}{seed}."
     yield ""
     for warning in plan.warnings:
         yield f"**Warning: {prose(warning)}**"

@@ -91,6 +91,8 @@ def _header(report: Report, width: int) -> Iterator[Text]:
         facts.append(f"residual {plan.residual}")
     if plan.heads != "xavier":
         facts.append(f"heads {plan.heads}")
+    if plan.preset:
+        facts.append(f"preset {plan.preset}")
     distributions = sorted({layer.distribution for layer in plan.layers})
     if distributions:
         facts.append(f"{', '.join(distributions)} distribution")

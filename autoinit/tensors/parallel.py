@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from autoinit.tensors.process_state import alone
+from autoinit.tensors.progress import Tell, counted
 
 WORTH_SHARING = 1 << 15
 """Elements from which a task is given to a thread. Smaller ones hold the interpreter for most of their time."""
@@ -69,24 +70,25 @@ def in_parallel(tasks: Iterable[Task], stop: threading.Event | None = None) -> N
 
 def _in_parallel(tasks: Iterable[Task], stop: threading.Event) -> None:
     ordered = sorted(tasks, key=lambda task: -task.size)
+    advance = counted(sum(task.size for task in ordered))
     shared = deque(task for task in ordered if task.size >= WORTH_SHARING)
     threads = min(torch.get_num_threads(), len(shared))
     if threads > 1 and sum(task.size for task in shared) >= WORTH_THREADS:
-        _share(shared, threads, stop)
+        _share(shared, threads, stop, advance)
         ordered = [task for task in ordered if task.size < WORTH_SHARING]
     with one_thread():
-        _work(deque(ordered), stop)
+        _work(deque(ordered), stop, advance)
 
 
-def _share(queue: deque[Task], threads: int, stop: threading.Event) -> None:
+def _share(queue: deque[Task], threads: int, stop: threading.Event, advance: Tell) -> None:
     with ThreadPoolExecutor(threads, initializer=_set_own, initargs=(1, _default())) as pool:
-        futures = [pool.submit(_work, queue, stop) for _ in range(threads)]
+        futures = [pool.submit(_work, queue, stop, advance) for _ in range(threads)]
         wait(futures)
     for future in futures:
         future.result()
 
 
-def _work(queue: deque[Task], stop: threading.Event) -> None:
+def _work(queue: deque[Task], stop: threading.Event, advance: Tell) -> None:
     try:
         while queue and not stop.is_set():
             try:
@@ -94,6 +96,7 @@ def _work(queue: deque[Task], stop: threading.Event) -> None:
             except IndexError:
                 return
             task.work()
+            advance(task.size)
     except BaseException:
         stop.set()
         raise

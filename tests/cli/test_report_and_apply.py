@@ -365,3 +365,17 @@ def test_the_command_line_itself_imports_no_torch():
         "assert not {'torch', 'rich', 'networkx', 'numpy'} & set(sys.modules), sorted(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_demo_fits_80_columns_and_ends_with_the_page(tmp_path):
+    text = io.StringIO()
+    demo.run(Console(file=text, width=80, highlight=False), page=tmp_path / "a b.html")
+    lines = text.getvalue().splitlines()
+    assert lines[-1] == f"The network's graph:  {(tmp_path / 'a b.html').as_uri()}"
+    assert max(map(len, lines[:-1])) <= 80
+    assert all(line[:1] in (" ", "-", "") or line[0].isalpha() for line in lines[:-1])
+    assert "block.conv1" in (tmp_path / "a b.html").read_text()
+
+
+def test_a_page_that_cannot_be_written_is_said_before_the_demo(tmp_path):
+    assert "cannot be written" in refused("demo", "--html", tmp_path / "none" / "page.html")

@@ -194,7 +194,7 @@ def test_ids(here):
     [
         (["missing.pt"], "missing.pt: no such file"),
         (["model.pt", "--seeds", "3"], "--seeds is for --measure"),
-        (["model.pt", "--residual", "depth"], "--residual is for --method or --recipe, which plan"),
+        (["model.pt", "--residual", "depth"], "--residual is for --method, --recipe or --preset, which plan"),
         (["model.pt", "--plot", "signal.gif"], "signal.gif: a plot is written to .svg, .png, .pdf, not '.gif'"),
         (
             ["model.pt", "--plot", "signal"],

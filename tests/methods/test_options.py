@@ -23,11 +23,13 @@ from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
 from autoinit.plans.mirror import TAPS, Taps
 from autoinit.plans.options import (
     HEADS,
+    PRESETS,
     RESIDUALS,
     ZEROS,
     Heads,
     PlanArguments,
     PlanOptions,
+    Preset,
     Residual,
     Zeros,
     plan_options,
@@ -38,7 +40,7 @@ FUNCTIONS = (autoinit.plan, autoinit.report, autoinit.autoinit)
 COMMANDS = ("report", "apply", "signal")
 CHOICES: Mapping[str, Mapping[Any, Any]] = {
     "method": METHODS, "residual": RESIDUALS, "heads": HEADS, "mode": MODES, "distribution": DISTRIBUTIONS,
-    "taps": TAPS, "zeros": ZEROS,
+    "taps": TAPS, "zeros": ZEROS, "preset": PRESETS,
 }  # fmt: skip
 
 
@@ -49,7 +51,15 @@ def test_arguments_and_options_are_the_same():
 
 @pytest.mark.parametrize(
     ("names", "table"),
-    [(Mode, MODES), (Distribution, DISTRIBUTIONS), (Residual, RESIDUALS), (Heads, HEADS), (Zeros, ZEROS), (Taps, TAPS)],
+    [
+        (Mode, MODES),
+        (Distribution, DISTRIBUTIONS),
+        (Residual, RESIDUALS),
+        (Heads, HEADS),
+        (Preset, PRESETS),
+        (Zeros, ZEROS),
+        (Taps, TAPS),
+    ],
 )
 def test_types_name_what_tables_hold(names: Any, table: Mapping[Any, Any]):
     assert get_args(names) == tuple(table)

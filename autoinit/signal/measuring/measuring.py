@@ -22,6 +22,7 @@ from autoinit.signal.measuring.matched_forward import Follower, Projection
 from autoinit.signal.predicting.propagating import report_of
 from autoinit.signal.report import SignalReport
 from autoinit.tensors.process_state import silenced, tensors_on_cpu
+from autoinit.tensors.progress import counted
 from autoinit.tracing.attempts import FailedError, notes_on, record
 from autoinit.tracing.building import build
 from autoinit.tracing.dataflow import Dataflow, Op
@@ -169,6 +170,7 @@ class _Measurement:
     ) -> tuple[Dataflow, list[Meter]]:
         meters: list[Meter] = []
         departures: list[str] = []
+        advance = counted(len(seeds))
         for seed in seeds:
             taker = self._once(batch, dataflow, training, seed)
             if dataflow is None or (taker.left and not meters):  # what really runs is not what was traced
@@ -179,6 +181,7 @@ class _Measurement:
                     f"draw {seed} leaves the traced path at {taker.left}; what follows is not measured there"
                 )
             meters.append(taker.meter)
+            advance(1)
         assert dataflow is not None
         return replace(dataflow, notes=(*dataflow.notes, *batch.notes, *departures)), meters
 

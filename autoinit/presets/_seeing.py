@@ -1,0 +1,93 @@
+"""What a graph shows of a model, as far as presets ask."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from autoinit.facts import draws
+from autoinit.ops import Role, Trait
+from autoinit.plans.layers import RowsPlan
+from autoinit.plans.plan import Plan
+from autoinit.resolving import Fed
+from autoinit.resolving.residual import streams
+from autoinit.tracing.dataflow import Dataflow
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a graph shows.
+
+    Attributes:
+        norms: whether it has a norm.
+        branches: of its longest residual stream; 0 where no stream has two.
+        attends: whether it has attention.
+        reads_tokens: whether rows of a table are looked up by what it is given.
+        recurs: whether it has a recurrent layer.
+        draws: whether it draws from a Gaussian whose mean or scale its weights give.
+        frequency: what multiplies the argument of sin, where most layers feed that; else 0.
+        dense: whether it gives as many numbers as it is given, or a map of an image's places.
+        full: whether it gives as many numbers as it is given.
+    """
+
+    norms: bool = False
+    branches: int = 0
+    attends: bool = False
+    reads_tokens: bool = False
+    recurs: bool = False
+    draws: bool = False
+    frequency: float = 0.0
+    dense: bool = False
+    full: bool = False
+
+
+def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
+    """What the dataflow of a model shows.
+
+    plan: by the plain method.
+    """
+    rows = [part for layer in plan.layers for part in (layer.slices or (layer,))]
+    branches = max((len(each.sums) for each in streams(dataflow)), default=0)
+    return Seen(
+        norms=any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(each.normalised for each in rows),
+        branches=branches if branches > 1 else 0,
+        attends=any(each.reason == "attention" for each in rows),
+        reads_tokens=any(Trait.LOOKUP in op.traits for op in dataflow.graph.nodes),
+        recurs=any(Trait.RECURRENT in op.traits for op in dataflow.graph.nodes),
+        draws=draws(dataflow, _fed(plan)),
+        frequency=_frequency(rows),
+        **_outputs(dataflow, plan),
+    )
+
+
+def _outputs(dataflow: Dataflow, plan: Plan) -> dict[str, bool]:
+    """Whether it gives a map or as many numbers as it is given, and whether it is the latter.
+
+    Without shapes: whether a convolution gives its output, which is taken to be as large.
+    """
+    ends = [op for op in dataflow.graph.nodes if op.ends]
+    made = [each.shape for end in ends for each in dataflow.graph.predecessors(end) if each.made and each.shape]
+    given = max((math.prod(op.shape) for op in dataflow.graph.nodes if op.op == "input" and op.shape), default=math.inf)
+    if not made:
+        conv = any(each.reason == "output" and "k" in each.axes for each in plan.layers)
+        return {"dense": conv, "full": conv}
+    full = any(math.prod(each) >= given for each in made)
+    return {"dense": full or any(len(each) > 3 and math.prod(each[2:]) > 1 for each in made), "full": full}
+
+
+def _fed(plan: Plan) -> Iterator[Fed]:
+    for layer in plan.layers:
+        yield from layer.slices
+        for each in layer.alternatives or (layer,):
+            yield Fed(each.nonlinearity, reason=each.reason, path=each.path)
+
+
+def _frequency(rows: Sequence[RowsPlan]) -> float:
+    """The number that multiplies the argument of most layers' sin: what their std makes up for."""
+    bent = [each for each in rows if each.reason == "activation"]
+    waves = [each for each in bent if each.nonlinearity == "sin"]
+    if not waves or len(waves) <= len(bent) / 2:
+        return 0.0
+    return statistics.median(each.gain / math.sqrt(each.fan_in) / each.std for each in waves)

@@ -1,0 +1,192 @@
+"""`preset="train"`: for each kind of network the start that trained best, by what its graph shows.
+
+The rows are asked from the first to the last, and the first that fits chooses: a method, what becomes of residual
+branches and of heads, or a published recipe. What the caller gives is left as given. The report names the row.
+
+Each row has a reason that does not rest on the benchmark, and the figures of `benchmarks/practice.py` that bear it out:
+the loss or the error after a short training at the best of several learning rates, as the plain assignment starts the
+network and as the row does. Lower is better.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from autoinit.presets._seeing import Seen
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What a network of the benchmark came to.
+
+    Attributes:
+        network: its name there.
+        about: what it is, in a few words.
+        plain, chosen: the mean score, after the plain assignment and after the preset's.
+    """
+
+    network: str
+    about: str
+    plain: float
+    chosen: float
+
+    def __str__(self) -> str:
+        return f"{self.about}: {self.plain:.3g} plain, {self.chosen:.3g} so"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A row of the decision table.
+
+    Attributes:
+        name: what a network is that it is for.
+        shows: what the graph shows of such a network, in words.
+        fits: the same as a condition.
+        options: what it chooses; `{frequency}` in them stands for what the graph shows of that.
+        reason: why, with its source.
+        figures: that bear it out.
+        advises: whether reports of the plain assignment name it.
+    """
+
+    name: str
+    shows: str
+    fits: Callable[[Seen], bool]
+    options: Mapping[str, str]
+    reason: str
+    figures: tuple[Figure, ...] = ()
+    advises: bool = False
+
+    @property
+    def spelled(self) -> str:
+        """The options as they are given to a function."""
+        return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
+
+
+MIRRORED = {"method": "mirrored"}
+ROWS: tuple[Decision, ...] = (
+    Decision(
+        "waves",
+        "most layers feed sin, of an argument that a number multiplies",
+        lambda seen: seen.frequency > 1,
+        {"recipe": "siren({frequency:.4g})"},
+        "the first layer sets the frequencies of all others, and wants the whole number as their range "
+        "(Sitzmann et al. 2020, section 3.2)",
+        (Figure("siren", "SIREN of an image", 0.0153, 0.0024),),
+        advises=True,
+    ),
+    Decision(
+        "language model",
+        "it has attention, and looks up what it is given in a table",
+        lambda seen: seen.attends and seen.reads_tokens,
+        {"recipe": "small_init"},
+        "its branches start weaker than what they are added to, the more of them the weaker (Nguyen & Salazar 2019, "
+        "section 2.2)",
+        (Figure("gpt", "GPT on characters", 2.207, 2.163),),
+        advises=True,
+    ),
+    Decision(
+        "attention",
+        "it has attention, and reads numbers",
+        lambda seen: seen.attends,
+        {},
+        "its norms see to the scale, and stronger branches learn sooner (Xiong et al. 2020, section 3)",
+    ),
+    Decision(
+        "draw with norms",
+        "a Gaussian is drawn whose mean and variance the network gives, and there are norms",
+        lambda seen: seen.draws and seen.norms,
+        {"heads": "small"},
+        "a variance goes through exp, so that a head at full scale begins far from the prior that the loss holds it to",
+    ),
+    Decision(
+        "draw",
+        "a Gaussian is drawn whose mean and variance the network gives, and there are no norms",
+        lambda seen: seen.draws,
+        {"method": "mirrored", "heads": "small"},
+        "a variance goes through exp, so that a head at full scale begins far from the prior that the loss holds it to",
+        (Figure("vae", "variational autoencoder", 13.62, 12.35),),
+        advises=True,
+    ),
+    Decision(
+        "dense output with norms",
+        "its output is as large as its input, or a map, and there are norms",
+        lambda seen: seen.dense and seen.norms,
+        {"heads": "small"},
+        "a random output of unit variance doubles the squared error, and its gradient reaches all layers",
+    ),
+    Decision(
+        "map of logits",
+        "its output is a map with fewer numbers than its input, and there are no norms",
+        lambda seen: seen.dense and not seen.full,
+        {"method": "signal", "residual": "depth", "heads": "zero"},
+        "of many places few are positive, so that random logits make most of the loss (Lin et al. 2017, section 3.3)",
+        (Figure("detector", "detector of rare objects", 0.0611, 0.0387),),
+    ),
+    Decision(
+        "dense output",
+        "its output is as large as its input, and there are no norms",
+        lambda seen: seen.dense,
+        {"method": "signal", "residual": "depth", "heads": "small"},
+        "a random output of unit variance doubles the squared error, and its gradient reaches all layers; pooling and "
+        "sums change the scale on the way there",
+        (Figure("unet", "U-Net that takes noise off", 0.0855, 0.0798),),
+        advises=True,
+    ),
+    Decision(
+        "norms",
+        "it has norms",
+        lambda seen: seen.norms,
+        {},
+        "they take the scale away, so that He and Xavier do as they are (Ioffe & Szegedy 2015, section 3.3)",
+    ),
+    Decision(
+        "recurrence",
+        "it has recurrent layers and no norms",
+        lambda seen: seen.recurs,
+        MIRRORED,
+        "orthogonal matrices keep every direction over time (Saxe et al. 2014; Henaff et al. 2016)",
+        (Figure("lstm", "LSTM", 0.0296, 0.0207),),
+    ),
+    Decision(
+        "residual stream without norms",
+        "branches add into a residual stream, and there are no norms",
+        lambda seen: seen.branches > 0,
+        MIRRORED,
+        "each of L branches gives 1 / L of the power, so that the stream does not grow with depth (Zhang et al. 2019), "
+        "and keeps its directions inside (Balduzzi et al. 2017)",
+        (Figure("resnet", "ResNet of 12 blocks without norms", 0.806, 0.461),),
+        advises=True,
+    ),
+    Decision(
+        "others without norms",
+        "it has no norms",
+        lambda _: True,
+        MIRRORED,
+        "independent weights lose directions of the signal with each layer, orthogonal ones in pairs do not "
+        "(Balduzzi et al. 2017; Xiao et al. 2018)",
+        (
+            Figure("vgg", "VGG-like", 0.0696, 0.0370),
+            Figure("mlp_3", "three layers", 0.0304, 0.0230),
+        ),
+    ),
+)
+"""The decision table, first to last."""
+
+
+def row(seen: Seen) -> Decision:
+    """The first row that fits, its options for what the graph shows; the last one always does."""
+    found = next(each for each in ROWS if each.fits(seen))
+    options = {name: value.format(frequency=seen.frequency) for name, value in found.options.items()}
+    return replace(found, options=options)
+
+
+def document() -> str:
+    """The table in Markdown, for `autoinit explain train` and the manual."""
+    head = "| the graph shows that | chosen | since | plain, preset |\n| --- | --- | --- | --- |"
+    lines = (
+        f"| {each.shows} | `{each.spelled}` | {each.reason} | {'; '.join(map(str, each.figures))} |" for each in ROWS
+    )
+    told = inspect.cleandoc(__doc__ or "").partition("\n\n")[2]
+    return f"{told}\n\n{chr(10).join((head, *lines))}"
