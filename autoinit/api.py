@@ -161,6 +161,7 @@ STARTS: Mapping[str, Mapping[str, Any]] = {
     "depth": {"residual": "depth"},
     "signal": {"method": "signal"},
     "mirrored": {"method": "mirrored"},
+    "preset": {"preset": "train"},
 }
 """Options of `autoinit` by the names that `compare` knows; with none, the model stays as it was made."""
 
@@ -169,7 +170,7 @@ def compare(
     make_model: Callable[[], torch.nn.Module],
     train: Train,
     starts: Sequence[str] | Mapping[str, Mapping[str, Any] | Callable[[torch.nn.Module], object]] = (
-        "library", "he", "xavier", "autoinit",
+        "library", "he", "xavier", "autoinit", "preset",
     ),
     *,
     lrs: Sequence[float] = (3e-4, 1e-3, 3e-3),
@@ -193,7 +194,7 @@ def compare(
         ...         yield loss
         >>> result = compare(lambda: torch.nn.Linear(4, 1), train, lrs=[0.1], steps=20)
         >>> sorted(result.curves)
-        ['autoinit', 'he', 'library', 'xavier']
+        ['autoinit', 'he', 'library', 'preset', 'xavier']
 
     A loop is a generator: what it keeps, be it two optimizers, a schedule or a replay buffer, are its own variables.
     The first seed is trained at every learning rate, the others at the two that were best of each start. Starts that
@@ -205,8 +206,9 @@ def compare(
     Args:
         make_model: builds the model, as its constructor starts it.
         train: a generator function of the model and a learning rate, which yields the loss of each step.
-        starts: names of `library` (the model as built), `he`, `xavier`, `autoinit`, `depth` (residual="depth"),
-            `signal` and `mirrored`; or, by names of your own, options of `autoinit` or functions that write a model.
+        starts: names of `library` (the model as built), `he`, `xavier`, `autoinit`, `preset` (preset="train"), `depth`
+            (residual="depth"), `signal` and `mirrored`; or, by names of your own, options of `autoinit` or functions
+            that write a model.
         lrs: the learning rates, the same for every start.
         steps: of each training; a loop that ends before ends its training.
         seeds: how many, 0 and up.

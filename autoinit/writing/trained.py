@@ -38,7 +38,7 @@ from autoinit.writing.pieces import LocalPiece, Pieces
 
 HANDFUL = 5
 """Batches that a batch norm may have seen at construction: a forward or a few that a constructor runs."""
-MOST_BATCHES = 1 << 40
+MOST_BATCHES = 1 << 30
 """Beyond it, a counter is memory that nothing has written."""
 FIRST_WEIGHTS = 6
 """Weights that are sampled first, evenly over the model; where all of them fit an initialisation, the look ends."""
@@ -189,7 +189,7 @@ def _may_be_a_variance(buffers: Mapping[str, torch.Tensor], norm: str) -> bool:
     variance = buffers.get(f"{norm}.running_var" if norm else "running_var")
     if variance is None or not variance.numel():
         return True
-    return bool(torch.isfinite(variance).all() and (variance >= 0).all() and variance.any())
+    return bool((variance >= 0).all() and variance.any()) and not looks_unwritten(variance.double().cpu().numpy())
 
 
 def _has_moved(view: ModelView, norm: str) -> bool:
