@@ -19,7 +19,7 @@ from autoinit.plans.how import How, Rest
 from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
 from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
-from autoinit.tensors.placing import Layout
+from autoinit.tensors.placing import LocalLayout
 from autoinit.tracing.flow import Flow
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Plan(Mapping[str, LayerPlan]):
         rest: Rest = "keep",
         partial: bool = False,
         report: bool = True,
-        layout: Layout | None = None,
+        layout: LocalLayout | None = None,
     ) -> Report:
         """Write the planned weights, zeros into their biases, and what else a recipe speaks of; all or nothing.
 
@@ -159,6 +159,10 @@ class Plan(Mapping[str, LayerPlan]):
         """One self-contained page: the dataflow as a picture, the layers, the notes."""
         page: str = formats.tool("page of plan")(self)
         return page
+
+    def _repr_html_(self) -> str:
+        shown: str = formats.tool("report in a notebook")(Report(self, {}, seconds=self.seconds))
+        return shown
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
@@ -241,6 +245,10 @@ class Report:
     def to_html(self) -> str:
         """One self-contained page: the dataflow as a picture, the layers, the notes."""
         return self.to("html")
+
+    def _repr_html_(self) -> str:
+        shown: str = formats.tool("report in a notebook")(self)
+        return shown
 
 
 ALL_ZERO = "exactly zero, as all weights of the model are: memory that nothing has written"
