@@ -31,9 +31,14 @@ def figure(comparison: Comparison) -> Figure:
     axes = made.subplots()
     rates = {each.start: each.lr for each in comparison.ranking}
     for number, (start, losses) in enumerate(comparison.curves.items()):
-        dashes = _DASHES[number // len(HUES) % len(_DASHES)]
-        look = {"color": HUES[number % len(HUES)], "linestyle": dashes, "linewidth": 1.6}
-        axes.plot(range(1, len(losses) + 1), smoothed(losses), label=f"{start}, lr {rates[start]:g}", **look)
+        axes.plot(
+            range(1, len(losses) + 1),
+            smoothed(losses),
+            color=HUES[number % len(HUES)],
+            linestyle=_DASHES[number // len(HUES) % len(_DASHES)],
+            linewidth=1.6,
+            label=f"{start}, lr {rates[start]:g}",
+        )
     if all(loss > 0 for losses in comparison.curves.values() for loss in losses):
         axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="loss")
