@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from autoinit.recipes import Facts, Start, register_recipe
     from autoinit.recognising.alone import TensorRow, WeightsReport
     from autoinit.resolving import Ending, Reason, Resolution, SliceResolution, resolve
+    from autoinit.tensors.boxes import Box, FlatRun
     from autoinit.tensors.measuring import WeightStats
     from autoinit.theory.fans import Fans
     from autoinit.theory.layouts import Layout
@@ -56,6 +57,7 @@ __all__ = [
     "ApplyError",
     "ArgumentError",
     "AutoinitError",
+    "Box",
     "CheckResult",
     "Comparison",
     "ConfigurationError",
@@ -65,6 +67,7 @@ __all__ = [
     "Facts",
     "Fans",
     "Finding",
+    "FlatRun",
     "InitializationCheck",
     "InitializationError",
     "LayerPlan",
@@ -121,6 +124,7 @@ _LAZY = {
     "autoinit.checking.findings": ("CheckResult", "Finding"),
     "autoinit.comparing.comparison": ("Comparison", "RankedStart"),
     "autoinit.comparing.trials": ("Trial",),
+    "autoinit.tensors.boxes": ("Box", "FlatRun"),
     "autoinit.tensors.measuring": ("WeightStats",),
     "autoinit.ops": ("Role", "register_op"),
     "autoinit.plans.layers": ("LayerPlan", "OtherParameter", "SlicePlan"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from autoinit.tensors.placing import Layout
+from autoinit.tensors.placing import LocalLayout
 
 Rest = Literal["keep", "reset"]
 """What becomes of what a plan does not write: it stays, or takes the values of its module's `reset_parameters`."""
@@ -27,7 +27,7 @@ class How:
     force: bool = False
     rest: Rest = "keep"
     partial: bool = False
-    layout: Layout | None = None
+    layout: LocalLayout | None = None
 
     @property
     def alike(self) -> tuple[object, ...]:

@@ -19,7 +19,7 @@ from autoinit.plans.how import How, Rest
 from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan
 from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
-from autoinit.tensors.placing import Layout
+from autoinit.tensors.placing import LocalLayout
 from autoinit.tracing.flow import Flow
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Plan(Mapping[str, LayerPlan]):
         rest: Rest = "keep",
         partial: bool = False,
         report: bool = True,
-        layout: Layout | None = None,
+        layout: LocalLayout | None = None,
     ) -> Report:
         """Write the planned weights, zeros into their biases, and what else a recipe speaks of; all or nothing.
 

@@ -21,7 +21,7 @@ from autoinit.errors import PlanError
 from autoinit.tensors.boxes import Box, Positions, Region
 from autoinit.tensors.sharding import is_sharded, local_piece
 
-Layout = Callable[[str, torch.Tensor], Region | tuple[torch.Tensor, Region] | None]
+LocalLayout = Callable[[str, torch.Tensor], Region | tuple[torch.Tensor, Region] | None]
 """Tells of a parameter, by its name and as the model holds it, what of it is here: a region of the whole tensor, or
 a tensor in which it lies and the region; None for what can be seen (all of a plain tensor, a DTensor's box)."""
 

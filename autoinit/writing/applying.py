@@ -35,7 +35,7 @@ from autoinit.writing.agreeing import PartMoments, Processes, Word, request, req
 from autoinit.writing.pieces import Pieces
 from autoinit.writing.trained import TrainingSigns, training_signs
 
-BACKUP_BYTES = 64 * 2**20
+BACKUP_BYTES = 32 * 2**20
 """Up to so many bytes of weights are copied before they are written."""
 
 

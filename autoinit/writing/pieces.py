@@ -10,7 +10,7 @@ import torch
 from autoinit.errors import ArgumentError, PlanError
 from autoinit.models import ModelView
 from autoinit.tensors.boxes import Box, FlatRun, Region
-from autoinit.tensors.placing import Layout, box_of
+from autoinit.tensors.placing import LocalLayout, box_of
 from autoinit.tensors.sharding import is_sharded, local_piece
 
 
@@ -60,7 +60,7 @@ class Pieces:
     """
 
     view: ModelView
-    layout: Layout | None = None
+    layout: LocalLayout | None = None
     _found: dict[str, LocalPiece] = field(default_factory=dict, init=False, repr=False)
 
     @property

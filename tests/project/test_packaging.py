@@ -18,6 +18,7 @@ from email.parser import Parser
 from pathlib import Path
 
 import pytest
+from markdown_it import MarkdownIt
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -60,14 +61,26 @@ def test_importing_the_package_loads_nothing_heavy():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory) -> zipfile.ZipFile:
-    """The wheel, built from a copy of what it is made of."""
+def sdist(tmp_path_factory) -> Path:
+    """What the source distribution holds, unpacked; it is built from a copy of what it is made of."""
     source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "autoinit", source / "autoinit", ignore=shutil.ignore_patterns("__pycache__"))
-    python("-c", "from setuptools import build_meta; build_meta.build_wheel('dist')", cwd=source)
-    (built,) = (source / "dist").glob("*.whl")
+    for path in ROOT.iterdir():
+        if path.is_file():
+            shutil.copy(path, source)
+    for name in ("autoinit", "docs", "tests"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    python("-c", "from setuptools import build_meta; build_meta.build_sdist('dist')", cwd=source)
+    (built,) = (source / "dist").glob("*.tar.gz")
+    shutil.unpack_archive(built, source / "unpacked", filter="data")
+    (unpacked,) = (source / "unpacked").iterdir()
+    return unpacked
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist) -> zipfile.ZipFile:
+    """The wheel, built from the source distribution."""
+    python("-c", "from setuptools import build_meta; build_meta.build_wheel('dist')", cwd=sdist)
+    (built,) = (sdist / "dist").glob("*.whl")
     return zipfile.ZipFile(built)
 
 
@@ -84,7 +97,6 @@ def test_the_wheel_holds_the_package_its_type_marker_and_nothing_else(wheel):
     names = "page.css", "page.html", "elk.LICENSE.md", *scripts
     page = {f"autoinit/reporting/pages/{name}" for name in names}
     assert shipped == sources | page | {"autoinit/py.typed", "autoinit/reporting/findings/schema.json"}
-    assert any(name.endswith("/licenses/LICENSE") for name in wheel.namelist())
 
 
 def test_the_wheel_installs_the_command(wheel):
@@ -100,8 +112,52 @@ def test_one_version_everywhere(metadata):
     assert newest[1] == autoinit.__version__
 
 
-def test_the_licence_is_the_one_named(metadata):
-    assert metadata["License-Expression"] == "MIT"
+def test_the_source_distribution_holds_what_tests_and_manual_need(sdist):
+    for name in ("docs", "tests"):
+        tracked = {path.relative_to(ROOT) for path in (ROOT / name).rglob("*.py")}
+        assert tracked == {path.relative_to(sdist) for path in (sdist / name).rglob("*.py")}
+    for name in ("CHANGELOG.md", "LICENSE", "README.md", "SECURITY.md", "constraints.txt", "pyproject.toml"):
+        assert (sdist / name).read_bytes() == (ROOT / name).read_bytes()
+
+
+def test_the_metadata_has_links_classifiers_and_a_page(metadata):
+    links = dict(each.split(", ") for each in metadata.get_all("Project-URL"))
+    assert set(links) == {"Homepage", "Source", "Release notes"}
+    assert all(each.startswith(f"https://pypi.org/project/{metadata['Name']}/") for each in links.values())
+    classifiers = metadata.get_all("Classifier")
+    minors = [each.rpartition(".")[2] for each in classifiers if " :: Python :: 3." in each]
+    assert metadata["Requires-Python"] == f">=3.{minors[0]}"
+    assert "Typing :: Typed" in classifiers
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().strip() == (ROOT / "README.md").read_text(encoding="utf-8").strip()
+    assert len(metadata["Summary"]) < 200
+
+
+def test_the_page_of_the_index_renders(metadata):
+    """As GitHub's Markdown, which the index renders: nothing in it is raw HTML, which it would take out."""
+    tokens = MarkdownIt("gfm-like", {"linkify": False}).parse(metadata.get_payload())
+    kinds = [token.type for token in tokens]
+    assert {"heading_open", "table_open", "fence"} <= set(kinds)
+    assert "html_block" not in kinds
+
+
+def test_the_package_can_be_used_from_the_wheel_alone(wheel, tmp_path):
+    """Unpacked where nothing else of the project is: data files are found, and the command says its version."""
+    wheel.extractall(tmp_path)
+    script = (
+        "import sys; sys.path.insert(0, '.'); import autoinit, torch; from autoinit import formats\n"
+        "assert autoinit.__file__.startswith(sys.argv[1]), autoinit.__file__\n"
+        "report = autoinit.report(torch.nn.Linear(2, 2)); print(len(report.to('html')) > 100_000)\n"
+        "from autoinit.cli import main; main(['--version'])"
+    )
+    told = python("-c", script, str(tmp_path), cwd=tmp_path)
+    assert told == f"True\nautoinit, version {autoinit.__version__}\n"
+
+
+def test_the_licences_are_those_of_what_is_shipped(wheel, metadata):
+    assert metadata["License-Expression"] == "MIT AND EPL-2.0"
+    shipped = {name.partition("/licenses/")[2] for name in wheel.namelist() if "/licenses/" in name}
+    assert shipped == {"LICENSE", "autoinit/reporting/pages/elk.LICENSE.md"}
     assert (ROOT / "LICENSE").read_text(encoding="utf-8").startswith("MIT License\n")
 
 

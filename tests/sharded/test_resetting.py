@@ -1,0 +1,140 @@
+"""`rest="reset"`: what a plan does not write gets its module's own values, in one process."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from autoinit import ArgumentError, PlanError, TrainedModelError, plan
+
+
+class Turned(nn.Module):
+    """A buffer that only the constructor fills, and a parameter that nothing resets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("angles", torch.linspace(0, 1, 8))
+        self.scale = nn.Parameter(torch.ones(8))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.cos(self.angles) * self.scale
+
+
+class Careful(nn.Module):
+    """Its own method, which writes through `.data`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shift = nn.Parameter(torch.zeros(8))
+
+    def reset_parameters(self) -> None:
+        self.shift.data.fill_(0.25)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.shift
+
+
+def build() -> nn.Module:
+    return nn.Sequential(
+        nn.Embedding(500, 8, padding_idx=3), nn.LayerNorm(8), nn.Linear(8, 8), nn.GELU(), Turned(), Careful(),
+        nn.BatchNorm1d(6), nn.Linear(8, 5),
+    )  # fmt: skip
+
+
+def emptied(rubbish: float) -> tuple[nn.Module, object]:
+    """A model after `to_empty`, whose memory holds some number, and its plan made on the meta device."""
+    with torch.device("meta"):
+        model = build()
+    made = plan(model, torch.zeros(2, 6, dtype=torch.long))
+    model.to_empty(device="cpu")
+    for each in (*model.parameters(), *model.buffers()):
+        each.data.fill_(rubbish if each.is_floating_point() else 3_000_000_000)
+    return model, made
+
+
+@pytest.mark.parametrize("rubbish", [float("nan"), float("inf"), 1e30, 1e-41, 0.0, -3.5])
+def test_after_to_empty_all_has_values_but_what_is_named(rubbish: float) -> None:
+    """LayerNorm and BatchNorm are identities as torch has them, an embedding is N(0, 1) with its padding row zero."""
+    model, made = emptied(rubbish)
+    report = made.apply(model, seed=0, rest="reset")
+    embedding, norm, _, _, turned, careful, batch_norm, _ = model
+    assert not embedding.weight[3].any()
+    others = torch.cat([embedding.weight[:3], embedding.weight[4:]])
+    assert abs(float(others.detach().std()) - 1) < 5 / (2 * others.numel()) ** 0.5
+    assert [(each.weight == 1).all() and not each.bias.any() for each in (norm, batch_norm)] == [True, True]
+    assert (batch_norm.running_var == 1).all()
+    assert not batch_norm.running_mean.any()
+    assert int(batch_norm.num_batches_tracked) == 0
+    assert (careful.shift == 0.25).all()
+    assert all(each.isfinite().all() for layer in (model[2], model[7]) for each in layer.parameters())
+    note = "without values of its own: 4.scale, 4.angles (rest='reset' finds no way to reset them)"
+    assert note in report.plan.notes
+    assert torch.equal(turned.scale.isnan(), torch.full((8,), rubbish != rubbish))
+
+
+def test_what_is_reset_is_a_function_of_the_seed_and_draws_nothing() -> None:
+    state = torch.get_rng_state()
+    first, second, other = (emptied(0.0)[0] for _ in range(3))
+    made = emptied(0.0)[1]
+    state = torch.get_rng_state()
+    for model, seed in ((first, 1), (second, 1), (other, 2)):
+        made.apply(model, seed=seed, rest="reset")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first[0].weight, second[0].weight)
+    assert not torch.equal(first[0].weight, other[0].weight)
+
+
+def test_a_layer_that_is_not_planned_gets_torchs_default() -> None:
+    """U(-b, b) with b = 1 / sqrt(fan_in) (torch's `kaiming_uniform_(a=sqrt(5))`), for the bias, too."""
+    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 256))
+    made = plan(model, skip=["2"])
+    for each in model[2].parameters():
+        each.data.fill_(9.0)
+    made.apply(model, seed=0, rest="reset")
+    largest = [float(each.detach().abs().max()) for each in model[2].parameters()]
+    assert 0.99 / 8 < largest[0] <= 1 / 8
+    assert 0.9 / 8 < largest[1] <= 1 / 8
+
+
+def test_the_rest_stays_unless_it_is_to_be_reset() -> None:
+    model = build()
+    made = plan(model, torch.zeros(2, 6, dtype=torch.long))
+    before = copy.deepcopy(model[0].weight)
+    made.apply(model, seed=0)
+    assert torch.equal(model[0].weight, before)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_a_trained_model_is_not_reset_unless_forced(force: bool) -> None:
+    model = nn.Sequential(nn.Linear(16, 16), nn.LayerNorm(16), nn.ReLU(), nn.Linear(16, 16))
+    made = plan(model)
+    with torch.no_grad():
+        model[1].weight.mul_(torch.linspace(0.5, 1.5, 16))
+    trained = copy.deepcopy(model)  # its tensors are new: nothing has been written to them
+    if force:
+        made.apply(trained, seed=0, rest="reset", force=True)
+        assert (trained[1].weight == 1).all()
+    else:
+        with pytest.raises(TrainedModelError, match="gains of 1 norms are no longer constant"):
+            made.apply(trained, seed=0, rest="reset")
+
+
+def test_a_failure_of_a_modules_method_is_told_before_anything_is_written() -> None:
+    class Failing(Careful):
+        def reset_parameters(self) -> None:
+            raise RuntimeError("no")
+
+    model = nn.Sequential(nn.Linear(8, 8), Failing())
+    made, before = plan(model), copy.deepcopy(model.state_dict())
+    with pytest.raises(PlanError, match=r"1: its reset_parameters fails \(RuntimeError: no\)"):
+        made.apply(model, seed=0, rest="reset")
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+
+
+def test_a_word_that_is_no_choice_is_refused() -> None:
+    model = nn.Sequential(nn.Linear(4, 4))
+    with pytest.raises(ArgumentError, match="rest='clear': expected 'keep' or 'reset'"):
+        plan(model).apply(model, rest="clear")
