@@ -98,6 +98,11 @@ _TOOLS = {
     "page of plan": "autoinit.reporting.pages.page:of_plan",
     "page of signal": "autoinit.reporting.pages.page:of_signal",
     "page of dataflow": "autoinit.reporting.pages.page:of_dataflow",
+    "resolutions": "autoinit.resolving:resolve",
+    "report in a notebook": "autoinit.reporting.notebook:of_report",
+    "check in a notebook": "autoinit.reporting.notebook:of_check",
+    "signal in a notebook": "autoinit.reporting.notebook:of_signal",
+    "page in a notebook": "autoinit.reporting.notebook:of_page",
     "coordinates figure": "autoinit.reporting.scalings.plotting:figure",
     "comparison figure": "autoinit.reporting.comparisons.plotting:figure",
 }

@@ -170,6 +170,10 @@ class CheckResult:
         """One self-contained page: the dataflow as a picture, the findings, the layers."""
         return self.to("html")
 
+    def _repr_html_(self) -> str:
+        shown: str = formats.tool("check in a notebook")(self)
+        return shown
+
 
 @dataclass(frozen=True)
 class CheckFailure:

@@ -160,6 +160,10 @@ class Plan(Mapping[str, LayerPlan]):
         page: str = formats.tool("page of plan")(self)
         return page
 
+    def _repr_html_(self) -> str:
+        shown: str = formats.tool("report in a notebook")(Report(self, {}, seconds=self.seconds))
+        return shown
+
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
         """Read a plan written by `to_json`.
@@ -241,6 +245,10 @@ class Report:
     def to_html(self) -> str:
         """One self-contained page: the dataflow as a picture, the layers, the notes."""
         return self.to("html")
+
+    def _repr_html_(self) -> str:
+        shown: str = formats.tool("report in a notebook")(self)
+        return shown
 
 
 ALL_ZERO = "exactly zero, as all weights of the model are: memory that nothing has written"

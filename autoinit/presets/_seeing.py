@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from autoinit.facts import draws
-from autoinit.ops import Role, Trait
+from autoinit.ops import Role, Trait, recurrent_gates
 from autoinit.plans.layers import RowsPlan
 from autoinit.plans.plan import Plan
 from autoinit.resolving import Fed
@@ -25,7 +25,7 @@ class Seen:
         branches: of its longest residual stream; 0 where no stream has two.
         attends: whether it has attention.
         reads_tokens: whether rows of a table are looked up by what it is given.
-        recurs: whether it has a recurrent layer.
+        gated: whether it has a recurrent layer with gates.
         draws: whether it draws from a Gaussian whose mean or scale its weights give.
         frequency: what multiplies the argument of sin, where most layers feed that; else 0.
         dense: whether it gives as many numbers as it is given, or a map of an image's places.
@@ -36,7 +36,7 @@ class Seen:
     branches: int = 0
     attends: bool = False
     reads_tokens: bool = False
-    recurs: bool = False
+    gated: bool = False
     draws: bool = False
     frequency: float = 0.0
     dense: bool = False
@@ -55,7 +55,7 @@ def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
         branches=branches if branches > 1 else 0,
         attends=any(each.reason == "attention" for each in rows),
         reads_tokens=any(Trait.LOOKUP in op.traits for op in dataflow.graph.nodes),
-        recurs=any(Trait.RECURRENT in op.traits for op in dataflow.graph.nodes),
+        gated=any(recurrent_gates(op.op) > 1 for op in dataflow.graph.nodes),
         draws=draws(dataflow, _fed(plan)),
         frequency=_frequency(rows),
         **_outputs(dataflow, plan),

@@ -181,6 +181,10 @@ class SignalReport(Mapping[str, SignalRow]):
         page: str = formats.tool("page of signal")(self._beside(beside, labels), plan)
         return page
 
+    def _repr_html_(self) -> str:
+        shown: str = formats.tool("signal in a notebook")(self)
+        return shown
+
     def to_json(self) -> str:
         """The report as JSON."""
         document = {

@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias
 import networkx as nx
 import torch.fx
 
+from autoinit import formats
 from autoinit.ops.registry import REGISTRY, OpSpec
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
@@ -238,6 +239,15 @@ class Dataflow:
     def by_name(self) -> dict[str, Op]:
         """Operations by name."""
         return {op.name: op for op in self.graph.nodes}
+
+    def to_html(self) -> str:
+        """One self-contained page: the dataflow as a picture, what each weight feeds, and the walk that shows it."""
+        page: str = formats.tool("page of dataflow")(self, formats.tool("resolutions")(self))
+        return page
+
+    def _repr_html_(self) -> str:
+        shown: str = formats.tool("page in a notebook")(self.to_html(), "Dataflow")
+        return shown
 
     def __str__(self) -> str:
         lines = [f"Dataflow ({self.tier}): {self.graph.number_of_nodes()} operations"]

@@ -185,7 +185,7 @@ class Scaling(Mapping[str, Scaled]):
             raise PlanError(
                 f"{view.class_name} is not the model that was scaled: {named}. Scale the model that is trained."
             )
-        return view.parameters
+        return view.held
 
     def __str__(self) -> str:
         return self.to("table")

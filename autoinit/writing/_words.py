@@ -28,7 +28,7 @@ _MASK = 2**64 - 1
 _STEPS: Words = np.arange(BLOCK + 1, dtype=np.uint64) * np.uint64(GOLDEN)
 
 
-class _Scratch(threading.local):
+class _MixScratch(threading.local):
     """A thread's own memory: asking for it anew would cost as much as filling it."""
 
     def __init__(self) -> None:
@@ -36,11 +36,11 @@ class _Scratch(threading.local):
         self.other: Words = np.empty(BLOCK + 1, np.uint64)
 
 
-_scratch = _Scratch()
+_scratch = _MixScratch()
 
 
 @dataclass(frozen=True)
-class Stream:
+class RandomStream:
     """The random integers of a key.
 
     Attributes:
@@ -51,7 +51,7 @@ class Stream:
     key: int
 
     @classmethod
-    def of(cls, *parts: object) -> Stream:
+    def of(cls, *parts: object) -> RandomStream:
         """The stream of what a list of plain values says."""
         digest = hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
         return cls(int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little"))
@@ -101,11 +101,11 @@ class Stream:
 class Reader:
     """A stream read from its beginning on."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: RandomStream) -> None:
         self._stream, self._at = stream, 0
 
     def next(self, count: int) -> Bits:
-        """The next integers, at most BLOCK. Valid as those of `Stream.run`."""
+        """The next integers, at most BLOCK. Valid as those of `RandomStream.run`."""
         bits = self._stream.run(self._at, count)
         self._at += count
         return bits

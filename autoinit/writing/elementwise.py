@@ -28,7 +28,7 @@ LOWEST, HIGHEST = 0x3F00, 0x4F00
 """The upper halves of the float32 numbers 1/2 and 2^31, between which the magnitudes of random integers are."""
 
 
-class _Scratch(threading.local):
+class _LineScratch(threading.local):
     """A thread's own memory."""
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class _Scratch(threading.local):
         self.cells: Cells = np.empty(BLOCK, np.int64)
 
 
-_scratch = _Scratch()
+_scratch = _LineScratch()
 
 
 def normal(bits: Bits, out: Array) -> None:

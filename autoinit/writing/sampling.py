@@ -29,7 +29,7 @@ from autoinit.tensors import elements
 from autoinit.tensors.boxes import Box, FlatRun
 from autoinit.tensors.parallel import one_thread
 from autoinit.writing import _mirrored
-from autoinit.writing._words import BLOCK, Bits, Reader, Stream
+from autoinit.writing._words import BLOCK, Bits, RandomStream, Reader
 
 Array = npt.NDArray[np.float32]
 Rows = tuple[tuple[int, int], ...]
@@ -62,11 +62,11 @@ class Mirrored:
 
 
 @dataclass(frozen=True)
-class Part:
+class Excerpt:
     """Part of a weight that can only be drawn whole."""
 
 
-Piece = Run | Matrix | Mirrored | Part
+Piece = Run | Matrix | Mirrored | Excerpt
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Draw:
         if by_element:
             return tuple(Run(at, min(at + CHUNK, self.numel)) for at in range(0, self.numel, CHUNK))
         if self.box is not None and not self.box.is_whole:
-            return (Part(),) if self.numel else ()
+            return (Excerpt(),) if self.numel else ()
         if self.mirror is not None:
             return (Mirrored(),)
         rows = math.prod(self.sizes("o"))
@@ -150,9 +150,9 @@ class Draw:
         every = itertools.product(copies, parts)
         return tuple(Matrix(index, copy, runs, std) for index, (copy, (runs, std)) in enumerate(every))
 
-    def stream(self, *part: object) -> Stream:
+    def stream(self, *part: object) -> RandomStream:
         """The random stream of its elements, or of a part that is drawn apart."""
-        return Stream.of(self.seed, self.name, self.shape, *part)
+        return RandomStream.of(self.seed, self.name, self.shape, *part)
 
 
 def fill(

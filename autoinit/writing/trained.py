@@ -40,8 +40,10 @@ HANDFUL = 5
 """Batches that a batch norm may have seen at construction: a forward or a few that a constructor runs."""
 MOST_BATCHES = 1 << 30
 """Beyond it, a counter is memory that nothing has written."""
+FIRST_WEIGHTS = 6
+"""Weights that are sampled first, evenly over the model; where all of them fit an initialisation, the look ends."""
 MAX_WEIGHTS = 32
-"""Weights that are sampled, evenly over the model."""
+"""Weights that are sampled otherwise."""
 DCGAN_GAIN_STD = 0.02
 """Norm gains drawn from N(1, 0.02) are an initialisation too (Radford et al. 2016)."""
 MIN_GAINS = 128
@@ -89,7 +91,7 @@ def training_signs(view: ModelView, plan: Plan, pieces: Pieces | None = None, *,
     strong, written = _gain_evidence(view)
     doubtful: list[str] = []
     (certain if written else doubtful).extend(strong)
-    verdicts = dict(_misfits(view, plan, pieces)) if weights else {}
+    verdicts = _verdicts(view, plan, pieces) if weights else {}
     found = {name: misfit for name, misfit in verdicts.items() if misfit}
     if found:
         name, misfit = next(iter(found.items()))
@@ -136,8 +138,8 @@ def misfit(weight: torch.Tensor, layer: LayerPlan | None = None) -> str | None:
         return None
     if _is_uniform_of_one_sign(taken.matrix):
         return ""
-    magnitudes = np.abs(taken.matrix[taken.matrix != 0])
-    if float(magnitudes.min()) == float(magnitudes.max()):
+    magnitudes = np.abs(taken.matrix)
+    if int(np.count_nonzero(magnitudes == magnitudes.max())) == count:
         return ""
     level, _ = unit(taken.matrix)
     if layer is not None and layer.slices:
@@ -150,9 +152,9 @@ def _is_uniform_of_one_sign(matrix: Matrix) -> bool:
 
     The mean of n draws has standard error b / sqrt(12 n).
     """
-    values = np.abs(matrix.astype(np.float64))
     if float(matrix.min()) < 0 < float(matrix.max()):
         return False
+    values = np.abs(matrix.astype(np.float64))
     bound, count = float(values.max()), values.size
     centred = values - bound / 2
     near = abs(float(centred.mean())) * math.sqrt(12 * count) < ERRORS * bound
@@ -239,16 +241,26 @@ def _has_seen_nothing(norm: nn.Module) -> bool:
     return int(count) == 0 and not bool(mean.any()) and bool((var == 1).all())
 
 
-def _misfits(view: ModelView, plan: Plan, pieces: Pieces) -> Iterator[tuple[str, str]]:
+def _verdicts(view: ModelView, plan: Plan, pieces: Pieces) -> dict[str, str]:
+    """By layer, why its weight fits no known initialisation; empty where one fits. Small weights are left out."""
     known = [layer for layer in plan.layers if layer.param in view.held and layer.reparam != "parametrized"]
     known = [layer for layer in known if math.prod(layer.shape) >= MIN_SAMPLE and len(layer.shape) > 1]
-    for at in np.linspace(0, len(known) - 1, min(MAX_WEIGHTS, len(known))).round().astype(int):
-        layer, piece = known[at], pieces.of(known[at].param)
-        if not piece.tensor.is_meta and piece.tensor.is_floating_point() and piece.shape == layer.shape:
-            held = _as_weight(piece, layer)
-            found = misfit(*held) if held is not None else None
-            if found is not None:
-                yield layer.name, found
+    found: dict[str, str] = {}
+    for most in (FIRST_WEIGHTS, MAX_WEIGHTS):
+        for at in np.linspace(0, len(known) - 1, min(most, len(known))).round().astype(int):
+            verdict = None if known[at].name in found else _verdict(known[at], pieces.of(known[at].param))
+            if verdict is not None:
+                found[known[at].name] = verdict
+        if found and not any(found.values()):
+            break
+    return found
+
+
+def _verdict(layer: LayerPlan, piece: LocalPiece) -> str | None:
+    if piece.tensor.is_meta or not piece.tensor.is_floating_point() or piece.shape != layer.shape:
+        return None
+    held = _as_weight(piece, layer)
+    return misfit(*held) if held is not None else None
 
 
 def _as_weight(piece: LocalPiece, layer: LayerPlan) -> tuple[torch.Tensor, LayerPlan] | None:

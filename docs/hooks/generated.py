@@ -21,6 +21,7 @@ from autoinit.methods.table import METHODS
 from autoinit.ops import REGISTRY, Role
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.options import plan_options
+from autoinit.presets import train
 from autoinit.theory.activations import NONLINEARITIES
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +199,7 @@ PARTS: Mapping[str, Callable[[], str]] = {
     "methods": method_table,
     "operations": operation_table,
     "options": option_table,
+    "preset": train.document,
     "recipe-documents": recipe_documents,
     "recipes": recipe_table,
     "rules": rule_table,

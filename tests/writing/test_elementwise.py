@@ -13,7 +13,7 @@ import torch
 from numpy._core._multiarray_umath import __cpu_dispatch__, __cpu_features__
 
 from autoinit.writing import elementwise
-from autoinit.writing._words import BLOCK, Stream
+from autoinit.writing._words import BLOCK, RandomStream
 from autoinit.writing.sampling import fill
 
 CUTS = {"normal": None, "truncated_normal": 2.0, "truncated_normal_3": 3.0}
@@ -87,7 +87,7 @@ def test_no_rounding_of_a_quantile_hangs_on_the_mathematical_library(cut: float 
 
 def test_known_values():
     """The first normal numbers of a stream, by hand: its integers, scipy's quantiles, times std."""
-    integers = Stream.of(5, "layer.weight", (2, 3)).run(0, 6).copy()
+    integers = RandomStream.of(5, "layer.weight", (2, 3)).run(0, 6).copy()
     tensor = torch.empty(2, 3)
     fill(tensor, distribution="normal", std=0.5, seed=5, name="layer.weight")
     np.testing.assert_allclose(tensor.flatten().numpy(), 0.5 * oracle("normal", integers), atol=3e-6)

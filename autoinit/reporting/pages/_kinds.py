@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
-from autoinit.plans.layers import Alternative, RowsPlan
 from autoinit.reporting import _wording as wording
 from autoinit.theory.activations.rectifiers import RECTIFIERS
+
+
+class Way(Protocol):
+    """What a weight feeds: of a plan, a slice, an alternative, a resolution."""
+
+    @property
+    def nonlinearity(self) -> str:
+        """Torch's name."""
+
+    @property
+    def params(self) -> Mapping[str, float]:
+        """Its parameters."""
+
+    @property
+    def reason(self) -> str:
+        """Why it is this one."""
+
+    @property
+    def path(self) -> Sequence[str]:
+        """Names of the operations walked."""
+
 
 KINDS: Mapping[str, str] = {
     "rectifier": "a rectifier",
@@ -45,7 +66,7 @@ _WHY = {
 }
 
 
-def kind_of(fed: RowsPlan | Alternative) -> str:
+def kind_of(fed: Way) -> str:
     """Which of `KINDS`."""
     if fed.reason in _BY_REASON:
         return _BY_REASON[fed.reason]
@@ -54,8 +75,8 @@ def kind_of(fed: RowsPlan | Alternative) -> str:
     return "rectifier" if fed.nonlinearity in _RECTIFIERS else "smooth"
 
 
-def why(fed: RowsPlan | Alternative) -> str:
+def why(fed: Way) -> str:
     """Why the walk ended where it did."""
     said = _WHY.get(fed.reason, "It feeds {feeds}.").format(feeds=wording.function(fed.nonlinearity, fed.params))
-    normed = isinstance(fed, RowsPlan) and fed.normalised
+    normed = getattr(fed, "normalised", False)
     return said + (" A norm lies on the way, so that the std matters less." if normed else "")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-from autoinit.plans.layers import Alternative, LayerPlan, RowsPlan
+from autoinit.plans.layers import LayerPlan
 from autoinit.recognising.alone import TensorRow
 from autoinit.reporting import _wording as wording
 from autoinit.reporting.alone import recipe, remarks
-from autoinit.reporting.pages._kinds import kind_of, why
+from autoinit.reporting.pages._kinds import Way, kind_of, why
 from autoinit.reporting.pages._numbers import number
 from autoinit.reporting.pages._picture import Picture
 from autoinit.tensors.measuring import WeightStats
@@ -17,8 +17,16 @@ from autoinit.tensors.measuring import WeightStats
 
 def mark(layer: LayerPlan, codes: Sequence[str]) -> Hashable:
     """What is told of a layer by its looks in the picture."""
-    walks = tuple((kind_of(fed), fed.reason, fed.nonlinearity, fed.normalised) for fed in (layer, *layer.slices))
-    return layer.status, walks, tuple(codes)
+    return layer.status, *_looks(layer, *layer.slices), tuple(codes)
+
+
+def mark_resolved(layer: Any) -> Hashable:
+    """The same of a layer of which a `Resolution` is known."""
+    return _looks(layer.ending, *(part.ending for part in layer.slices))
+
+
+def _looks(*ways: Any) -> tuple[Hashable, ...]:
+    return tuple((kind_of(fed), fed.reason, fed.nonlinearity, fed.normalised) for fed in ways)
 
 
 def planned_layer(
@@ -54,6 +62,24 @@ def planned_layer(
         "codes": list(dict.fromkeys(codes)),
         "walks": list(_walks(layer, picture)),
         "signal": signal,
+    }
+
+
+def resolved_layer(layer: Any, picture: Picture) -> dict[str, Any]:
+    """A layer of which a `Resolution` is known, and no plan."""
+    fed = layer.ending
+    ways = [(part.rows, part.ending) for part in layer.slices] or [((), fed)]
+    walks = [_walk(way, picture, wording.rows(rows) if rows else "") for rows, way in ways]
+    return {
+        **_UNKNOWN,
+        "name": layer.name,
+        "op": wording.operation(layer.op),
+        "kind": kind_of(fed),
+        "feeds": wording.feeds(fed.nonlinearity, fed.params, fed.reason),
+        "normed": fed.normalised,
+        "shape": " x ".join(map(str, layer.shape)),
+        "source": str(layer.source or ""),
+        "walks": [*walks, *(_walk(way, picture, also=True) for way in layer.alternatives)],
     }
 
 
@@ -93,7 +119,7 @@ def _walks(layer: LayerPlan, picture: Picture) -> Iterator[dict[str, Any]]:
         yield _walk(way, picture, also=True)
 
 
-def _walk(fed: RowsPlan | Alternative, picture: Picture, rows: str = "", *, also: bool = False) -> dict[str, Any]:
+def _walk(fed: Way, picture: Picture, rows: str = "", *, also: bool = False) -> dict[str, Any]:
     return {
         "rows": rows,
         "also": also,

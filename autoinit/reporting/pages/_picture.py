@@ -52,7 +52,7 @@ class Picture:
 
     @cached_property
     def ops(self) -> list[dict[str, Any]]:
-        """The operations that are drawn, by boxes."""
+        """The operations that are drawn, in order of call."""
         reads: dict[int, list[int]] = defaultdict(list)
         for source, place in self._boxed.edges:
             reads[place].append(self._numbers[source])
@@ -80,7 +80,7 @@ class Picture:
         for number, (box, within) in enumerate(_boxes(self._boxed.root, None)):
             paths[id(box)] = box.path or (paths[id(within)] if within is not None else "")
             found += [(item, number, paths[id(box)]) for item in box.items if not isinstance(item, Box)]
-        return found
+        return sorted(found)
 
     @cached_property
     def _numbers(self) -> dict[int, int]:

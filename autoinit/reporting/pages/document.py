@@ -40,7 +40,14 @@ from autoinit.recognising.alone import TensorRow
 from autoinit.reporting.findings._alike import entries
 from autoinit.reporting.findings._locations import spelled
 from autoinit.reporting.pages._kinds import KINDS
-from autoinit.reporting.pages._layers import mark, planned_layer, tensor, unplanned_layer
+from autoinit.reporting.pages._layers import (
+    mark,
+    mark_resolved,
+    planned_layer,
+    resolved_layer,
+    tensor,
+    unplanned_layer,
+)
 from autoinit.reporting.pages._picture import Picture
 from autoinit.tensors.measuring import WeightStats
 from autoinit.tracing.flow import Flow
@@ -57,6 +64,7 @@ class Shown:
         flow: its operations.
         plan: what each weight feeds and why; None where it is not known.
         before, after: statistics of the weights by layer name.
+        resolutions: what each weight feeds, where there is no plan.
         tensors: of weights without a model.
         moments: of layers by name, as `_signals` has them.
         signal: what the plot shows.
@@ -70,6 +78,7 @@ class Shown:
     before: Mapping[str, WeightStats] = field(default_factory=dict)
     after: Mapping[str, WeightStats] | None = None
     findings: Sequence[Finding] = ()
+    resolutions: Sequence[Any] = ()
     tensors: Sequence[TensorRow] = ()
     moments: Mapping[str, Any] = field(default_factory=dict)
     signal: Mapping[str, Any] | None = None
@@ -104,6 +113,7 @@ class _ShownModel:
             "hidden": self.flow.hidden,
             "layers": [
                 *self._layers(),
+                *(resolved_layer(each, self.picture) for each in shown.resolutions),
                 *(unplanned_layer(name, shown.moments[name]) for name in self.unplanned),
                 *map(tensor, shown.tensors),
             ],
@@ -129,16 +139,18 @@ class _ShownModel:
     @cached_property
     def picture(self) -> Picture:
         marks = [mark(layer, self.codes[index]) for index, layer in enumerate(self.planned)]
+        marks += map(mark_resolved, self.shown.resolutions)
         return Picture(self.flow, self._used(), [*marks, *[None] * len(self.unplanned)])
 
     def _used(self) -> Mapping[int, list[int]]:
         """Places of layers by the operation that uses them."""
         found: dict[int, list[int]] = defaultdict(list)
         by_use: dict[str, list[int]] = defaultdict(list)
-        for index, layer in enumerate(self.planned):
+        known = [*self.planned, *self.shown.resolutions]
+        for index, layer in enumerate(known):
             for use in layer.uses:
                 by_use[use].append(index)
-        by_name = {name: index for index, name in enumerate(self.unplanned, len(self.planned))}
+        by_name = {name: index for index, name in enumerate(self.unplanned, len(known))}
         for place, op in enumerate(self.flow.ops):
             named = (by_name.get(param.removesuffix(".weight")) for param in op.params)
             here = [*by_use.get(op.name, ()), *(each for each in named if each is not None)]

@@ -76,9 +76,11 @@ def of_signal(states: Sequence[State], plan: Plan | None = None) -> str:
     return render(f"Signal of {report.model}", [shown])
 
 
-def of_dataflow(dataflow: Dataflow) -> str:
-    """The page of a dataflow alone."""
-    return render("Dataflow", [Shown("Dataflow", [("tracing", dataflow.tier)], flow_of(dataflow))])
+def of_dataflow(dataflow: Dataflow, resolutions: Sequence[Any] = ()) -> str:
+    """The page of a dataflow. resolutions: of its weights."""
+    about = [("operations", str(len(dataflow.graph))), ("tracing", dataflow.tier)]
+    shown = Shown("Dataflow", about, flow_of(dataflow), resolutions=resolutions, notes=dataflow.notes)
+    return render("Dataflow", [shown])
 
 
 def render(title: str, models: Sequence[Shown], notes: Sequence[str] = ()) -> str:

@@ -2,7 +2,8 @@
 
 const FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif';
 const WIDEST = 230;
-const AT_FIRST = 16; // nodes that are shown before anyone opens a box
+const AT_FIRST = 16; // nodes that are shown before anyone opens a box;
+const FEW = 10; // or somewhat more where there are fewer than these
 const AT_MOST = 400; // nodes that "Open all" shows
 const LAYOUT = {
   "elk.algorithm": "layered",
@@ -20,7 +21,7 @@ const LAYOUT = {
   "elk.spacing.nodeNode": "22",
   "elk.spacing.edgeNode": "14",
 };
-const SIGNS = { add: "+", product: "×", split: "⑂", unknown: "?" };
+const SIGNS = { add: "+", product: "×", unknown: "?" };
 const elk = typeof ELK === "undefined" ? null : new ELK(); // not there where there is nothing to lay out
 const pen = document.createElement("canvas").getContext("2d");
 
@@ -47,18 +48,19 @@ function shortened(text, room, size, weight) {
 
 function readPicture() {
   boxes = model.boxes.map((box, index) => ({ ...box, id: `b${index}`, items: [], open: index === 0, isBox: true }));
-  ops = model.ops.map((op, index) => ({ ...op, id: `o${index}`, uses: op.layers.map((at) => model.layers[at]) }));
+  ops = model.ops.map((op, index) => ({ ...op, id: `o${index}`, first: index, uses: op.layers.map((at) => model.layers[at]) }));
   for (const each of [...boxes, ...ops]) {
     each.around = each.within === null ? null : boxes[each.within];
     each.around?.items.push(each);
   }
   for (const box of [...boxes].reverse()) {
     const inner = box.items.map((item) => (item.isBox ? item : { count: 1, uses: item.uses, weights: item.role === "weight" ? 1 : 0 }));
-    box.count = inner.reduce((sum, item) => sum + item.count, 0);
-    box.weights = inner.reduce((sum, item) => sum + item.weights, 0);
+    box.count = inner.reduce((sum, item) => sum + item.count * (item.times ?? 1), 0);
+    box.weights = inner.reduce((sum, item) => sum + item.weights * (item.times ?? 1), 0);
     box.uses = inner.flatMap((item) => item.uses);
+    box.items.sort((one, other) => one.first - other.first);
+    box.first = box.items[0]?.first;
   }
-  for (const each of [...boxes, ...ops]) each.face = each.isBox ? boxFace(each) : opFace(each);
   nodes = new Map([...boxes, ...ops].map((each) => [each.id, each]));
   openSome();
 }
@@ -67,10 +69,11 @@ function readPicture() {
 function openSome() {
   let level = [boxes[0]];
   let shown = boxes[0]?.items.length ?? 0;
+  const most = shown < FEW ? 1.5 * AT_FIRST : AT_FIRST;
   while (level.length) {
     level = level.flatMap((box) => box.items.filter((item) => item.isBox));
     shown += level.reduce((sum, box) => sum + box.items.length - 1, 0);
-    if (shown > AT_FIRST) return;
+    if (shown > most) return;
     for (const box of level) box.open = true;
   }
 }
@@ -98,6 +101,12 @@ function tagsOf(layers) {
 
 const tagWidth = (tag) => textWidth(tag.text, 10, 600) + (tag.sort === "fault" ? 20 : 10);
 const tagsWidth = (tags) => tags.reduce((sum, tag) => sum + tagWidth(tag) + 4, 0);
+
+// Measured when it is first shown.
+function faceOf(node) {
+  node.face ??= node.isBox ? boxFace(node) : opFace(node);
+  return node.face;
+}
 
 function opFace(op) {
   const own = op.uses[0]?.name.split(".").at(-1);
@@ -131,9 +140,9 @@ function boxFace(box) {
 // --- the layout --------------------------------------------------------------------------------------------------
 
 function arranged(item) {
-  if (!item.isBox || !item.open) return { id: item.id, width: item.face.width, height: item.face.height };
+  if (!item.isBox || !item.open) return { id: item.id, width: faceOf(item).width, height: faceOf(item).height };
   const padding = `[top=${item.around ? 38 : 8},left=14,bottom=14,right=14]`;
-  const least = `(${Math.ceil(item.face.head + 24)},0)`;
+  const least = `(0,${Math.ceil(faceOf(item).head + 24)})`; // the layout turns it with the direction
   const size = { "elk.nodeSize.constraints": "MINIMUM_SIZE", "elk.nodeSize.minimum": least };
   return { id: item.id, layoutOptions: { "elk.padding": padding, ...size }, children: item.items.map(arranged) };
 }
@@ -199,8 +208,8 @@ function paint(made) {
 
 function arrows() {
   const defs = drawn("defs");
-  for (const [id, sort] of [["arrow", "head"], ["arrow-lit", "head lit"]]) {
-    const marker = drawn("marker", { id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" });
+  for (const [id, sort] of [["arrow", "tip"], ["arrow-lit", "tip-lit"]]) {
+    const marker = drawn("marker", { id, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" });
     marker.append(drawn("path", { class: sort, d: "M0 0.5L8 4L0 7.5z" }));
     defs.append(marker);
   }
@@ -243,9 +252,9 @@ function nodeDrawn(node, place) {
 // What a screen reader says, and the tip of a pointer that rests.
 function spoken(node) {
   if (node.isBox) {
-    const faults = node.face.faults ? `; ${plural(node.face.faults, "layer")} with findings` : "";
+    const faults = faceOf(node).faults ? `; ${plural(node.face.faults, "layer")} with findings` : "";
     const times = node.times > 1 ? `, ${node.times} times` : "";
-    return `${node.label || model.name}${times}: ${node.face.under}, ${plural(node.weights, "weight operation")}${faults}`;
+    return `${node.label || model.name}${times}: ${node.face.under}, ${plural(node.weights * node.times, "weight operation")}${faults}`;
   }
   const layers = node.uses.slice(0, 3).map((layer) => [layer.name, layer.feeds && `feeds ${layer.feeds}`, ...tagsOf([layer]).map((tag) => tag.text)].filter(Boolean).join(", "));
   const more = node.uses.length > 3 ? [`and ${node.uses.length - 3} more`] : [];
@@ -358,6 +367,18 @@ async function reveal(node) {
   }
   if (hidden) await draw();
   focusOn(node);
+}
+
+// Brings several nodes into the frame: all, or as many from the first on as fit.
+function bringIntoView(shown) {
+  const canvas = byId("canvas");
+  const [room, high] = [canvas.clientWidth / scale, canvas.clientHeight / scale];
+  const places = shown.map((node) => node.place);
+  const [left, top] = ["x", "y"].map((key) => Math.min(...places.map((place) => place[key])));
+  const right = Math.max(...places.map((place) => place.x + place.width));
+  const bottom = Math.max(...places.map((place) => place.y + place.height));
+  const from = (start, end, size) => (end - start + 40 < size ? (start + end - size) / 2 : start - 20) * scale;
+  canvas.scrollTo(from(left, right, room), from(top, bottom, high));
 }
 
 function focusOn(node, options = {}) {

@@ -22,16 +22,25 @@ function finding(found) {
     button.addEventListener("click", () => showInPicture(model.layers[found.layers[0]]));
     head.append(" ", button);
   } else if (found.layer) head.append(" ", element("b", {}, found.layer));
-  const made = element("article", { class: `finding ${found.severity}` }, head, element("p", {}, found.message));
+  const made = element("article", { class: `finding ${found.severity}` }, head, element("p", {}, ...worded(found.message)));
   if (found.fix) made.append(element("pre", { tabindex: 0 }, found.fix));
   if (found.alike) made.append(element("p", {}, `The same: ${found.alike}`));
   if (found.where) made.append(element("p", { class: "hint" }, found.where));
   return made;
 }
 
+// What stands between backquotes is code.
+function worded(text) {
+  return text.split("`").map((part, at) => (at % 2 ? element("code", {}, part) : part));
+}
+
+// The gravest first; those of level info folded.
 function findings() {
   byId("findings-section").hidden = !model.findings.length;
-  byId("findings").replaceChildren(...model.findings.map(finding));
+  const of = (level) => model.findings.filter((found) => found.severity === level).map(finding);
+  const infos = of("info");
+  const folded = element("details", {}, element("summary", {}, `${infos.length} of level info`), ...infos);
+  byId("findings").replaceChildren(...of("error"), ...of("warning"), ...(infos.length ? [folded] : []));
 }
 
 async function show(index) {

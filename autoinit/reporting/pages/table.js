@@ -45,8 +45,8 @@ function columnsShown() {
     ...stdColumns(),
     { title: "recipe", under: "", of: (layer) => layer.recipe },
     { title: "marks", under: "", of: marked },
-    { title: "op", under: "", of: (layer) => layer.op },
   ];
+  if (!model.layers.some((layer) => layer.feeds)) all.push({ title: "op", under: "", of: (layer) => layer.op });
   const known = (column) => (column.number ? (layer) => column.of(layer) !== null : (layer) => column.of(layer) !== "");
   return all.filter((column, index) => index === 0 || model.layers.some(known(column)));
 }
@@ -67,6 +67,7 @@ function details(layer) {
   const say = (title, text) => {
     if (text !== "" && text !== null && text !== undefined) list.append(element("dt", {}, title), element("dd", {}, text));
   };
+  say("op", layer.op);
   say("shape", layer.shape);
   say("status", layer.status);
   say("note", layer.note);

@@ -61,14 +61,26 @@ const ROLES = {
   unknown: "unknown to autoinit: nothing is said of what follows.",
 };
 
+// Walks of a weight's parts that take one way are told together.
+function alikeWalks(layer) {
+  const found = new Map();
+  for (const walk of layer.walks) {
+    const key = JSON.stringify([walk.also, walk.feeds, walk.why, walk.path]);
+    found.set(key, [...(found.get(key) ?? []), walk]);
+  }
+  return [...found.values()];
+}
+
 function layerTold([layer, ...others]) {
   const made = element("div", { class: "told" });
   const alike = others.length ? element("small", {}, ` and ${others.length} alike, such as ${others.at(-1).name}`) : "";
   const tags = tagsOf([layer]).map((tag) => element("span", { class: `badge ${tag.sort}` }, tag.text));
   made.append(element("p", { class: "head" }, chip(layer.kind), element("b", {}, layer.name), ` feeds ${layer.feeds || "what no plan says"} `, ...tags, alike));
-  for (const walk of layer.walks) {
+  for (const [walk, ...same] of alikeWalks(layer)) {
     const way = element("ol", { class: "way" }, element("li", {}, layer.name), ...walk.path.map((name) => element("li", {}, name)));
-    const rows = walk.rows ? element("b", {}, `rows ${walk.rows} `) : walk.also ? element("b", {}, `also ${walk.feeds}: `) : "";
+    const parts = [walk, ...same].map((each) => each.rows).filter(Boolean);
+    const shown = parts.length > 4 ? `${parts.slice(0, 3).join(", ")} and ${parts.length - 3} more parts` : parts.join(", ");
+    const rows = parts.length ? element("b", {}, `rows ${shown} `) : walk.also ? element("b", {}, `also ${walk.feeds}: `) : "";
     made.append(element("p", {}, rows, layer.walks.length > 1 ? chip(walk.kind) : "", walk.why), way);
   }
   const stds = [layer.before !== null && `std now ${formatted(layer.before)}`, layer.std !== null && `planned ${formatted(layer.std)}`].filter(Boolean);
@@ -99,18 +111,18 @@ function act(node) {
 }
 
 function listen() {
-  const svg = byId("picture");
-  svg.addEventListener("pointerover", (event) => nodeOf(event.target) && lookAt(nodeOf(event.target)));
-  svg.addEventListener("pointerleave", () => lookAt(pinned));
-  svg.addEventListener("focusin", (event) => lookAt(nodeOf(event.target)));
-  svg.addEventListener("focusout", () => lookAt(pinned));
-  svg.addEventListener("click", (event) => {
+  const canvas = byId("canvas"); // not the SVG itself, which browsers would give the focus for it
+  canvas.addEventListener("pointerover", (event) => nodeOf(event.target) && lookAt(nodeOf(event.target)));
+  canvas.addEventListener("pointerleave", () => lookAt(pinned));
+  canvas.addEventListener("focusin", (event) => lookAt(nodeOf(event.target)));
+  canvas.addEventListener("focusout", () => lookAt(pinned));
+  canvas.addEventListener("click", (event) => {
     const node = nodeOf(event.target);
     if (!node) return;
     focusOn(node, { preventScroll: true });
     act(node);
   });
-  svg.addEventListener("keydown", (event) => {
+  canvas.addEventListener("keydown", (event) => {
     const node = nodeOf(event.target);
     if (!node) return;
     if (event.key === "Escape" && pinned) pin(pinned);
@@ -135,6 +147,7 @@ async function showInPicture(layer) {
   if (!op) return;
   await reveal(op);
   if (pinned !== op) pin(op);
+  bringIntoView(distinct([op, ...differing(op)[0][0].walks.flatMap((walk) => walk.steps.map((step) => ops[step]))].map(shownFor)));
 }
 
 function pictureLegend() {
@@ -145,7 +158,7 @@ function pictureLegend() {
     svg.append(...(parts.length ? parts : [drawn("rect", { class: sort, x: 1.5, y: 1.5, width: 27, height: 13, rx: 4 })]));
     return svg;
   };
-  const colours = element("ul", {}, ...used.map(([kind, words]) => item(chip(kind), words)));
+  const colours = element("ul", {}, element("li", { class: "hint" }, "A weight feeds"), ...used.map(([kind, words]) => item(chip(kind), words)));
   const states = element("ul", {},
     item(shape("outline"), "weight"),
     item(shape("outline status-kept"), "kept: the author's intent"),
@@ -154,5 +167,5 @@ function pictureLegend() {
     item(shape("", drawn("rect", { class: "pill", x: 1, y: 1, width: 28, height: 14, rx: 7 })), "nonlinearity; sum, product, split"),
     item(shape("", drawn("rect", { class: "normbox", x: 1, y: 1, width: 28, height: 14, rx: 2 }), ...[5, 25].map((x) => drawn("line", { class: "side", x1: x, x2: x, y1: 1, y2: 15 }))), "norm"),
   );
-  byId("picture-legend").replaceChildren(...(used.length ? [element("p", {}, "A weight's colour is what it feeds:"), colours] : []), states);
+  byId("picture-legend").replaceChildren(...(used.length ? [colours] : []), states);
 }
