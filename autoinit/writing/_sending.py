@@ -7,7 +7,7 @@ import torch
 from autoinit.tensors import elements
 
 PINNING = ("cuda", "xpu")
-"""Kinds of devices that read pinned memory of the host while the host goes on. To others each block is copied at once."""
+"""Kinds of devices that read pinned memory of the host while the host goes on. To others a block is copied at once."""
 
 
 def is_elsewhere(tensor: torch.Tensor) -> bool:
