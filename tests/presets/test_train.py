@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import pairwise
@@ -21,8 +20,6 @@ from autoinit.cli import main
 from autoinit.errors import ArgumentError
 from autoinit.methods.table import METHODS
 from autoinit.presets.train import ROWS
-
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results" / "practice.json"
 
 
 class Net(nn.Module):
@@ -253,16 +250,3 @@ def test_rows_are_complete():
         assert row.options.get("method", "nonlinearity") in METHODS
         assert all(each.chosen < each.plain for each in row.figures)
         assert row.figures or not row.advises
-
-
-@pytest.mark.skipif(not RESULTS.exists(), reason="the benchmark's figures are not here")
-def test_figures_are_those_of_the_benchmark():
-    scores = means(json.loads(RESULTS.read_text(encoding="utf-8")))
-    for each in (figure for row in ROWS for figure in row.figures):
-        for start, said in (("plain", each.plain), ("train", each.chosen)):
-            assert math.isclose(scores[each.network, start], said, rel_tol=0.005), (each.network, start)
-
-
-def means(document: Any) -> dict[tuple[str, str], float]:
-    """The mean score by network and start."""
-    return {(each["network"], each["start"]): each["mean"] for each in document["outcomes"]}
