@@ -67,23 +67,29 @@ def counted(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return totals
 
 
+MAIN = (*RIVALS, "plain", "train")
+"""The starts of the first table."""
+
+
 def figures(outcomes: Sequence[Outcome], title: str) -> Iterator[Table]:
     """One half: what people do beside the plan and the preset; and our other options."""
+    networks = by_network(outcomes)
     shown = Table(title=f"{title}: what people do, autoinit, and its preset for training")
-    starts = (*RIVALS, "plain", "train")
-    _head(shown, [*(TITLES[each] for each in starts), "preset against the best of five"])
+    _head(shown, [*(TITLES[each] for each in MAIN), "preset against the best of five"])
+    others = [start for start in OPTIONS if start not in MAIN and any(start in found for found in networks.values())]
     options = Table(title=f"{title}: autoinit's methods and options")
-    _head(options, [TITLES[each] for each in OPTIONS if each not in starts])
-    for name, found in by_network(outcomes).items():
+    _head(options, [TITLES[each] for each in others])
+    for name, found in networks.items():
         about = f"{NETWORKS[name].about} ({NETWORKS[name].measure})"
         best = best_rival(found)
         told = ""
         if "train" in found and best is not None:
             told = f"{verdict(found['train'], best)}, {100 * excess(found['train'], best):+.0f} %"
-        shown.add_row(about, *(_cell(found, each) for each in starts), told)
-        options.add_row(about, *(_cell(found, each) for each in OPTIONS if each not in starts))
+        shown.add_row(about, *(_cell(found, each) for each in MAIN), told)
+        options.add_row(about, *(_cell(found, each) for each in others))
     yield shown
-    yield options
+    if others:
+        yield options
 
 
 def counts(outcomes: Sequence[Outcome], title: str) -> Table:
@@ -107,7 +113,7 @@ def _head(table: Table, titles: Sequence[str]) -> None:
 
 
 def _cell(found: Found, start: str) -> str:
-    """Mean, standard error and learning rate; what the literature does is a loop where there is no recipe."""
+    """Mean and standard error; empty where there is no such start, as where the literature uses a loop."""
     each = found.get(start)
     if each is None:
         return ""

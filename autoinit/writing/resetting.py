@@ -1,5 +1,7 @@
 """`rest="reset"`: what a plan does not write gets the values that its module's own `reset_parameters` gives.
 
+Where a module has none, the model's `_init_weights(module)` is asked, if it has one.
+
 The method runs on a copy of the module whose tensors have the global shapes, under a seed of its own, so that the
 values are a function of (seed, name, shape) as others are, whatever the layout; each process keeps its part. An
 embedding's table may be as large as a model: its N(0, 1) is drawn part by part like a weight.
@@ -9,8 +11,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from operator import methodcaller
 
 import torch
 from torch import nn
@@ -37,12 +40,16 @@ class Reset:
     Attributes:
         module: the module.
         path: its path, which seeds the values.
+        method: the name of what resets it.
+        run: calls that on a copy of the module.
         pieces: what is here of each tensor, by its name in the model.
         leaves: its name in the module, by that.
     """
 
     module: nn.Module
     path: str
+    method: str
+    run: Callable[[nn.Module], object]
     pieces: Mapping[str, LocalPiece]
     leaves: Mapping[str, str]
 
@@ -85,10 +92,10 @@ class Reset:
         key = hashlib.blake2b(f"{seed}/{self.path}".encode(), digest_size=8).digest()
         with untouched_generators(int.from_bytes(key, "little")), torch.no_grad(), silenced():
             try:
-                getattr(twin, _method(self.module))()
+                self.run(twin)
             except Exception as error:  # the user's own code may raise anything
                 kind = type(error).__name__
-                raise PlanError(f"{self.path}: its {_method(self.module)} fails ({kind}: {error}).") from error
+                raise PlanError(f"{self.path}: its {self.method} fails ({kind}: {error}).") from error
         after = _content(twin, self.leaves)
         return {name: after[name][0] for name in after if not _same(before[name], after[name])}
 
@@ -138,20 +145,28 @@ def resets(view: ModelView, pieces: Pieces, written: Collection[str]) -> tuple[t
                 leaves[prefix + leaf] = leaf
         if not leaves:
             continue
-        if not _method(module):
+        way = _way(view, module)
+        if way is None:
             left += leaves
             continue
         held = {name: pieces.of(name) if name in view.held else piece_of(name, module._buffers[leaf])  # type: ignore[arg-type]
                 for name, leaf in leaves.items()}  # fmt: skip
-        reset = Reset(module, prefix.rstrip("."), held, leaves)
+        reset = Reset(module, prefix.rstrip("."), *way, held, leaves)
         given = reset.made(0)
         left += (name for name in leaves if name not in given)
         some = {name: leaf for name, leaf in leaves.items() if name in given}
         if some:
-            found.append(Reset(module, reset.path, {name: held[name] for name in some}, some))
+            found.append(Reset(module, reset.path, *way, {name: held[name] for name in some}, some))
     return tuple(found), tuple(left)
 
 
-def _method(module: nn.Module) -> str:
-    """The name of the method that resets a module; empty if it has none."""
-    return next((name for name in _METHODS if callable(getattr(module, name, None))), "")
+def _way(view: ModelView, module: nn.Module) -> tuple[str, Callable[[nn.Module], object]] | None:
+    """The name of what resets a module, and a call of it on a copy; None if there is nothing.
+
+    Its own method comes first, then `_init_weights(module)` of the whole model, as transformers' models have it.
+    """
+    for name in _METHODS:
+        if callable(getattr(module, name, None)):
+            return name, methodcaller(name)
+    models = getattr(view.module, "_init_weights", None)
+    return ("_init_weights", models) if callable(models) and module is not view.module else None

@@ -1,6 +1,6 @@
 """A weak branch beside one with weights of its own is no graver than one beside a skip: a warning.
 
-All layers are drawn as planned; one is ten times too small, which alone is an error.
+All layers are drawn as planned; one is twenty times too small, which alone is an error.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def checked(forward: Callable[[Any, Tensor], Tensor], weak: tuple[str, ...] = ("
     autoinit(model, BATCH, seed=0, verbose=False)
     with torch.no_grad():
         for name in weak:
-            model.get_submodule(name).weight.mul_(0.1)
+            model.get_submodule(name).weight.mul_(0.05)
     return {each.layer: str(each.severity) for each in check(model, BATCH).findings if each.code == "INI101"}
 
 
@@ -82,9 +82,11 @@ class Kan(nn.Module):
 
 
 def test_a_kan_has_no_error_of_scale():
+    """The splines' weights are small in both layers; those of the second are heads, which may start so."""
     found = check(nn.Sequential(Kan(WIDTH, WIDTH), Kan(WIDTH, 4)), BATCH).findings
     scale = {each.layer: str(each.severity) for each in found if each.code.startswith("INI10")}
-    assert scale.pop("0.spline_weight") == scale.pop("1.spline_weight") == "warning"
+    assert scale.pop("0.spline_weight") == "warning"
+    assert "1.spline_weight" not in scale
     assert "error" not in scale.values()
 
 

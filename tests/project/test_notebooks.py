@@ -47,6 +47,7 @@ def test_there_are_notebooks() -> None:
         "deep_networks",
         "learning_rate_transfer",
         "residual_block",
+        "sharded",
         "signal_propagation",
     ]
 

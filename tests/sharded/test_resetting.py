@@ -134,6 +134,30 @@ def test_a_failure_of_a_modules_method_is_told_before_anything_is_written() -> N
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
 
 
+def test_a_module_without_a_method_gets_what_the_model_gives() -> None:
+    """As transformers' RMS norms and rotary embeddings do; what the model does not speak of is named."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer, self.turned = nn.Linear(8, 8), Turned()
+
+        def _init_weights(self, module: nn.Module) -> None:
+            if isinstance(module, Turned):
+                module.angles.copy_(torch.linspace(0, 1, 8))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.turned(self.layer(x))
+
+    model = Whole()
+    made = plan(model)
+    for each in (*model.parameters(), *model.buffers()):
+        each.data.fill_(float("nan"))
+    report = made.apply(model, seed=0, rest="reset")
+    assert torch.equal(model.turned.angles, torch.linspace(0, 1, 8))
+    assert "without values of its own: turned.scale (rest='reset' finds no way to reset them)" in report.plan.notes
+
+
 def test_a_word_that_is_no_choice_is_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     with pytest.raises(ArgumentError, match="rest='clear': expected 'keep' or 'reset'"):

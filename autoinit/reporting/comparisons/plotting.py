@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from autoinit.comparing.comparison import Comparison
-from autoinit.reporting.signals.plotting import require_matplotlib
+from autoinit.reporting.signals.plotting import HUES, require_matplotlib
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+_DASHES = ("-", "--", ":")
+"""Of the lines that the colours do for, of as many again, and so on."""
 _SMOOTHED = 25
 """The share of the steps, one in so many, that a point of a line is the mean of."""
 
@@ -28,8 +30,15 @@ def figure(comparison: Comparison) -> Figure:
     made = Figure(figsize=(7.5, 4.5), layout="constrained")
     axes = made.subplots()
     rates = {each.start: each.lr for each in comparison.ranking}
-    for start, losses in comparison.curves.items():
-        axes.plot(range(1, len(losses) + 1), smoothed(losses), linewidth=1.6, label=f"{start}, lr {rates[start]:g}")
+    for number, (start, losses) in enumerate(comparison.curves.items()):
+        axes.plot(
+            range(1, len(losses) + 1),
+            smoothed(losses),
+            color=HUES[number % len(HUES)],
+            linestyle=_DASHES[number // len(HUES) % len(_DASHES)],
+            linewidth=1.6,
+            label=f"{start}, lr {rates[start]:g}",
+        )
     if all(loss > 0 for losses in comparison.curves.values() for loss in losses):
         axes.set_yscale("log")
     axes.set(xlabel="step", ylabel="loss")
