@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any, overload
 
 import torch
@@ -108,6 +109,7 @@ def autoinit(
         TrainedModelError: the model looks trained; nothing was written.
         ArgumentError: an argument has no meaning; nothing was written.
     """
+    require("verbose", verbose, bool, "True or False")
     chosen = complete(options)
     shared = METHODS[chosen.method].needs_seed or chosen.preset != "none"
     if shared and chosen.seed is None:  # the plan measures the values that will be written
@@ -286,6 +288,7 @@ def gain(
         ArgumentError: the name is unknown, a parameter is unknown or out of range, or the function has no finite,
             positive second moment.
     """
+    require("params", params, (Mapping, NoneType), "a mapping from names to numbers")
     given = {**(params or {}), **named}
     if isinstance(nonlinearity, str):
         spec = REGISTRY.specs.get(nonlinearity)
@@ -294,4 +297,15 @@ def gain(
             return gains.gain(nonlinearity, given)
         return gains.gain(nonlinearity, None, lambda z: function(z, **given))
     phi = nonlinearity
-    return gains.gain("custom", None, lambda z: phi(z, **given))
+    if not callable(phi):
+        raise refusal("nonlinearity", phi, "a name, or a function of a tensor")
+
+    def called(z: torch.Tensor) -> torch.Tensor:
+        try:
+            return phi(z, **given)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise refusal(
+                "nonlinearity", phi, f"a function of a tensor and {sorted(given)}; it says: {error}"
+            ) from error
+
+    return gains.gain("custom", None, called)

@@ -11,10 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import StringIO
 from pkgutil import resolve_name
+from types import NoneType
 from typing import IO, TYPE_CHECKING, Any, Literal
 
 from autoinit._escaping import log_line
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import refusal, require
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -164,6 +166,10 @@ def show(
     """
     from rich.console import Console
 
+    require("console", console, (Console, NoneType), "a console of rich, or None")
+    require("full", full, bool, "True or False")
+    if file is not None and not hasattr(file, "write"):
+        raise refusal("file", file, "a file that is open for writing, or None")
     target = console if console is not None else Console(file=file, highlight=False)
     if console is None and not target.is_terminal and "COLUMNS" not in os.environ:
         target.width = PLAIN_WIDTH
@@ -172,7 +178,7 @@ def show(
 
 
 def _format(kind: Kind, name: str) -> Format:
-    if name not in FORMATS[kind]:
+    if not isinstance(name, str) or name not in FORMATS[kind]:
         raise ArgumentError(f"no format {name!r}; there are {', '.join(names(kind))}")
     return FORMATS[kind][name]
 

@@ -16,6 +16,7 @@ from autoinit.checking.following import Groups
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import path_of, require
 from autoinit.models import Model
 from autoinit.provenance import Recording, recording
 from autoinit.tracing.exported import is_exported
@@ -71,14 +72,16 @@ def assert_well_initialized(
         ConfigurationError: the baseline cannot be read, or a code fits no rule.
     """
     __tracebackhide__ = True
+    require("allow_empty", allow_empty, bool, "True or False")
+    known = path_of("baseline", baseline) if baseline is not None else None
     built, log = _built(model)
     if log is not None:
         if options.get("provenance") is not None:
             raise ArgumentError("provenance: a factory is recorded as it is called; give provenance beside a model")
         options = {**options, "provenance": log}
     result = check(built, example_inputs, fail_level=fail_level, **options)
-    if baseline is not None:
-        result = _without_known(result, Path(baseline), options)
+    if known is not None:
+        result = _without_known(result, known, options)
     said = complaint(built, result, allow_empty=allow_empty)
     if said:
         raise AssertionError(said)
@@ -113,7 +116,7 @@ def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]
     """The model, and what was recorded of its construction if it was constructed here."""
     if isinstance(model, nn.Module) or is_exported(model):
         return cast("Model", model), None
-    if not callable(model):
+    if not callable(model) or (isinstance(model, type) and not issubclass(model, nn.Module)):
         raise ArgumentError(
             f"model is a {type(model).__name__}: expected a torch.nn.Module, an ExportedProgram, or a function that "
             f"gives one"

@@ -38,6 +38,9 @@ codes = ["INI104"]
 reason = "a test"
 """
 
+INDEX = """{"metadata": {"total_size": 400}, "weight_map": {"0.weight": "w.safetensors", "0.bias": "w.safetensors",
+"2.weight": "w.safetensors", "2.bias": "w.safetensors"}}"""
+
 
 class Net(nn.Module):
     """A convolution, a norm, a recurrent layer and a head, so that the graph has calls of many kinds."""
@@ -77,12 +80,14 @@ def kinds(known: bytes) -> dict[str, Kind]:
     program = io.BytesIO()
     torch.export.save(torch.export.export(Net(), (torch.randn(4, 3, 8),)), program)
     weights = ("report", "net.py:build", "--weights", "{}")
+    alone = ("report", "{}"), ("check", "{}", "--no-config")
     listed = (
         Kind("m.pt", (("report", "{}"), ("check", "{}", "--no-config")), _saved(model), archive=True),
-        Kind("old.pt", (weights,), _saved(state, _use_new_zipfile_serialization=False)),
-        Kind("w.pt", (weights,), _saved({"epoch": 3, "state_dict": state}), archive=True),
+        Kind("old.pt", (weights, *alone), _saved(state, _use_new_zipfile_serialization=False)),
+        Kind("w.pt", (weights, *alone), _saved({"epoch": 3, "state_dict": state}), archive=True),
         Kind("m.pt2", (("report", "{}"), ("signal", "{}")), program.getvalue(), archive=True),
-        Kind("w.safetensors", (weights,), save(state)),
+        Kind("w.safetensors", (weights, *alone), save(state)),
+        Kind("w.safetensors.index.json", (weights, *alone), INDEX.encode()),
         Kind("pyproject.toml", (("check",),), CONFIGURATION.encode()),
         Kind("known.json", (("check",),), known),
     )

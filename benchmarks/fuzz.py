@@ -43,7 +43,7 @@ GIGABYTE = 1 << 30
 _FORBIDDEN = (
     "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "ctypes.dlopen", "os.mkdir", "socket.connect",
 )  # fmt: skip
-_BESIDE = ("net.py", "w.safetensors", "pyproject.toml", "known.json", "__pycache__")
+_BESIDE = ("net.py", "w.safetensors", "w.safetensors.index.json", "pyproject.toml", "known.json", "__pycache__")
 
 
 @dataclass

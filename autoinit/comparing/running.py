@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rich.console import Console
-from rich.progress import Progress
-
 from autoinit.comparing.comparison import Comparison
 from autoinit.comparing.trials import Course, Trial, Write, fingerprint
 
@@ -20,6 +17,9 @@ def run(course: Course, starts: Mapping[str, Write], lrs: tuple[float, ...], see
 
     Starts that leave the same numbers share their trainings. A bar shows how far it is, in a terminal.
     """
+    from rich.console import Console  # loaded late: the package is imported wherever a model is built
+    from rich.progress import Progress
+
     for write in starts.values():  # what cannot be written says so before anything is trained
         course.model(write, 0)
     known: dict[tuple[str, float, int], Trial] = {}

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
 
 from autoinit.errors import ArgumentError
 
 _LONGEST = 60
+_E = TypeVar("_E", bound=Enum)
 
 
 def texts(name: str, value: Any) -> tuple[str, ...]:
@@ -45,9 +48,34 @@ def require(name: str, value: Any, kinds: type | tuple[type, ...], expected: str
         raise refusal(name, value, expected)
 
 
+def member(name: str, value: Any, kind: type[_E]) -> _E:
+    """A member of an enumeration, or its value, as that member.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    try:
+        return kind(value)
+    except Exception:  # noqa: BLE001 - the enumeration shows the value, and its class may raise anything
+        raise refusal(name, value, f"one of {', '.join(repr(each.value) for each in kind)}") from None
+
+
+def path_of(name: str, value: Any) -> Path:
+    """A path of a file.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    require(name, value, (str, Path), "the path of a file")
+    return Path(value)
+
+
 def refusal(name: str, value: Any, expected: str) -> ArgumentError:
     """What is said of a value that no call could use."""
-    shown = " ".join(repr(value).split())
+    try:
+        shown = " ".join(repr(value).split())
+    except Exception:  # noqa: BLE001 - whatever the caller's class raises, the argument is what is wrong
+        shown = f"a {type(value).__name__}"
     shown = shown if len(shown) <= _LONGEST else f"{shown[:_LONGEST]} ..."
     return ArgumentError(f"{name}={shown}: expected {expected}")
 

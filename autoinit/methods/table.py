@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import require
 from autoinit.plans.options import PlanArguments, PlanOptions, plan_options
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def complete(given: PlanArguments) -> PlanOptions:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise TypeError(f"unexpected keyword argument {name!r}: {hint}expected one of {', '.join(known)}")
+    require("recipe", given.get("recipe", ""), str, "the name of a recipe")
     chosen_method = given.get("method", RECIPE if given.get("recipe") else PlanOptions.method)
     method = METHODS[PlanOptions(chosen_method).method]
     defaults = {name: method.defaults.get(name, option.default) for name, option in known.items()}

@@ -68,7 +68,7 @@ class ModelView:
             PlanError: a module holds itself, a tensor is fake, or a parameter is sparse.
             TraceError: it holds TorchScript modules.
         """
-        if not hasattr(model, "named_parameters"):
+        if isinstance(model, type) or not hasattr(model, "named_parameters"):
             raise ArgumentError(
                 f"model is a {type(model).__name__}: expected a torch.nn.Module or an ExportedProgram"
                 + (

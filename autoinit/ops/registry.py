@@ -12,6 +12,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from types import NoneType
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ import torch.nn.functional
 from torch import nn
 
 from autoinit.errors import RegistrationError
+from autoinit.errors.arguments import all_of, member, refusal, require, texts
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
 from autoinit.theory.layouts import Layout
@@ -268,8 +270,8 @@ def parse_arguments(signature: str) -> tuple[tuple[str, Any], ...]:
         return ()
     try:
         parsed = inspect.signature(eval(f"lambda {signature}: None", {}, {}))
-    except SyntaxError as error:
-        raise RegistrationError(f"signature {signature!r} is not a Python argument list: {error.msg}") from None
+    except (SyntaxError, ValueError) as error:  # the latter of what is no text that can be encoded
+        raise RegistrationError(f"signature {signature!r} is not a Python argument list: {error}") from None
     return tuple((name, parameter.default) for name, parameter in parsed.parameters.items())
 
 
@@ -332,8 +334,19 @@ def register_op(
 
     Raises:
         RegistrationError: the name or a spelling is taken, or a nonlinearity comes without `function`.
+        ArgumentError: an argument is of another type.
     """
-    role = Role(role)
+    require("name", name, str, "a text")
+    require("signature", signature, str, 'the text of a signature, such as "input, alpha=1.0"')
+    names = texts("names", names)
+    modules = all_of("modules", [modules] if isinstance(modules, type) else modules, type, "classes of modules")
+    functions = all_of("functions", [functions] if callable(functions) else functions, object, "functions")
+    if function is not None and not callable(function):
+        raise refusal("function", function, "a function, or None")
+    require("attributes", attributes, (Mapping, NoneType), "a mapping from argument to attribute")
+    for what, flag in (("several", several), ("ranks", ranks), ("each", each), ("replace", replace)):
+        require(what, flag, bool, "True or False")
+    role = member("role", role, Role)
     if role is Role.NONLINEARITY and function is None:
         raise RegistrationError(
             f"nonlinearity {name!r} needs function=, called as function(input, **constants), to compute its gain"
@@ -344,7 +357,7 @@ def register_op(
         role=role,
         arguments=parse_arguments(signature),
         variadic=_variadic(signature),
-        acts=Acts(acts) if acts is not None else default,
+        acts=member("acts", acts, Acts) if acts is not None else default,
         function=function,
         weights=weights,
         carries=carries,
@@ -352,16 +365,16 @@ def register_op(
         several=several,
         ranks=ranks,
         attributes=dict(attributes or {}),
-        passes=tuple(passes),
+        passes=texts("passes", passes),
         each=each,
         facts=facts,
         traits=traits,
-        steered_by=tuple(steered_by),
+        steered_by=texts("steered_by", steered_by),
     )
     return REGISTRY.add(
         spec,
-        modules=[modules] if isinstance(modules, type) else modules,
-        functions=[functions] if callable(functions) else functions,
-        names=[names] if isinstance(names, str) else names,
+        modules=modules,
+        functions=functions,
+        names=names,
         replace=replace,
     )

@@ -175,7 +175,7 @@ class Plan(Mapping[str, LayerPlan]):
         try:
             document = msgspec.json.decode(text, type=_PlanDocument)
             PlanOptions(method=document.method)  # refuses one that there is not
-        except (msgspec.MsgspecError, ArgumentError) as error:
+        except (msgspec.MsgspecError, ArgumentError, UnicodeError) as error:
             raise PlanError(f"not a plan: {error}. Expected the output of Plan.to_json().") from None
         if document.version != _VERSION:
             raise PlanError(f"plan version {document.version}; this release reads version {_VERSION}")

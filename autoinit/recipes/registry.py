@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
 from autoinit.errors import ArgumentError, RegistrationError
+from autoinit.errors.arguments import require
 from autoinit.facts import Facts
 from autoinit.recipes.starts import Start
 
@@ -132,7 +133,10 @@ def register_recipe(
 
     Raises:
         RegistrationError: the name is taken or malformed, the source is empty, or the function has no docstring.
+        ArgumentError: name or source is no text.
     """
+    for what, given in (("name", name), ("source", source), ("example", example), ("writes", writes)):
+        require(what, given, str, "a text")
 
     def register(rule: _R) -> _R:
         document = inspect.getdoc(rule)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import networkx as nx
 
+from autoinit.errors.arguments import require
 from autoinit.ops import WEIGHTED_SUM, Role, Trait, WeightSlot
 from autoinit.resolving._factors import factor_before, factor_inside
 from autoinit.resolving._merging import merge
@@ -41,6 +42,7 @@ def resolve(dataflow: Dataflow) -> list[Resolution]:
     with several uses is listed once. What could not be resolved has reason `unresolved` and a note. A table that is
     looked up by the rank of its own products (the code book of vector quantisation) is no layer, nor is a norm's gain.
     """
+    require("dataflow", dataflow, Dataflow, "what trace(model) gave")
     found: dict[str, list[_Use]] = {}
     with tensors_on_cpu():
         walker = Walker(dataflow)

@@ -7,18 +7,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
 from autoinit import formats
+from autoinit.errors.arguments import all_of, path_of, require, texts
+from autoinit.plans.plan import Plan
 from autoinit.tracing.flow import Flow
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
-
-    from autoinit.plans.plan import Plan
 
 COLLAPSED = 0.99
 """The correlation s / q from which on two inputs count as indistinguishable."""
@@ -160,9 +161,11 @@ class SignalReport(Mapping[str, SignalRow]):
         Raises:
             ArgumentError: matplotlib is not installed, or the labels do not fit the reports.
         """
-        made: Figure = formats.tool("figure")(self, *beside, labels=labels)
-        if path is not None:
-            formats.tool("save figure")(made, path)
+        target = path_of("path", path) if path is not None else None
+        beside = all_of("beside", beside, SignalReport, "a sequence of SignalReport")
+        made: Figure = formats.tool("figure")(self, *beside, labels=texts("labels", labels))
+        if target is not None:
+            formats.tool("save figure")(made, target)
         return made
 
     def to_html(
@@ -178,7 +181,9 @@ class SignalReport(Mapping[str, SignalRow]):
         Raises:
             ArgumentError: the labels do not fit the reports.
         """
-        page: str = formats.tool("page of signal")(self._beside(beside, labels), plan)
+        require("plan", plan, (Plan, NoneType), "a Plan, or None")
+        beside = all_of("beside", beside, SignalReport, "a sequence of SignalReport")
+        page: str = formats.tool("page of signal")(self._beside(beside, texts("labels", labels)), plan)
         return page
 
     def _repr_html_(self) -> str:

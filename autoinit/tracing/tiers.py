@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from autoinit.errors import ArgumentError, TraceError
+from autoinit.errors.arguments import refusal
 from autoinit.models import Model, ModelView
 from autoinit.tensors.process_state import silenced, tensors_on_cpu
 from autoinit.tracing.attempts import FailedError, in_mode, listed, notes_on, record, record_really, set_mode
@@ -69,8 +70,8 @@ def best_guess(view: ModelView) -> Inputs | None:
 
 def trace_view(view: ModelView, example_inputs: Any = None, *, tier: Tier | None = None) -> Dataflow:
     """`trace` of a model that is seen already."""
-    if tier is not None and tier not in TIERS:
-        raise ArgumentError(f"tier={tier!r}: expected one of {', '.join(TIERS)}, or None for the best that works")
+    if tier is not None and not (isinstance(tier, str) and tier in TIERS):
+        raise refusal("tier", tier, f"one of {', '.join(TIERS)}, or None for the best that works")
     if is_exported(view.root):
         with tensors_on_cpu():
             return _of_program(exported_model(view.root), view.tensors)  # type: ignore[arg-type]

@@ -138,6 +138,7 @@ def coordinate_check(
     require("steps", steps, int, "a number of steps, 1 at least")
     require("seeds", seeds, int, "a number of seeds, 1 at least")
     require("lr", lr, (int, float), "a learning rate")
+    require("standard", standard, bool, "True or False")
     if steps < 1 or seeds < 1 or not lr > 0:
         raise ArgumentError(f"steps={steps}, seeds={seeds}, lr={lr}: expected 1 at least, and a positive rate")
     draw = batches if callable(batches) else lambda _: batches

@@ -146,9 +146,11 @@ class Scaling(Mapping[str, Scaled]):
             PlanError: the model has other parameters.
             ArgumentError: a value is no number.
         """
-        for name, value in (("lr", lr), ("weight_decay", weight_decay), ("eps", eps), ("muon_lr", muon_lr or 0.0)):
+        muons = 0.0 if muon_lr is None else muon_lr
+        numbers: dict[str, Any] = {"lr": lr, "weight_decay": weight_decay, "eps": eps, "muon_lr": muons}
+        for name, value in numbers.items():
             require(name, value, (int, float, torch.Tensor), "a number")
-            if not value >= 0:
+            if (isinstance(value, torch.Tensor) and value.numel() != 1) or not value >= 0:
                 raise refusal(name, value, "a number, 0 or more")
         found: dict[tuple[float, float, float, bool], list[tuple[str, torch.nn.Parameter]]] = {}
         for name, parameter in self._held(model).items():
@@ -219,7 +221,7 @@ class Scaling(Mapping[str, Scaled]):
         require("text", text, (str, bytes), "what Scaling.to_json gave")
         try:
             document = msgspec.json.decode(text, type=_Document)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeError) as error:
             raise PlanError(f"not a scaling: {error}. Expected the output of Scaling.to_json().") from None
         if document.version != VERSION:
             raise PlanError(f"scaling version {document.version}; this release reads version {VERSION}")

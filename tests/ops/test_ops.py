@@ -492,7 +492,7 @@ def test_replace_takes_over():
 
 @pytest.mark.usefixtures("own_ops")
 def test_an_unknown_role_is_refused():
-    with pytest.raises(ValueError, match="'activation' is not a valid Role"):
+    with pytest.raises(ValueError, match="role='activation': expected one of 'weight', 'nonlinearity'"):
         autoinit.register_op("mine", "activation")
 
 
