@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 pytestmark = pytest.mark.usefixtures("benchmarks")
 pytest.importorskip("sklearn")
 pytest.importorskip("lsuv")
@@ -154,3 +155,24 @@ def test_a_loop_as_the_literatures_recipe_is_no_start_of_its_own() -> None:
     from _practice_running import outcome as trained
 
     assert trained(Runs(None), "graph", "recipe") is None
+
+
+def test_the_presets_figures_are_those_that_are_recorded() -> None:
+    """`autoinit.presets` names a network, and its means of the plain assignment and of the preset."""
+    from _practice_running import NETWORKS
+    from _practice_starts import TITLES
+
+    from autoinit.presets.train import ROWS
+
+    names = {f"{each.about} ({each.measure})": name for name, each in NETWORKS.items()}
+    means: dict[tuple[str, str], float] = {}
+    for table in json.loads((RESULTS / "practice.json").read_text(encoding="utf-8"))["tables"]:
+        for row in table["rows"]:
+            cells = dict(zip(table["columns"], row, strict=True))
+            for start in ("plain", "train"):
+                if row[0] in names and TITLES[start] in cells:
+                    means[names[row[0]], start] = float(cells[TITLES[start]].partition(" ")[0])
+    assert set(names.values()) == {name for name, _ in means}
+    for figure in (each for row in ROWS for each in row.figures):
+        assert means[figure.network, "plain"] == pytest.approx(figure.plain, rel=0.005)
+        assert means[figure.network, "train"] == pytest.approx(figure.chosen, rel=0.005)
