@@ -4,16 +4,17 @@
     python benchmarks/randomness.py --orders names --tests 15 200 --multiple 1
     python benchmarks/record.py randomness --resume randomness.jsonl
 
-The integers (32 bits each) come in three orders:
+The integers (32 bits each) come in four orders:
 
 - `one`: those of one weight, one after the other.
 - `names`: of 256 weights of different names and seeds in turn: the first of each, the second of each, and so on.
 - `heads`: the first 256 of ever new weights, so that mostly the hash of names and seeds is tested.
+- `philox`: numpy's Philox, to compare with.
 
 The tests are those that dieharder itself calls good, less one that takes as long as all others, with its own sizes,
-repeated until each order has given at least --words integers. Under a good generator every p-value is uniform: of a
-thousand about ten are below 0.005 or above 0.995 (dieharder calls them weak), and none within 10^-6 of 0 or 1. It exits
-with 1 when one is. Needs the program `dieharder`.
+repeated until each order has given at least --words integers. A p-value within 0.005 of 0 or 1 is weak, as dieharder
+calls it: under a good generator one in a hundred is, but those of one test depend on each other, so that they come in
+groups. One within 10^-6 has failed; then it exits with 1. Needs the program `dieharder`.
 """
 
 from __future__ import annotations
@@ -31,14 +32,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
 from autoinit.writing._words import BLOCK, Bits, RandomStream
 
-ORDERS = ("one", "names", "heads")
+ORDERS = ("one", "names", "heads", "philox")
 GOOD: tuple[tuple[int, Sequence[int]], ...] = (
     *((test, ()) for test in (0, 1, 2, 3, 4, 8, 9, 10, 11, 12, 13, 15, 16, 100, 101, 102)),
     (200, (1, 2, 3, 5, 8)),
@@ -70,6 +70,10 @@ def integers(order: str, begin: int) -> Iterator[Bits]:
         for start in range(begin // MANY, sys.maxsize, BLOCK // MANY):
             rows = [stream.run(start, BLOCK // MANY).copy() for stream in streams]
             yield np.ascontiguousarray(np.stack(rows, axis=1))
+    elif order == "philox":
+        generator = np.random.Philox(begin)
+        for _ in range(begin, sys.maxsize, BLOCK):
+            yield generator.random_raw(BLOCK // 2).view(np.int32)
     else:
         for first in range(begin // MANY, sys.maxsize, BLOCK // MANY):
             numbers = range(first, first + BLOCK // MANY)
@@ -132,20 +136,20 @@ def total(order: str, done: Sequence[Figures]) -> Figures:
         "values": values.size,
         "weak": int((near < WEAK).sum()),
         "failed": int((near < FAILED).sum()),
-        "uniform": float(scipy.stats.kstest(values, "uniform").pvalue),
+        "nearest": float(near.min()),
     }
 
 
 def table(found: Sequence[Figures]) -> Table:
     """The figures for people."""
     made = Table(title="Random integers against dieharder")
-    for column in ("order", "integers", "p-values", "weak", "expected", "failed", "p-values uniform"):
+    for column in ("order", "integers", "p-values", "weak", "expected", "failed", "nearest to 0 or 1"):
         made.add_column(column, justify="left" if column == "order" else "right")
     for each in found:
         count = each["values"]
-        expected, uniform = f"{2 * WEAK * count:.0f}", f"p = {each['uniform']:.2f}"
+        expected, nearest = f"{2 * WEAK * count:.1f}", f"{each['nearest']:.1g}"
         words = f"2^{np.log2(each['words']):.1f}"
-        made.add_row(each["order"], words, str(count), str(each["weak"]), expected, str(each["failed"]), uniform)
+        made.add_row(each["order"], words, str(count), str(each["weak"]), expected, str(each["failed"]), nearest)
     return made
 
 

@@ -196,7 +196,10 @@ def example_inputs(shapes: Sequence[InputShape]) -> Any:
 def inputs_for(planning: Mapping[str, Any], shapes: Sequence[InputShape]) -> Any:
     """What `--input-shape` asks for, for a plan: without values where its method, or a preset's, draws them itself."""
     inputs = example_inputs(shapes)
-    draws = METHODS[planning.get("method") or PlanOptions.method].needs_shapes or planning.get("preset") is not None
+    draws = METHODS[planning.get("method") or PlanOptions.method].needs_shapes or planning.get("preset") not in (
+        None,
+        "none",
+    )
     return without_values(inputs) if draws else inputs
 
 

@@ -96,8 +96,7 @@ class _Ends:
         if any(self.dataflow.by_name[name].op == "normal" for name in ending.path if name in self.dataflow.by_name):
             return True
         if ending.reason == Reason.ADD:
-            noisy = [each for here in (end, *end.operands.values()) for each in _back(here) if _is_noisy(each)]
-            return bool(noisy) and not any(each.name in ending.path[:-1] for each in noisy)
+            return any(_is_noisy(each) for here in (end, *end.operands.values()) for each in _back(here))
         return _is_log_scale(ending, end) and end in self.scales
 
 

@@ -48,7 +48,7 @@ def directory_of(file: BinaryIO) -> zipfile.ZipFile:
     """An archive's directory.
 
     Raises:
-        DamagedError: there is none, or bytes follow it, so that another reader may find another one.
+        DamagedError: there is none, a record has no name, or bytes follow it, so that another reader may find another.
     """
     try:
         found = zipfile.ZipFile(file)
@@ -58,6 +58,8 @@ def directory_of(file: BinaryIO) -> zipfile.ZipFile:
     end = file.read(_END_SIZE)
     if not end.startswith(_END) or not end.endswith(b"\0\0"):
         raise DamagedError("something follows the archive's end")
+    if not all(found.namelist()):
+        raise DamagedError("it holds a record without a name")
     return found
 
 
@@ -78,6 +80,7 @@ class Archive:
         if len({each.filename.partition("/")[0] for each in entries}) > 1:
             raise DamagedError("its records are not in one folder")
         check_size(sum(each.file_size for each in entries), limit, place)
+        self._require_apart()
 
     def __contains__(self, name: str) -> bool:
         return name in self._entries
@@ -121,6 +124,14 @@ class Archive:
         if read < len(content) or rest:
             raise DamagedError(f"{name} has not the {len(content):,} bytes that it should have")
         return content
+
+    def _require_apart(self) -> None:
+        """Refuse records that share bytes: what is looked at in one would be read of another."""
+        at = 0
+        for name, entry in sorted(self._entries.items(), key=lambda item: item[1].header_offset):
+            if entry.header_offset < at:
+                raise DamagedError(f"{name} lies over another record")
+            at = self.offset(name) + entry.compress_size
 
     def _entry(self, name: str) -> zipfile.ZipInfo:
         if name not in self._entries:

@@ -33,7 +33,7 @@ class Figure:
     chosen: float
 
     def __str__(self) -> str:
-        return f"{self.about}: {self.plain:.3g} plain, {self.chosen:.3g} so"
+        return f"{self.about}: {self.plain:.3g} becomes {self.chosen:.3g}"
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def row(seen: Seen) -> Decision:
 
 def document() -> str:
     """The table in Markdown, for `autoinit explain train` and the manual."""
-    head = "| the graph shows that | chosen | since | plain, preset |\n| --- | --- | --- | --- |"
+    head = "| the graph shows that | chosen | since | in the benchmark |\n| --- | --- | --- | --- |"
     lines = (
         f"| {each.shows} | `{each.spelled}` | {each.reason} | {'; '.join(map(str, each.figures))} |" for each in ROWS
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 
-from autoinit.tensors.process_state import alone
+from autoinit.tensors.process_state import alone, surely
 from autoinit.tensors.progress import Tell, counted
 
 WORTH_SHARING = 1 << 15
@@ -33,11 +33,11 @@ def one_thread() -> Iterator[None]:
     """Makes torch use one thread here: factorisations give other last digits under another number of threads."""
     with alone():
         threads, default = torch.get_num_threads(), _default()
-        _set_own(1, default)
         try:
+            _set_own(1, default)
             yield
         finally:
-            _set_own(threads, default)
+            surely(lambda: _set_own(threads, default))
 
 
 def _default() -> int:

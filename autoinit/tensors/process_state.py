@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -22,6 +22,15 @@ def alone() -> Iterator[None]:
     """Run a block while no other thread runs one: each finds, and leaves, the process as it was."""
     with _lock:
         yield
+
+
+def surely(take_back: Callable[[], None]) -> None:
+    """Takes back what was changed, and once more if an interrupt stops that halfway: it must do no harm twice."""
+    try:
+        take_back()
+    except BaseException:
+        take_back()
+        raise
 
 
 @contextmanager
@@ -39,11 +48,11 @@ def collector_paused() -> Iterator[None]:
         if not gc.isenabled():
             yield
             return
-        gc.disable()
         try:
+            gc.disable()
             yield
         finally:
-            gc.enable()
+            surely(gc.enable)
 
 
 @contextmanager

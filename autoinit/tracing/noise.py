@@ -45,9 +45,9 @@ def is_noise(op: Op) -> bool:
 
 
 def is_gaussian(op: Op) -> bool:
-    """Whether it is drawn from a normal distribution, or computed of such a draw and of no signal."""
+    """Whether it is drawn from a normal distribution, or that times numbers; about 1 it would be dropout."""
     sources = list(_sources(op))
-    return not any(each.signal for each in sources) and any(map(_is_normal, sources))
+    return any(map(_is_normal, sources)) and not any(each.signal or Trait.ADDING in each.traits for each in sources)
 
 
 def _is_normal(op: Op) -> bool:

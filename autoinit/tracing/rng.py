@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from autoinit.tensors.process_state import alone
+from autoinit.tensors.process_state import alone, surely
 
 
 def drawn() -> tuple[Any, ...]:
@@ -28,6 +28,7 @@ def untouched_generators(seed: int = 0) -> Iterator[None]:
         python = random.getstate()
         numpy = sys.modules.get("numpy")
         numpy_state = numpy.random.get_state() if numpy is not None else None
+        state = torch.default_generator.get_state()
         devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
         try:
             with torch.random.fork_rng(devices=devices):
@@ -35,9 +36,14 @@ def untouched_generators(seed: int = 0) -> Iterator[None]:
                 random.seed(seed)
                 yield
         finally:
-            random.setstate(python)
-            if numpy is not None and numpy_state is not None:
-                numpy.random.set_state(numpy_state)
+
+            def take_back() -> None:
+                torch.default_generator.set_state(state)
+                random.setstate(python)
+                if numpy is not None and numpy_state is not None:
+                    numpy.random.set_state(numpy_state)
+
+            surely(take_back)
 
 
 def as_torch_takes(seed: int) -> int:

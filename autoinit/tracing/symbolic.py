@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import torch.fx
 from torch import nn
+from torch.fx import _symbolic_trace as fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from autoinit.tensors.process_state import surely
 from autoinit.tracing._hidden_calls import opening_scripts
 from autoinit.tracing._leaves import is_leaf
 from autoinit.tracing._open_calls import is_open
@@ -37,6 +40,26 @@ class _Proxy(torch.fx.Proxy):
             super().__setattr__(name, value)
 
 
+@contextmanager
+def _all_taken_back() -> Iterator[None]:
+    """Takes back what torch.fx replaces, also where an interrupt hits it while it takes that back itself."""
+    prior = fx.CURRENT_PATCHER, fx._is_fx_tracing_flag, nn.Module.__call__, nn.Module.__getattr__
+
+    def take_back() -> None:
+        patcher = fx.CURRENT_PATCHER
+        if patcher is not None and patcher is not prior[0]:
+            for each in patcher.patches_made:
+                with suppress(KeyError):  # it was taken back already
+                    each.revert()
+        fx.CURRENT_PATCHER, fx._is_fx_tracing_flag = prior[:2]
+        nn.Module.__call__, nn.Module.__getattr__ = prior[2:]  # type: ignore[method-assign]
+
+    try:
+        yield
+    finally:
+        surely(take_back)
+
+
 class ShadowTracer(torch.fx.Tracer):
     """Sees the table's modules whole, and leaves alone what other threads call in the meantime.
 
@@ -53,7 +76,7 @@ class ShadowTracer(torch.fx.Tracer):
     def trace(self, root: Any, concrete_args: dict[str, Any] | None = None) -> torch.fx.Graph:
         """Trace the forward of a module."""
         self._thread = threading.get_ident()
-        with opening_scripts():
+        with opening_scripts(), _all_taken_back():
             return super().trace(root, concrete_args)
 
     def create_args_for_root(self, root_fn: Any, is_module: bool, concrete_args: Any = None) -> Any:  # noqa: ARG002 - fx's

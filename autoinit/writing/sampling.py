@@ -29,12 +29,13 @@ from autoinit.tensors import elements
 from autoinit.tensors.boxes import Box, FlatRun
 from autoinit.tensors.parallel import one_thread
 from autoinit.writing import _mirrored
+from autoinit.writing._sending import Sender, is_elsewhere
 from autoinit.writing._words import BLOCK, Bits, RandomStream, Reader
 
 Array = npt.NDArray[np.float32]
 Rows = tuple[tuple[int, int], ...]
 
-CHUNK = 8 * BLOCK
+CHUNK = 4 * BLOCK
 """Elements that one task fills."""
 
 
@@ -202,18 +203,22 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
 def _fill_run(tensor: torch.Tensor, draw: Draw, piece: Run) -> None:
     whole = elements.direct(tensor)
     in_place = whole is not None and whole.dtype == np.float32
+    sender = Sender(tensor, min(BLOCK, piece.stop - piece.start)) if is_elsewhere(tensor) else None
     stream, fill_unit = draw.stream(), _elements(draw.distribution)
     for start in range(piece.start, piece.stop, BLOCK):
         stop = min(start + BLOCK, piece.stop)
         block: Array = whole[start:stop] if whole is not None and in_place else np.empty(stop - start, np.float32)
-        fill_unit(
-            stream.run(start, stop - start) if draw.box is None else stream.at(draw.box.spans(start, stop)), block
-        )
+        bits = stream.run(start, stop - start) if draw.box is None else stream.at(draw.box.spans(start, stop))
+        fill_unit(bits, block)
         _scale(block, draw, start)
         if draw.mean:
             block += np.float32(draw.mean)
-        if not in_place:
+        if sender is not None:
+            sender.send(start, block)
+        elif not in_place:
             elements.write(tensor, start, block)
+    if sender is not None:
+        sender.finish()
 
 
 @cache

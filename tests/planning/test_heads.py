@@ -66,6 +66,7 @@ CASES: dict[str, tuple[Net, set[str]]] = {
         Net(lambda s, h, _: (s.h(torch.relu(s.d(s.z(h)))), s.z(h)), z=to(4), d=to(6, 4), h=to(8, 6)), {"h"}
     ),
     "hidden signal returned": (Net(lambda s, h, _: (s.h(h), h), h=to(4)), {"h"}),
+    "bounded sum": (Net(lambda s, h, _: torch.tanh(s.v(h) + s.h(h)), v=to(4), h=to(4)), {"v", "h"}),
     "rectified output": (Net(lambda s, h, _: torch.relu(s.h(h)), h=to(4)), set()),
     "normed output": (Net(lambda s, h, _: F.normalize(s.h(h), dim=-1), h=to(4)), set()),
     "last block of a residual stream": (
@@ -162,6 +163,37 @@ def test_noise_of_one_strength_makes_no_head():
     """StyleGAN's: what noise is added to goes on as a signal."""
     model = Net(lambda s, h, _: s.h(torch.relu(s.e(h) + 0.1 * torch.randn(16))), e=to(16), h=to(4))
     assert heads_of(model, SHAPE) == {"h"}
+
+
+def test_noise_of_the_inputs_strength_and_about_one_make_no_head():
+    """What is added to a branch under Gaussian dropout (Srivastava et al. 2014, section 10), too."""
+    given = Net(lambda s, h, x: s.h(torch.relu(s.e(h) + x[:, :1] * torch.randn(16))), e=to(16), h=to(4))
+    dropout = Net(
+        lambda s, h, _: s.h(torch.relu(s.e(h) + s.b(h) * (1 + 0.5 * torch.randn(16)))), e=to(16), b=to(16), h=to(4)
+    )
+    assert heads_of(given, SHAPE) == heads_of(dropout, SHAPE) == {"h"}
+
+
+def test_a_product_behind_a_draw_is_no_draw():
+    def end(s: Any, h: Tensor, _: Tensor) -> Tensor:
+        z = s.m(h) + torch.exp(s.v(h)) * torch.randn(4)
+        made: Tensor = s.h(torch.relu(s.w(z) + s.g(z) * torch.sigmoid(s.k(z))))
+        return made
+
+    layers = {"m": to(4), "v": to(4), "w": to(6, 4), "g": to(6, 4), "k": to(6, 4), "h": to(2, 6)}
+    assert heads_of(Net(end, **layers), SHAPE) == {"m", "v", "h"}
+
+
+def test_the_scale_of_a_flow_behind_weights_is_a_head_by_its_sum():
+    """What it multiplies is made by weights: exp alone would be a gate; the logarithm of the volume goes out."""
+
+    def end(s: Any, h: Tensor, _: Tensor) -> Any:
+        scale = s.h(h)
+        return s.e(h) * scale.exp(), scale.sum(-1)
+
+    gate = Net(lambda s, h, _: s.o(s.e(h) * s.h(h).exp()), e=to(8), h=to(8), o=to(4, 8))
+    assert heads_of(Net(end, e=to(8), h=to(8)), SHAPE) == {"h"}
+    assert heads_of(gate, SHAPE) == {"o"}
 
 
 def test_the_scale_and_shift_of_a_flow_are_heads():

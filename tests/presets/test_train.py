@@ -85,6 +85,16 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, str]] = {
         lambda: Net(lambda s, x: s.b(torch.sin(s.a(x))), a=nn.Linear(2, 8), b=nn.Linear(8, 1)), (16, 2),
         "others without norms",
     ),
+    "a sine among others": (
+        lambda: Net(lambda s, x: s.d(F.relu(s.c(F.relu(s.b(torch.sin(30 * s.a(x))))))), a=nn.Linear(8, 8),
+                    b=nn.Linear(8, 8), c=nn.Linear(8, 8), d=nn.Linear(8, 1)), ROW, "others without norms",
+    ),
+    "one block": (
+        lambda: Net(lambda s, x: s.h(x + s.b(x)), b=mlp(8, 16, 8), h=nn.Linear(8, 2)), ROW, "others without norms"
+    ),
+    "one place": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 5, 3)), IMAGE, "others without norms"
+    ),
     "words": (
         lambda: Net(lambda s, x: s.h(s.b(s.e(x))), e=nn.Embedding(9, 16), b=encoder(), h=nn.Linear(16, 9)),
         torch.zeros(2, 5, dtype=torch.long), "language model",

@@ -23,7 +23,7 @@ class Box:
         path: of the (first) module.
         items: boxes and places of operations, in order of call.
         times: for how many alike it stands.
-        ops: the places of all operations of the first of them.
+        ops: the places of all operations of all of them.
     """
 
     label: str
@@ -143,7 +143,8 @@ class _Making:
                 if turn:
                     self.like[place] = first
         columns = zip(*(tokens_of(box.label) for box in run), strict=True)
-        return replace(run[0], label=spell(tuple(map(_union, columns))), times=len(run))
+        every = tuple(place for box in run for place in box.ops)
+        return replace(run[0], label=spell(tuple(map(_union, columns))), times=run[0].times * len(run), ops=every)
 
 
 def _union(column: tuple[Token, ...]) -> Token:

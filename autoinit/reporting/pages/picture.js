@@ -240,7 +240,7 @@ function towards(from, to, far) {
 
 function nodeDrawn(node, place) {
   const kind = node.isBox ? (node.open ? "open" : "closed") : `role-${node.role}`;
-  const group = drawn("g", { class: `node ${kind}`, id: node.id, transform: `translate(${place.x} ${place.y})`, tabindex: -1, role: "button", "aria-label": spoken(node) });
+  const group = drawn("g", { class: `node ${kind}`, id: node.id, transform: `translate(${place.x} ${place.y})`, tabindex: -1, role: "button", "data-name": node.isBox ? node.label : node.name });
   if (node.isBox) group.setAttribute("aria-expanded", String(node.open));
   if (!node.isBox && node.role !== "weight") group.setAttribute("role", "img");
   group.append(drawn("title", {}, spoken(node)));
@@ -249,16 +249,23 @@ function nodeDrawn(node, place) {
   return group;
 }
 
-// What a screen reader says, and the tip of a pointer that rests.
+// What is written on a node.
+function written(node) {
+  const face = faceOf(node);
+  if (node.isBox) return [face.title, face.times, ...(node.open ? [] : [face.under, face.faults || "", ...face.counted.map((each) => each.count)])];
+  return [face.title, face.feeds ?? "", face.name ?? "", ...(face.tags ?? []).map((tag) => tag.text)];
+}
+
+// The same, and more, for a screen reader, and for a pointer that rests.
 function spoken(node) {
+  const said = written(node).filter(Boolean).join(" ");
   if (node.isBox) {
-    const faults = faceOf(node).faults ? `; ${plural(node.face.faults, "layer")} with findings` : "";
-    const times = node.times > 1 ? `, ${node.times} times` : "";
-    return `${node.label || model.name}${times}: ${node.face.under}, ${plural(node.weights * node.times, "weight operation")}${faults}`;
+    const faults = faceOf(node).faults ? `, ${plural(node.face.faults, "layer")} with findings` : "";
+    return `${said}: ${node.path || node.label || model.name}, ${plural(node.weights * node.times, "weight operation")}${faults}`;
   }
-  const layers = node.uses.slice(0, 3).map((layer) => [layer.name, layer.feeds && `feeds ${layer.feeds}`, ...tagsOf([layer]).map((tag) => tag.text)].filter(Boolean).join(", "));
+  const layers = node.uses.slice(0, 3).map((layer) => [layer.name, layer.feeds && `feeds ${layer.feeds}`].filter(Boolean).join(" "));
   const more = node.uses.length > 3 ? [`and ${node.uses.length - 3} more`] : [];
-  return [`${node.name}: ${node.op}`, ...layers, ...more].join("; ");
+  return `${said}: ${[`${node.op} ${node.name}`, ...layers, ...more].join(", ")}`;
 }
 
 function weightDrawn(op, { width, height }) {

@@ -43,7 +43,7 @@ function tell(node) {
 }
 
 function told(node) {
-  if (node.isBox) return [element("p", {}, element("b", {}, node.path || node.label || model.name), ` ${spoken(node).slice((node.label || model.name).length)}.`)];
+  if (node.isBox) return [element("p", {}, element("b", {}, node.path || node.label || model.name), `${node.times > 1 ? ` and its like, ${node.times} in all` : ""}: ${node.face.under}, ${plural(node.weights * node.times, "weight operation")}.`)];
   if (!node.uses.length) return [element("p", {}, element("b", {}, node.name), ` ${node.op}: ${ROLES[node.role] ?? node.role}`)];
   return differing(node).map((layers) => layerTold(layers));
 }
