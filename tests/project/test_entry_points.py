@@ -135,7 +135,8 @@ def test_the_plugin_and_the_command_load_without_torch():
     modules = ast.literal_eval(told.rpartition(" [")[0])
     assert {each for each in modules if each.startswith("autoinit.")} == {
         "autoinit._escaping", "autoinit._version", "autoinit.checking", "autoinit.checking.configuration",
-        "autoinit.checking.findings", "autoinit.checking.selecting", "autoinit.errors", "autoinit.formats",
+        "autoinit.checking.findings", "autoinit.checking.selecting", "autoinit.checking.toml_tables", "autoinit.errors",
+        "autoinit.errors.arguments", "autoinit.formats",
         "autoinit.pytest_plugin",
     }  # fmt: skip
 
