@@ -14,8 +14,8 @@ from autoinit.plans.plan import Report
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._collapsing import collapse
 from autoinit.reporting._rows import Row, rows_of, status_counts
-from autoinit.reporting.findings._alike import AlikeFindings, entries
-from autoinit.reporting.findings._locations import spelled
+from autoinit.reporting.findings.alike import AlikeFindings, entries
+from autoinit.reporting.findings.locations import spelled
 from autoinit.reporting.findings.summary import counted
 from autoinit.reporting.signals.states import layer_lines, ratio, states
 from autoinit.signal.report import SignalReport

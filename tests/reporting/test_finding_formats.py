@@ -26,7 +26,7 @@ from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Find
 from autoinit.checking.rules.registry import BY_CONSEQUENCE, About, Rule
 from autoinit.errors import ArgumentError
 from autoinit.reporting.findings import github, jsons, junit, markdown, sarif
-from autoinit.reporting.findings._alike import entries
+from autoinit.reporting.findings.alike import entries
 from autoinit.reporting.findings.text import lines
 from autoinit.tracing.dataflow import SourceLine
 from tests.shared.pages import document_of

@@ -9,7 +9,7 @@ from torch import nn
 
 from autoinit import check, plan, report, trace
 from autoinit.cli import main
-from autoinit.reporting.pages._boxes import MOST, Box, boxed
+from autoinit.reporting.pages._boxes import MOST, ModuleBox, boxed
 from autoinit.signal import propagate
 from autoinit.tracing.flow import Flow, FlowOp, flow_of
 from tests.shared.pages import document_of
@@ -22,9 +22,9 @@ def flow(*ops: tuple[str, tuple[int, ...]]) -> Flow:
     )
 
 
-def told(box: Box) -> list[object]:
+def told(box: ModuleBox) -> list[object]:
     """Labels and counts of what is in a box, operations as their places."""
-    return [(item.label, item.times, told(item)) if isinstance(item, Box) else item for item in box.items]
+    return [(item.label, item.times, told(item)) if isinstance(item, ModuleBox) else item for item in box.items]
 
 
 TWICE = flow(("", ()), ("b.0", (0,)), ("b.0", (1,)), ("b.1", (2,)), ("b.1", (3,)), ("", (4,)))
@@ -77,8 +77,8 @@ def test_each_call_of_a_module_that_is_called_twice_is_a_box():
 def test_no_box_holds_more_than_can_be_looked_at(count):
     root = boxed(flow(*(("", (at - 1,) if at else ()) for at in range(count))), ["op"] * count).root
 
-    def widest(box: Box) -> int:
-        return max(len(box.items), *(widest(item) if isinstance(item, Box) else 0 for item in box.items))
+    def widest(box: ModuleBox) -> int:
+        return max(len(box.items), *(widest(item) if isinstance(item, ModuleBox) else 0 for item in box.items))
 
     assert widest(root) <= MOST
     assert (len(root.items) == count) == (count <= MOST)

@@ -9,9 +9,9 @@ from rich.console import Console
 from torch import nn
 
 from autoinit.errors import ArgumentError
-from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import layer_lines, signal_points, states
 from autoinit.reporting.signals.table import render
+from autoinit.reporting.signals.totals import totals
 from autoinit.signal import SignalRow, propagate
 from tests.shared.signal_reports import chain, layer, report, stream
 

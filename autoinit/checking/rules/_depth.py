@@ -42,13 +42,13 @@ class Leaving(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Flow:
+class Direction:
     """One direction through a dataflow.
 
     Attributes:
-        order: the operations that carry a signal, in the direction of the flow.
+        order: the operations that carry a signal, from one end to the other.
         before: those that an operation's signal comes from.
-        ends: where the flow comes out.
+        ends: where the signal comes out.
         levels: the size of the signal at operations, 0 where it is lost in rounding; that of an operation without one
             is taken to be that of the ones before it.
         opaque: operations behind which nothing is known.

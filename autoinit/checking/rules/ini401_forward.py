@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding, Severity
-from autoinit.checking.rules._depth import Flow, advice, described, heads, of_fixed_scale, unpredicted
+from autoinit.checking.rules._depth import Direction, advice, described, heads, of_fixed_scale, unpredicted
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Role
 from autoinit.signal.report import SignalReport, SignalRow
@@ -87,14 +87,14 @@ def _differing(signal: SignalReport) -> Mapping[str, float]:
     return {name: max(0.0, row.q - row.s) for name, row in rows.items() if row.s is not None}
 
 
-def _flow(subject: Subject, signal: SignalReport, levels: Mapping[str, float]) -> Flow:
+def _flow(subject: Subject, signal: SignalReport, levels: Mapping[str, float]) -> Direction:
     graph, ops = subject.dataflow.graph, subject.dataflow.by_name
     blind = {ops[each.name] for each in signal.operations if each.role == Role.NORM.value and each.name not in levels}
 
     def before(op: Op) -> list[Op]:
         return [each for each in graph.predecessors(op) if each.signal]
 
-    return Flow(
+    return Direction(
         order=[op for op in graph.nodes if op.signal],
         before=before,
         ends=[end for op in graph.nodes if op.op == "output" for end in before(op)],
@@ -105,7 +105,7 @@ def _flow(subject: Subject, signal: SignalReport, levels: Mapping[str, float]) -
     )
 
 
-def _finding(subject: Subject, signal: SignalReport, flow: Flow, op: Op, *, vanishes: bool) -> Iterator[Finding]:
+def _finding(subject: Subject, signal: SignalReport, flow: Direction, op: Op, *, vanishes: bool) -> Iterator[Finding]:
     low, high = NEAR_ONE
 
     def is_restoring(each: Op) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from autoinit.checking._subject import Subject
 from autoinit.checking.findings import Finding, Severity
-from autoinit.checking.rules._depth import Flow, advice, described, heads, of_fixed_scale, unpredicted
+from autoinit.checking.rules._depth import Direction, advice, described, heads, of_fixed_scale, unpredicted
 from autoinit.checking.rules.registry import About, rule
 from autoinit.ops import Trait
 from autoinit.signal.report import SignalReport
@@ -63,7 +63,7 @@ def look(subject: Subject) -> Iterator[Finding]:
             yield from _finding(subject, signal, flow, first, verb)
 
 
-def _flow(subject: Subject, signal: SignalReport) -> Flow:
+def _flow(subject: Subject, signal: SignalReport) -> Direction:
     """The gradients' way, from outputs to inputs; levels are energies, that of the largest output's being 1."""
     graph, ops = subject.dataflow.graph, subject.dataflow.by_name
     energies = {
@@ -77,7 +77,7 @@ def _flow(subject: Subject, signal: SignalReport) -> Flow:
     def after(op: Op) -> list[Op]:
         return [each for each in graph.successors(op) if each.signal and each.op != "output"]
 
-    return Flow(
+    return Direction(
         order=[op for op in reversed(list(graph.nodes)) if op.signal],
         before=after,
         ends=_beginnings(subject, energies),
@@ -107,7 +107,7 @@ def _beginnings(subject: Subject, energies: dict[Op, float]) -> list[Op]:
     return found
 
 
-def _finding(subject: Subject, signal: SignalReport, flow: Flow, op: Op, verb: str) -> Iterator[Finding]:
+def _finding(subject: Subject, signal: SignalReport, flow: Direction, op: Op, verb: str) -> Iterator[Finding]:
     way = flow.leaving(op, counts_own=False, stops=lambda _: False)
     if way is None:
         return

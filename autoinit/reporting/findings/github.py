@@ -14,8 +14,8 @@ from collections.abc import Iterator
 
 from autoinit._escaping import log_line, visible
 from autoinit.checking.findings import CheckRun, Finding
-from autoinit.reporting.findings._alike import entries
-from autoinit.reporting.findings._locations import repository_path
+from autoinit.reporting.findings.alike import entries
+from autoinit.reporting.findings.locations import repository_path
 from autoinit.reporting.findings.summary import reason, summary
 
 _COMMANDS = {"error": "error", "warning": "warning", "info": "notice"}

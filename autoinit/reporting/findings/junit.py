@@ -13,7 +13,7 @@ from collections.abc import Container, Sequence
 
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding, Severity
 from autoinit.reporting import _wording as wording
-from autoinit.reporting.findings._locations import path_of, spelled
+from autoinit.reporting.findings.locations import path_of, spelled
 from autoinit.reporting.findings.summary import reason
 
 _WHOLE = "the model"

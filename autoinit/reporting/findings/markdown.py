@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from autoinit.checking.findings import CheckResult, CheckRun, Finding
 from autoinit.reporting import _wording as wording
 from autoinit.reporting._markdown import cell, code, prose
-from autoinit.reporting.findings._alike import AlikeFindings, entries
-from autoinit.reporting.findings._locations import spelled
+from autoinit.reporting.findings.alike import AlikeFindings, entries
+from autoinit.reporting.findings.locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
 
 

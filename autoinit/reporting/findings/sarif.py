@@ -30,8 +30,8 @@ from autoinit._version import __version__
 from autoinit.checking.findings import CheckResult, CheckRun, Finding
 from autoinit.checking.rules.registry import Rule
 from autoinit.reporting._markdown import prose
-from autoinit.reporting.findings._locations import repository_path
 from autoinit.reporting.findings.jsons import finite
+from autoinit.reporting.findings.locations import repository_path
 from autoinit.reporting.findings.summary import reason
 from autoinit.tracing.dataflow import SourceLine
 

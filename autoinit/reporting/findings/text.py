@@ -10,8 +10,8 @@ from rich.text import Text
 
 from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun, Finding
 from autoinit.reporting import _wording as wording
-from autoinit.reporting.findings._alike import AlikeFindings, entries
-from autoinit.reporting.findings._locations import spelled
+from autoinit.reporting.findings.alike import AlikeFindings, entries
+from autoinit.reporting.findings.locations import spelled
 from autoinit.reporting.findings.summary import counted, reason, summary
 
 if TYPE_CHECKING:

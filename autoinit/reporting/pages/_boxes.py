@@ -15,7 +15,7 @@ _DEEPEST = 60
 
 
 @dataclass(frozen=True)
-class Box:
+class ModuleBox:
     """One call of a module, or a repeated run of such calls.
 
     Attributes:
@@ -28,7 +28,7 @@ class Box:
 
     label: str
     path: str
-    items: tuple[Box | int, ...]
+    items: tuple[ModuleBox | int, ...]
     times: int = 1
     ops: tuple[int, ...] = ()
 
@@ -43,7 +43,7 @@ class Boxed:
         edges: of operations that are drawn.
     """
 
-    root: Box
+    root: ModuleBox
     drawn: tuple[int, ...]
     edges: tuple[tuple[int, int], ...]
 
@@ -55,7 +55,7 @@ def boxed(flow: Flow, marks: Sequence[Hashable]) -> Boxed:
     """
     making = _Making(flow, marks)
     everything = tuple(range(len(flow.ops)))
-    root = Box("", "", tuple(making.level(everything, 0)), ops=everything)
+    root = ModuleBox("", "", tuple(making.level(everything, 0)), ops=everything)
     drawn = [making.first_like(place) for place in everything]
     edges = {
         (drawn[source], drawn[place]): None
@@ -77,9 +77,9 @@ class _Making:
         self.turns: dict[int, dict[int, int]] = {}
         self.runs = 0
 
-    def level(self, ops: Sequence[int], depth: int) -> list[Box | int]:
+    def level(self, ops: Sequence[int], depth: int) -> list[ModuleBox | int]:
         """The items of a box whose path has `depth` parts."""
-        items: list[Box | int] = []
+        items: list[ModuleBox | int] = []
         for part, run in groupby(ops, key=lambda place: self._part(place, depth)):
             if part is None:
                 items += run
@@ -102,32 +102,32 @@ class _Making:
         parts = self.flow.ops[place].module.split(".", _DEEPEST) if self.flow.ops[place].module else []
         return parts[depth] if depth < len(parts) else None
 
-    def _box(self, part: str, ops: tuple[int, ...], depth: int) -> Box | int:
+    def _box(self, part: str, ops: tuple[int, ...], depth: int) -> ModuleBox | int:
         items = self.level(ops, depth + 1)
         if len(items) > 1:
             path = ".".join(self.flow.ops[ops[0]].module.split(".", _DEEPEST)[: depth + 1])
-            return Box(part, path, tuple(items), ops=ops)
+            return ModuleBox(part, path, tuple(items), ops=ops)
         (only,) = items
-        return replace(only, label=f"{part}.{only.label}") if isinstance(only, Box) else only
+        return replace(only, label=f"{part}.{only.label}") if isinstance(only, ModuleBox) else only
 
-    def _merged(self, items: Sequence[Box | int]) -> list[Box | int]:
+    def _merged(self, items: Sequence[ModuleBox | int]) -> list[ModuleBox | int]:
         """Neighbours that are alike, as one."""
-        found: list[Box | int] = []
+        found: list[ModuleBox | int] = []
         for _, members in groupby(enumerate(items), key=lambda each: self._kind(*each)):
             run = [item for _, item in members]
             first = run[0]
-            if len(run) == 1 or not isinstance(first, Box):
+            if len(run) == 1 or not isinstance(first, ModuleBox):
                 found += run
             else:
-                found.append(self._one_of([box for box in run if isinstance(box, Box)]))
+                found.append(self._one_of([box for box in run if isinstance(box, ModuleBox)]))
         return found
 
-    def _kind(self, index: int, item: Box | int) -> Hashable:
-        if not isinstance(item, Box):
+    def _kind(self, index: int, item: ModuleBox | int) -> Hashable:
+        if not isinstance(item, ModuleBox):
             return index
         return _skeleton(item.label), self._signature(item)
 
-    def _signature(self, box: Box) -> Hashable:
+    def _signature(self, box: ModuleBox) -> Hashable:
         """What a block is made of, whatever its name and whatever is around it."""
         places = {place: index for index, place in enumerate(box.ops)}
         within = tuple(
@@ -135,7 +135,7 @@ class _Making:
         )
         return box.times, tuple(self.marks[place] for place in box.ops), within, tuple(_shape(box))
 
-    def _one_of(self, run: Sequence[Box]) -> Box:
+    def _one_of(self, run: Sequence[ModuleBox]) -> ModuleBox:
         self.runs += 1
         for turn, box in enumerate(run):
             for place, first in zip(box.ops, run[0].ops, strict=True):
@@ -159,27 +159,27 @@ def _skeleton(label: str) -> Name:
     return tuple(token if isinstance(token, str) else () for token in tokens_of(label))
 
 
-def _shape(box: Box) -> Iterator[Hashable]:
+def _shape(box: ModuleBox) -> Iterator[Hashable]:
     for item in box.items:
-        yield (item.label, item.times, *_shape(item)) if isinstance(item, Box) else None
+        yield (item.label, item.times, *_shape(item)) if isinstance(item, ModuleBox) else None
 
 
-def _parted(items: list[Box | int]) -> list[Box | int]:
+def _parted(items: list[ModuleBox | int]) -> list[ModuleBox | int]:
     """The items; more than can be looked at, in boxes of about equally many."""
     while len(items) > MOST:
         count = -(-len(items) // (MOST // 2))
         size = -(-len(items) // count)
         pieces = [items[at : at + size] for at in range(0, len(items), size)]
         items = [
-            Box(f"part {number} of {len(pieces)}", "", tuple(piece), ops=tuple(_ops(piece)))
+            ModuleBox(f"part {number} of {len(pieces)}", "", tuple(piece), ops=tuple(_ops(piece)))
             for number, piece in enumerate(pieces, 1)
         ]
     return items
 
 
-def _ops(items: Sequence[Box | int]) -> Iterator[int]:
+def _ops(items: Sequence[ModuleBox | int]) -> Iterator[int]:
     for item in items:
-        if isinstance(item, Box):
+        if isinstance(item, ModuleBox):
             yield from item.ops
         else:
             yield item

@@ -7,7 +7,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
-from autoinit.reporting.pages._boxes import Box, Boxed, boxed
+from autoinit.reporting.pages._boxes import Boxed, ModuleBox, boxed
 from autoinit.tracing.flow import Flow, FlowOp
 
 
@@ -79,7 +79,7 @@ class Picture:
         found, paths = [], dict[int, str]()
         for number, (box, within) in enumerate(_boxes(self._boxed.root, None)):
             paths[id(box)] = box.path or (paths[id(within)] if within is not None else "")
-            found += [(item, number, paths[id(box)]) for item in box.items if not isinstance(item, Box)]
+            found += [(item, number, paths[id(box)]) for item in box.items if not isinstance(item, ModuleBox)]
         return sorted(found)
 
     @cached_property
@@ -87,11 +87,11 @@ class Picture:
         return {place: number for number, (place, _, _) in enumerate(self._drawn)}
 
 
-def _boxes(box: Box, within: Box | None) -> Iterator[tuple[Box, Box | None]]:
+def _boxes(box: ModuleBox, within: ModuleBox | None) -> Iterator[tuple[ModuleBox, ModuleBox | None]]:
     """Each box with the one around it."""
     yield box, within
     for item in box.items:
-        if isinstance(item, Box):
+        if isinstance(item, ModuleBox):
             yield from _boxes(item, box)
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from autoinit.reporting import _wording as wording
 from autoinit.reporting.pages._numbers import number
-from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, signal_points
+from autoinit.reporting.signals.totals import totals
 from autoinit.signal.report import SignalReport, SignalRow
 
 _MOMENTS = ("q", "p", "s", "mean", "grad")

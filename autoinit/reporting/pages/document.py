@@ -37,8 +37,8 @@ from autoinit.checking.findings import Finding
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.plan import Plan
 from autoinit.recognising.alone import TensorRow
-from autoinit.reporting.findings._alike import entries
-from autoinit.reporting.findings._locations import spelled
+from autoinit.reporting.findings.alike import entries
+from autoinit.reporting.findings.locations import spelled
 from autoinit.reporting.pages._kinds import KINDS
 from autoinit.reporting.pages._layers import (
     mark,

@@ -15,8 +15,8 @@ from autoinit.reporting import _wording as wording
 from autoinit.reporting._collapsing import runs
 from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths, total
 from autoinit.reporting._grouping import headed
-from autoinit.reporting.signals._totals import totals
 from autoinit.reporting.signals.states import LayerLine, State, layer_lines, ratio
+from autoinit.reporting.signals.totals import totals
 from autoinit.signal.report import SignalRow
 
 if TYPE_CHECKING:
