@@ -20,6 +20,7 @@ LATE = {
     "autoinit.plans.plan": "`Plan.apply` is the step up",
     "autoinit.pytest_plugin": "pytest loads it at every start",
     "autoinit.formats": "values print without rich until they are asked to",
+    "autoinit.comparing.running": "the package is imported without rich",
     "autoinit.reporting.signals.plotting": "matplotlib is an extra",
     "autoinit.reporting.scalings.plotting": "matplotlib is an extra",
     "autoinit.reporting.comparisons.plotting": "matplotlib is an extra",
