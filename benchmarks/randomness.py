@@ -86,7 +86,7 @@ def p_values(test: int, size: int | None, multiple: int, source: Iterator[Bits])
     command = ["dieharder", "-g", "200", "-d", str(test), "-m", str(multiple), "-c", ",", "-k", "2"]
     command += [] if size is None else ["-n", str(size)]
     given = 0
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=False) as process:
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         try:
@@ -95,7 +95,6 @@ def p_values(test: int, size: int | None, multiple: int, source: Iterator[Bits])
                 given += block.size
         except BrokenPipeError:
             pass
-        process.stdin = None  # closing it would write what is left to a reader that has gone
         said = process.stdout.read().decode()
     rows = [line.split(",") for line in said.splitlines() if line.rstrip().endswith(ASSESSMENTS)]
     found = [float(row[4]) for row in rows]

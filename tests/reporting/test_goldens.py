@@ -14,6 +14,8 @@ import pytest
 
 from autoinit import formats
 from autoinit.cli import main
+from autoinit.comparing.comparison import Comparison
+from autoinit.comparing.trials import Trial
 from autoinit.plans.plan import Plan
 from autoinit.reporting.findings import jsons, sarif
 from autoinit.reporting.signals.states import states
@@ -44,6 +46,9 @@ GOLDENS: dict[tuple[formats.Kind, str], str] = {
     ("scaling", "json"): "scaling.json",
     ("coordinates", "table"): "coordinates.txt",
     ("coordinates", "json"): "coordinates.json",
+    ("comparison", "table"): "comparison.txt",
+    ("comparison", "json"): "comparison.json",
+    ("comparison", "html"): "comparison.html",
 }
 
 
@@ -90,12 +95,21 @@ def coordinates() -> CoordinateCheck:
     return CoordinateCheck((16, 64, 256), "adamw", 0.01, 5, changes, losses)
 
 
+def comparison() -> Comparison:
+    """Two starts at one rate with two seeds; the second start's trainings were given up."""
+    trials = [Trial("he", 0.1, seed, (2.0, 1.0), 1.0 + seed / 4, "", 0.5) for seed in (0, 1)]
+    trials += [Trial("torch", 0.1, seed, (2.0,), float("inf"), "a loss that is not finite", 0.25) for seed in (0, 1)]
+    return Comparison(tuple(trials), 2, (0.1,))
+
+
+PAGES = {("report", "html"), ("check", "html")}
 VALUES = {
     "check": whole_run,
     "report": lambda: [small_report(), small_report(written=True)],
     "signal": signal,
     "scaling": scaling,
     "coordinates": coordinates,
+    "comparison": comparison,
 }
 
 
@@ -114,7 +128,7 @@ def _fix(monkeypatch: pytest.MonkeyPatch) -> None:
 def _shown(kind: formats.Kind, name: str) -> str:
     """The text of a format; of a page the document that it draws."""
     text = formats.text(kind, VALUES[kind](), name)
-    return json.dumps(document_of(text), indent=2) if name == "html" else text
+    return json.dumps(document_of(text), indent=2) if (kind, name) in PAGES else text
 
 
 def test_every_format_has_a_golden():
@@ -123,7 +137,7 @@ def test_every_format_has_a_golden():
     assert len(set(GOLDENS.values())) == len(GOLDENS)
 
 
-@pytest.mark.parametrize("kind", [each for each in formats.FORMATS if each != "coordinates"])  # of a function alone
+@pytest.mark.parametrize("kind", sorted({*formats.FORMATS} - {"coordinates", "comparison"}))  # of functions alone
 def test_commands_offer_every_format(kind: formats.Kind):
     (option,) = (each for each in main.commands[kind].params if each.name == "form")
     assert isinstance(option.type, click.Choice)

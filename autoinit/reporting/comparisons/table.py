@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
+from autoinit._escaping import visible
 from autoinit.comparing.comparison import Comparison, RankedStart, Verdict
 from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths
 
@@ -48,13 +49,17 @@ def console_lines(comparison: Comparison, options: ConsoleOptions, *, full: bool
 
 def html(comparison: Comparison) -> str:
     """The same in HTML."""
-    head = "".join(f"<th>{escape(column.title)}</th>" for column in _COLUMNS)
+    head = "".join(f"<th>{_text(column.title)}</th>" for column in _COLUMNS)
     rows = "".join(
-        "<tr>" + "".join(f"<td>{escape(cell.text)}</td>" for cell in _line(each)) + "</tr>"
+        "<tr>" + "".join(f"<td>{_text(cell.text)}</td>" for cell in _line(each)) + "</tr>"
         for each in comparison.ranking
     )
-    below = "".join(f"<p>{escape(text)}</p>" for text in (*comparison.notes, _LEGEND))
-    return f"<table><caption>{escape(_title(comparison))}</caption><tr>{head}</tr>{rows}</table>{below}"
+    below = "".join(f"<p>{_text(text)}</p>" for text in (*comparison.notes, _LEGEND))
+    return f"<table><caption>{_text(_title(comparison))}</caption><tr>{head}</tr>{rows}</table>{below}"
+
+
+def _text(text: str) -> str:
+    return escape(visible(text))
 
 
 def _title(comparison: Comparison) -> str:
