@@ -28,7 +28,7 @@ from autoinit.loading.safetensors_files import DTYPES
 from autoinit.models import ModelView
 from autoinit.plans.plan import Report
 from autoinit.tensors.measuring import WeightStats
-from autoinit.writing.streaming import Stream, tensors_once
+from autoinit.writing.streaming import ValueStream, tensors_once
 
 SHARD_SIZE = 5 * 10**9
 """Bytes of tensors in one file, unless said."""
@@ -84,7 +84,7 @@ def write(
         if options.get("seed") is None:
             options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
         made = api.plan(model, example_inputs, **options)
-        stream = Stream.of(made, ModelView.of(model), options["seed"])
+        stream = ValueStream.of(made, ModelView.of(model), options["seed"])
         tensors, values = stream.tensors, stream.values(after)
         report = None
     else:

@@ -30,7 +30,7 @@ _NAMED = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class ValueStream:
     """What a model on the meta device is to hold.
 
     Attributes:
@@ -44,7 +44,7 @@ class Stream:
     _targets: Targets
 
     @classmethod
-    def of(cls, plan: Plan, view: ModelView, seed: int) -> Stream:
+    def of(cls, plan: Plan, view: ModelView, seed: int) -> ValueStream:
         """Checks that every tensor will have values.
 
         Raises:
@@ -77,34 +77,33 @@ class Stream:
             PlanError: the method that resets a module fails.
         """
         names = {id(tensor): name for name, tensor in self.tensors.items()}
-        with torch.no_grad():
-            for part in self._parts():
-                for tensor, values in part.made(after):
-                    name = names.pop(id(tensor), None)
-                    if name is not None:  # a buffer may be none of the state dict's
-                        yield name, values
-                    del values  # before the next is made
-            for name in names.values():
-                yield name, self.tensors[name].detach()
+        for part in self._parts():
+            for tensor, values in part.made(after):
+                name = names.pop(id(tensor), None)
+                if name is not None:  # a buffer may be none of the state dict's
+                    yield name, values
+                del values  # before the next is made
+        for name in names.values():
+            yield name, self.tensors[name].detach()
 
-    def _parts(self) -> Iterator[_Part]:
+    def _parts(self) -> Iterator[_Together]:
         """Everything that is written, in the order of the plan."""
         held, first, targets = self._view.held, self._view.first_names, self._targets
         for each in targets.writes:
             job = each.job(self.seed, measure=False)
-            yield _Part((held[each.stored.param],), partial(_filled, each, job), each.layer.name)
+            yield _Together((held[each.stored.param],), partial(_filled, each, job), each.layer.name)
         for name in dict.fromkeys(first[name] for each in targets.writes for name in each.layer.biases):
-            yield _Part((held[name],), partial(_zeros, held[name]))
+            yield _Together((held[name],), partial(_zeros, held[name]))
         for rest in targets.rest:
-            yield _Part((held[first[rest.plan.name]],), partial(_filled, rest, rest.job(self.seed)))
+            yield _Together((held[first[rest.plan.name]],), partial(_filled, rest, rest.job(self.seed)))
         for reset in targets.resets:
             own = {**reset.module._buffers, **reset.module._parameters}
             tensors = tuple(tensor for leaf in reset.leaves.values() if (tensor := own[leaf]) is not None)
-            yield _Part(tensors, partial(_reset, reset, self.seed))
+            yield _Together(tensors, partial(_reset, reset, self.seed))
 
 
 @dataclass(frozen=True, eq=False)
-class _Part:
+class _Together:
     """Tensors of the model that get values together, what makes these, and the layer whose weight the first is."""
 
     tensors: tuple[torch.Tensor, ...]
@@ -113,7 +112,8 @@ class _Part:
 
     def made(self, after: dict[str, WeightStats]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Each tensor of the model and its values, not held here any longer once they are given."""
-        made = deque(self.make())
+        with torch.no_grad():
+            made = deque(self.make())
         if self.layer is not None:
             after[self.layer] = filling.measure_all({self.layer: made[0]})[self.layer].stats()
         for tensor in self.tensors:

@@ -214,7 +214,7 @@ def test_what_cannot_be_written_is_refused_and_nothing_is_left(here, arguments, 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt("by hand"), OSError(28, "No space left on device")])
 def test_nothing_is_left_of_what_was_interrupted(here, monkeypatch, error):
-    values = checkpoints.Stream.values
+    values = checkpoints.ValueStream.values
 
     def failing(self, after):
         found = values(self, after)
@@ -222,7 +222,7 @@ def test_nothing_is_left_of_what_was_interrupted(here, monkeypatch, error):
         assert len(list(here.glob(".out.*/*.safetensors"))) == 3
         raise error
 
-    monkeypatch.setattr(checkpoints.Stream, "values", failing)
+    monkeypatch.setattr(checkpoints.ValueStream, "values", failing)
     loaded = load("nets.py:Net", meta=True)
     with pytest.raises((KeyboardInterrupt, autoinit.ArgumentError), match=r"by hand|out cannot be written: No space"):
         checkpoints.write(loaded, Path("out"), None, shard_size=10_000, seed=3)
