@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from autoinit.tensors.elements import Index
+
 _COMPARED = 64
 """Numbers of each feature that are compared first; only features that agree in these are compared as a whole."""
 
@@ -35,7 +37,8 @@ def _first_may_have_partner(features: torch.Tensor) -> bool:
     """
     if not features.numel():
         return False
-    firsts = features[(slice(None), *[0] * (features.dim() - 1))].to("cpu", torch.float64)
+    index: Index = (slice(None), *[0] * (features.dim() - 1))
+    firsts = features[index].to("cpu", torch.float64)
     return bool((firsts == -firsts[0]).any())
 
 

@@ -192,9 +192,7 @@ class Propagation:
         """The same with other surrogates."""
         return Propagation(self.dataflow, self.view, self.plan, self.inputs, given=self.given, seed=seed)
 
-    def report(
-        self, *, backward: bool, started: float, seeds: int = 1, layers: Plan | None = None
-    ) -> SignalReport:
+    def report(self, *, backward: bool, started: float, seeds: int = 1, layers: Plan | None = None) -> SignalReport:
         """Propagate, with so many draws of the surrogates, and tell.
 
         layers: a plan of the dataflow by which weights are named, where there is one.
