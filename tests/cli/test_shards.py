@@ -62,6 +62,21 @@ class Normed(nn.Module):
     def forward(self, x):
         return self.up(x).relu()
 
+class Masked(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.up = nn.Linear(8, 4)
+        self.table = nn.Parameter(torch.empty(4))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        nn.init.ones_(self.table)
+        mask = torch.ones(4, device=self.up.weight.device)  # of another module, as that of timm's Swin is
+        self.register_buffer("mask", mask, persistent=False)
+
+    def forward(self, x):
+        return self.up(x).relu() * self.table * self.mask
+
 class Stubborn(nn.Module):
     def __init__(self):
         super().__init__()
@@ -136,6 +151,12 @@ def test_a_table_that_is_not_planned_is_drawn_with_its_row_of_padding(here):
     assert files == ["model.safetensors"]
     assert os.listdir("out") == files
     require_equal(found, written(net("Lookup")), set())
+
+
+def test_a_buffer_that_is_no_part_of_the_state_dict_may_stay_without_values(here):
+    run("apply", "nets.py:Masked", "-o", "out", "--seed", "3")
+    require_equal(read("out")[0], written(net("Masked")), set())
+    assert read("out")[0]["table"].tolist() == [1, 1, 1, 1]
 
 
 def test_shards_are_filled_as_huggingface_fills_them(here):
