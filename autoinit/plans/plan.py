@@ -146,7 +146,8 @@ class Plan(Mapping[str, LayerPlan]):
             raise ArgumentError(f"rest={rest!r}: expected 'keep' or 'reset'")
         how = How(report, force, rest, partial, layout)
         written = write(self, ModelView.of(resharded(model)), seed, how)
-        noted = replace(self, notes=(*self.notes, *written.notes))
+        others = tuple(each for each in self.others if each.name not in written.reset)
+        noted = replace(self, notes=(*self.notes, *written.notes), others=others)
         return Report(noted, written.before, written.after, written.seed, self.seconds + written.seconds)
 
     def to_json(self) -> str:

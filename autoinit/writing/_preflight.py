@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +98,8 @@ class Targets:
         touched: everything that is written, biases and what is reset included.
         resets: what takes the values that its module's own `reset_parameters` gives.
         left: what would have to be reset, and cannot.
+        strange: parameters that the plan does not know, and that are reset.
+        blank: whether rows for padding hold nothing worth keeping: they become zero, as an embedding makes them.
     """
 
     all: tuple[WeightWrite, ...]
@@ -107,6 +109,8 @@ class Targets:
     touched: tuple[torch.Tensor, ...]
     resets: tuple[Reset, ...] = ()
     left: tuple[str, ...] = ()
+    strange: tuple[str, ...] = ()
+    blank: bool = False
 
 
 def preflight(
@@ -177,7 +181,18 @@ def preflight(
     if memory:
         _check_memory(written)
         _check_apart(written)
-    return Targets(tuple(found), writes, tuple(biases.values()), rest, tuple(written.values()), again, left)
+    strange = _strange(plan, again) if reset else ()
+    touched = tuple(written.values())
+    return Targets(tuple(found), writes, tuple(biases.values()), rest, touched, again, left, strange, reset)
+
+
+def _strange(plan: Plan, resets: Sequence[Reset]) -> tuple[str, ...]:
+    """Weights that are reset and stand nowhere in the plan, as where `to_empty` has made two of one tied weight."""
+    named = (
+        {each.param for each in plan.layers} | {each.name for each in plan.rest} | {each.name for each in plan.others}
+    )
+    pieces = [(name, piece) for each in resets for name, piece in each.pieces.items()]
+    return tuple(name for name, piece in pieces if len(piece.shape) > 1 and name not in named)
 
 
 def _by_element(layer: LayerPlan) -> bool:

@@ -47,7 +47,8 @@ class Written:
         before, after: statistics by layer name, of every layer in the plan whose weight has values, the effective
             weight where it is parametrised; the same in both for a layer that was not written. Empty without `measure`.
         seed: of the values.
-        notes: weaker signs that the model was trained.
+        notes: weaker signs that the model was trained, and what was done beside.
+        reset: names of what has its values from its module's own method.
         seconds: checking, writing and measuring.
     """
 
@@ -55,6 +56,7 @@ class Written:
     after: Mapping[str, WeightStats]
     seed: int
     notes: tuple[str, ...] = ()
+    reset: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -94,7 +96,16 @@ def write(plan: Plan, view: ModelView, seed: int | None = None, how: How | None 
         notes += (
             f"without values of its own: {_listed(list(targets.left))} (rest='reset' finds no way to reset them)",
         )
-    return Written(_stats(before), _stats(after), base, notes, time.perf_counter() - started)
+    if targets.strange:
+        notes += (
+            f"not in the plan, and reset by their modules: {_listed(list(targets.strange))}. `to_empty` makes two of a "
+            f"tied weight: tie them again, before they are written.",
+        )
+    reset = tuple(name for each in targets.resets for name in each.pieces)
+    if reset:
+        named = ", ".join((*reset[:4], *(["..."] if len(reset) > 4 else [])))
+        notes += (f"reset by their modules' own methods: {len(reset)} ({named})",)
+    return Written(_stats(before), _stats(after), base, notes, reset, time.perf_counter() - started)
 
 
 def _agreed(
@@ -268,7 +279,7 @@ class _Writing:
             reset.write(self.seed)
         padded = [each.piece.row(row) for each in self.targets.writes for row in each.padding]
         padded += [each.piece.row(row) for each in self.targets.rest for row in each.padding]
-        padding = [(row, row.clone()) for row in padded]
+        padding = [(row, torch.zeros_like(row) if self.targets.blank else row.clone()) for row in padded]
         first, then = filling.fill_all(jobs, progress=progress, stop=stop)
         for row, kept in padding:
             row.copy_(kept)

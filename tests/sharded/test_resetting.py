@@ -162,3 +162,34 @@ def test_a_word_that_is_no_choice_is_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     with pytest.raises(ArgumentError, match="rest='clear': expected 'keep' or 'reset'"):
         plan(model).apply(model, rest="clear")
+
+
+class Tied(nn.Module):
+    """A head that shares its table with an embedding, as language models have it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table, self.norm, self.head = nn.Embedding(50, 8, padding_idx=3), nn.LayerNorm(8), nn.Linear(8, 50, False)
+        self.head.weight = self.table.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.norm(self.table(x)))
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_tie_that_to_empty_breaks_is_named_and_padding_is_zero(again: bool) -> None:
+    """`to_empty` makes two parameters of one; tied again they are one, of which nothing is to be said."""
+    with torch.device("meta"):
+        model = Tied()
+    made = plan(model, torch.zeros(2, 6, dtype=torch.long))
+    model.to_empty(device="cpu")
+    if again:
+        model.head.weight = model.table.weight
+    for each in model.parameters():
+        each.data.fill_(float("nan"))
+    said = made.apply(model, seed=0, rest="reset").plan
+    assert any("head.weight" in note and "tie them again" in note for note in said.notes) is not again
+    assert any("reset by their modules" in note and "norm.weight" in note for note in said.notes)
+    assert [each.name for each in said.others] == []
+    assert all(each.isfinite().all() for each in model.parameters())
+    assert not model.table.weight[3].any()
