@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from types import NoneType
+from types import MappingProxyType, NoneType
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ from autoinit.plans.plan import Plan
 from autoinit.signal._metering import Meter, merged, number_of_draws, rows
 from autoinit.signal._samples import sample_axis
 from autoinit.signal.batches import ids_are_free, notes_on_ids
+from autoinit.signal.predicting._fewer_features import fewer_features
 from autoinit.signal.predicting._rowless import notes_on_rowless
 from autoinit.signal.predicting._stand_ins import Values
 from autoinit.signal.predicting._weighing import Choose, Weighing
@@ -132,14 +133,22 @@ class Propagation:
         self.samples = _samples(dataflow, self.sample_axis)
 
     def run(
-        self, choose: Choose, *, backward: bool, watch: Callable[[Op, Runner], None] | None = None
+        self,
+        choose: Choose,
+        *,
+        backward: bool,
+        watch: Callable[[Op, Runner], None] | None = None,
+        fewer: Mapping[Op, int] = MappingProxyType({}),
     ) -> tuple[Meter, Runner, list[torch.Tensor]]:
         """Run the operations on surrogates.
 
         choose: may set a weight's std when its input is known. watch: is report_of of each operation that is done.
+        fewer: how many features are enough, of operations that need not draw all.
         """
         meter = Meter(self.samples, backward=backward, sample_axis=self.sample_axis)
-        weighing = Weighing(self.dataflow, self.samples, self.generator, meter, choose, fresh=ids_are_free(self.given))
+        weighing = Weighing(
+            self.dataflow, self.samples, self.generator, meter, choose, fresh=ids_are_free(self.given), fewer=fewer
+        )
         with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward), _saving(self.dataflow):
             torch.manual_seed(as_torch_takes(self.seed))
             runner = Runner(self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch)
@@ -194,8 +203,12 @@ class Propagation:
 
     def report(self, *, backward: bool, started: float, seeds: int = 1) -> SignalReport:
         """Propagate, with so many draws of the surrogates, and tell."""
-        meter, runner, _ = self.run(lambda *_: None, backward=backward)
-        others = [self.again(self.seed + more).run(lambda *_: None, backward=backward)[0] for more in range(1, seeds)]
+        fewer = fewer_features(self.dataflow, self.values.has_pairs)
+        meter, runner, _ = self.run(lambda *_: None, backward=backward, fewer=fewer)
+        others = [
+            self.again(self.seed + more).run(lambda *_: None, backward=backward, fewer=fewer)[0]
+            for more in range(1, seeds)
+        ]
         self.values.notes.update(dict.fromkeys(self.notes_on_inputs()))
         return report_of("predicted", self.view, self.dataflow, merged([meter, *others]), runner, started)
 
