@@ -45,6 +45,15 @@ def fewer_features(dataflow: Dataflow, whole: Callable[[ParamUse], bool]) -> Map
     return found
 
 
+def notes_on_fewer(fewer: Mapping[Op, int]) -> tuple[str, ...]:
+    """What to say of operations that draw some of their features."""
+    widest = max(fewer, key=lambda op: (op.shape or (0,))[-1], default=None)
+    if widest is None or widest.shape is None:
+        return ()
+    many = f"{fewer[widest]} of {widest.shape[-1]}"
+    return (f"{len(fewer)} operations on wide layers draw some features, which stand for all ({widest.name}: {many})",)
+
+
 def _enough(op: Op) -> int:
     """How many features are enough for an operation's output; 0 where all are few."""
     if op.shape is None or len(op.shape) < 2:
