@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from autoinit.models import ModelView
+from autoinit.plans.plan import Plan
 from autoinit.signal.predicting.propagating import InputSignal, Propagation
 from autoinit.signal.report import SignalReport
 from autoinit.tracing.dataflow import Dataflow
@@ -32,15 +33,15 @@ class Prediction(NamedTuple):
     failed: bool = False
 
 
-def predict(view: ModelView, dataflow: Dataflow, *, backward: bool) -> Prediction:
-    """Propagate the signal through a traced model whose weights have values."""
+def predict(view: ModelView, dataflow: Dataflow, plan: Plan, *, backward: bool) -> Prediction:
+    """Propagate the signal through a traced model whose weights have values; the plan, of its dataflow, names them."""
     if not dataflow.knows_shapes or not view.has_modules:
         return Prediction(None, f"the {dataflow.tier} tracing knows no shapes")
     if any(each.is_meta for each in view.parameters.values()):
         return Prediction(None, "its weights have no values (meta device)")
     propagation = Propagation(dataflow, view, None, InputSignal(), given=None, seed=0)
     try:
-        return Prediction(propagation.report(backward=backward, started=time.perf_counter()))
+        return Prediction(propagation.report(backward=backward, started=time.perf_counter(), layers=plan))
     except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError) as error:
         return Prediction(None, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", failed=True)
 

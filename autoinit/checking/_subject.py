@@ -88,7 +88,7 @@ class Subject:
     @cached_property
     def prediction(self) -> Prediction:
         """The signal, or why there is none; gradients only for the rule about them. Costs a propagation, once."""
-        return predict(self.view, self.dataflow, backward=self.gradients)
+        return predict(self.view, self.dataflow, self.plan, backward=self.gradients)
 
     @property
     def predicted(self) -> bool:

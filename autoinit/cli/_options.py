@@ -56,7 +56,7 @@ def _key_values(context: click.Context, parameter: click.Parameter, values: Sequ
     return arguments
 
 
-def _bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
+def read_bytes(context: click.Context, parameter: click.Parameter, value: str | None) -> int | None:
     """`20GB`, `512MiB` or a number of bytes."""
     if value is None:
         return None
@@ -103,7 +103,7 @@ loading_options = options(
     click.option("--trust", is_flag=True, help="Let model files run code. Only for files whose origin you know."),
     click.option(
         "--max-size",
-        callback=_bytes,
+        callback=read_bytes,
         metavar="BYTES",
         help="How much a model file may unpack to, and work on its model take; four times its own size unless said.",
     ),

@@ -17,6 +17,7 @@ from autoinit.cli._options import (
     inputs_for,
     loading_options,
     planning_options,
+    read_bytes,
     talking_options,
 )
 from autoinit.cli._showing import format_option, show, write_form
@@ -81,7 +82,16 @@ def report(
 @click.command(epilog=SPEC_HELP, short_help="Initialise a model and write its weights.")
 @click.argument("spec", metavar="SPEC")
 @click.option(
-    "--output", "-o", type=click.Path(path_type=Path), help="Where to: FILE.safetensors, FILE.pt or FILE.pth."
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Where to: FILE.safetensors, FILE.pt or FILE.pth; or a new DIRECTORY, for models of any size.",
+)
+@click.option(
+    "--shard-size",
+    callback=read_bytes,
+    metavar="BYTES",
+    help="How much one file of a DIRECTORY holds at most, such as 5GB.  [default: 5GB]",
 )
 @click.option(
     "--in-place", is_flag=True, help="Allow the output to be the input, and take it for the output if none is given."
@@ -93,6 +103,7 @@ def report(
 def apply(
     spec: str,
     output: Path | None,
+    shard_size: int | None,
     in_place: bool,
     weights: str | None,
     arguments: dict[str, Any],
@@ -104,10 +115,26 @@ def apply(
     verbose: bool,
     **planning: Any,
 ) -> None:
-    """Initialise a model and write its weights to a file: whole, or not at all."""
+    """Initialise a model and write its weights to a file or directory: whole, or not at all.
+
+    For a directory the model is built without memory, where its code allows, and written shard by shard.
+    """
     talk = Talk(quiet, verbose)
     if output is None and not in_place:
         raise click.UsageError("say where to write the weights: -o FILE.safetensors (or --in-place)")
+    if output is not None and _is_directory(output, shard_size):
+        if in_place:
+            raise click.UsageError(f"--in-place: {output} is a directory, which holds no input")
+        from autoinit import checkpoints
+
+        checkpoints.check_directory(output)
+        loaded = _load(spec, weights, arguments, trust, max_size, talk, meta=True)
+        with talk.stage(f"writing {output}"), loaded.analysed():
+            result = checkpoints.write(
+                loaded, output, inputs_for(planning, shapes), **given({"shard_size": shard_size, **planning})
+            )
+        _tell(result, loaded, output, full=full, quiet=quiet)
+        return
     loaded = _load(spec, weights, arguments, trust, max_size, talk)
     target = output if output is not None else _input_of(loaded, spec)
     from autoinit import api, saving
@@ -117,6 +144,23 @@ def apply(
         result = api.autoinit(loaded.model, inputs_for(planning, shapes), verbose=False, **given(planning))
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
+    _tell(result, loaded, target, full=full, quiet=quiet)
+
+
+def _is_directory(output: Path, shard_size: int | None) -> bool:
+    """Whether weights go to a directory: one that is there, or that has no suffix, or whose files have a size."""
+    from autoinit.saving import SUFFIXES
+
+    if shard_size is None:
+        return output.is_dir() or (not output.suffix and not output.is_file())
+    if output.suffix in SUFFIXES or output.is_file():
+        raise click.UsageError(f"--shard-size: {output} is one file; name a directory")
+    if shard_size == 0:
+        raise click.UsageError("--shard-size: a file holds more than 0 bytes, such as 5GB")
+    return True
+
+
+def _tell(result: Report, loaded: Loaded, target: Path, *, full: bool, quiet: bool) -> None:
     if not quiet:
         show("report", [_named(result, loaded)], "table", full=full)
         say(f"wrote {target}")
@@ -131,11 +175,14 @@ def _load(
     talk: Talk,
     *,
     alone: bool = False,
+    meta: bool = False,
 ) -> Loaded:
     with talk.stage(f"loading {spec}"):
         from autoinit.loading import load
 
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size, alone=alone)
+        loaded = load(
+            spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size, alone=alone, meta=meta
+        )
     for note in loaded.notes:
         talk.note(note)
     return loaded

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from autoinit.comparing.comparison import Comparison
 from autoinit.comparing.trials import Course, Trial, Write, fingerprint
+from autoinit.tensors.progress import counted
 
 KEPT = 2
 """How many learning rates, the best by the first seed, the other seeds are trained at."""
@@ -15,7 +16,7 @@ KEPT = 2
 def run(course: Course, starts: Mapping[str, Write], lrs: tuple[float, ...], seeds: int) -> Comparison:
     """Every start at every rate with the first seed, then with the others at the `KEPT` best rates of each.
 
-    Starts that leave the same numbers share their trainings. A bar shows how far it is, in a terminal.
+    Starts that leave the same numbers share their trainings. A bar shows how far it is, in a terminal or a notebook.
     """
     from rich.console import Console  # loaded late: the package is imported wherever a model is built
     from rich.progress import Progress
@@ -28,6 +29,7 @@ def run(course: Course, starts: Mapping[str, Write], lrs: tuple[float, ...], see
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         whole = len(starts) * (len(lrs) + min(KEPT, len(lrs)) * (seeds - 1))
         task = progress.add_task("comparing", total=whole)
+        advance = counted(whole)
 
         def one(start: str, lr: float, seed: int) -> Trial:
             progress.update(task, description=f"{start}, lr {lr:g}, seed {seed}")
@@ -36,6 +38,7 @@ def run(course: Course, starts: Mapping[str, Write], lrs: tuple[float, ...], see
             if key not in known:
                 known[key] = course.run(start, model, lr, seed)
             progress.advance(task)
+            advance(1)
             return replace(known[key], start=start)
 
         for start in starts:

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from autoinit.errors import LoadError
+from autoinit.loading._devices import IN_MEMORY, Device
 from autoinit.loading._wording import did_you_mean, one_line
 from autoinit.loading.importing import importable
 
@@ -32,7 +33,7 @@ _FOREIGN = (
 )
 
 
-def build(spec: str, arguments: Mapping[str, Any]) -> nn.Module:
+def build(spec: str, arguments: Mapping[str, Any], device: Device = IN_MEMORY) -> nn.Module:
     """The model that `PACKAGE.MODULE:FACTORY` or `FILE.py:FACTORY` names.
 
     FACTORY is a function or class to call with the arguments, or a module that exists already. The current directory
@@ -47,7 +48,7 @@ def build(spec: str, arguments: Mapping[str, Any]) -> nn.Module:
     is_file = source.endswith(".py")
     with importable(Path(source).parent if is_file else Path.cwd()), contextlib.redirect_stdout(sys.stderr):
         module = _run_file(Path(source)) if is_file else _import(source)
-        return _call(_attribute(module, name, source), spec, arguments)
+        return _call(_attribute(module, name, source), spec, arguments, device)
 
 
 def _import(name: str) -> ModuleType:
@@ -91,7 +92,7 @@ def _attribute(module: ModuleType, name: str, source: str) -> object:
     return value
 
 
-def _call(factory: object, spec: str, arguments: Mapping[str, Any]) -> nn.Module:
+def _call(factory: object, spec: str, arguments: Mapping[str, Any], device: Device) -> nn.Module:
     if isinstance(factory, nn.Module):
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a model already and takes no arguments")
@@ -102,7 +103,8 @@ def _call(factory: object, spec: str, arguments: Mapping[str, Any]) -> nn.Module
         )
     _check_arguments(factory, spec, arguments)
     try:
-        model = factory(**arguments)
+        with device():
+            model = factory(**arguments)
     except (Exception, SystemExit) as error:
         raise _failure(f"calling {spec}", error) from error
     if not isinstance(model, nn.Module):

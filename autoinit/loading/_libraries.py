@@ -10,28 +10,29 @@ from typing import Any
 from torch import nn
 
 from autoinit.errors import LoadError
+from autoinit.loading._devices import Device
 from autoinit.loading._wording import did_you_mean, one_line
 
 
-def timm(name: str, arguments: Mapping[str, Any], trust: bool) -> nn.Module:  # noqa: ARG001 - one signature for all
+def timm(name: str, arguments: Mapping[str, Any], trust: bool, device: Device) -> nn.Module:  # noqa: ARG001 - alike
     """`timm.create_model(name, pretrained=False, **arguments)`."""
     library = _import("timm", "timm")
     if not library.is_model(name.partition(".")[0]):
         raise LoadError(f"timm has no model {name!r}{did_you_mean(name, library.list_models())}")
-    return _built(f"timm:{name}", lambda: library.create_model(name, pretrained=False, **arguments))
+    return _built(f"timm:{name}", lambda: library.create_model(name, pretrained=False, **arguments), device)
 
 
-def torchvision(name: str, arguments: Mapping[str, Any], trust: bool) -> nn.Module:  # noqa: ARG001 - one signature
+def torchvision(name: str, arguments: Mapping[str, Any], trust: bool, device: Device) -> nn.Module:  # noqa: ARG001
     """`torchvision.models.get_model(name, weights=None, **arguments)`."""
     models = _import("torchvision.models", "torchvision")
     known = models.list_models()
     if name.lower() not in known:
         raise LoadError(f"torchvision has no model {name!r}{did_you_mean(name.lower(), known)}")
     extra = {"weights_backbone": None} if "detection" in name or "segmentation" in name else {}
-    return _built(f"torchvision:{name}", lambda: models.get_model(name, weights=None, **{**extra, **arguments}))
+    return _built(f"torchvision:{name}", lambda: models.get_model(name, weights=None, **{**extra, **arguments}), device)
 
 
-def transformers(name: str, arguments: Mapping[str, Any], trust: bool) -> nn.Module:
+def transformers(name: str, arguments: Mapping[str, Any], trust: bool, device: Device) -> nn.Module:
     """The model of a configuration: a directory with a `config.json`, such a file, or a model type (`bert`).
 
     The class is the first of the configuration's `architectures`, or the bare model where it names none.
@@ -55,10 +56,10 @@ def transformers(name: str, arguments: Mapping[str, Any], trust: bool) -> nn.Mod
             raise LoadError(
                 f"hf:{name} is neither a directory, a configuration file nor a model type of transformers{near}"
             )
-    return _built(f"hf:{name}", build)
+    return _built(f"hf:{name}", build, device)
 
 
-Builder = Callable[[str, Mapping[str, Any], bool], nn.Module]
+Builder = Callable[[str, Mapping[str, Any], bool, Device], nn.Module]
 
 BUILDERS: Mapping[str, Builder] = {"timm": timm, "torchvision": torchvision, "hf": transformers}
 
@@ -74,9 +75,10 @@ def _import(module: str, package: str) -> Any:
         raise LoadError(f"importing {package} failed: {one_line(error)}") from error
 
 
-def _built(spec: str, build: Callable[[], Any]) -> nn.Module:
+def _built(spec: str, build: Callable[[], Any], device: Device) -> nn.Module:
     try:
-        model = build()
+        with device():
+            model = build()
     except Exception as error:
         raise LoadError(f"building {spec} failed: {one_line(error)}") from error
     if not isinstance(model, nn.Module):

@@ -12,6 +12,13 @@ _RENAMED = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 """Modules that pickles call by their names in Python 2."""
 _STRINGS = ("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8", "STRING", "BINSTRING", "SHORT_BINSTRING")
 
+_MAGIC = (0x1950A86A20F9469CFC6C).to_bytes(10, "little")
+"""The number that is the first pickle of torch's old format."""
+_MAGIC_AT = 16
+"""Bytes of opcodes before it, at most."""
+_OLD_PICKLES = 5
+"""That number, the version of the format, the machine, what was saved, and the names of the stores of numbers."""
+
 
 @dataclass
 class Pickled:
@@ -27,18 +34,17 @@ class Pickled:
 
 
 def look_at(file: BinaryIO) -> Pickled:
-    """The pickles that a stream begins with: one in a zip archive, several in torch's old format.
+    """The pickles that torch loads from a stream: one in a zip archive, five in its old format, before the numbers.
 
     Raises:
         ValueError: one of them is damaged.
     """
     found = Pickled()
-    while True:
+    head = file.read(len(_MAGIC) + _MAGIC_AT)
+    file.seek(-len(head), io.SEEK_CUR)
+    for _ in range(_OLD_PICKLES if _MAGIC in head else 1):
         _look_at_one(file, found)
-        start = file.read(1)
-        if start != b"\x80":
-            return found
-        file.seek(-1, io.SEEK_CUR)
+    return found
 
 
 def _look_at_one(file: BinaryIO, found: Pickled) -> None:

@@ -17,9 +17,9 @@ from autoinit.loading import _unpickling as unpickling
 from autoinit.loading import files
 from autoinit.loading._archives import limit_for
 from autoinit.loading._opening import opened, size_of
-from autoinit.loading._safetensors import Described, described
 from autoinit.loading._states import check_states, overlaps
 from autoinit.loading._wording import one_line, some
+from autoinit.loading.safetensors_files import Described, described
 from autoinit.models.alone import WeightsAlone
 
 _INDEX_SUFFIX = ".index.json"
@@ -99,7 +99,8 @@ def _fitting(state: Mapping[str, Any], model: nn.Module, path: Path) -> tuple[Ma
         LoadError: names or shapes are others than the model's.
     """
     notes: tuple[str, ...] = ()
-    own = model.state_dict()
+    own = model.state_dict(keep_vars=True)
+    state = {**state, **_tied(state, own)}
     if state.keys() != own.keys():
         state, note = _without_prefix(state, own)
         notes = (f"{path.name}: {note}",) if note else ()
@@ -115,6 +116,12 @@ def _fitting(state: Mapping[str, Any], model: nn.Module, path: Path) -> tuple[Ma
         found = "; ".join(f"{len(keys)} {fault}: {some(keys)}" for fault, keys in faults.items() if keys)
         raise LoadError(f"--weights {path} does not fit {type(model).__name__}: {found}")
     return state, notes
+
+
+def _tied(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """What tied tensors that a file leaves out are there under another of their names."""
+    there = {id(tensor): state[name] for name, tensor in own.items() if name in state}
+    return {name: there[id(each)] for name, each in own.items() if name not in state and id(each) in there}
 
 
 def _read(

@@ -16,6 +16,7 @@ from autoinit.loading import _factories as factories
 from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
 from autoinit.loading import files
+from autoinit.loading._devices import IN_MEMORY, ON_META, Device
 from autoinit.loading._wording import one_line
 from autoinit.models.alone import WeightsAlone
 from autoinit.tensors.bounds import room_for, within
@@ -80,6 +81,7 @@ def load(
     trust: bool = False,
     max_size: int | None = None,
     alone: bool = False,
+    meta: bool = False,
 ) -> Loaded:
     """The model that a spec names.
 
@@ -94,11 +96,20 @@ def load(
         max_size: how many bytes a file may unpack to, and the tensors take that are made of its model; by default four
             times its own size, or if that is more 256 MiB and 1 GiB.
         alone: whether weights without a model will do.
+        meta: build what code builds on the meta device, without memory, where the code allows; a note says if not.
 
     Raises:
         LoadError: the model cannot be had; the message is one line that names the reason and the next step.
     """
-    loaded = _model(spec, dict(arguments or {}), trust, max_size, alone=alone and weights_file is None)
+    given, without = dict(arguments or {}), alone and weights_file is None
+    meta = meta and weights_file is None
+    try:
+        loaded = _model(spec, given, trust, max_size, ON_META if meta else IN_MEMORY, alone=without)
+    except LoadError as error:
+        if not meta:
+            raise
+        made = _model(spec, given, trust, max_size, IN_MEMORY, alone=without)
+        loaded = replace(made, notes=(*made.notes, f"built in memory, for on the meta device {error}"))
     if weights_file is None:
         return loaded
     path = Path(weights_file)
@@ -126,18 +137,20 @@ def files_read_for(spec: str, weights_file: str | Path | None = None) -> list[Pa
     return found
 
 
-def _model(spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None, *, alone: bool) -> Loaded:
+def _model(
+    spec: str, arguments: dict[str, Any], trust: bool, max_size: int | None, device: Device, *, alone: bool
+) -> Loaded:
     library, colon, name = spec.partition(":")
     if not colon and os.path.isfile(Path(spec) / _CONFIGURATION):
-        return _of_directory(spec, arguments, trust)
+        return _of_directory(spec, arguments, trust, device)
     if colon and library in libraries.BUILDERS:
-        return Loaded(libraries.BUILDERS[library](name, arguments, trust), name)
+        return Loaded(libraries.BUILDERS[library](name, arguments, trust, device), name)
     if _is_file(spec):
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
         return _of_file(Path(spec), trust, max_size, alone=alone)
     if colon:
-        return Loaded(factories.build(spec, arguments), spec)
+        return Loaded(factories.build(spec, arguments, device), spec)
     if spec.endswith(".py"):
         raise LoadError(f"{spec}: name the factory in it as {spec}:FACTORY")
     raise LoadError(f"{spec}: neither a file nor a model spec; a model is one of {KINDS}")
@@ -161,12 +174,12 @@ def _of_file(path: Path, trust: bool, max_size: int | None, *, alone: bool) -> L
     return Loaded(model, path.name, notes, (read,), None if trust else room_for(read.size, max_size))
 
 
-def _of_directory(spec: str, arguments: dict[str, Any], trust: bool) -> Loaded:
+def _of_directory(spec: str, arguments: dict[str, Any], trust: bool, device: Device) -> Loaded:
     """The model of a directory with a configuration of transformers, and where its weights are."""
     there = weights.found_in(Path(spec))
     told = f"; its own are read with --weights {there}" if there is not None else ""
     note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{told}"
-    return Loaded(libraries.BUILDERS["hf"](spec, arguments, trust), Path(spec).name, (note,))
+    return Loaded(libraries.BUILDERS["hf"](spec, arguments, trust, device), Path(spec).name, (note,))
 
 
 def _is_file(spec: str) -> bool:

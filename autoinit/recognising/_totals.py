@@ -53,12 +53,6 @@ def totals(weight: torch.Tensor, axes: str) -> Totals:
     return Totals(total.stats(), _in_order(power, axes, order))
 
 
-def checksum(weight: torch.Tensor) -> int:
-    """The sum of the elements' bits, which asks no order."""
-    boxes = _blocks(tuple(weight.shape), BLOCK if weight.device.type == "cpu" else TRANSFER)
-    return sum(_bits(_floats(weight.detach()[index])) for index in boxes) % (1 << 64)
-
-
 def _blocks(shape: tuple[int, ...], most: int) -> Iterator[tuple[slice, ...]]:
     """Cuts a tensor into boxes of at most so many elements, each whole in the last axes."""
     axis = next((at for at in range(len(shape)) if math.prod(shape[at + 1 :]) <= most), 0)
@@ -73,11 +67,6 @@ def _floats(box: torch.Tensor) -> torch.Tensor:
     """Contiguous float32 (float64 from float64) on the CPU; the box's own memory where that is so already."""
     dtype = torch.float64 if box.dtype == torch.float64 else torch.float32
     return box.to("cpu", dtype).contiguous()
-
-
-def _bits(block: torch.Tensor) -> int:
-    integers = block.numpy().reshape(-1).view(np.int64 if block.dtype == torch.float64 else np.int32)
-    return int(np.add.reduce(integers, dtype=integers.dtype)) % (1 << 32 if integers.itemsize == 4 else 1 << 64)
 
 
 def _squares(block: torch.Tensor, kept: tuple[bool, ...], part: Moments) -> npt.NDArray[np.float64]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import torch
 
 from autoinit.recognising._patterns import Orthogonality, is_identity, orthogonality, twins
-from autoinit.recognising._totals import checksum, totals
+from autoinit.recognising._totals import totals
 from autoinit.recognising.families import MIN_SAMPLE, Fit, alignment_misfit, fit, rows_misfit
 from autoinit.recognising.noise import spread
 from autoinit.recognising.samples import Matrix, RowSums, row_sums, sample, unit
@@ -54,11 +53,6 @@ class Portrait:
     def at_bound(self) -> float:
         """The share of the elements of the sample that equal the minimum or the maximum of all."""
         return self._closer_look.at_bound
-
-    @property
-    def fingerprint(self) -> bytes:
-        """Equal for bit-identical weights of one shape and dtype."""
-        return self._closer_look.fingerprint
 
     @property
     def drawn(self) -> Fit:
@@ -160,8 +154,6 @@ class Portrait:
         return self.rows.where(chosen)
 
 
-HASHED = 1 << 13
-"""Elements that enter a fingerprint one by one."""
 MIN_WIDTH = 8
 """Fewer columns than this are not held against each other."""
 _LARGEST_EXPANDED = 1 << 24
@@ -176,7 +168,6 @@ class _CloserLook:
 
     kurtosis: float
     at_bound: float
-    fingerprint: bytes
     drawn: Fit
     rows: RowSums
     scale: float
@@ -203,7 +194,6 @@ def _look_closer(portrait: Portrait) -> _CloserLook:
     return _CloserLook(
         kurtosis=_kurtosis(level),
         at_bound=_at_bound(taken.matrix, portrait.stats),
-        fingerprint=_fingerprint(portrait, taken.matrix),
         drawn=_drawn(rows, level, portrait.power.shape[1]),
         rows=rows,
         scale=scale,
@@ -248,11 +238,3 @@ def _kurtosis(level: Matrix) -> float:
 def _at_bound(matrix: Matrix, stats: WeightStats) -> float:
     ends = (np.float32(stats.minimum), np.float32(stats.maximum))
     return float(np.count_nonzero((matrix == ends[0]) | (matrix == ends[1]))) / max(1, matrix.size)
-
-
-def _fingerprint(portrait: Portrait, matrix: Matrix) -> bytes:
-    """A hash of the sample and of sums that ask no order: the same whatever the strides."""
-    stats, weight = portrait.stats, portrait.weight
-    some = matrix.reshape(-1)[:: max(1, matrix.size // HASHED)]
-    facts = (weight.dtype, tuple(weight.shape), stats.minimum, stats.maximum, stats.zeros, checksum(weight))
-    return hashlib.blake2b(some.tobytes() + repr(facts).encode(), digest_size=16).digest()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from autoinit.errors.arguments import refusal, require
 from autoinit.ops import Role, Trait
@@ -51,6 +52,7 @@ class Meter:
         self.layers: dict[str, list[Taken]] = {}
         self.without_moments: dict[str, str] = {}
         self._features: dict[Op, int | None] = {}
+        self._known: MutableMapping[torch.Tensor, tuple[Any, Taken]] = WeakTensorKeyDictionary()
 
     def see(self, op: Op, value: Any) -> None:
         """Take the moments of an operation's value; of several tensors together."""
@@ -119,7 +121,20 @@ class Meter:
                 hook(lambda grad, share=share: taken.grads.append(share * gradient_moment(grad)))
 
     def take(self, value: torch.Tensor, axis: int | None) -> Taken:
-        """The moments of a tensor whose features lie on an axis (counted from the end), if that is known."""
+        """The moments of a tensor whose features lie on an axis (counted from the end), if that is known.
+
+        What passes a tensor on, as a dropout that is off does, makes nothing new.
+        """
+        if value.is_inference():  # it does not tell whether it was written to since
+            return self._taken(value, axis)
+        state = (axis, value._version, value.requires_grad)
+        before, taken = self._known.get(value, (None, None))
+        if taken is None or before != state:
+            taken = self._taken(value, axis)
+            self._known[value] = state, taken
+        return taken
+
+    def _taken(self, value: torch.Tensor, axis: int | None) -> Taken:
         plain = value.detach().float()
         if axis is not None and plain.dim() >= 2:
             taken = _of_rows(Rows.of(*rows(plain, axis, self.samples, self.sample_axis)))

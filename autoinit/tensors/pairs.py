@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from autoinit.tensors.elements import Index
+
 _COMPARED = 64
 """Numbers of each feature that are compared first; only features that agree in these are compared as a whole."""
 
@@ -27,11 +29,26 @@ def without_partners(weight: torch.Tensor, axes: str) -> torch.Tensor:
     return weight
 
 
+def _first_may_have_partner(features: torch.Tensor) -> bool:
+    """Whether some feature begins with the negative of the first one's first number.
+
+    Where the first feature has no partner the others are not looked at. That is nearly always so, and one number of
+    each feature shows it.
+    """
+    if not features.numel():
+        return False
+    index: Index = (slice(None), *[0] * (features.dim() - 1))
+    firsts = features[index].to("cpu", torch.float64)
+    return bool((firsts == -firsts[0]).any())
+
+
 def _kept(features: torch.Tensor) -> list[int]:
     """The features, along the first axis, that are not the negative of an earlier one without a partner."""
+    if not _first_may_have_partner(features):
+        return list(range(len(features)))
     some = features[:, :: max(1, features.shape[1] // _COMPARED)].flatten(1)[:, :_COMPARED].to("cpu", torch.float64)
-    if not len(some) or not bool((some == -some[0]).all(1).any()) or not bool(some[0].any()):
-        return list(range(len(some)))  # the first has no partner, so that the others need not be looked at
+    if not bool((some == -some[0]).all(1).any()) or not bool(some[0].any()):
+        return list(range(len(some)))
     waiting: dict[bytes, int] = {}
     kept: list[int] = []
     for index, (key, negative) in enumerate(zip(some + 0.0, 0.0 - some, strict=True)):

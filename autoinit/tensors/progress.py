@@ -1,14 +1,20 @@
-"""How far a long piece of work has come, for who shows it: nobody, unless it runs inside `watched`."""
+"""How far a long piece of work has come, for who shows it: `watched`, or a notebook; otherwise nobody."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 Tell = Callable[[float], None]
 
+PATIENCE = 1.0
+"""Seconds before a notebook shows a bar."""
 _WATCHER: ContextVar[Tell | None] = ContextVar("progress", default=None)
 
 
@@ -24,7 +30,7 @@ def watched(tell: Tell) -> Iterator[None]:
 
 def counted(total: float) -> Tell:
     """A function to call with the size of each piece that is done, by any thread; `total` is the size of all."""
-    tell, lock = _WATCHER.get(), threading.Lock()
+    tell, lock = _WATCHER.get() or _in_notebook(), threading.Lock()
     done = 0.0
 
     def advance(size: float) -> None:
@@ -36,3 +42,20 @@ def counted(total: float) -> Tell:
             tell(share)
 
     return advance
+
+
+def _in_notebook() -> Tell | None:
+    """Shows a bar in the output of the cell, if the work takes long; None outside of notebooks."""
+    if "ipykernel" not in sys.modules or getattr(sys.modules["IPython"].get_ipython(), "kernel", None) is None:
+        return None
+    started = time.monotonic()
+    bars: list[Any] = []
+
+    def tell(share: float) -> None:
+        if not bars and share < 1 and time.monotonic() - started > PATIENCE:
+            bars.append(importlib.import_module("IPython.display").ProgressBar(100))
+            bars[0].display()
+        for bar in bars:
+            bar.progress = round(100 * share)
+
+    return tell

@@ -117,6 +117,7 @@ def preflight(
     writing: bool = True,
     partial: bool = False,
     reset: bool = False,
+    memory: bool = True,
 ) -> Targets:
     """Finds the plan's weights in the model and, for writing, checks that each can be written.
 
@@ -127,6 +128,7 @@ def preflight(
         writing: whether they are to be written.
         partial: whether the model may lack layers, as a stage of a pipeline does.
         reset: whether what the plan does not write is to be reset.
+        memory: whether each tensor that is written must have memory.
 
     Raises:
         LazyModuleError: a parameter has no shape yet.
@@ -172,7 +174,9 @@ def preflight(
         for name, piece in one.pieces.items():
             _check_tensor("rest='reset'", name, piece.tensor, piece, numbers=False)
             written[name] = piece.tensor
-    _check_apart(written)
+    if memory:
+        _check_memory(written)
+        _check_apart(written)
     return Targets(tuple(found), writes, tuple(biases.values()), rest, tuple(written.values()), again, left)
 
 
@@ -279,9 +283,7 @@ def _check_tensor(layer: str, name: str, held: torch.Tensor, piece: LocalPiece, 
     _check_shaped(layer, name, held)
     tensor = piece.tensor
     problem = ""
-    if tensor.is_meta:
-        problem = "is on the meta device and has no memory. Materialise it first: model.to_empty(device=...)"
-    elif _is_wrapper(tensor):
+    if _is_wrapper(tensor):
         problem = f"is a {type(tensor).__name__}, which cannot be written in place. Write before it is converted"
     elif tensor.numel() and not tensor.untyped_storage().nbytes():
         problem = "has an empty storage, as sharding leaves it between two forwards. Gather it first"
@@ -295,6 +297,15 @@ def _check_tensor(layer: str, name: str, held: torch.Tensor, piece: LocalPiece, 
         problem = f"overlaps itself (strides {tensor.stride()}): elements share one place in memory. Clone it first"
     if problem:
         raise PlanError(f"{layer}: {name} {problem}.")
+
+
+def _check_memory(tensors: Mapping[str, torch.Tensor]) -> None:
+    """Raises where one of them only has a shape."""
+    for name, tensor in tensors.items():
+        if tensor.is_meta:
+            raise PlanError(
+                f"{name} is on the meta device and has no memory. Materialise it first: model.to_empty(device=...)."
+            )
 
 
 def _check_shaped(layer: str, name: str, tensor: torch.Tensor) -> None:

@@ -67,7 +67,7 @@ class Reset:
             piece.tensor.copy_(piece.region.take(made[name]))
 
     def made(self, seed: int) -> Mapping[str, torch.Tensor]:
-        """What the module's method gives, whole, by name; without what it does not write.
+        """What the module's method gives, whole, by name; without what it does not write, or only with other modules.
 
         Raises:
             PlanError: the method fails, or the tensors are too large.
@@ -97,7 +97,11 @@ class Reset:
                 kind = type(error).__name__
                 raise PlanError(f"{self.path}: its {self.method} fails ({kind}: {error}).") from error
         after = _content(twin, self.leaves)
-        return {name: after[name][0] for name in after if not _same(before[name], after[name])}
+        return {
+            name: values
+            for name, (values, version) in after.items()
+            if not (values.is_meta or _same(before[name], (values, version)))
+        }
 
     @property
     def _is_table(self) -> bool:

@@ -155,7 +155,7 @@ class TestRefusals:
             ('slect = ["INI1"]', 'unknown key slect = ["INI1"]; did you mean select? expected one of the keys models,'),
             ("zzz = 1", "unknown key zzz = 1; expected one of the keys models, select"),
             ('fail-level = "fatal"', 'fail-level = "fatal"; expected "error", "warning" or "info"'),
-            ("format = 3", 'format = 3; expected "text", "json", "github", "sarif", "junit" or "markdown"'),
+            ("format = 3", 'format = 3; expected "text", "json", "github", "sarif", "junit", "markdown" or "html"'),
             ("tolerance = 1.0", "tolerance = 1.0; expected a number between 0 and 1"),
             ("tolerance = -0.1", "tolerance = -0.1; expected a number between 0"),
             ("tolerance = 0", "tolerance = 0; expected a number between 0"),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from autoinit.checking import _signals as signals
 from autoinit.checking.checker import check
 from autoinit.errors import TraceError
+from autoinit.plans.plan import Plan
 from autoinit.signal.predicting.propagating import Propagation
 
 WIDTH = 32
@@ -24,9 +25,9 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
 
     class Counted(Propagation):
-        def report(self, *, backward: bool, started: float) -> Any:
+        def report(self, *, backward: bool, started: float, layers: Plan | None = None) -> Any:
             made.append(self.samples)
-            return super().report(backward=backward, started=started)
+            return super().report(backward=backward, started=started, layers=layers)
 
     monkeypatch.setattr(signals, "Propagation", Counted)
     return made
@@ -38,9 +39,9 @@ def backwards(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     made: list[bool] = []
 
     class Counted(Propagation):
-        def report(self, *, backward: bool, started: float) -> Any:
+        def report(self, *, backward: bool, started: float, layers: Plan | None = None) -> Any:
             made.append(backward)
-            return super().report(backward=backward, started=started)
+            return super().report(backward=backward, started=started, layers=layers)
 
     monkeypatch.setattr(signals, "Propagation", Counted)
     return made

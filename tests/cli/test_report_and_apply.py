@@ -195,7 +195,7 @@ def test_apply_in_place_spares_what_a_checkpoint_holds_beside(here):
     ("output", "message"),
     [
         ("x.txt", "weights are written to .safetensors, .pt, .pth, not '.txt'"),
-        ("x", "not 'no suffix'"),
+        ("x.onnx", "not '.onnx'"),
         ("missing/x.pt", "missing/x.pt cannot be written: No such file or directory"),
     ],
 )

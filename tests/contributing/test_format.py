@@ -111,14 +111,16 @@ def test_methods_and_errors_have_it(found: dict[str, Any]):
     assert found["report"] == "Sequential,0,0.353553\nSequential,2,0.408248"
     assert found["check"] == "Sequential,INI001,0"
     assert found["unknown"] == [
-        "no format 'xls'; there are csv, table, json, markdown",
-        "no format 'xls'; there are csv, text, json, github, sarif, junit, markdown",
+        "no format 'xls'; there are csv, table, json, markdown, html",
+        "no format 'xls'; there are csv, text, json, github, sarif, junit, markdown, html",
     ]
 
 
 def test_commands_offer_it(copy: Copy):
-    assert "--format [csv|table|json|markdown]" in copy.command("report", "--help")
-    assert "--format [csv|text|json|github|sarif|junit|markdown]" in " ".join(copy.command("check", "--help").split())
+    assert "--format [csv|table|json|markdown|html]" in copy.command("report", "--help")
+    assert "--format [csv|text|json|github|sarif|junit|markdown|html]" in " ".join(
+        copy.command("check", "--help").split()
+    )
 
 
 def test_commands_and_the_configuration_write_it(found: dict[str, Any]):

@@ -14,7 +14,7 @@ from safetensors.torch import save, save_file
 from autoinit.errors import LoadError
 from autoinit.loading import load
 from autoinit.loading._opening import opened
-from autoinit.loading._safetensors import Described, described
+from autoinit.loading.safetensors_files import Described, described
 
 
 @pytest.fixture(autouse=True)

@@ -226,6 +226,14 @@ def test_files_that_people_have(kind, tmp_path):
     assert "clean" in text
 
 
+def test_old_files_whose_numbers_begin_like_a_pickle(tmp_path):
+    """128 numbers: their count, 0x80, follows the last pickle, and is how a pickle begins."""
+    torch.save({"weight": torch.linspace(-1, 1, 128)}, tmp_path / "w.pt", _use_new_zipfile_serialization=False)
+    code, text, _ = run("report", tmp_path / "w.pt", "--all", "--format", "json")
+    assert code == 0
+    assert [row["shape"] for row in json.loads(text)["tensors"]] == [[128]]
+
+
 def test_exit_status_formats_and_baseline(tmp_path):
     found = state()
     found["fc.weight"][0, 0] = math.nan

@@ -21,7 +21,6 @@ LATE = {
     "autoinit.pytest_plugin": "pytest loads it at every start",
     "autoinit.comparing.running": "the package is imported wherever a model is built; a bar is for terminals",
     "autoinit.formats": "values print without rich until they are asked to",
-    "autoinit.comparing.running": "the package is imported without rich",
     "autoinit.reporting.signals.plotting": "matplotlib is an extra",
     "autoinit.reporting.scalings.plotting": "matplotlib is an extra",
     "autoinit.reporting.comparisons.plotting": "matplotlib is an extra",

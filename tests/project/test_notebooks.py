@@ -38,7 +38,25 @@ def executed(path: Path) -> nbformat.NotebookNode:
         cell.outputs, cell.execution_count = [], None
     client = NotebookClient(notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(ROOM)}})
     client.execute()
+    for cell in code_cells(notebook):
+        cell.outputs = [output for output in cell.outputs if not is_bar(output)]
     return notebook
+
+
+def is_bar(output: nbformat.NotebookNode) -> bool:
+    """Whether it is a bar of progress, which slow machines alone show."""
+    return "<progress" in output.get("data", {}).get("text/html", "")
+
+
+def test_long_work_shows_a_bar_in_a_notebook_and_short_work_none() -> None:
+    """Half of the work is done after more than a second."""
+    lines = "import time", "from autoinit.tensors.progress import counted", "step = counted(2)", "time.sleep({})"
+    source = "\n".join((*lines, "step(1)", "step(1)"))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source.format(wait)) for wait in (1.05, 0)])
+    NotebookClient(notebook, timeout=60, kernel_name="python3").execute()
+    long, short = (cell.outputs for cell in notebook.cells)
+    assert ([is_bar(output) for output in long], short) == ([True], [])
+    assert "value='100'" in long[0].data["text/html"]
 
 
 def test_there_are_notebooks() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from autoinit import plan
 from autoinit.errors import ArgumentError
 from autoinit.signal import InputSignal, measure, propagate
+from autoinit.signal._metering import Meter
 from autoinit.signal.predicting._beyond_moments import before_windows, behind_inputs
 from autoinit.signal.predicting.fields import Axes, Covariance, covariance, matched
 from autoinit.signal.predicting.replaying import fill
@@ -209,3 +210,28 @@ def test_writing_to_an_expanded_view() -> None:
     assert base.flatten().tolist() == [1, 2, 3]
     fill(base.expand(3, 4), 5.0)
     assert base.flatten().tolist() == [5, 5, 5]
+
+
+def test_a_tensor_that_is_passed_on_is_measured_once() -> None:
+    """By hand: of (1, -1, 3, -3) the second moment is (1 + 1 + 9 + 9) / 4 = 5; doubled in place it is 20.
+
+    The gradient of (x^2).sum() / 2 is x: second moment 5, once, though the tensor came by twice. Values on the other
+    axis are other rows: over the columns (1, 3) and (-1, -3) the product of different rows is -(1 + 9) / 2 = -5, over
+    the rows (1, -1) and (3, -3) it is (3 + 3) / 2 = 3.
+    """
+    value = torch.tensor([[[1.0, -1.0], [3.0, -3.0]]], requires_grad=True)
+    meter = Meter(1, backward=True)
+    first, again = meter.take(value, -1), meter.take(value, -1)
+    across = meter.take(value, -2)
+    assert again is first
+    assert (first.q, first.p, across.p) == (5.0, 3.0, -5.0)
+    (value.square().sum() / 2).backward()
+    assert first.grads == [5.0]
+    assert first.row().grad == 5.0
+    with torch.no_grad():
+        value.mul_(2)
+    assert meter.take(value, -1).q == 20.0
+    with torch.inference_mode():
+        hidden = torch.ones(2, 2)
+        assert meter.take(hidden, None).q == 1.0
+        assert meter.take(hidden.mul_(3), None).q == 9.0

@@ -203,8 +203,11 @@ class Propagation:
         """The same with other surrogates."""
         return Propagation(self.dataflow, self.view, self.plan, self.inputs, given=self.given, seed=seed)
 
-    def report(self, *, backward: bool, started: float, seeds: int = 1) -> SignalReport:
-        """Propagate, with so many draws of the surrogates, and tell."""
+    def report(self, *, backward: bool, started: float, seeds: int = 1, layers: Plan | None = None) -> SignalReport:
+        """Propagate, with so many draws of the surrogates, and tell.
+
+        layers: a plan of the dataflow by which weights are named, where there is one.
+        """
         fewer = fewer_features(self.dataflow, self.values.has_pairs)
         meter, runner, _ = self.run(lambda *_: None, backward=backward, fewer=fewer)
         others = [
@@ -212,7 +215,7 @@ class Propagation:
             for more in range(1, seeds)
         ]
         self.values.notes.update(dict.fromkeys((*self.notes_on_inputs(), *notes_on_fewer(fewer))))
-        return report_of("predicted", self.view, self.dataflow, merged([meter, *others]), runner, started)
+        return report_of("predicted", self.view, self.dataflow, merged([meter, *others]), runner, started, layers)
 
 
 def _features_of(op: Op, dataflow: Dataflow) -> int:
@@ -268,10 +271,16 @@ def require_elements(dataflow: Dataflow) -> None:
 
 
 def report_of(
-    kind: str, view: ModelView, dataflow: Dataflow, meter: Meter, runner: Runner | None, started: float
+    kind: str,
+    view: ModelView,
+    dataflow: Dataflow,
+    meter: Meter,
+    runner: Runner | None,
+    started: float,
+    layers: Plan | None = None,
 ) -> SignalReport:
-    """The report of what a meter has taken."""
-    plan = plan_dataflow(dataflow, view, PlanOptions())
+    """The report of what a meter has taken; `layers` names the weights, where the dataflow has been planned."""
+    plan = plan_dataflow(dataflow, view, PlanOptions()) if layers is None else layers
     names = {layer.param: layer.name for layer in plan.layers}
     failed: Mapping[Op, str] = runner.failed if runner is not None else {}
     notes = list(runner.values.notes) if runner is not None else []

@@ -21,7 +21,7 @@ _LENGTH = 8
 _LONGEST_HEADER = 100_000_000
 """Bytes, as the format has it."""
 _Count = Annotated[int, msgspec.Meta(ge=0, lt=2**62)]
-_DTYPES: Mapping[str, str] = {
+DTYPES: Mapping[str, str] = {
     "BOOL": "bool", "U8": "uint8", "I8": "int8", "U16": "uint16", "I16": "int16", "U32": "uint32", "I32": "int32",
     "U64": "uint64", "I64": "int64", "F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
     "C64": "complex64", "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "F8_E4M3FNUZ": "float8_e4m3fnuz",
@@ -106,7 +106,7 @@ def _require_whole(entries: Mapping[str, _Entry], held: int) -> None:
 
 
 def _dtype(name: str, entry: _Entry) -> torch.dtype:
-    found = getattr(torch, _DTYPES.get(entry.dtype, ""), None)
+    found = getattr(torch, DTYPES.get(entry.dtype, ""), None)
     if not isinstance(found, torch.dtype):
-        raise ValueError(f"{name} has the dtype {entry.dtype[:20]!r}, expected one of {', '.join(_DTYPES)}")
+        raise ValueError(f"{name} has the dtype {entry.dtype[:20]!r}, expected one of {', '.join(DTYPES)}")
     return found
