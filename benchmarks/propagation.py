@@ -1,4 +1,4 @@
-"""What one propagation takes: resnet50 at 224 pixels, and a LLaMA-70B-sized model on the meta device.
+"""What one propagation takes: resnet50 at 224 pixels, and LLaMA-sized models on the meta device.
 
     python benchmarks/propagation.py
 
@@ -12,6 +12,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,11 @@ LLAMA_70B = {
     "num_key_value_heads": 8, "intermediate_size": 28672,
 }  # fmt: skip
 
+LLAMA_8B = {
+    "vocab_size": 128256, "hidden_size": 4096, "num_hidden_layers": 32, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "intermediate_size": 14336,
+}  # fmt: skip
+
 
 def resnet50() -> nn.Module:
     """As torchvision initialises it."""
@@ -38,16 +44,22 @@ def resnet50() -> nn.Module:
     return made
 
 
-def llama_70b() -> nn.Module:
+def llama(options: dict[str, int]) -> nn.Module:
     """Without weights."""
     with torch.device("meta"):
-        return Tokens("llama", "AutoModelForCausalLM", LLAMA_70B)()
+        return Tokens("llama", "AutoModelForCausalLM", options)()
 
 
 CASES: tuple[tuple[str, Callable[[], nn.Module], Any, bool], ...] = (
     ("resnet50", resnet50, (2, 3, 224, 224), True),
     ("resnet50, no gradients", resnet50, (2, 3, 224, 224), False),
-    ("LLaMA-70B-sized, meta", llama_70b, None, True),
+    ("LLaMA-70B-sized, meta", partial(llama, LLAMA_70B), None, True),
+    (
+        "LLaMA-8B-sized, meta, 512 tokens",
+        partial(llama, LLAMA_8B),
+        torch.empty(1, 512, dtype=torch.long, device="meta"),
+        True,
+    ),
 )
 
 

@@ -163,9 +163,10 @@ class Meter:
         if axis is None or shape is None or len(shape) < -axis:
             return None
         size = shape[axis]
-        if value.dim() == len(shape) and value.shape[axis] == size:
+        whole = op.shape if op.shape is not None and len(op.shape) == value.dim() else value.shape
+        if value.dim() == len(shape) and whole[axis] == size:
             return axis
-        places = [place for place in range(-value.dim(), 0) if value.shape[place] == size]
+        places = [place for place in range(-value.dim(), 0) if whole[place] == size]
         return places[0] if len(places) == 1 else None
 
 

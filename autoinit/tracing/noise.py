@@ -40,14 +40,22 @@ def scales_noise(op: Op, way: Collection[Op]) -> bool:
 
 def is_noise(op: Op) -> bool:
     """Whether it is random, or computed of a buffer that is no mask, and of no parameter."""
-    sources = list(_sources(op))
-    return not any(each.signal or each.op == "parameter" for each in sources) and any(map(_is_drawn, sources))
+    drawn = False
+    for each in _sources(op):
+        if each.signal or each.op == "parameter":
+            return False
+        drawn = drawn or _is_drawn(each)
+    return drawn
 
 
 def is_gaussian(op: Op) -> bool:
     """Whether it is drawn from a normal distribution, or that times numbers; about 1 it would be dropout."""
-    sources = list(_sources(op))
-    return any(map(_is_normal, sources)) and not any(each.signal or Trait.ADDING in each.traits for each in sources)
+    drawn = False
+    for each in _sources(op):  # all of them only where none carries a signal: a deep network has many behind it
+        if each.signal or Trait.ADDING in each.traits:
+            return False
+        drawn = drawn or _is_normal(each)
+    return drawn
 
 
 def _is_normal(op: Op) -> bool:

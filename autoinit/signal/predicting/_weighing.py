@@ -15,14 +15,11 @@ from autoinit.signal._metering import Meter
 from autoinit.signal._recurrent import NO_STATE, is_recurrent, written_out
 from autoinit.signal.predicting._beyond_moments import before_windows, behind_inputs
 from autoinit.signal.predicting.fields import TINY
-from autoinit.signal.predicting.linear_maps import LinearMap, NoMapError, features_last, linear_map
+from autoinit.signal.predicting.linear_maps import SMALL, LinearMap, NoMapError, features_last, linear_map
 from autoinit.signal.predicting.meanfield import drawn_output, unit_moment
 from autoinit.signal.predicting.replaying import Runner
 from autoinit.theory.layouts import size
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
-
-SMALL = 32
-"""Products per output up to which weights are drawn, as for windows of one feature: too few for a Gaussian field."""
 
 Choose = Callable[[Op, ParamUse, torch.Tensor, LinearMap], None]
 """May set the std of a weight, given its input."""
@@ -34,6 +31,7 @@ class Weighing:
     Attributes:
         choose: is asked before each use of a weight.
         fresh: whether equal ids of a guessed input are different tokens.
+        fewer: how many features are drawn of what linear layers make, where not all.
     """
 
     def __init__(
@@ -45,8 +43,10 @@ class Weighing:
         choose: Choose,
         *,
         fresh: bool,
+        fewer: Mapping[Op, int],
     ) -> None:
         self.samples, self.generator, self.meter, self.choose, self.fresh = samples, generator, meter, choose, fresh
+        self.fewer = fewer
         self._fed, self._pooled = behind_inputs(dataflow), before_windows(dataflow)
 
     def __call__(self, op: Op, run: Runner) -> Any:
@@ -67,7 +67,9 @@ class Weighing:
         x = _input(op, run, fed=op in self._fed)
         if op.shape is None:
             raise NoMapError("the output's shape is not known")
-        linear = linear_map(op, use, x, op.shape, self.samples, _padding_mode(op, run))
+        shape = (*op.shape[:-1], self.fewer.get(op, op.shape[-1]))
+        linear = linear_map(op, use, x, shape, self.samples, _padding_mode(op, run))
+        linear = replace(linear, stands_in=_standing(op, x), stands_out=op.shape[-1] / shape[-1])
         if op not in self._pooled:
             linear = replace(linear, mixed=None)
         self.choose(op, use, x, linear)
@@ -80,8 +82,10 @@ class Weighing:
             return self._drawn(op, x, linear, sigma, run)
         if _is_centred(op, use, run):
             x = _without_mean(x, linear)
-        y = drawn_output(x, linear, over_rows(sigma, linear), op.shape, self.generator)
+        y = drawn_output(x, linear, over_rows(sigma, linear), shape, self.generator)
         bias = _bias(op, run)
+        if bias is not None and shape != op.shape:
+            bias = bias[torch.linspace(0, len(bias) - 1, shape[-1]).long()]
         return y if bias is None else y + _aligned(bias, op).to(y.dtype)
 
     def _sigma(self, op: Op, use: ParamUse, run: Runner) -> torch.Tensor:
@@ -220,6 +224,12 @@ def _padding_mode(op: Op, run: Runner) -> str:
     """Of a convolution's module: the function that it calls has only zeros."""
     module = run.values.view.submodule(op.module) if op.call is not None and op.call.target is None else None
     return getattr(module, "padding_mode", "zeros")
+
+
+def _standing(op: Op, x: torch.Tensor) -> float:
+    """How many features of an operation's input each that is drawn stands for."""
+    whole = op.operands["input"].shape if op.op == "linear" and "input" in op.operands else None
+    return whole[-1] / x.shape[-1] if whole else 1.0
 
 
 def _window(use: ParamUse) -> int:

@@ -24,6 +24,8 @@ Spread = Callable[[torch.Tensor], torch.Tensor]
 Mixed = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
 EPSILON = 1e-6
 MOST_PRODUCTS = 1 << 28
+SMALL = 32
+"""Products per output up to which weights are drawn, as for windows of one feature: too few for a Gaussian field."""
 FEWEST_MIXED = 16
 """Of a convolution with drawn weights: products that it may take, and channels that are mixed all the same."""
 
@@ -42,6 +44,7 @@ class LinearMap:
         kept_back: the same of the gradients of input positions.
         mixed: of a convolution, the output's view for weights drawn from N(0, 1): it tells how alike neighbours are,
             and positions near a border, up to scale.
+        stands_in, stands_out: how many of the layer's features each of the input's, and of the output's, stands for.
     """
 
     opened: tuple[int, ...]
@@ -52,10 +55,16 @@ class LinearMap:
     kept: float = 1.0
     kept_back: float = 1.0
     mixed: Mixed | None = None
+    stands_in: float = 1.0
+    stands_out: float = 1.0
 
     def features_in(self) -> int:
         """Inputs that one output sums at one kernel position."""
-        return self.into.size(self.opened, "c")
+        return round(self.into.size(self.opened, "c") * self.stands_in)
+
+    def features_out(self) -> int:
+        """Outputs that one input enters at one kernel position."""
+        return round(self.out.size(self.made, "c") * self.stands_out)
 
 
 class NoMapError(Exception):

@@ -70,8 +70,9 @@ class _MeanField(torch.autograd.Function):
         ctx.linear, ctx.sigma, ctx.generator, ctx.of = linear, sigma, generator, (tuple(x.shape), x.dtype)
         view = x.detach().float().reshape(linear.opened)
         made = _field(
-            view, linear.into, linear.made, linear.out, linear.spread, linear.kept, sigma, generator, linear.mixed
-        )
+            view, linear.into, linear.made, linear.out, linear.spread, linear.kept, linear.features_in(), sigma,
+            generator, linear.mixed,
+        )  # fmt: skip
         return made.reshape(shape).to(x.dtype)
 
     @staticmethod
@@ -82,7 +83,10 @@ class _MeanField(torch.autograd.Function):
         if sigma.numel() > 1:
             gradient, sigma = gradient * sigma, torch.ones(())
         adjoint = _adjoint(linear)
-        made = _field(gradient, linear.out, linear.opened, linear.into, adjoint, linear.kept_back, sigma, ctx.generator)
+        made = _field(
+            gradient, linear.out, linear.opened, linear.into, adjoint, linear.kept_back, linear.features_out(), sigma,
+            ctx.generator,
+        )  # fmt: skip
         return made.reshape(shape).to(dtype), None, None, None, None
 
 
@@ -93,13 +97,14 @@ def _field(
     out: Axes,
     spread: Spread,
     kept: float,
+    features: int,
     sigma: torch.Tensor,
     generator: torch.Generator,
     mixed: Mixed | None = None,
 ) -> torch.Tensor:
-    """What weights of this std make of a tensor."""
+    """What weights of this std make of a tensor, by sums over so many features."""
     moments = row_moments(view, into)
-    profile = spread(_over_samples(moments, into) * into.size(view.shape, "c")).clamp_min_(0)
+    profile = spread(_over_samples(moments, into) * features).clamp_min_(0)
     least, most = (float(each) for each in torch.aminmax(moments))
     flat = most - least <= FLAT * most
     if most <= TINY:

@@ -22,7 +22,10 @@ from autoinit.plans.plan import Plan
 from autoinit.signal._metering import Meter, merged, number_of_draws, rows
 from autoinit.signal._samples import sample_axis
 from autoinit.signal.batches import ids_are_free, notes_on_ids
+from autoinit.signal.predicting._fewer_features import fewer_features, notes_on_fewer
+from autoinit.signal.predicting._fewer_heads import ATTENTION, attended
 from autoinit.signal.predicting._rowless import notes_on_rowless
+from autoinit.signal.predicting._saving import saved_short
 from autoinit.signal.predicting._stand_ins import Values
 from autoinit.signal.predicting._weighing import Choose, Weighing
 from autoinit.signal.predicting.fields import TINY, Covariance, draw
@@ -102,16 +105,7 @@ def _saving(dataflow: Dataflow) -> AbstractContextManager[Any]:
     elements = sum(math.prod(op.shape) for op in dataflow.graph.nodes if op.signal and op.shape is not None)
     if elements * 4 < LARGE:
         return nullcontext()
-    return torch.autograd.graph.saved_tensors_hooks(_halved, _whole)
-
-
-def _halved(saved: torch.Tensor) -> tuple[torch.Tensor, bool]:
-    short = saved.dtype is torch.float32
-    return saved.to(torch.bfloat16) if short else saved, short
-
-
-def _whole(kept: tuple[torch.Tensor, bool]) -> torch.Tensor:
-    return kept[0].float() if kept[1] else kept[0]
+    return saved_short()
 
 
 def _on_meta(view: ModelView) -> bool:
@@ -132,17 +126,34 @@ class Propagation:
         self.samples = _samples(dataflow, self.sample_axis)
 
     def run(
-        self, choose: Choose, *, backward: bool, watch: Callable[[Op, Runner], None] | None = None
+        self,
+        choose: Choose,
+        *,
+        backward: bool,
+        watch: Callable[[Op, Runner], None] | None = None,
+        fewer: Mapping[Op, int] | None = None,
     ) -> tuple[Meter, Runner, list[torch.Tensor]]:
         """Run the operations on surrogates.
 
         choose: may set a weight's std when its input is known. watch: is report_of of each operation that is done.
+        fewer: how many features are enough, of operations that need not draw all; then nor is all attention run.
         """
         meter = Meter(self.samples, backward=backward, sample_axis=self.sample_axis)
-        weighing = Weighing(self.dataflow, self.samples, self.generator, meter, choose, fresh=ids_are_free(self.given))
+        weighing = Weighing(
+            self.dataflow,
+            self.samples,
+            self.generator,
+            meter,
+            choose,
+            fresh=ids_are_free(self.given),
+            fewer=fewer or {},
+        )
         with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward), _saving(self.dataflow):
             torch.manual_seed(as_torch_takes(self.seed))
-            runner = Runner(self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch)
+            runner = Runner(
+                self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch,
+                instead={ATTENTION: attended} if fewer is not None else {},
+            )  # fmt: skip
             outputs = runner.run()
             if backward:
                 self._backward(outputs)
@@ -197,9 +208,13 @@ class Propagation:
 
         layers: a plan of the dataflow by which weights are named, where there is one.
         """
-        meter, runner, _ = self.run(lambda *_: None, backward=backward)
-        others = [self.again(self.seed + more).run(lambda *_: None, backward=backward)[0] for more in range(1, seeds)]
-        self.values.notes.update(dict.fromkeys(self.notes_on_inputs()))
+        fewer = fewer_features(self.dataflow, self.values.has_pairs)
+        meter, runner, _ = self.run(lambda *_: None, backward=backward, fewer=fewer)
+        others = [
+            self.again(self.seed + more).run(lambda *_: None, backward=backward, fewer=fewer)[0]
+            for more in range(1, seeds)
+        ]
+        self.values.notes.update(dict.fromkeys((*self.notes_on_inputs(), *notes_on_fewer(fewer))))
         return report_of("predicted", self.view, self.dataflow, merged([meter, *others]), runner, started, layers)
 
 

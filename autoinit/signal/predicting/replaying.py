@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, cast
 
 import torch
@@ -33,6 +34,7 @@ class Runner:
         weigh: computes a weight operation.
         seen: called with each value that carries a signal.
         watch: called with each operation that is done, while the values of its operands are still held.
+        instead: computes operations of these names.
         failed: operations that could not be computed, and why.
     """
 
@@ -44,9 +46,10 @@ class Runner:
         weigh: Rule,
         seen: Callable[[Op, Any], None],
         watch: Callable[[Op, Runner], None] | None = None,
+        instead: Mapping[str, Rule] = MappingProxyType({}),
     ) -> None:
         self.dataflow, self.values, self.inputs = dataflow, values, inputs
-        self._weigh, self._seen, self._watch = weigh, seen, watch
+        self._weigh, self._seen, self._watch, self._instead = weigh, seen, watch, instead
         self._held: dict[Op, Any] = {}
         self._leaves: dict[str, nn.Module] = {}
         self._waiting: dict[Op, int] = {}
@@ -95,6 +98,8 @@ class Runner:
             self._waiting[operand] -= 1
             if not self._waiting[operand] and operand.signal:
                 self._held.pop(operand, None)
+        if not self._waiting[op]:  # nothing reads it
+            self._held.pop(op, None)
 
     def _computed(self, op: Op) -> Any:
         if op.op == "input":
@@ -103,7 +108,7 @@ class Runner:
             return self.values.of(op)
         if op.role is Role.WEIGHT or Trait.LOOKUP in op.traits:
             return self._weigh(op, self)
-        return self.call(op)
+        return self._instead.get(op.op, _called)(op, self)
 
     def arguments(self, op: Op) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The operands of a call, as values."""
@@ -148,6 +153,10 @@ class Runner:
                 reset()
             self._leaves[op.module] = made
         return self._leaves[op.module]
+
+
+def _called(op: Op, run: Runner) -> Any:
+    return run.call(op)
 
 
 def _on_cpu(value: Any) -> Any:
