@@ -188,7 +188,9 @@ def document() -> str:
     """The table in Markdown, for `autoinit explain train` and the manual."""
     head = "| the graph shows that | chosen | since | in the benchmark |\n| --- | --- | --- | --- |"
     lines = (
-        f"| {each.shows} | `{each.spelled}` | {each.reason} | {'; '.join(map(str, each.figures))} |" for each in ROWS
+        f"| {each.shows} | {f'`{each.spelled}`' if each.options else 'the plain assignment'} | {each.reason} "
+        f"| {'; '.join(map(str, each.figures))} |"
+        for each in ROWS
     )
     told = inspect.cleandoc(__doc__ or "").partition("\n\n")[2]
     return f"{told}\n\n{chr(10).join((head, *lines))}"
