@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from autoinit.tensors.elements import products
 from autoinit.tensors.measuring import WeightStats
 from autoinit.theory.layouts import size
 
@@ -112,9 +113,9 @@ def _orthonormal(vectors: npt.NDArray[np.float64], tolerance: float) -> bool:
     if not np.isfinite(lengths).all() or lengths.min() == 0 or not _even(lengths, tolerance):
         return False
     units = vectors / lengths[:, None]
-    products = np.abs(units @ units.T)
-    np.fill_diagonal(products, 0)
-    return bool(products.max() <= tolerance)
+    cosines = np.abs(products(units))
+    np.fill_diagonal(cosines, 0)
+    return bool(cosines.max() <= tolerance)
 
 
 def is_identity(stats: WeightStats, power: npt.NDArray[np.float64], width: int) -> bool:

@@ -25,6 +25,7 @@ import torch
 
 from autoinit.recognising.noise import TAIL, Z
 from autoinit.recognising.samples import Matrix, RowSums
+from autoinit.tensors.elements import products
 from autoinit.theory.truncation import CUT
 
 Drawn = Literal["uniform", "normal", "truncated_normal"]
@@ -134,7 +135,7 @@ def alignment_misfit(matrix: Matrix) -> str:
     if height < 8 or width < 2:
         return ""
     pairs = height * (height - 1) / 2
-    cosines = np.square(rows @ rows.T)
+    cosines = np.square(products(rows))
     alignment = width * (float(cosines.sum()) - height) / (2 * pairs)
     if alignment > 0.02 + _limit(math.sqrt((2.0 + 30.0 / width) / pairs)):
         return f"its rows point the same way (mean squared cosine {alignment:.3g} times that of independent rows)"

@@ -104,14 +104,13 @@ def sample(weight: torch.Tensor, axes: str) -> SampledWeight:
 
 def row_sums(matrix: Matrix, features: Indices) -> RowSums:
     """The sums of a matrix's rows."""
-    ones = np.ones(matrix.shape[1], np.float32)
     squares = np.square(matrix)
     if matrix.all():
         counts = np.full(len(matrix), float(matrix.shape[1]))
     else:
         counts = np.count_nonzero(matrix, axis=1).astype(np.float64)
     peaks = np.maximum(matrix.max(1, initial=0), -matrix.min(1, initial=0))
-    sums, seconds, fourths = (each @ ones for each in (matrix, squares, np.square(squares)))
+    sums, seconds, fourths = (each.sum(1) for each in (matrix, squares, np.square(squares)))
     return RowSums(features, counts, *(each.astype(np.float64) for each in (sums, seconds, fourths, peaks)))
 
 

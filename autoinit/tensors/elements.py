@@ -96,3 +96,14 @@ def any_order(tensor: torch.Tensor) -> torch.Tensor:
     order = sorted(range(tensor.dim()), key=lambda axis: -strides[axis])
     turned = tensor.detach().permute(order)
     return turned if turned.is_contiguous() else tensor.detach()
+
+
+def products(rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Every row times every row.
+
+    By torch: after each product numpy's own library keeps its threads spinning for a while, on the cores that what
+    comes next would have.
+    """
+    held = torch.from_numpy(np.ascontiguousarray(rows))
+    made: npt.NDArray[Any] = (held @ held.T).numpy()
+    return made
