@@ -64,6 +64,14 @@ class Decision:
         return ", ".join(f"{name}={value!r}" for name, value in self.options.items())
 
 
+_FAR_FROM_THE_PRIOR = (
+    "a variance is exp of what a head gives, so that one at full scale begins far from the prior that the loss holds "
+    "it to (Kingma & Welling 2014, appendix C.2)"
+)
+_DOUBLES_THE_ERROR = (
+    "a random output of unit variance doubles the squared error, and its gradient reaches all layers (Zhang et al. "
+    "2019, section 3: the last layer at zero)"
+)
 MIRRORED = {"method": "mirrored"}
 ROWS: tuple[Decision, ...] = (
     Decision(
@@ -98,16 +106,14 @@ ROWS: tuple[Decision, ...] = (
         "a Gaussian is drawn whose mean and variance the network gives, and there are norms",
         lambda seen: seen.draws and seen.norms,
         {"heads": "small"},
-        "a variance is exp of what a head gives, so that one at full scale begins far from the prior that the loss "
-        "holds it to (Kingma & Welling 2014, appendix C.2)",
+        _FAR_FROM_THE_PRIOR,
     ),
     Decision(
         "draw",
         "a Gaussian is drawn whose mean and variance the network gives, and there are no norms",
         lambda seen: seen.draws,
         {"method": "mirrored", "heads": "small"},
-        "a variance is exp of what a head gives, so that one at full scale begins far from the prior that the loss "
-        "holds it to (Kingma & Welling 2014, appendix C.2)",
+        _FAR_FROM_THE_PRIOR,
         (Figure("vae", "variational autoencoder", 13.26, 12.35),),
         advises=True,
     ),
@@ -116,8 +122,7 @@ ROWS: tuple[Decision, ...] = (
         "its output is as large as its input, or a map, and there are norms",
         lambda seen: seen.dense and seen.norms,
         {"heads": "small"},
-        "a random output of unit variance doubles the squared error, and its gradient reaches all layers (Zhang et al. "
-        "2019, section 3: the last layer at zero)",
+        _DOUBLES_THE_ERROR,
     ),
     Decision(
         "map of logits",
@@ -132,8 +137,7 @@ ROWS: tuple[Decision, ...] = (
         "its output is as large as its input, and there are no norms",
         lambda seen: seen.dense,
         {"method": "signal", "residual": "depth", "heads": "small"},
-        "a random output of unit variance doubles the squared error, and its gradient reaches all layers (Zhang et al. "
-        "2019, section 3: the last layer at zero); pooling and sums change the scale on the way there",
+        f"{_DOUBLES_THE_ERROR}; pooling and sums change the scale on the way there",
         (Figure("unet", "U-Net that takes noise off", 0.0889, 0.0827),),
         advises=True,
     ),

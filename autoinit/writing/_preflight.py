@@ -181,18 +181,16 @@ def preflight(
     if memory:
         _check_memory(written)
         _check_apart(written)
-    strange = _strange(plan, again) if reset else ()
+    strange = _strange(plan, view, again) if reset else ()
     touched = tuple(written.values())
     return Targets(tuple(found), writes, tuple(biases.values()), rest, touched, again, left, strange, reset)
 
 
-def _strange(plan: Plan, resets: Sequence[Reset]) -> tuple[str, ...]:
-    """Weights that are reset and stand nowhere in the plan, as where `to_empty` has made two of one tied weight."""
-    named = (
-        {each.param for each in plan.layers} | {each.name for each in plan.rest} | {each.name for each in plan.others}
-    )
-    pieces = [(name, piece) for each in resets for name, piece in each.pieces.items()]
-    return tuple(name for name, piece in pieces if len(piece.shape) > 1 and name not in named)
+def _strange(plan: Plan, view: ModelView, resets: Sequence[Reset]) -> tuple[str, ...]:
+    """Parameters that are reset and stand nowhere in the plan, as where `to_empty` has made two of a tied one."""
+    named = {name for layer in plan.layers for name in (layer.param, *layer.biases)}
+    named |= {each.name for each in plan.rest} | {each.name for each in plan.others}
+    return tuple(name for reset in resets for name in reset.pieces if name in view.held and name not in named)
 
 
 def _by_element(layer: LayerPlan) -> bool:
