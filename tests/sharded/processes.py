@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -52,3 +53,4 @@ def _run(rank: int, cases: Mapping[str, Case], processes: int, folder: Path) -> 
             break
     torch.save({**dict.fromkeys(cases, "not reached"), **found}, folder / f"{rank}.pt")
     dist.destroy_process_group()
+    os._exit(0)  # gloo's threads may still run, and abort a process that ends by and by

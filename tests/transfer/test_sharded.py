@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 
 from autoinit import scaling
+from tests.sharded.processes import run_in_processes
 from tests.transfer.families import MLP
 
 STEPS = 8
@@ -39,26 +38,18 @@ def started() -> tuple[MLP, object]:
     return model, scaled
 
 
-def one_of_two(rank: int, port: int, target: str) -> None:
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", world_size=2, rank=rank)
+def one_of_two(_rank: int) -> list[float]:
     model, scaled = started()
     for layer in (model.first, model.second, model.third):
         fully_shard(layer)
     fully_shard(model)
-    losses = trained(model, scaled.groups(model, lr=2e-2, weight_decay=0.1))
-    if rank == 0:
-        torch.save(losses, target)
-    dist.destroy_process_group()
+    return trained(model, scaled.groups(model, lr=2e-2, weight_decay=0.1))
 
 
 @pytest.mark.skipif(not dist.is_available() or not dist.is_gloo_available(), reason="torch was built without gloo")
 def test_two_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     model, scaled = started()
     alone = trained(model, scaled.groups(model, lr=2e-2, weight_decay=0.1))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    target = tmp_path / "losses.pt"
-    mp.spawn(one_of_two, (port, str(target)), nprocs=2)
+    losses = run_in_processes({"trained": one_of_two}, 2, tmp_path)["trained"]
     assert alone[0] - alone[-1] > 0.5
-    assert torch.load(target) == pytest.approx(alone, rel=1e-5)
+    assert losses == [pytest.approx(alone, rel=1e-5)] * 2
