@@ -123,7 +123,7 @@ def _agreed(
         chosen = _integer(seed)
         with tensors_on_cpu():
             targets = preflight(plan, view, pieces, partial=how.partial, reset=how.rest == "reset")
-            signs = training_signs(view, plan, pieces)
+            signs = training_signs(view, plan, pieces, reset=how.rest == "reset")
     except Exception as error:  # whatever it is, the other processes must hear of it
         if together is None:
             raise
@@ -139,11 +139,19 @@ def _agreed(
     if signs.strong and targets.touched and not how.force:
         raise TrainedModelError(
             f"{plan.model} looks trained, and writing would destroy its weights: {'; '.join(signs.strong)}. "
-            f"Nothing was written. Pass force=True to write all the same."
+            f"Nothing was written. Pass force=True to write all the same{_anyway(how, signs)}."
         )
     if chosen is None:
         _next_seed(torch.default_generator)
     return targets, signs, base
+
+
+def _anyway(how: How, signs: TrainingSigns) -> str:
+    if how.rest != "reset" or signs.certain:
+        return ""
+    return (
+        ": right where the model comes from `to_empty`, for nothing has written these weights since they were allocated"
+    )
 
 
 def _next_seed(generator: torch.Generator) -> int:

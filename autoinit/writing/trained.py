@@ -74,7 +74,9 @@ class TrainingSigns:
         return self.certain if self.unwritten else (*self.certain, *self.doubtful)
 
 
-def training_signs(view: ModelView, plan: Plan, pieces: Pieces | None = None, *, weights: bool = True) -> TrainingSigns:
+def training_signs(
+    view: ModelView, plan: Plan, pieces: Pieces | None = None, *, weights: bool = True, reset: bool = False
+) -> TrainingSigns:
     """Looks for signs of training. Reads batch-norm counters, norm gains and a sample of the plan's weights.
 
     Weights on the meta device say nothing. The plan tells each weight's axes and slices. Of what is parted among
@@ -85,11 +87,15 @@ def training_signs(view: ModelView, plan: Plan, pieces: Pieces | None = None, *,
         plan: of the model.
         pieces: what is here of its parameters.
         weights: whether to look at weights, too, and not at norms alone.
+        reset: whether all is to be given values, as after `to_empty`. What nothing has written since it was allocated
+            may then be what any tensors left in memory, and counts only where it could be a trained model's as a whole.
     """
     pieces = Pieces(view) if pieces is None else pieces
-    certain, weak = _running_evidence(view)
-    strong, written = _gain_evidence(view)
+    certain: list[str] = []
     doubtful: list[str] = []
+    running, weak, written = _running_evidence(view)
+    (certain if written or not reset else doubtful).extend(running)
+    strong, written = _gain_evidence(view)
     (certain if written else doubtful).extend(strong)
     verdicts = _verdicts(view, plan, pieces) if weights else {}
     found = {name: misfit for name, misfit in verdicts.items() if misfit}
@@ -103,12 +109,34 @@ def training_signs(view: ModelView, plan: Plan, pieces: Pieces | None = None, *,
         else:
             weak.append(f"{len(found)} of {len(verdicts)} weights sampled fit no known initialisation ({example})")
     unwritten = bool(doubtful or not certain) and any(map(_is_rubbish, view.held.values()))
+    unwritten = unwritten or (reset and any(_is_no_gain(gain) for _, gain in _gains(view)))
     return TrainingSigns(tuple(certain), () if unwritten else tuple(weak), tuple(doubtful), unwritten)
 
 
 def _has_been_written(tensor: torch.Tensor) -> bool:
-    """Whether something has written a tensor in place since it was allocated, as an optimizer does."""
-    return tensor._version > 0 or (is_sharded(tensor) and local_piece(tensor)._version > 0)
+    """Whether something has written a tensor in place since it was allocated, as an optimizer does.
+
+    FSDP2 copies a piece once, to fill it up to the size of the others.
+    """
+    if tensor._version > 0 or not is_sharded(tensor):
+        return tensor._version > 0
+    piece = local_piece(tensor)
+    filled_up = piece.untyped_storage().nbytes() > piece.numel() * piece.element_size()
+    return piece._version > int(filled_up)
+
+
+def _is_no_gain(gain: torch.Tensor) -> bool:
+    """Whether a norm's gain that nothing has written holds other tensors' numbers: many alike, or of both signs.
+
+    Training moves gains from 1, each by an amount of its own: few get below 0.
+    """
+    values = local_piece(gain)
+    if values.is_meta or _has_been_written(gain) or not bool((values != values[:1]).any()):
+        return False
+    return (
+        2 * len(np.unique(values.float().cpu().numpy())) <= values.numel()
+        or 4 * int((values < 0).sum()) > values.numel()
+    )
 
 
 def _is_rubbish(tensor: torch.Tensor) -> bool:
@@ -162,7 +190,8 @@ def _is_uniform_of_one_sign(matrix: Matrix) -> bool:
     return near and kurtosis_fits(float((centred**4).mean()) / power**2, count, "uniform")
 
 
-def _running_evidence(view: ModelView) -> tuple[list[str], list[str]]:
+def _running_evidence(view: ModelView) -> tuple[list[str], list[str], bool]:
+    """Strong and weak evidence, and whether a tensor of the strong has been written since it was allocated."""
     buffers = {name: buffer for name, buffer in view.buffers.items() if not buffer.is_meta}
     counted = {n: int(b) for n, b in buffers.items() if n.endswith("num_batches_tracked") and b.numel() == 1}
     seen = {name.rpartition(".")[0]: count for name, count in counted.items() if 0 < count < MOST_BATCHES}
@@ -170,18 +199,19 @@ def _running_evidence(view: ModelView) -> tuple[list[str], list[str]]:
     trained = {name: count for name, count in seen.items() if count > HANDFUL or _has_moved(view, name)}
     if trained:
         name, count = max(trained.items(), key=lambda item: item[1])
-        return [f"{len(trained)} batch norms have seen training batches ({name or 'the model'}: {count})"], []
+        written = any(_has_been_written(buffers[f"{norm}.num_batches_tracked".lstrip(".")]) for norm in trained)
+        return [f"{len(trained)} batch norms have seen training batches ({name or 'the model'}: {count})"], [], written
     if seen:
         name, count = max(seen.items(), key=lambda item: item[1])
         few = f"{len(seen)} batch norms have seen a batch or a few ({name or 'the model'}: {count})"
-        return [], [f"{few}, as of a forward at construction: gains are all 1, shifts all 0"]
+        return [], [f"{few}, as of a forward at construction: gains are all 1, shifts all 0"], False
     fresh = {"running_mean": 0.0, "running_var": 1.0}
     moved = [
         n for n, b in buffers.items() if n.rpartition(".")[2] in fresh and (b != fresh[n.rpartition(".")[2]]).any()
     ]
     if moved:
-        return [], [f"{len(moved)} running statistics of norms are not as constructed ({moved[0]})"]
-    return [], []
+        return [], [f"{len(moved)} running statistics of norms are not as constructed ({moved[0]})"], False
+    return [], [], False
 
 
 def _may_be_a_variance(buffers: Mapping[str, torch.Tensor], norm: str) -> bool:

@@ -152,18 +152,29 @@ def written(
     }
 
 
-def after_to_empty(layout: str, rank: int) -> Mapping[str, Any]:
-    """The flow from the meta device, over memory that holds what tensors left there, or rubbish."""
+def rubbish(piece: torch.Tensor) -> None:
+    piece.fill_(float("nan") if piece.dim() > 1 else 1e30)
+    piece.view(-1)[::2] = 1e-42
+
+
+def other_weights(piece: torch.Tensor) -> None:
+    """As of a model that was here before: clean numbers, but those of weights where gains should be."""
+    piece.copy_(torch.linspace(-1.5, 1, piece.numel()).view(piece.shape))
+
+
+def after_to_empty(layout: str, left: Callable[[torch.Tensor], None], rank: int) -> Mapping[str, Any]:
+    """The flow from the meta device, over memory that holds what other tensors left there.
+
+    Through `.data`, so that torch does not count it as written, as memory that is given out again.
+    """
     with torch.device("meta"):
         model, bare = Transformer(), Transformer()
     made = plan(model)
     model = LAYOUTS[layout](model)
     model.to_empty(device="cpu")
-    for each in model.parameters():
-        piece = local_piece(each)
-        piece.fill_(float("nan")) if each.dim() > 1 else piece.copy_(torch.full(piece.shape, 1e30))
-        piece.view(-1)[::2] = 1e-42
     bare.to_empty(device="cpu")
+    for each in (*model.parameters(), *bare.parameters()):
+        left(local_piece(each).data)
     notes = made.apply(bare, seed=5, rest="reset").plan.notes
     many = made.apply(model, seed=5, rest="reset")
     right = dict(bare.named_parameters())
@@ -315,8 +326,10 @@ WRITTEN: Mapping[str, Callable[[int], Mapping[str, Any]]] = {
     "orthogonal": functools.partial(written, Transformer, "both", distribution="orthogonal"),
 }
 OTHERS: Mapping[str, Callable[[int], Any]] = {
-    "emptied_fsdp": functools.partial(after_to_empty, "fsdp"),
-    "emptied_both": functools.partial(after_to_empty, "both"),
+    "emptied_fsdp": functools.partial(after_to_empty, "fsdp", rubbish),
+    "emptied_both": functools.partial(after_to_empty, "both", rubbish),
+    "emptied_again_fsdp": functools.partial(after_to_empty, "fsdp", other_weights),
+    "emptied_again_both": functools.partial(after_to_empty, "both", other_weights),
     "one_seed": one_seed,
     "trained": functools.partial(refused, trained_in_one),
     "another_plan": functools.partial(refused, another_plan_in_one),

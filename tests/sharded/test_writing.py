@@ -64,7 +64,7 @@ def test_fewer_processes_write_the_same(fewer: Told) -> None:
         require_right(told)
 
 
-@pytest.mark.parametrize("case", ["emptied_fsdp", "emptied_both"])
+@pytest.mark.parametrize("case", ["emptied_fsdp", "emptied_both", "emptied_again_fsdp", "emptied_again_both"])
 def test_after_to_empty_rubbish_is_reset_and_no_sign_of_training(four: Told, case: str) -> None:
     """Norms are identities, the embedding N(0, 1): 101 x 24 values, whose std has a standard error of 0.0144."""
     for each in four[case]:

@@ -6,7 +6,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 from torch.nn import functional
 
-from autoinit import autoinit
+from autoinit import autoinit, plan
 from autoinit.errors import TrainedModelError
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
@@ -311,6 +311,55 @@ def test_memory_that_nothing_has_written_is_no_sign_of_training(fill):
         model[1].num_batches_tracked.fill_(94_032_811_540_000_000)
     autoinit(model, (2, 3, 16, 16), seed=0, verbose=False)
     assert float(model[0].weight.detach().std()) == pytest.approx((1 / 27) ** 0.5, rel=1)
+
+
+def emptied(*ranges: tuple[float, float]) -> nn.Module:
+    """After `to_empty`, in memory that holds other numbers of these ranges; torch does not count them as written."""
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    model.to_empty(device="cpu")
+    for at, value in enumerate((*model.parameters(), *model.buffers())):
+        low, high = ranges[at % len(ranges)]
+        value.data.copy_(torch.linspace(low, high, value.numel()).view(value.shape) if value.dim() else value * 0 + 50)
+    return model
+
+
+@pytest.mark.parametrize("range_of_gains", [(-1, 2), (0.25, 0.25 + 1e-7)], ids=["of both signs", "few numbers"])
+def test_memory_of_other_tensors_is_no_sign_of_training_if_all_is_reset(range_of_gains):
+    """The third tensor are the gains: a third of them below 0, or of the numbers 0.25, 0.25 + 2^-25, ... five."""
+    model = emptied((1, 2), (1, 2), range_of_gains)
+    made = plan(model, (2, 3, 16, 16))
+    with pytest.raises(TrainedModelError, match="none of the 2 weights"):
+        made.apply(model, seed=0)
+    made.apply(model, seed=0, rest="reset")
+    assert (model[1].weight == 1).all()
+    assert model[1].num_batches_tracked == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "write_it"),
+    [
+        ("batch norms have seen", lambda model: model[1].num_batches_tracked.add_(1)),
+        ("gains of 1 norms", lambda model: model[1].weight.add_(0.1)),
+        ("none of the", lambda model: [model[at].weight.mul_(0.9) for at in (0, 3)]),
+    ],
+)
+def test_what_was_written_is_a_sign_of_training_also_if_all_is_reset(told, write_it):
+    model = emptied((1, 2), (1, 2), (-1, 2))
+    made = plan(model, (2, 3, 16, 16))
+    with torch.no_grad():
+        write_it(model)
+    with pytest.raises(TrainedModelError, match=told + r".*force=True to write all the same\.$"):
+        made.apply(model, seed=0, rest="reset")
+
+
+def test_memory_that_a_trained_model_left_is_named_as_such():
+    """It cannot be told from a copy of the model."""
+    model = emptied((1, 2))
+    made = plan(model, (2, 3, 16, 16))
+    with pytest.raises(TrainedModelError, match=r"seen training.*gains.*none of the 2.*right where .* from `to_empty`"):
+        made.apply(model, seed=0, rest="reset")
+    made.apply(model, seed=0, rest="reset", force=True)
 
 
 def test_fewer_than_512_numbers_say_nothing():
