@@ -111,7 +111,7 @@ _TOOLS = {
 """What takes more than a value, so that only methods of their own give it."""
 
 
-class Shown:
+class Printable:
     """A value that shows itself: `print(value)` as plain text, rich consoles and notebooks as wide as they are.
 
     A class names the kind of its formats, the first of which is for people.

@@ -105,7 +105,7 @@ class Suppressed:
 
 
 @dataclass(frozen=True)
-class CheckResult(formats.Shown):
+class CheckResult(formats.Printable):
     """What a check of one model found.
 
     Attributes:
@@ -172,7 +172,7 @@ class CheckFailure:
 
 
 @dataclass(frozen=True)
-class CheckRun(formats.Shown):
+class CheckRun(formats.Printable):
     """The checks of one or several models, in one document.
 
     Attributes:

@@ -46,7 +46,7 @@ class RankedStart:
 
 
 @dataclass(frozen=True)
-class Comparison(formats.Shown):
+class Comparison(formats.Printable):
     """Trainings of one model from several starts.
 
     Attributes:

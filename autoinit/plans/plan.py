@@ -179,7 +179,7 @@ class Plan(Mapping[str, LayerPlan]):
 
 
 @dataclass(frozen=True)
-class Report(formats.Shown):
+class Report(formats.Printable):
     """What a model's weights were, what they are to be, and what they became.
 
     Attributes:

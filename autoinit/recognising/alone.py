@@ -57,7 +57,7 @@ class TensorRow:
 
 
 @dataclass(frozen=True)
-class WeightsReport(formats.Shown):
+class WeightsReport(formats.Printable):
     """What can be said of weights without the model that they belong to.
 
     Attributes:

@@ -34,7 +34,7 @@ _LEAST_CHANGE = 1e-30
 
 
 @dataclass(frozen=True)
-class CoordinateCheck(formats.Shown):
+class CoordinateCheck(formats.Printable):
     """How much the outputs of layers changed, in models of several widths.
 
     Attributes:

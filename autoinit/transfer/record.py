@@ -64,7 +64,7 @@ KINDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Scaling(Mapping[str, Scaled], formats.Shown):
+class Scaling(Mapping[str, Scaled], formats.Printable):
     """A mapping from parameter name, as in `named_parameters()`, to `Scaled`.
 
     Attributes:
