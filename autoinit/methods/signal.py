@@ -104,8 +104,8 @@ class _Solver:
         found.moments.append(moment)
         found.stds.append(1 / math.sqrt(moment) / (use.factor or 1.0))
         std = self.fixed.get(use.name, found.stds[-1])
-        seen = self.factors.get(use.name, _WHOLE) * self.heads.get(use.name, _WHOLE)
-        self.propagation.values.set_sigma(use.name, seen * std)
+        factor = self.factors.get(use.name, _WHOLE) * self.heads.get(use.name, _WHOLE)
+        self.propagation.values.set_sigma(use.name, factor * std)
 
 
 def plan_by_signal(
