@@ -18,8 +18,8 @@ from typing import Any
 
 import torch
 
-from autoinit.methods._arguments import argument_factors
 from autoinit.facts.parameter import Rows
+from autoinit.methods._arguments import argument_factors
 from autoinit.models import ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
