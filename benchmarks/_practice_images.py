@@ -302,11 +302,11 @@ def retinanet(model: nn.Module) -> None:
 IMAGES = {
     "vgg": Practice(
         "VGG-like, 10 convolutions, no norm", "error", lambda: VGG(norm=False), supervised(seen, optimizer=sgd),
-        error(unseen), few_images, (0.01, 0.03, 0.1), 200, "vgg", "torchvision's vgg.py",
+        error(unseen), few_images, (0.003, 0.01, 0.03, 0.1), 200, "vgg", "torchvision's vgg.py",
     ),
     "vgg_bn": Practice(
         "VGG-like, batch norm", "error", lambda: VGG(norm=True), supervised(seen, optimizer=sgd),
-        error(unseen), few_images, (0.01, 0.03, 0.1), 100, "vgg", "torchvision's vgg.py",
+        error(unseen), few_images, (0.003, 0.01, 0.03, 0.1), 100, "vgg", "torchvision's vgg.py",
     ),
     "resnet": Practice(
         "ResNet, 12 blocks, no norm", "error", lambda: ResNet(norm=False), supervised(seen, optimizer=sgd),
@@ -314,7 +314,7 @@ IMAGES = {
     ),
     "resnet_bn": Practice(
         "ResNet, 12 blocks, batch norm", "error", lambda: ResNet(norm=True), supervised(seen, optimizer=sgd),
-        error(unseen), few_images, (0.01, 0.03, 0.1), 80, "resnet", "He et al. 2015, torchvision's resnet.py",
+        error(unseen), few_images, (0.003, 0.01, 0.03, 0.1), 80, "resnet", "He et al. 2015, torchvision's resnet.py",
     ),
     "unet": Practice(
         "U-Net, denoising", "squared error", UNet, supervised(lambda: noisy(test=False), F.mse_loss),
@@ -333,8 +333,8 @@ IMAGES = {
     ),
     "dcgan": Practice(
         "DCGAN pair", "Frechet distance", GAN, train_gan, judge_gan,
-        lambda: torch.randn(64, 16, 1, 1, generator=torch.Generator().manual_seed(7_919)), (0.0003, 0.001, 0.003), 120,
-        "dcgan", "Radford et al. 2016",
+        lambda: torch.randn(64, 16, 1, 1, generator=torch.Generator().manual_seed(7_919)),
+        (0.0003, 0.001, 0.003, 0.01), 120, "dcgan", "Radford et al. 2016",
     ),
     "detector": Practice(
         "Detector's head, 1 positive in 100", "1 - average precision", Detector,

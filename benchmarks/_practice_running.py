@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from _practice_held import NEW
 from _practice_images import IMAGES
 from _practice_others import OTHERS
 from _practice_sequences import SEQUENCES
@@ -16,14 +17,11 @@ from torch import nn
 
 from autoinit.comparing.trials import Course, fingerprint
 
-NETWORKS: dict[str, Practice] = {**IMAGES, **SEQUENCES, **OTHERS}
-LEARN = (
-    "vgg", "resnet", "resnet_bn", "lstm", "vae", "unet", "gpt",
-    "mlp_3", "vit", "siren", "detector",
-)  # fmt: skip
-"""Those that the preset was chosen by: the seven that had been looked at before, and four of the others."""
-HELD = tuple(name for name in NETWORKS if name not in LEARN)
+LEARN: dict[str, Practice] = {**IMAGES, **SEQUENCES, **OTHERS}
+"""Those that the rows of the preset were chosen by."""
+HELD: dict[str, Practice] = NEW
 """Those that nothing was chosen by, held back until the preset was fixed."""
+NETWORKS = {**LEARN, **HELD}
 SEEDS = (0, 1, 2)
 LIMIT = 120.0
 """Seconds after which a run is given up."""

@@ -197,7 +197,7 @@ KERAS = "Keras; Saxe et al. 2014, Jozefowicz et al. 2015"
 SEQUENCES = {
     "gpt": Practice(
         "GPT on characters, 6 blocks", "cross-entropy", GPT, train_gpt, judge_gpt,
-        lambda: excerpts(written()[0], 16, LENGTH, seed=7_919), (0.001, 0.003, 0.01), 120, "gpt2",
+        lambda: excerpts(written()[0], 16, LENGTH, seed=7_919), (0.001, 0.003, 0.01, 0.03), 120, "gpt2",
         "Radford et al. 2019",
     ),
     "encoder": Practice(
@@ -209,8 +209,8 @@ SEQUENCES = {
         "vit", "Touvron et al. 2021, timm",
     ),
     "mixer": Practice(
-        "MLP-mixer, 6 blocks", "error", Mixer, supervised(seen), error(unseen), few_images, (0.0003, 0.001, 0.003), 100,
-        "mixer", "Tolstikhin et al. 2021",
+        "MLP-mixer, 6 blocks", "error", Mixer, supervised(seen), error(unseen), few_images,
+        (0.0003, 0.001, 0.003, 0.01), 100, "mixer", "Tolstikhin et al. 2021",
     ),
     "lstm": Practice(
         "LSTM, two layers", "error", lambda: Recurrent(nn.LSTM, 8), supervised(seen), error(unseen), few_images,

@@ -13,6 +13,7 @@ from autoinit.plans.layers import RowsPlan
 from autoinit.plans.plan import Plan
 from autoinit.resolving import Fed
 from autoinit.resolving.residual import streams
+from autoinit.theory.layouts import size
 from autoinit.tracing.dataflow import Dataflow
 
 
@@ -23,6 +24,7 @@ class Seen:
     Attributes:
         norms: whether it has a norm.
         branches: of its longest residual stream; 0 where no stream has two.
+        bare: whether a weight gives what is added to a stream with no norm behind it.
         attends: whether it has attention.
         reads_tokens: whether rows of a table are looked up by what it is given.
         gated: whether it has a recurrent layer with gates.
@@ -30,10 +32,13 @@ class Seen:
         frequency: what multiplies the argument of sin, where most layers feed that; else 0.
         dense: whether it gives as many numbers as it is given, or a map of an image's places.
         full: whether it gives as many numbers as it is given.
+        places: whether it gives a map of an image's places.
+        acts: whether one of its outputs is one number and another several, as value and policy of an actor-critic.
     """
 
     norms: bool = False
     branches: int = 0
+    bare: bool = False
     attends: bool = False
     reads_tokens: bool = False
     gated: bool = False
@@ -41,6 +46,8 @@ class Seen:
     frequency: float = 0.0
     dense: bool = False
     full: bool = False
+    places: bool = False
+    acts: bool = False
 
 
 def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
@@ -53,17 +60,19 @@ def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
     return Seen(
         norms=any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(each.normalised for each in rows),
         branches=branches if branches > 1 else 0,
+        bare=any(each.reason == "add" and not each.normalised for each in rows),
         attends=any(each.reason == "attention" for each in rows),
         reads_tokens=any(Trait.LOOKUP in op.traits for op in dataflow.graph.nodes),
         gated=any(recurrent_gates(op.op) > 1 for op in dataflow.graph.nodes),
         draws=draws(dataflow, _fed(plan)),
         frequency=_frequency(rows),
+        acts=_acts(plan),
         **_outputs(dataflow, plan),
     )
 
 
 def _outputs(dataflow: Dataflow, plan: Plan) -> dict[str, bool]:
-    """Whether it gives a map or as many numbers as it is given, and whether it is the latter.
+    """Whether it gives a map or as many numbers as it is given, whether it is the latter, whether it is a map.
 
     Without shapes: whether a convolution gives its output, which is taken to be as large.
     """
@@ -72,9 +81,17 @@ def _outputs(dataflow: Dataflow, plan: Plan) -> dict[str, bool]:
     given = max((math.prod(op.shape) for op in dataflow.graph.nodes if op.op == "input" and op.shape), default=math.inf)
     if not made:
         conv = any(each.reason == "output" and "k" in each.axes for each in plan.layers)
-        return {"dense": conv, "full": conv}
+        return {"dense": conv, "full": conv, "places": conv}
     full = any(math.prod(each) >= given for each in made)
-    return {"dense": full or any(len(each) > 3 and math.prod(each[2:]) > 1 for each in made), "full": full}
+    places = any(len(each) > 3 and math.prod(each[2:]) > 1 for each in made)
+    return {"dense": full or places, "full": full, "places": places}
+
+
+def _acts(plan: Plan) -> bool:
+    """Whether linear layers that give one number and several are heads side by side."""
+    heads = [each for each in plan.layers if each.reason in ("output", "softmax") and "k" not in each.axes]
+    features = {size(each.axes, each.shape, "o") for each in heads}
+    return 1 in features and len(features) > 1
 
 
 def _fed(plan: Plan) -> Iterator[Fed]:

@@ -72,7 +72,12 @@ _DOUBLES_THE_ERROR = (
     "a random output of unit variance doubles the squared error, and its gradient reaches all layers (Zhang et al. "
     "2019, section 3: the last layer at zero)"
 )
+_DIRECTIONS = (
+    "they take the scale of a weight away and leave its directions: orthogonal ones are all apart (Saxe et al. 2014; "
+    "Hu, Xiao & Pennington 2020)"
+)
 MIRRORED = {"method": "mirrored"}
+ORTHOGONAL = {"distribution": "orthogonal"}
 ROWS: tuple[Decision, ...] = (
     Decision(
         "waves",
@@ -98,14 +103,18 @@ ROWS: tuple[Decision, ...] = (
         "attention",
         "it has attention, and reads numbers",
         lambda seen: seen.attends,
-        {},
-        "its norms see to the scale, and stronger branches learn sooner (Xiong et al. 2020, section 3)",
+        ORTHOGONAL,
+        "its norms see to the scale, and orthogonal weights keep directions apart (Saxe et al. 2014, section 3)",
+        (
+            Figure("vit", "ViT of 4 blocks", 0.173, 0.144),
+            Figure("encoder", "encoder transformer", 0.0659, 0.0504),
+        ),
     ),
     Decision(
         "draw with norms",
         "a Gaussian is drawn whose mean and variance the network gives, and there are norms",
         lambda seen: seen.draws and seen.norms,
-        {"heads": "small"},
+        {"distribution": "orthogonal", "heads": "small"},
         _FAR_FROM_THE_PRIOR,
     ),
     Decision(
@@ -121,7 +130,7 @@ ROWS: tuple[Decision, ...] = (
         "dense output with norms",
         "its output is as large as its input, or a map, and there are norms",
         lambda seen: seen.dense and seen.norms,
-        {"heads": "small"},
+        {"distribution": "orthogonal", "heads": "small"},
         _DOUBLES_THE_ERROR,
     ),
     Decision(
@@ -133,20 +142,43 @@ ROWS: tuple[Decision, ...] = (
         (Figure("detector", "detector of rare objects", 0.169, 0.0387),),
     ),
     Decision(
-        "dense output",
-        "its output is as large as its input, and there are no norms",
-        lambda seen: seen.dense,
-        {"method": "signal", "residual": "depth", "heads": "small"},
-        f"{_DOUBLES_THE_ERROR}; pooling and sums change the scale on the way there",
-        (Figure("unet", "U-Net that takes noise off", 0.0889, 0.0827),),
+        "image to image",
+        "its output is an image as large as its input, and there are no norms",
+        lambda seen: seen.dense and seen.places,
+        {"heads": "small"},
+        _DOUBLES_THE_ERROR,
+        (Figure("unet", "U-Net that takes noise off", 0.0889, 0.0805),),
         advises=True,
+    ),
+    Decision(
+        "dense output",
+        "it gives as many numbers as it is given, and there are no norms",
+        lambda seen: seen.dense,
+        {"method": "mirrored", "heads": "small"},
+        f"{_DOUBLES_THE_ERROR}; orthogonal weights in pairs lose no direction on the way there",
+        (Figure("autoencoder", "autoencoder of 6 layers", 0.157, 0.116),),
+        advises=True,
+    ),
+    Decision(
+        "stream with norms inside",
+        "branches add into a residual stream with no norm behind them, though there are norms, and no attention",
+        lambda seen: seen.norms and seen.branches > 0 and seen.bare,
+        {"residual": "depth", "distribution": "orthogonal"},
+        "no norm is behind what adds up, so that each of L branches gives 1 / L of the power (Radford et al. 2019, "
+        "section 2.3)",
+        (Figure("mixer", "MLP-mixer", 0.0585, 0.0444),),
     ),
     Decision(
         "norms",
         "it has norms",
         lambda seen: seen.norms,
-        {},
-        "they take the scale away, so that He and Xavier do as they are (Ioffe & Szegedy 2015, section 3.3)",
+        ORTHOGONAL,
+        _DIRECTIONS,
+        (
+            Figure("resnet_bn", "ResNet with batch norms", 0.0511, 0.0381),
+            Figure("vgg_bn", "VGG with batch norms", 0.0481, 0.0393),
+            Figure("dcgan", "DCGAN", 5.7, 4.92),
+        ),
     ),
     Decision(
         "gated recurrence",
@@ -164,6 +196,15 @@ ROWS: tuple[Decision, ...] = (
         "and keeps its directions inside (Balduzzi et al. 2017)",
         (Figure("resnet", "ResNet of 12 blocks without norms", 0.804, 0.580),),
         advises=True,
+    ),
+    Decision(
+        "actor-critic",
+        "one linear head gives one number, another several, and there are no norms",
+        lambda seen: seen.acts,
+        {"recipe": "rl"},
+        "a policy that is sure of nothing explores; a value needs its full scale (Andrychowicz et al. 2021, section "
+        "3.2; Engstrom et al. 2020)",
+        (Figure("actor_critic", "actor-critic on CartPole", 0.135, 0.0684),),
     ),
     Decision(
         "others without norms",

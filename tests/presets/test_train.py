@@ -55,8 +55,8 @@ def drawing(*, norm: bool) -> Net:
     return Net(run, enc=mlp(8, 16, 8, norm=norm), dec=mlp(4, 16, 8, norm=norm))
 
 
-def streaming(*, norm: bool) -> Net:
-    """Three blocks that add into a stream, and a head of fewer features than the input has."""
+def streaming(*, norm: bool, last: bool = False) -> Net:
+    """Three blocks that add into a stream, and a head of fewer features than the input has; last: behind a norm."""
 
     def run(s: Any, x: Tensor) -> Tensor:
         for block in s.blocks:
@@ -64,7 +64,14 @@ def streaming(*, norm: bool) -> Net:
         logits: Tensor = s.head(x)
         return logits
 
-    return Net(run, blocks=nn.ModuleList(mlp(16, 16, 16, norm=norm) for _ in range(3)), head=nn.Linear(16, 4))
+    blocks = [nn.Sequential(mlp(16, 16, 16, norm=norm), *[nn.LayerNorm(16)] * last) for _ in range(3)]
+    return Net(run, blocks=nn.ModuleList(blocks), head=nn.Linear(16, 4))
+
+
+def acting(*heads: int) -> Net:
+    """Linear heads of so many numbers over two layers."""
+    layers = {f"head{number}": nn.Linear(16, size) for number, size in enumerate(heads)}
+    return Net(lambda s, x: [getattr(s, name)(s.trunk(x)) for name in layers], trunk=mlp(8, 16, 16), **layers)
 
 
 def conv(*, strided: bool, norm: bool = False) -> nn.Sequential:
@@ -104,12 +111,13 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, str]] = {
     ),
     "draw": (lambda: drawing(norm=False), ROW, "draw"),
     "draw with norms": (lambda: drawing(norm=True), ROW, "draw with norms"),
-    "image to image": (lambda: conv(strided=False), IMAGE, "dense output"),
+    "image to image": (lambda: conv(strided=False), IMAGE, "image to image"),
     "image to image with norms": (lambda: conv(strided=False, norm=True), IMAGE, "dense output with norms"),
     "as many numbers": (lambda: mlp(8, 16, 8), ROW, "dense output"),
     "image to a smaller map": (lambda: conv(strided=True), IMAGE, "map of logits"),
     "norms": (lambda: mlp(8, 16, 4, norm=True), ROW, "norms"),
-    "stream with norms": (lambda: streaming(norm=True), (4, 16), "norms"),
+    "stream with norms inside": (lambda: streaming(norm=True), (4, 16), "stream with norms inside"),
+    "stream with norms last": (lambda: streaming(norm=True, last=True), (4, 16), "norms"),
     "recurrence": (
         lambda: Net(lambda s, x: s.h(s.r(x)[0][:, -1]), r=nn.GRU(8, 16, batch_first=True), h=nn.Linear(16, 4)),
         (2, 5, 8), "gated recurrence",
@@ -117,6 +125,13 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "recurrence without gates": (
         lambda: Net(lambda s, x: s.h(s.r(x)[0][:, -1]), r=nn.RNN(8, 16, batch_first=True), h=nn.Linear(16, 4)),
         (2, 5, 8), "others without norms",
+    ),
+    "policy and value": (lambda: acting(2, 1), ROW, "actor-critic"),
+    "two heads of one number": (lambda: acting(1, 1), ROW, "others without norms"),
+    "two heads of several": (lambda: acting(3, 2), ROW, "others without norms"),
+    "policy and value of a stream": (
+        lambda: Net(lambda s, x: (s.p(s.t(x)), s.v(s.t(x))), t=streaming(norm=False), p=nn.Linear(4, 3),
+                    v=nn.Linear(4, 1)), (4, 16), "residual stream without norms",
     ),
     "stream": (lambda: streaming(norm=False), (4, 16), "residual stream without norms"),
     "plain": (lambda: mlp(8, 16, 4), ROW, "others without norms"),
