@@ -89,6 +89,12 @@ class MirrorableLayer:
         """Of a convolution."""
         return tuple(size for size, axis in zip(self.plan.shape, self.plan.axes, strict=True) if axis == "k")
 
+    @property
+    def carries(self) -> bool:
+        """Whether it is a depthwise convolution that feeds no nonlinearity: of pairs it makes pairs."""
+        plain = not (self.bends or self.reads_only or self.transposed) and len(self.uses) == 1
+        return plain and self.plan.groups == self.inputs > 1
+
     def straight(self) -> MirrorableLayer:
         """The same without a nonlinearity behind its sum."""
         ending = replace(self.ending, reason=Reason.ADD, nonlinearity="linear", before=1.0, function=None)

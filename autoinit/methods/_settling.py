@@ -12,6 +12,7 @@ from typing import Any
 
 import networkx as nx
 import numpy as np
+import torch
 
 from autoinit.methods._pairing import MirrorableLayer
 from autoinit.methods._partners import ALONE, Numbers, partners, runs
@@ -49,6 +50,11 @@ class Settled:
         """A use of the layer that reads features of mirrored layers."""
         return next((op for op in layer.uses if op in self.found.columns), None)
 
+    def copies(self, layer: MirrorableLayer) -> tuple[FeatureRun, ...] | None:
+        """Of a depthwise convolution that pairs go through: the runs of its channels; None of any other layer."""
+        op = layer.uses[0]
+        return self._runs(op, self.found.carried[op], 1, 1.0) if op in self.found.carried else None
+
     def factor_in_sum(self, layer: MirrorableLayer) -> float:
         """By how much the layer's output is multiplied on its way to the sum in front of its nonlinearity."""
         op = next((op for op in layer.uses if op in self.found.sums), None)
@@ -65,16 +71,21 @@ class Settled:
 
         factor: for features of no source.
         """
-        columns, starts = self.found.columns[op].numpy(), self.found.starts
+        return self._runs(op, self.found.columns[op], layer.plan.groups, factor)
+
+    def _runs(self, op: Op, numbers: torch.Tensor, groups: int, factor: float) -> tuple[FeatureRun, ...]:
+        columns, starts = numbers.numpy(), self.found.starts
         ops = list(starts)
         source = np.where(columns > 0, np.searchsorted(list(starts.values()), columns - 1, side="right") - 1, -1)
         made: list[FeatureRun] = []
-        for begin, stop in _alike(source, layer.plan.groups):
+        for begin, stop in _alike(source, groups):
             if source[begin] < 0:
                 made.append(FeatureRun(begin, stop - begin, paired=False, factor=factor))
                 continue
             maker = ops[int(source[begin])]
-            made += self._run(begin, columns[begin:stop] - 1 - starts[maker], maker, self.found.scales[op][maker])
+            made += self._run(
+                begin, columns[begin:stop] - 1 - starts[maker], maker, self.found.scales.get(op, {}).get(maker, 1.0)
+            )
         return tuple(made)
 
     def _run(self, begin: int, local: Numbers, maker: Op, scale: float) -> Iterator[FeatureRun]:
@@ -109,7 +120,7 @@ def settle(
         sources = {each.op: each for layer in made for each in layer.sources()}
         ordered = {op: sources[op] for op in dataflow.graph.nodes if op in sources}
         readers = {op: reading for layer in kept.values() for op, reading in layer.readings()}
-        found = origins(dataflow, ordered, readers)
+        found = origins(dataflow, ordered, readers, {layer.uses[0] for layer in made if layer.carries})
         attempt = _Settling(dataflow, kept, [layer for layer in made if layer.bends], branches, found)
         lost = attempt.lost()
         if not lost:

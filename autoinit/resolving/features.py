@@ -7,7 +7,7 @@ else does, loses the weight, with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -71,6 +71,7 @@ class Origins:
             multiplied before. What comes out bears the numbers of the first.
         gated: for each product of several sources, all that make it. What comes out bears the numbers of the first of
             what is gated.
+        carried: for each depthwise convolution that numbered features went through, their numbers as it reads them.
         lost: why the features of a source could not be followed to weights alone.
     """
 
@@ -79,19 +80,24 @@ class Origins:
     scales: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
     sums: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
     gated: dict[Op, list[Op]] = field(default_factory=dict)
+    carried: dict[Op, torch.Tensor] = field(default_factory=dict)
     lost: dict[Op, str] = field(default_factory=dict)
 
 
-def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, InputAxis]) -> Origins:
+def origins(
+    dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, InputAxis], carriers: Collection[Op] = ()
+) -> Origins:
     """Follow the features of `sources` to the weights that read them.
 
     Args:
         dataflow: traced with shapes.
         sources: by operation, in the order of the dataflow.
         readers: weight operations that may read them, and how.
+        carriers: those of them that treat each feature alone and feed no nonlinearity: depthwise convolutions. What
+            comes out of one bears the numbers that it reads.
     """
     found = Origins(_starts(sources))
-    state = _Following(found, sources)
+    state = _Following(found, sources, carriers)
     for op in dataflow.graph.nodes:
         state.visit(op, readers)
     for op in dataflow.graph.nodes:
@@ -121,6 +127,7 @@ class _Following:
 
     found: Origins
     sources: Mapping[Op, Source]
+    carriers: Collection[Op]
     labels: dict[Op, Any] = field(default_factory=dict)
     scales: dict[Op, dict[Op, float]] = field(default_factory=dict)
     past: set[Op] = field(default_factory=set)
@@ -130,6 +137,9 @@ class _Following:
         if known and op.signal:
             if op in readers and set(known) == {readers[op].operand}:
                 self._read(op, readers[op])
+                if op in self.carriers and op in self.found.columns:
+                    self._carry(op, readers[op])
+                    return
             elif not all(only_steers(op, slot) for slot, each in op.operands.items() if each in known):
                 self._pass(op, known)
         if op in self.sources:
@@ -156,6 +166,16 @@ class _Following:
             return
         self.found.columns[op] = single.reshape(-1).long()
         self.found.scales[op] = {source: scale * factor_inside(op) for source, scale in self.scales[operand].items()}
+
+    def _carry(self, op: Op, reading: InputAxis) -> None:
+        """A depthwise convolution gives what it reads, each feature once or several times in a row."""
+        assert op.shape is not None
+        single = self.found.carried[op] = self.found.columns.pop(op)
+        axis = len(op.shape) + reading.axis
+        several = single.repeat_interleave(op.shape[axis] // len(single))
+        self.labels[op] = several.view([-1 if each == axis else 1 for each in range(len(op.shape))]).expand(op.shape)
+        self.scales[op] = dict(self.found.scales.pop(op))
+        self.past.add(op)
 
     def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
         ends = {self.sources[source].end for each in known for source in self.scales[each]}

@@ -333,6 +333,30 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 3, 9),
     ),
+    "depthwise, then over channels": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8),
+            nn.Conv2d(8, 7, 1),
+            nn.GELU(),
+            nn.Conv2d(7, 14, 3, 2, groups=7),
+            nn.Conv2d(14, 8, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(32, 4),
+        ),
+        (4, 3, 6, 6),
+    ),
+    "depthwise, functional": (
+        lambda: Written(
+            lambda net, x: net.c(F.conv1d(F.relu(net.a(x)), net.b.weight, groups=8)).flatten(1),
+            a=nn.Conv1d(3, 8, 1),
+            b=nn.Conv1d(8, 8, 3, groups=8, bias=False),
+            c=nn.Conv1d(8, 2, 1),
+        ),
+        (4, 3, 9),
+    ),
     "transposed": (
         lambda: nn.Sequential(
             nn.Conv2d(2, 16, 3, stride=2, padding=1),
@@ -640,6 +664,21 @@ def test_dropout_counts_by_its_expectation(seed: int) -> None:
     torch.manual_seed(seed)
     model = Written(lambda net, x: net.b(F.dropout(F.relu(net.a(x)), 0.5)), a=nn.Linear(8, 16), b=nn.Linear(16, 4))
     assert plan(model, torch.zeros(64, 8), method="mirrored")["b"].std == pytest.approx(8**-0.5)
+
+
+def test_a_depthwise_convolution_has_equal_filters_for_both_of_a_pair() -> None:
+    """8 channels in 4 pairs, each its own tap of 9: what comes out is in pairs, of the power that comes in."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.Conv2d(8, 8, 1)
+    )
+    made = mirrored(model, 64, 3, 12, 12)
+    filters = model[2].weight.detach()
+    torch.testing.assert_close(filters[4:], filters[:4], rtol=0, atol=0)
+    torch.testing.assert_close(filters.abs().sum((1, 2, 3)), torch.ones(8), rtol=1e-5, atol=0)
+    assert len({int(each.abs().argmax()) for each in filters[:4]}) > 1
+    assert made["2"].mirror.copies == (FeatureRun(0, 8, paired=True, factor=pytest.approx(1 / 1.2)),)
+    over = model[3].weight.detach()[:, :4, 0, 0] * 1.2  # LeakyReLU gives 1.2 z; 4 columns to 8 rows
+    torch.testing.assert_close(over.T @ over, 2 * torch.eye(4), rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_zero_reads_pairs() -> None:
