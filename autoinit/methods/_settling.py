@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
@@ -181,7 +181,7 @@ class _Settling:
                 yield from self._members(ops, why)
 
     def _not_linear(self) -> Iterator[tuple[str, str]]:
-        depth = _most_in_a_row(self.dataflow, {end for layer in self.bending for end in layer.ends})
+        depth = _most_in_a_row(self.dataflow, frozenset().union(*(layer.all_ends for layer in self.bending)))
         for ops in self.classes:
             members = list({self.by_use[op].plan.param: self.by_use[op] for op in ops}.values())
             most = self._most_driven(ops)
@@ -319,7 +319,7 @@ def _known(function: _Keyed, depth: int, most: float) -> Tangent | None:
     return tangent(function.function, function.key[0], depth, most)
 
 
-def _most_in_a_row(dataflow: Dataflow, ends: set[Op | None]) -> int:
+def _most_in_a_row(dataflow: Dataflow, ends: Collection[Op]) -> int:
     """The largest number of nonlinearities that end at these operations, on one way through the graph."""
     depth: dict[Op, int] = {}
     for op in dataflow.graph.nodes:

@@ -41,18 +41,18 @@ class Source:
         op: the operation.
         features: their number.
         axis: of the output that holds them, from the end.
-        end: the operation that ends its nonlinearity, also where a sum with other sources comes before it; None where
-            it feeds none.
-        gate: where `end` is the product of some of the features with a function of others, one by one: how many
+        ends: the operations that end its nonlinearity, also where a sum with other sources comes before it; several
+            where parts of it are bent one by one; none where it feeds none.
+        gate: where the end is the product of some of the features with a function of others, one by one: how many
             features lie from each of the first to its gate. What comes out of the product bears the numbers of the
             first.
-        gates: whether `end` is the product of another source's features with a function of these.
+        gates: whether the end is the product of another source's features with a function of these.
     """
 
     op: Op
     features: int
     axis: int
-    end: Op | None
+    ends: frozenset[Op]
     gate: int = 0
     gates: bool = False
 
@@ -147,7 +147,7 @@ class _Following:
             assert op.shape is not None
             self.labels[op] = numbered(op.shape, (source.axis,), (source.features,)) + self.found.starts[op]
             self.scales[op] = {op: 1.0}
-            if source.end is None:
+            if not source.ends:
                 self.past.add(op)
 
     def _read(self, op: Op, reading: InputAxis) -> None:
@@ -178,7 +178,7 @@ class _Following:
         self.past.add(op)
 
     def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
-        ends = {self.sources[source].end for each in known for source in self.scales[each]}
+        ends = {end for each in known for source in self.scales[each] for end in self.sources[source].ends}
         behind = [each in self.past for each in known]
         problem = ""
         several = not any(behind) and self._from_several(known)
@@ -266,7 +266,7 @@ class _Following:
             return 0
         made_by = {source for each in known for source in self.scales[each]}
         source = self.sources[made_by.pop()] if len(made_by) == 1 else None
-        return source.gate if source is not None and source.end is op else 0
+        return source.gate if source is not None and op in source.ends else 0
 
     def lose(self, op: Op, why: str) -> None:
         """Give up the sources whose features an operation's output holds."""

@@ -219,6 +219,23 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 8),
     ),
+    "chunks bent one by one": (
+        lambda: Written(
+            lambda net, x: net.b(torch.cat([F.gelu(each) for each in net.a(x).split((9, 7), -1)], -1)),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "bent twice": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(h := net.a(x))) + net.c(h.relu()),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
     "flatten with channels last": (
         lambda: Written(
             lambda net, x: net.b(F.relu(net.a(x)).permute(0, 2, 3, 1).flatten(1)),
