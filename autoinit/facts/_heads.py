@@ -85,7 +85,7 @@ class _Ends:
             return _End.OUT
         if _is_log_scale(ending, end):
             return _End.LOG_SCALE
-        return _End.LAST if end in self.last else _End.INSIDE
+        return _End.LAST if end in self.last and ending.reason != Reason.WEIGHT else _End.INSIDE
 
     def _goes_out(self, ending: Fed, end: Op) -> bool:
         """Whether an ending from which the signal leaves the model is one that a head has."""
