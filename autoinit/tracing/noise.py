@@ -87,9 +87,11 @@ def _is_drawn(op: Op) -> bool:
 
 
 def _may_be_fixed(buffer: Op) -> bool:
-    """Whether it is a single number, again and again or once, all zeros and ones, or all signs."""
+    """Whether it is one number, once or again and again, all zeros and ones, or all signs."""
     value, rms = buffer.constants.get("value"), buffer.constants.get("rms")
-    if rms is None or not rms:
+    if not rms or not buffer.shape:
         return not buffer.shape
-    masks = value is None or (value > 0 and abs(value - rms * rms) < 1e-6)
-    return masks or abs(rms - 1) < 1e-6 or abs(abs(value) - rms) < 1e-6 * rms or not buffer.shape
+    if value is None:
+        return True
+    masks = value > 0 and abs(value - rms * rms) < 1e-6
+    return bool(masks or abs(rms - 1) < 1e-6 or abs(abs(value) - rms) < 1e-6 * rms)
