@@ -71,8 +71,8 @@ class Origins:
             multiplied before. What comes out bears the numbers of the first.
         gated: for each product of several sources, all that make it. What comes out bears the numbers of the first of
             what is gated.
-        joined: sources that are added up behind their nonlinearities, feature by feature: by the first, whose numbers the
-            sum bears, itself and those that are added to it.
+        joined: sources that are added up behind their nonlinearities, feature by feature: by the first, whose numbers
+            the sum bears, itself and those that are added to it.
         carried: for each depthwise convolution that numbered features went through, their numbers as it reads them.
         lost: why the features of a source could not be followed to weights alone.
     """
