@@ -1,12 +1,10 @@
-"""Seven networks that were added when the others had been seen: held out until the rows of the preset were fixed."""
+"""Four networks that were added when the others had been seen: held out until the rows of the preset were fixed."""
 
 import functools
 import math
 from collections.abc import Callable, Iterator
-from itertools import pairwise
 
 import torch
-from _practice_others import clouds
 from _practice_sequences import KERAS, next_character, recurrent_recipe, written
 from _practice_task import (
     Practice,
@@ -14,7 +12,6 @@ from _practice_task import (
     error,
     excerpts,
     few_images,
-    ink,
     mean_loss,
     seen,
     sgd,
@@ -158,81 +155,6 @@ def judge_characters(model: nn.Module) -> float:
     return float(next_character(model, excerpts(written()[1], 256, 33, seed=0)))
 
 
-def upscaler(width: int = 32) -> nn.Sequential:
-    """Four convolutions at the coarse resolution, their last features made to pixels (Shi et al. 2016)."""
-    convs = (
-        layer
-        for before, after in pairwise((1, width, width, width))
-        for layer in (nn.Conv2d(before, after, 3, padding=1), nn.ReLU())
-    )
-    return nn.Sequential(*convs, nn.Conv2d(width, 4, 3, padding=1), nn.PixelShuffle(2))
-
-
-@functools.cache
-def coarse(test: bool) -> tuple[Tensor, Tensor]:
-    """Images of 4 x 4 pixels, each the mean of four, and those of 8 x 8."""
-    fine = (unseen() if test else seen())[0]
-    return F.avg_pool2d(fine, 2), fine
-
-
-class Denoiser(nn.Module):
-    """Predicts the noise of a diffusion model: three residual blocks with layer norms (Ho et al. 2020)."""
-
-    def __init__(self, width: int = 128) -> None:
-        super().__init__()
-        self.embed, self.time = nn.Linear(64, width), nn.Linear(1, width)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width))
-            for _ in range(3)
-        )
-        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, 64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Noise (samples, 64) of noisy images beside their times, (samples, 65)."""
-        x, time = x.split((64, 1), 1)
-        made = self.embed(x) + F.silu(self.time(time))
-        for block in self.blocks:
-            made = made + block(made)
-        noise: Tensor = self.head(made)
-        return noise
-
-
-@functools.cache
-def noised(test: bool) -> tuple[Tensor, Tensor]:
-    """Images at random times of the way to noise, variance preserved, with their times; and the noise in them."""
-    generator = torch.Generator().manual_seed(int(test))
-    clean = ink()[int(test)].repeat(1 if test else 4, 1) * 4 - 1.2
-    angle = math.pi / 2 * torch.rand(len(clean), 1, generator=generator)
-    noise = torch.randn(clean.shape, generator=generator)
-    return torch.cat([angle.cos() * clean + angle.sin() * noise, angle * 2 - 1.6], 1), noise
-
-
-def ddpm(model: nn.Module) -> None:
-    """Variance 1 / fan_avg, uniform; what ends a branch, and the last layer, zero (hojonathanho/diffusion, nn.py)."""
-    for name, each in model.named_modules():
-        if isinstance(each, nn.Linear):
-            ends = name == "head.1" or name.endswith(".3")
-            (nn.init.zeros_ if ends else nn.init.xavier_uniform_)(each.weight)
-            nn.init.zeros_(each.bias)
-
-
-class DeepSet(nn.Module):
-    """A network for each point, the mean over points, a network; no norms (Zaheer et al. 2017)."""
-
-    def __init__(self, width: int = 64) -> None:
-        super().__init__()
-        self.each, self.all = (
-            nn.Sequential(*(layer for pair in pairwise(widths) for layer in (nn.Linear(*pair), nn.ReLU())))
-            for widths in ((3, width, width, width), (width, width))
-        )
-        self.head = nn.Linear(width, 6)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of points (samples, 3, points)."""
-        logits: Tensor = self.head(self.all(self.each(x.transpose(1, 2)).mean(1)))
-        return logits
-
-
 def first(data: Callable[..., tuple[Tensor, Tensor]]) -> Callable[[], Tensor]:
     """A batch for LSUV."""
     return lambda: data(test=False)[0][:64]
@@ -261,17 +183,5 @@ NEW = {
     "characters": Practice(
         "LSTM on characters", "cross-entropy", Characters, train_characters, judge_characters,
         lambda: excerpts(written()[0], 16, 32, seed=7_919), (0.003, 0.01, 0.03, 0.1), 120, recurrent_recipe, KERAS,
-    ),
-    "upscaler": Practice(
-        "Super-resolution, 4 convolutions", "squared error", upscaler, *on(coarse, F.mse_loss), first(coarse),
-        (0.001, 0.003, 0.01, 0.03), 200, None, "He: He et al. 2015",
-    ),
-    "denoiser": Practice(
-        "Diffusion's denoiser, layer norms", "squared error", Denoiser, *on(noised, F.mse_loss), first(noised),
-        (0.0003, 0.001, 0.003, 0.01), 300, ddpm, "Ho et al. 2020",
-    ),
-    "sets": Practice(
-        "Deep set, no norm", "error", DeepSet, supervised(lambda: clouds(test=False)),
-        error(lambda: clouds(test=True)), first(clouds), (0.001, 0.003, 0.01, 0.03), 200, None, "He: He et al. 2015",
     ),
 }  # fmt: skip

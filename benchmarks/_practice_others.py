@@ -273,7 +273,7 @@ OTHERS = {
     ),
     "mlp_8": Practice(
         "MLP, 8 layers", "error", lambda: mlp(8), supervised(seen), error(unseen), lambda: seen()[0][:64],
-        (0.0003, 0.001, 0.003, 0.01), 200, None, "He: He et al. 2015",
+        (0.001, 0.003, 0.01), 200, None, "He: He et al. 2015",
     ),
     "graph": Practice(
         "GCN, 3 layers", "error", GCN, train_gcn, judge_gcn, lambda: network()[1], (0.003, 0.01, 0.03), 80, None,
@@ -296,6 +296,6 @@ OTHERS = {
     "actor_critic": Practice(
         "Actor-critic, PPO on CartPole", "time fallen", ActorCritic, train_control, judge_control,
         lambda: torch.rand(256, 4, generator=torch.Generator().manual_seed(7_919)) - 0.5,
-        (0.001, 0.003, 0.01, 0.03), 30, "rl", "Huang et al. 2022",
+        (0.001, 0.003, 0.01), 30, "rl", "Huang et al. 2022",
     ),
 }  # fmt: skip

@@ -210,7 +210,7 @@ SEQUENCES = {
     ),
     "mixer": Practice(
         "MLP-mixer, 6 blocks", "error", Mixer, supervised(seen), error(unseen), few_images,
-        (0.0003, 0.001, 0.003, 0.01), 100, "mixer", "Tolstikhin et al. 2021",
+        (0.0003, 0.001, 0.003), 100, "mixer", "Tolstikhin et al. 2021",
     ),
     "lstm": Practice(
         "LSTM, two layers", "error", lambda: Recurrent(nn.LSTM, 8), supervised(seen), error(unseen), few_images,

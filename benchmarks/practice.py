@@ -3,9 +3,9 @@
     python benchmarks/practice.py --resume practice.jsonl --json practice.json
     python benchmarks/practice.py --half learn --networks 'vgg*' gpt --starts library plain train
 
-29 networks on scikit-learn's digits, on the source of Python's library, and on data that is made: convolutional ones
+26 networks on scikit-learn's digits, on the source of Python's library, and on data that is made: convolutional ones
 with and without norms, U-Net, autoencoders, a GAN, transformers, recurrent networks, a graph, points, fields, an
-actor-critic, a detector's head, a flow, a diffusion model's denoiser. Each is trained from the library's default, a He
+actor-critic, a detector's head, a flow. Each is trained from the library's default, a He
 loop, a Xavier loop, LSUV, the literature's recipe for it, and from autoinit's methods and options, at the same three to
 five learning rates and for the same 30 to 300 steps, 120 seconds at most.
 
