@@ -82,16 +82,38 @@ def _set_autocast(held: dict[str, tuple[bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(kind, dtype)
 
 
-def _default_device() -> torch.device | None:
-    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
-    return context.device if context is not None else None
+def _function_modes() -> tuple[Any, ...]:
+    return tuple(torch.overrides._get_current_function_mode_stack())
 
 
-def _set_default_device(held: torch.device | None) -> None:
-    torch.set_default_device(held)
-    context = torch._GLOBAL_DEVICE_CONTEXT
-    if held is None and getattr(context, "device_context", held) is None and hasattr(context, "device_context"):
-        del context.device_context  # as it was: with None there, torch 2.9 fails to tell its default device
+def _set_function_modes(held: tuple[Any, ...]) -> None:
+    for _ in _function_modes():
+        torch.overrides._pop_mode()
+    for mode in held:
+        torch.overrides._push_mode(mode)
+
+
+def _dispatch_modes() -> tuple[Any, ...]:
+    return tuple(torch.utils._python_dispatch._get_current_dispatch_mode_stack())
+
+
+def _set_dispatch_modes(held: tuple[Any, ...]) -> None:
+    for _ in _dispatch_modes():
+        torch.utils._python_dispatch._pop_mode()
+    for mode in held:
+        torch.utils._python_dispatch._push_mode(mode)
+
+
+def _default_device() -> tuple[dict[str, Any], torch.device | None]:
+    return dict(vars(torch._GLOBAL_DEVICE_CONTEXT)), torch.utils._device.CURRENT_DEVICE
+
+
+def _set_default_device(held: tuple[dict[str, Any], torch.device | None]) -> None:
+    """Put back what `torch.set_default_device` sets beside a function mode; itself it may lose modes, in torch 2.9."""
+    context = vars(torch._GLOBAL_DEVICE_CONTEXT)
+    context.clear()
+    context.update(held[0])
+    torch.utils._device.CURRENT_DEVICE = held[1]
 
 
 def _set_inference_mode(held: bool) -> None:
@@ -117,6 +139,8 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     _flag(torch.utils.deterministic, "fill_uninitialized_memory"),
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    (_function_modes, _set_function_modes),
+    (_dispatch_modes, _set_dispatch_modes),
     (_default_device, _set_default_device),
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
