@@ -82,28 +82,6 @@ def _set_autocast(held: dict[str, tuple[bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(kind, dtype)
 
 
-def _function_modes() -> tuple[Any, ...]:
-    return tuple(torch.overrides._get_current_function_mode_stack())
-
-
-def _set_function_modes(held: tuple[Any, ...]) -> None:
-    for _ in _function_modes():
-        torch.overrides._pop_mode()
-    for mode in held:
-        torch.overrides._push_mode(mode)
-
-
-def _dispatch_modes() -> tuple[Any, ...]:
-    return tuple(torch.utils._python_dispatch._get_current_dispatch_mode_stack())
-
-
-def _set_dispatch_modes(held: tuple[Any, ...]) -> None:
-    for _ in _dispatch_modes():
-        torch.utils._python_dispatch._pop_mode()
-    for mode in held:
-        torch.utils._python_dispatch._push_mode(mode)
-
-
 def _default_device() -> tuple[dict[str, Any], torch.device | None]:
     return dict(vars(torch._GLOBAL_DEVICE_CONTEXT)), torch.utils._device.CURRENT_DEVICE
 
@@ -134,13 +112,27 @@ def _flag(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], obj
     return lambda: getattr(owner, name), lambda held: setattr(owner, name, held)
 
 
+def _stack(kind: str) -> tuple[Callable[[], Any], Callable[[Any], object]]:
+    """The modes that are entered: torch keeps a stack of those of functions, and one of those of dispatch."""
+    count, pop = getattr(torch._C, f"_len_torch_{kind}_stack"), getattr(torch._C, f"_pop_torch_{kind}_stack")
+    at, push = getattr(torch._C, f"_get_{kind}_stack_at"), getattr(torch._C, f"_push_on_torch_{kind}_stack")
+
+    def put(held: list[Any]) -> None:
+        for _ in range(count()):
+            pop()
+        for mode in held:
+            push(mode)
+
+    return lambda: [at(number) for number in range(count())], put
+
+
 _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (_deterministic, _set_deterministic),
     _flag(torch.utils.deterministic, "fill_uninitialized_memory"),
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
-    (_function_modes, _set_function_modes),
-    (_dispatch_modes, _set_dispatch_modes),
+    _stack("function"),
+    _stack("dispatch"),
     (_default_device, _set_default_device),
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
