@@ -112,14 +112,17 @@ def _flag(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], obj
     return lambda: getattr(owner, name), lambda held: setattr(owner, name, held)
 
 
-def _stack(kind: str) -> tuple[Callable[[], Any], Callable[[Any], object]]:
-    """The modes that are entered: torch keeps a stack of those of functions, and one of those of dispatch."""
+def _stack(kind: str, *which: None) -> tuple[Callable[[], Any], Callable[[Any], object]]:
+    """The modes that are entered: torch keeps a stack of those of functions, and one of those of dispatch.
+
+    which: of the second, None for those that users enter.
+    """
     count, pop = getattr(torch._C, f"_len_torch_{kind}_stack"), getattr(torch._C, f"_pop_torch_{kind}_stack")
     at, push = getattr(torch._C, f"_get_{kind}_stack_at"), getattr(torch._C, f"_push_on_torch_{kind}_stack")
 
     def put(held: list[Any]) -> None:
         for _ in range(count()):
-            pop()
+            pop(*which)
         for mode in held:
             push(mode)
 
@@ -132,7 +135,7 @@ _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
     _stack("function"),
-    _stack("dispatch"),
+    _stack("dispatch", None),
     (_default_device, _set_default_device),
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),
