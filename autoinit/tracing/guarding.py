@@ -120,13 +120,20 @@ def _stack(kind: str, *which: None) -> tuple[Callable[[], Any], Callable[[Any], 
     count, pop = getattr(torch._C, f"_len_torch_{kind}_stack"), getattr(torch._C, f"_pop_torch_{kind}_stack")
     at, push = getattr(torch._C, f"_get_{kind}_stack_at"), getattr(torch._C, f"_push_on_torch_{kind}_stack")
 
+    def get() -> list[Any]:
+        return [at(number) for number in range(count())]
+
     def put(held: list[Any]) -> None:
-        for _ in range(count()):
+        entered = get()  # held on to meanwhile: torch 2.9 fails where it pops a mode that nobody else holds
+        for mode in reversed([each for each in entered if each not in held]):
+            with contextlib.suppress(Exception):
+                mode.__exit__(None, None, None)
+        for _ in get():
             pop(*which)
         for mode in held:
             push(mode)
 
-    return lambda: [at(number) for number in range(count())], put
+    return get, put
 
 
 _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
