@@ -44,6 +44,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from autoinit.methods._gates import gated_products
 from autoinit.methods._pairing import MirrorableLayer, Share, mirrorable, pads, share_of_sum
 from autoinit.methods._settling import Settled, settle, unpaired
 from autoinit.methods._taps import share_through_taps, taps_seen
@@ -51,6 +52,7 @@ from autoinit.methods._unrolling import unrolled
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.planning.layers import is_kept_zero
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror, Taps
 from autoinit.plans.options import PlanOptions
@@ -78,12 +80,12 @@ def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions,
     reasons: dict[str, str] = {}
     layers: dict[str, MirrorableLayer] = {}
     follow = endings(opened)
+    products = gated_products(opened, follow)
     for each in plan_dataflow(opened, view, options, resolutions).layers:
-        if each.status == "planned":
-            found = mirrorable(each, by_param[each.param], opened, follow)
-            if isinstance(found, str):
-                reasons[each.param] = found
-            else:
+        if each.status == "planned" or is_kept_zero(each):
+            found = mirrorable(each, by_param[each.param], opened, follow, products)
+            reasons[each.param] = found if isinstance(found, str) else found.reads_only
+            if not isinstance(found, str):
                 layers[each.param] = found
     makers = _makers(opened, layers, reasons, options.taps)
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
@@ -100,7 +102,8 @@ def _makers(
     settled = settle(dataflow, layers, ends, reasons)
     made: dict[str, MakeMirror] = {}
     for name, layer in settled.layers.items():
-        if layer.bends and name not in settled.tangents and settled.reads(layer) is None:
+        alone = layer.reads_only or (layer.bends and name not in settled.tangents)
+        if alone and settled.reads(layer) is None:
             continue
         branches = max(ends[op] for op in layer.uses)
         summed = share_of_sum(layer, settled.layers.values(), settled.recurrent)
@@ -130,7 +133,7 @@ def _mirror(layer: MirrorableLayer, settled: Settled, given: Share, taps: Taps, 
         found = settled.input_runs(layer, reader, factor)
         inputs = tuple(replace(run, factor=run.factor / math.sqrt(kept)) for run in found)
     a = here.a if here is not None else 1.0
-    before = layer.ending.before * settled.factor_in_sum(layer)
+    before = (1.0 if layer.rows else layer.ending.before) * settled.factor_in_sum(layer)
     return Mirror(
         outputs=settled.output_runs(layer),
         inputs=inputs,
@@ -156,5 +159,6 @@ def _replanned(layer: LayerPlan, why: str) -> LayerPlan:
         return replace(layer, distribution="normal", note="; ".join(filter(None, (layer.note, note))))
     kernel = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "k")
     note = f"its output units are not paired: {why}" if why else ""
+    parts = tuple(with_std(part, layer.mirror.std_of(part.rows) / math.sqrt(kernel)) for part in layer.slices)
     made: LayerPlan = with_std(layer, layer.mirror.std / math.sqrt(kernel))
-    return replace(made, note=note)
+    return replace(made, slices=parts, note=note)

@@ -46,6 +46,7 @@ class Source:
         gate: where `end` is the product of some of the features with a function of others, one by one: how many
             features lie from each of the first to its gate. What comes out of the product bears the numbers of the
             first.
+        gates: whether `end` is the product of another source's features with a function of these.
     """
 
     op: Op
@@ -53,6 +54,7 @@ class Source:
     axis: int
     end: Op | None
     gate: int = 0
+    gates: bool = False
 
 
 @dataclass
@@ -67,6 +69,8 @@ class Origins:
             nonlinearity.
         sums: sources that are added up feature by feature before their nonlinearity, and by how much each was
             multiplied before. What comes out bears the numbers of the first.
+        gated: for each product of several sources, all that make it. What comes out bears the numbers of the first of
+            what is gated.
         lost: why the features of a source could not be followed to weights alone.
     """
 
@@ -74,6 +78,7 @@ class Origins:
     columns: dict[Op, torch.Tensor] = field(default_factory=dict)
     scales: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
     sums: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
+    gated: dict[Op, list[Op]] = field(default_factory=dict)
     lost: dict[Op, str] = field(default_factory=dict)
 
 
@@ -156,14 +161,19 @@ class _Following:
         ends = {self.sources[source].end for each in known for source in self.scales[each]}
         behind = [each in self.past for each in known]
         problem = ""
-        summing = Trait.ADDING in op.traits and not any(behind) and self._from_several(known)
+        several = not any(behind) and self._from_several(known)
+        summing = Trait.ADDING in op.traits and several
+        gating = op.role is Role.PRODUCT and ends == {op} and several
         if op.role is Role.WEIGHT:
             problem = f"{op.name}, which reads them, cannot be mirrored"
+        elif any(behind) and op.role is Role.PRODUCT:
+            problem = f"{op.op} multiplies them by another signal"
         elif any(behind) and not all(behind):
             problem = f"{op.op} joins them with what has no nonlinearity yet"
         elif all(behind) and not _keeps(op):
             problem = f"{op.op} mixes or bends them"
-        moved = None if problem else self._summed(op, known) if summing else self._moved(op, known)
+        meeting = summing or gating
+        moved = None if problem else self._summed(op, known) if meeting else self._moved(op, known)
         if moved is None:
             for each in known:
                 self.lose(each, problem or f"they cannot be followed through {op.op}")
@@ -171,6 +181,8 @@ class _Following:
         self.labels[op] = moved
         if op in ends:
             self.scales[op] = {source: 1.0 for each in known for source in self.scales[each]}
+            if gating:
+                self.found.gated[op] = list(self.scales[op])
         else:
             by = _multiplied_by(op)
             self.scales[op] = {
@@ -189,9 +201,14 @@ class _Following:
         return len(known) > 1 and len(set(made_by)) == len(made_by)
 
     def _summed(self, op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
-        """The numbers behind a sum of sources whose features meet one by one: those of the first."""
-        signals = [each for each in op.operands.values() if each.signal]
+        """The numbers behind a sum, or a product, of sources whose features meet one by one: those of the first.
+
+        Of a product those of what is gated; of two gates, or of none, there are no such.
+        """
+        signals = sorted((each for each in op.operands.values() if each.signal), key=self._gates)
         if set(signals) != set(known) or op.shape is None:
+            return None
+        if op.role is Role.PRODUCT and [self._gates(each) for each in signals] != [False, True]:
             return None
         if any(self.sources[source].gate for each in signals for source in self.scales[each]):
             return None
@@ -203,6 +220,9 @@ class _Following:
         if not all(torch.equal(each, met[0]) for each in met):
             return None
         return met[0] + self.found.starts[next(iter(self.scales[signals[0]]))]
+
+    def _gates(self, op: Op) -> bool:
+        return any(self.sources[source].gates for source in self.scales.get(op, ()))
 
     def _moved(self, op: Op, known: Mapping[Op, Any]) -> Any:
         try:
@@ -275,6 +295,8 @@ def _multiplied_by(op: Op) -> float:
     """The number by which an elementwise operation with constants multiplies a signal; 1 for any other."""
     operands = [each for each in op.operands.values() if each.signal]
     if op.acts != "elementwise" or op.role is not Role.TRANSPARENT or len(operands) != 1 or len(op.operands) != 1:
+        return 1.0
+    if Trait.NEUTRAL in op.traits:  # dropout by its expectation
         return 1.0
     try:
         zero, one = (execute(op, {operands[0]: torch.tensor([value])}) for value in (0.0, 1.0))

@@ -42,6 +42,19 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Dense(nn.Module):
+    """Each layer reads all before it, the input too, whose second moment each so depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(16, 32), nn.Linear(48, 24), nn.Linear(72, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.first, self.second):
+            x = torch.cat([x, F.relu(layer(x))], 1)
+        return self.head(x)
+
+
 class Recurrent(nn.Module):
     """A recurrence written as a loop."""
 
@@ -84,6 +97,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "tanh": (lambda: chain(nn.Tanh), (8, 64)),
     "relu convolutions": (lambda: convolutions(nn.ReLU), (8, 1, 8, 8)),
     "tanh convolutions": (lambda: convolutions(nn.Tanh), (8, 1, 8, 8)),
+    "dense": (Dense, (8, 16)),
     "residual": (Residual, (8, 3, 8, 8)),
     "transposed and grouped": (encoder, (8, 3, 8, 8)),
     "recurrence": (lambda: Recurrent(F.relu), (8, 6, 8)),

@@ -307,10 +307,11 @@ def test_what_reads_a_draw_is_planned_for_heads_as_they_start(method: str, fused
         assert made[name].std == pytest.approx(kept[name].std * (0.1 if how == "small" else 0.0))
 
 
-def test_check_is_clean_after_a_mirrored_draw_with_small_heads():
+@pytest.mark.parametrize("how", ["small", "zero"])
+def test_check_is_clean_after_a_mirrored_draw_with_such_heads(how: Any):
     model = vae(NOISE["randn_like"], fused=False, returns=False)
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
-    autoinit(model, x, method="mirrored", heads="small", seed=0, verbose=False)
+    autoinit(model, x, method="mirrored", heads=how, seed=0, verbose=False)
     assert not check(model, x).findings
     assert not check(model).findings
     assert not check(model, x[:4]).findings
