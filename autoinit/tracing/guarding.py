@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.modules.module as torch_modules
+import torch.utils._device
 
 from autoinit.tensors.process_state import alone
 from autoinit.tracing._keeping import Kept
