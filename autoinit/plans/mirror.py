@@ -61,6 +61,8 @@ class Mirror:
         groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
         parts: into how many equal parts the rows of A fall, each orthogonal by itself: 2 in front of a gate, where half
             of the outputs is all that a mirrored network computes with at its start.
+        copies: of a depthwise convolution that pairs go through: the paired runs of its channels. The second half of
+            one has the filters of the first, so that what comes out is in pairs, too.
     """
 
     outputs: tuple[FeatureRun, ...]
@@ -75,6 +77,7 @@ class Mirror:
     c: float = 1.0
     groups: int = 1
     parts: int = 1
+    copies: tuple[FeatureRun, ...] = ()
 
     @property
     def blocks(self) -> tuple[Block, ...]:

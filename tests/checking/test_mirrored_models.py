@@ -79,6 +79,32 @@ def encoder() -> nn.Module:
     )  # fmt: skip
 
 
+def separable() -> nn.Module:
+    """Depthwise convolutions that carry pairs, and one over channels behind each."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 1), nn.ReLU()]
+    for _ in range(3):
+        layers += [nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Conv2d(16, 16, 1), nn.GELU()]
+    return nn.Sequential(*layers, nn.Conv2d(16, 8, 1))
+
+
+class Gated(nn.Module):
+    """WaveNet's gates, conditioned: what is added in front of either factor is read from the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        names = [f"{name}{i}" for i in range(3) for name in ("value", "gate", "into", "beside")]
+        self.layers = nn.ModuleDict({name: nn.Linear(16, 16) for name in names})
+        self.head = nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x
+        for i in range(3):
+            value = self.layers[f"value{i}"](x) + self.layers[f"into{i}"](first)
+            gate = self.layers[f"gate{i}"](x) + self.layers[f"beside{i}"](first)
+            x = torch.tanh(value) * torch.sigmoid(gate)
+        return self.head(x)
+
+
 class Sequence(nn.Module):
     """torch's recurrent module, and a layer behind its last state."""
 
@@ -100,6 +126,8 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "dense": (Dense, (8, 16)),
     "residual": (Residual, (8, 3, 8, 8)),
     "transposed and grouped": (encoder, (8, 3, 8, 8)),
+    "separable": (separable, (8, 3, 8, 8)),
+    "gates of two weights": (Gated, (8, 16)),
     "recurrence": (lambda: Recurrent(F.relu), (8, 6, 8)),
     "recurrence of tanh": (lambda: Recurrent(torch.tanh), (8, 6, 8)),
     "nn.RNN": (lambda: Sequence(nonlinearity="relu"), (8, 6, 16)),
@@ -126,6 +154,8 @@ def test_nothing_is_found_right_after_it(name: str) -> None:
 
 PREDICTED = (
     "transposed and grouped",
+    "separable",
+    "gates of two weights",
     "recurrence",
     "recurrence of tanh",
     "residual",

@@ -219,6 +219,23 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 8),
     ),
+    "chunks bent one by one": (
+        lambda: Written(
+            lambda net, x: net.b(torch.cat([F.gelu(each) for each in net.a(x).split((9, 7), -1)], -1)),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "bent twice": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(h := net.a(x))) + net.c(h.relu()),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
     "flatten with channels last": (
         lambda: Written(
             lambda net, x: net.b(F.relu(net.a(x)).permute(0, 2, 3, 1).flatten(1)),
@@ -333,6 +350,30 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 3, 9),
     ),
+    "depthwise, then over channels": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8),
+            nn.Conv2d(8, 7, 1),
+            nn.GELU(),
+            nn.Conv2d(7, 14, 3, 2, groups=7),
+            nn.Conv2d(14, 8, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(32, 4),
+        ),
+        (4, 3, 6, 6),
+    ),
+    "depthwise, functional": (
+        lambda: Written(
+            lambda net, x: net.c(F.conv1d(F.relu(net.a(x)), net.b.weight, groups=8)).flatten(1),
+            a=nn.Conv1d(3, 8, 1),
+            b=nn.Conv1d(8, 8, 3, groups=8, bias=False),
+            c=nn.Conv1d(8, 2, 1),
+        ),
+        (4, 3, 9),
+    ),
     "transposed": (
         lambda: nn.Sequential(
             nn.Conv2d(2, 16, 3, stride=2, padding=1),
@@ -421,6 +462,16 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 8),
     ),
+    "sums behind nonlinearities": (
+        lambda: Written(
+            lambda net, x: net.c((h := F.relu(net.a(x))) + F.gelu(net.b(h)) - F.silu(net.d(x))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 16),
+            d=nn.Linear(8, 16),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
     "residual network that bends its stream": (
         lambda: Written(
             lambda net, x: net.head(F.relu(net.b(F.relu(net.a(x))) + net.shortcut(x))),
@@ -485,6 +536,15 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         (4, 8),
         "b",
         "it feeds a product with what another weight makes",
+    ),
+    "a sum of what is paired and what is not": (
+        lambda: Written(
+            lambda net, x: net.c(F.relu(net.a(x)) + torch.tanh(net.b(x))),
+            a=nn.Linear(8, 16), b=nn.Linear(8, 16), c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+        "a",
+        "only one part of a sum needs pairs",
     ),
     "read in two ways": (
         lambda: Written(
@@ -640,6 +700,34 @@ def test_dropout_counts_by_its_expectation(seed: int) -> None:
     torch.manual_seed(seed)
     model = Written(lambda net, x: net.b(F.dropout(F.relu(net.a(x)), 0.5)), a=nn.Linear(8, 16), b=nn.Linear(16, 4))
     assert plan(model, torch.zeros(64, 8), method="mirrored")["b"].std == pytest.approx(8**-0.5)
+
+
+def test_a_depthwise_convolution_has_equal_filters_for_both_of_a_pair() -> None:
+    """8 channels in 4 pairs, each its own tap of 9: what comes out is in pairs, of the power that comes in."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.Conv2d(8, 8, 1)
+    )
+    made = mirrored(model, 64, 3, 12, 12)
+    filters = model[2].weight.detach()
+    torch.testing.assert_close(filters[4:], filters[:4], rtol=0, atol=0)
+    torch.testing.assert_close(filters.abs().sum((1, 2, 3)), torch.ones(8), rtol=1e-5, atol=0)
+    assert len({int(each.abs().argmax()) for each in filters[:4]}) > 1
+    assert made["2"].mirror.copies == (FeatureRun(0, 8, paired=True, factor=pytest.approx(1 / 1.2)),)
+    over = model[3].weight.detach()[:, :4, 0, 0] * 1.2  # LeakyReLU gives 1.2 z; 4 columns to 8 rows
+    torch.testing.assert_close(over.T @ over, 2 * torch.eye(4), rtol=1e-4, atol=1e-5)
+
+
+def test_what_reads_a_sum_makes_up_for_all_of_it() -> None:
+    """(h + relu(b h) - relu(d x)) / 2, h = relu(a x): three pairs of variance 1, halved, have 3 / 4 together, for which
+    2 / sqrt(3) makes up; what reads h alone makes up for nothing."""
+    model = Written(
+        lambda net, x: net.c(((h := F.relu(net.a(x))) + F.relu(net.b(h)) - F.relu(net.d(x))) / 2) + net.e(h),
+        **{name: nn.Linear(8 if name in "ad" else 16, 16) for name in "abd"}, c=nn.Linear(16, 8), e=nn.Linear(16, 8),
+    )  # fmt: skip
+    mirrored(model, 256, 8)
+    for name, factor in (("c", 2 / 3**0.5), ("e", 1.0), ("b", 1.0)):
+        rows = model.get_submodule(name).weight.detach()[:8, :8] / factor
+        torch.testing.assert_close(rows @ rows.T, torch.eye(8), rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_zero_reads_pairs() -> None:

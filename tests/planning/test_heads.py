@@ -80,6 +80,10 @@ CASES: dict[str, tuple[Net, set[str]]] = {
         Net(lambda s, h, _: (torch.softmax(s.r(h), -1) * torch.stack([s.v(h), s.w(h)], -1)).sum(-1), r=to(2), v=to(2),
             w=to(2)), set(),
     ),
+    "yes or no, drawn": (Net(lambda s, h, _: torch.bernoulli(torch.sigmoid(s.h(h))), h=to(4)), {"h"}),
+    "units that are drawn": (
+        Net(lambda s, h, _: s.h(torch.bernoulli(torch.sigmoid(s.e(h)))), e=to(8), h=to(4, 8)), {"h"}
+    ),
     "waves": (Net(lambda s, h, _: torch.sin(s.h(h)), h=to(4)), set()),
     "dropped path": (
         Net(lambda s, h, _: s.h(torch.relu(s.e(h) + s.b(torch.relu(s.e(h))) * torch.bernoulli(torch.full((1,), 0.9)))),
