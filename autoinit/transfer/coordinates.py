@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from autoinit import formats
 from autoinit.errors import ArgumentError
-from autoinit.errors.arguments import all_of, refusal, require
+from autoinit.errors.arguments import all_of, refusal, require, require_call
 from autoinit.transfer.making import scaling
 from autoinit.transfer.record import Scaling
 from autoinit.transfer.rules import Optimizer
@@ -119,7 +119,10 @@ def coordinate_check(
     for name, value in (("make_model", make_model), ("loss", loss)):
         if not callable(value):
             raise refusal(name, value, "a function")
-    if not callable(batches) and not (isinstance(batches, tuple) and len(batches) == 2):
+    require_call("make_model", make_model, 256)
+    if callable(batches):
+        require_call("batches", batches, 0)
+    elif not (isinstance(batches, tuple) and len(batches) == 2):
         raise refusal("batches", batches, "a pair of inputs and targets, or a function of the step that gives one")
     require("steps", steps, int, "a number of steps, 1 at least")
     require("seeds", seeds, int, "a number of seeds, 1 at least")
