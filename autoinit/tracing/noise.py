@@ -9,8 +9,8 @@ from autoinit.tracing.dataflow import Op
 
 SHAPED_ONLY = frozenset({"random", "constant"})
 """What takes of its operands their shapes alone."""
-_GAUSSIAN = frozenset({"randn", "randn_like", "normal"})
-"""Calls that draw from a normal distribution."""
+_STANDARD = frozenset({"randn", "randn_like"})
+"""Calls that draw from the standard normal distribution."""
 _SUMS = frozenset({"add", "sub", "addcmul", "addcdiv", "lerp"})
 
 
@@ -58,8 +58,13 @@ def is_gaussian(op: Op) -> bool:
     return drawn
 
 
+def is_standard_normal(op: Op) -> bool:
+    """Whether a call draws numbers of mean 0 and variance 1."""
+    return op.op == "random" and op.call is not None and op.call.name in _STANDARD
+
+
 def _is_normal(op: Op) -> bool:
-    return op.op == "normal" or (op.op == "random" and op.call is not None and op.call.name in _GAUSSIAN)
+    return op.op == "normal" or is_standard_normal(op)
 
 
 def _holds_noise(op: Op) -> bool:
