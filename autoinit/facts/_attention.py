@@ -44,11 +44,43 @@ def attention_role(dataflow: Dataflow, resolution: Resolution, ending: Ending, r
     return "query" if is_left == _sums_over_last(softmax) else "key"
 
 
-def head_width(dataflow: Dataflow, ending: Ending, features: int) -> int:
-    """Features of one head of attention: what a view on the way leaves of the part's own; 0 without shapes."""
-    ops = [dataflow.by_name[name] for name in ending.path[:-1] if name in dataflow.by_name]
-    widths = [op.shape[-1] for op in ops if op.shape]
+def head_width(dataflow: Dataflow, resolution: Resolution, ending: Ending, features: int, role: Attention) -> int:
+    """Features of one head of attention; 0 without shapes.
+
+    Queries and keys: how many the product of both sums over. Where that does not tell, and of values, what a view on
+    the way leaves of the part's own.
+    """
+    ops = [dataflow.by_name[name] for name in (*resolution.uses, *ending.path) if name in dataflow.by_name]
+    end = ops[-1]
+    if end.role is Role.WEIGHT:
+        return _within(end, features)
+    for slot in _slots(end, ending.path, resolution.uses) if role != "value" else ():
+        if width := _summed_over(end, slot):
+            return width
+    widths = [op.shape[-1] for op in ops[:-1] if op.shape]
     return next((width for width in widths if width < features), features if widths else 0)
+
+
+def _within(attention: Op, features: int) -> int:
+    """The features of a head of an operation that holds the projections itself."""
+    heads = attention.constants.get("num_heads")
+    return features // heads if isinstance(heads, int) and heads > 0 and features % heads == 0 else 0
+
+
+def _summed_over(product: Op, slot: str) -> int:
+    """The size of the axis of an operand over which a product of signals sums; 0 where it is not known."""
+    shape, equation = product.operands[slot].shape, product.constants.get("equation")
+    if not shape or len(shape) < 2:
+        return 0
+    if product.op in ("matmul", "bmm", "baddbmm"):
+        is_left = slot == next(name for name, each in product.operands.items() if each.signal)
+        return shape[-1 if is_left else -2]
+    if product.op == "einsum" and isinstance(equation, str) and "." not in equation and "->" in equation:
+        terms, _, kept = equation.replace(" ", "").partition("->")
+        term = terms.split(",")[[*product.operands].index(slot)]
+        summed = [size for letter, size in zip(term, shape, strict=True) if letter not in kept]
+        return summed[0] if len(summed) == 1 else 0
+    return shape[-1] if product.op == "scaled_dot_product_attention" else 0
 
 
 def _inside(resolution: Resolution, rows: Rows) -> Attention:

@@ -48,16 +48,19 @@ def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
 def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
     found: list[tuple[set[Op], dict[Op, bool]]] = []
     behind: set[Op] = set()
+    on_stream: set[Op] = set()
     for add, branches in zip(stream.sums, stream.branches, strict=True):
         skips = {each for each in add.operands.values() if each not in branches}
         behind |= _before(skips, behind)
         before = _before(branches, behind)
-        in_line = _in_line(before, skips | {each for each in behind if each.made}, branches)
+        on_stream |= skips
+        in_line = _in_line(before, on_stream, branches)
         if any(op.role is Role.WEIGHT for op in in_line):
             inside = _inside(branches, before, in_line)
             ends = _ending(branches, inside).items()
             found.append((inside, {op: last for op, last in ends if op in in_line or op.op == "parameter"}))
         behind |= before | {add}
+        on_stream |= in_line | {add}
     places: dict[Op, PlaceOnBranch] = {}
     for number, (inside, ending) in enumerate(found, 1):
         weights = sum(op.role is Role.WEIGHT for op in inside)

@@ -59,11 +59,13 @@ def _parts(
     factors: Mapping[Op, LowRank],
 ) -> Iterator[Facts]:
     ops = [dataflow.by_name[name] for name in resolution.uses]
+    slot = _slot(ops, resolution.param)
     place = _place(ops, places)
+    if place is not None and slot is not None and slot.gates:  # the operation goes on behind this weight
+        place = replace(place, ends=False, last=False)
     reads_input = all(op.role is Role.WEIGHT and not any(each.made for each in op.operands.values()) for op in ops)
     standardised = resolution.factor == 0
     reasons = {str(part.ending.reason) for part in resolution.slices}
-    slot = _slot(ops, resolution.param)
     for part in resolution.slices or (SliceResolution((), resolution.ending),):
         here, ending = fans(resolution.layout, resolution.shape, part.rows), part.ending
         made = Facts(
@@ -90,7 +92,7 @@ def _parts(
             **_branch(place),
         )
         role = attention_role(dataflow, resolution, ending, part.rows)
-        width = head_width(dataflow, ending, made.features) if made.reason == "attention" else 0
+        width = head_width(dataflow, resolution, ending, made.features, role) if made.reason == "attention" else 0
         yield replace(made, attention=role, head_width=width)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from autoinit.ops import Role
+from autoinit.resolving.normalising import written_norms
 from autoinit.resolving.resolver import slot_of
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
@@ -50,9 +51,11 @@ def streams(dataflow: Dataflow, *, gated: bool = False) -> tuple[Stream, ...]:
 
     A sum of what no weight made, such as token and position embeddings, adds no branch. A sum whose operands both leave
     weights (a projected shortcut) begins a stream; its longer operand is the branch. A state that the same weights add
-    into again and again (an LSTM's over time, with zoneout) is no stream.
+    into again and again (an LSTM's over time, with zoneout) is no stream. A norm ends a stream, written out or not.
     """
-    firsts, passed = _chained(dataflow)
+    firsts, passed = _chained(dataflow, frozenset())
+    if any(op.role is Role.PRODUCT for op in passed):  # with which a written norm ends
+        firsts, passed = _chained(dataflow, written_norms(dataflow))
     depth = _depths(dataflow)
     found: dict[Op, dict[Op, tuple[Op, ...]]] = {}
     branches: dict[Op, tuple[Op, ...]] = {}
@@ -90,15 +93,18 @@ def branch_counts(dataflow: Dataflow) -> dict[str, int]:
     }
 
 
-def _chained(dataflow: Dataflow) -> tuple[dict[Op, Op], dict[Op, Op]]:
-    """The first sum of its stream for each sum of two signals, and for each operation that passes a stream on."""
+def _chained(dataflow: Dataflow, norms: Collection[Op]) -> tuple[dict[Op, Op], dict[Op, Op]]:
+    """The first sum of its stream for each sum of two signals, and for each operation that passes a stream on.
+
+    norms: the last operations of written norms, which pass none on.
+    """
     firsts: dict[Op, Op] = {}
     passed: dict[Op, Op] = {}
     for op in dataflow.graph.nodes:
         if op.role is Role.ADD:
             before = next((passed[each] for each in op.operands.values() if each in passed), op)
             firsts[op] = passed[op] = before
-        elif (stream := _passed_on(op, passed)) is not None:
+        elif op not in norms and (stream := _passed_on(op, passed)) is not None:
             passed[op] = stream
     return firsts, passed
 
