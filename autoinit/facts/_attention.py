@@ -47,40 +47,50 @@ def attention_role(dataflow: Dataflow, resolution: Resolution, ending: Ending, r
 def head_width(dataflow: Dataflow, resolution: Resolution, ending: Ending, features: int, role: Attention) -> int:
     """Features of one head of attention; 0 without shapes.
 
-    Queries and keys: how many the product of both sums over. Where that does not tell, and of values, what a view on
-    the way leaves of the part's own.
+    Queries and keys: how many the product of both sums over. Values: how many their product leaves. Where it does not
+    tell, what a view on the way leaves of the part's own.
     """
     ops = [dataflow.by_name[name] for name in (*resolution.uses, *ending.path) if name in dataflow.by_name]
     end = ops[-1]
     if end.role is Role.WEIGHT:
-        return _within(end, features)
-    for slot in _slots(end, ending.path, resolution.uses) if role != "value" else ():
-        if width := _summed_over(end, slot):
+        heads = end.constants.get("num_heads")
+        return features // heads if isinstance(heads, int) and heads > 0 else 0
+    for slot in _slots(end, ending.path, resolution.uses):
+        if width := _axis(end, slot, summed=role != "value"):
             return width
     widths = [op.shape[-1] for op in ops[:-1] if op.shape]
     return next((width for width in widths if width < features), features if widths else 0)
 
 
-def _within(attention: Op, features: int) -> int:
-    """The features of a head of an operation that holds the projections itself."""
-    heads = attention.constants.get("num_heads")
-    return features // heads if isinstance(heads, int) and heads > 0 and features % heads == 0 else 0
+def _axis(product: Op, slot: str, *, summed: bool) -> int:
+    """The size of the axis of an operand over which a product of signals sums, or of that which it alone leaves.
 
-
-def _summed_over(product: Op, slot: str) -> int:
-    """The size of the axis of an operand over which a product of signals sums; 0 where it is not known."""
-    shape, equation = product.operands[slot].shape, product.constants.get("equation")
+    0 where it is not known.
+    """
+    shape = product.operands[slot].shape
     if not shape or len(shape) < 2:
         return 0
     if product.op in ("matmul", "bmm", "baddbmm"):
         is_left = slot == next(name for name, each in product.operands.items() if each.signal)
-        return shape[-1 if is_left else -2]
-    if product.op == "einsum" and isinstance(equation, str) and "." not in equation and "->" in equation:
-        terms, _, kept = equation.replace(" ", "").partition("->")
-        term = terms.split(",")[[*product.operands].index(slot)]
-        summed = [size for letter, size in zip(term, shape, strict=True) if letter not in kept]
-        return summed[0] if len(summed) == 1 else 0
+        return shape[-1 if is_left is summed else -2]
+    if product.op == "einsum":
+        return _axis_by_letters(product, slot, shape, summed)
     return shape[-1] if product.op == "scaled_dot_product_attention" else 0
+
+
+def _axis_by_letters(product: Op, slot: str, shape: tuple[int, ...], summed: bool) -> int:
+    equation = product.constants.get("equation")
+    if not isinstance(equation, str) or "." in equation or "->" not in equation:
+        return 0
+    terms, _, kept = equation.replace(" ", "").partition("->")
+    at = [*product.operands].index(slot)
+    term, others = terms.split(",")[at], "".join(terms.split(",")[:at] + terms.split(",")[at + 1 :])
+    sizes = [
+        size
+        for letter, size in zip(term, shape, strict=True)
+        if (letter not in kept if summed else letter in kept and letter not in others)
+    ]
+    return sizes[0] if len(sizes) == 1 else 0
 
 
 def _inside(resolution: Resolution, rows: Rows) -> Attention:

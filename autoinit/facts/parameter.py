@@ -126,8 +126,8 @@ class Facts:
 
     @property
     def blocks(self) -> int:
-        """Blocks of two branches in its stream."""
-        return self.branches // 2
+        """Blocks of two branches in its stream; a last branch alone counts as one."""
+        return (self.branches + 1) // 2
 
     @property
     def features(self) -> int:

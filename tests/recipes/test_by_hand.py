@@ -256,6 +256,11 @@ BY_HAND: Mapping[str, tuple] = {
         "more_a": ("uniform", 8**-0.5 / math.sqrt(3), 0),
         "more_b": ("constant", 0, 0),
     }),
+    "lstm": (lambda: nn.LSTMCell(12, 8), torch.ones(2, 12), "lstm", {
+        "weight_ih": ("orthogonal", 12**-0.5, 0),  # four gates of 8 by 12, each orthogonal
+        "weight_hh": ("orthogonal", 8**-0.5, 0),
+        "bias_ih": ("constant", 0, 0),
+    }),
     "siren": (Sines, torch.ones(4, 2), "siren", {
         "first.weight": ("uniform", 1 / 2 / math.sqrt(3), 0),
         "second.weight": ("uniform", math.sqrt(6 / 64) / 30 / math.sqrt(3), 0),
