@@ -387,3 +387,19 @@ def test_scales_in_a_fused_sum_and_places_of_another_tensors_shape():
     tables = {"words.weight": "embedding", "places.weight": "position", "kinds.weight": "embedding"}
     assert {name: found[name] for name in tables} == tables
     assert {found["scales.0"], found["scales.1"]} == {"layer_scale"}
+
+
+class EqualisedHead(nn.Module):
+    """One output, whose weight is multiplied by a number as it is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * 0.25)
+
+
+def test_a_scaled_weight_of_one_output_is_no_convolution():
+    (found,) = facts_of(EqualisedHead(), torch.ones(2, WIDTH))["weight"]
+    assert (found.layout.axes, found.is_conv, found.fan_in, found.fan_out) == ("oi", False, WIDTH, 1)
