@@ -38,7 +38,8 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
     What a layer reads from outside of mirrored ones has a second moment that depends on the input's size: without
     known inputs such a layer is held against the std that it has.
     """
-    if not (_has_pairs(looked_at) or _is_orthogonal(looked_at.parts)):
+    has_pairs = _has_pairs(looked_at)
+    if not (has_pairs or _is_orthogonal(looked_at.parts)):
         return looked_at
     with suppress(AutoinitError):  # a forward that cannot be recorded knows no shapes, and has no mirrored plan
         dataflow = looked_at.dataflow
@@ -53,6 +54,8 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
             part for part in tried.parts if part.layer.mirror is not None and _is_fixed(part.layer.mirror, exactly)
         ]
         follows = partial(_follows, same_size=known_inputs, same_length=exactly)
+        if has_pairs and not inside:  # pairs never come by chance
+            return tried if known_inputs else _as_they_are(tried, exactly)
         if inside and sum(map(follows, inside)) >= _MOST_FOLLOW * len(inside):
             return tried if known_inputs else _as_they_are(tried, exactly)
     return looked_at

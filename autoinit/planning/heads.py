@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import isclose
 from typing import TYPE_CHECKING
 
 from autoinit.facts import head_rows, looked_up
@@ -52,9 +53,11 @@ def head_factors(plan: Plan, dataflow: Dataflow, heads: Heads) -> dict[str, Mapp
     """By parameter and rows, by what `with_heads` will multiply a plan's stds; `()` stands for all rows."""
     found: dict[str, Mapping[Rows, float]] = {}
     for before, after in zip(plan.layers, with_heads(plan, dataflow, heads).layers, strict=True):
+        if not before.std:
+            continue
         factors = {one.rows: two.std / one.std for one, two in zip(before.slices, after.slices, strict=True)}
-        alike = len(set(factors.values())) < 2
-        if before.std and before.std != after.std:
+        alike = all(isclose(each, after.std / before.std) for each in factors.values())
+        if before.std != after.std:
             found[before.param] = {(): after.std / before.std} if alike else factors
     return found
 

@@ -83,11 +83,15 @@ def _sources(op: Op) -> Iterator[Op]:
 
 
 def _is_drawn(op: Op) -> bool:
-    return op.op in ("random", "normal") or (op.op == "buffer" and not _may_be_mask(op))
+    return op.op in ("random", "normal") or (op.op == "buffer" and not _may_be_fixed(op))
 
 
-def _may_be_mask(buffer: Op) -> bool:
-    """Whether it is a single number, or all zeros and ones."""
+def _may_be_fixed(buffer: Op) -> bool:
+    """Whether it is one number, once or again and again, all zeros and ones, or all signs."""
     value, rms = buffer.constants.get("value"), buffer.constants.get("rms")
-    masks = rms is not None and (value is None or (value > 0 and abs(value - rms * rms) < 1e-6))
-    return masks or not buffer.shape
+    if not rms or not buffer.shape:
+        return not buffer.shape
+    if value is None:
+        return True
+    masks = value > 0 and abs(value - rms * rms) < 1e-6
+    return bool(masks or abs(rms - 1) < 1e-6 or abs(abs(value) - rms) < 1e-6 * rms)

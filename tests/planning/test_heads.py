@@ -80,6 +80,10 @@ CASES: dict[str, tuple[Net, set[str]]] = {
         Net(lambda s, h, _: (torch.softmax(s.r(h), -1) * torch.stack([s.v(h), s.w(h)], -1)).sum(-1), r=to(2), v=to(2),
             w=to(2)), set(),
     ),
+    "yes or no, drawn": (Net(lambda s, h, _: torch.bernoulli(torch.sigmoid(s.h(h))), h=to(4)), {"h"}),
+    "units that are drawn": (
+        Net(lambda s, h, _: s.h(torch.bernoulli(torch.sigmoid(s.e(h)))), e=to(8), h=to(4, 8)), {"h"}
+    ),
     "waves": (Net(lambda s, h, _: torch.sin(s.h(h)), h=to(4)), set()),
     "dropped path": (
         Net(lambda s, h, _: s.h(torch.relu(s.e(h) + s.b(torch.relu(s.e(h))) * torch.bernoulli(torch.full((1,), 0.9)))),
@@ -307,10 +311,11 @@ def test_what_reads_a_draw_is_planned_for_heads_as_they_start(method: str, fused
         assert made[name].std == pytest.approx(kept[name].std * (0.1 if how == "small" else 0.0))
 
 
-def test_check_is_clean_after_a_mirrored_draw_with_small_heads():
+@pytest.mark.parametrize("how", ["small", "zero"])
+def test_check_is_clean_after_a_mirrored_draw_with_such_heads(how: Any):
     model = vae(NOISE["randn_like"], fused=False, returns=False)
     x = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
-    autoinit(model, x, method="mirrored", heads="small", seed=0, verbose=False)
+    autoinit(model, x, method="mirrored", heads=how, seed=0, verbose=False)
     assert not check(model, x).findings
     assert not check(model).findings
     assert not check(model, x[:4]).findings
