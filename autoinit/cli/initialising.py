@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -152,8 +153,8 @@ def _is_directory(output: Path, shard_size: int | None) -> bool:
     from autoinit.saving import SUFFIXES
 
     if shard_size is None:
-        return output.is_dir() or (not output.suffix and not output.is_file())
-    if output.suffix in SUFFIXES or output.is_file():
+        return os.path.isdir(output) or not (output.suffix or os.path.isfile(output))
+    if output.suffix in SUFFIXES or os.path.isfile(output):
         raise click.UsageError(f"--shard-size: {output} is one file; name a directory")
     if shard_size == 0:
         raise click.UsageError("--shard-size: a file holds more than 0 bytes, such as 5GB")
