@@ -8,7 +8,7 @@ from _steps import Record
 from _training import ADAM, CONTRAST, RATES, SETTINGS
 from rich.table import Table
 
-LEARNING = "settings that reach 90 % on digits (95 % with contrast inverted), in brackets after how many epochs"
+LEARNING = "Settings that reach 90 % (95 % with contrast inverted), and after how many epochs"
 OURS = "mirrored"
 """The method whose epochs are set beside each other's, where both reach."""
 
