@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from autoinit.methods._gates import Feeds, Part, Products, gate_in_one, part_of_product
+from autoinit.ops import Role
 from autoinit.plans.layers import LayerPlan
 from autoinit.resolving import Ending, Reason, Resolution, merge
 from autoinit.resolving.features import InputAxis, Source, input_axis, output_axis
@@ -25,18 +26,19 @@ class MirrorableLayer:
     """A weight that may be mirrored.
 
     uses: the operations that use it. ending: what it feeds; for a gate, the ending at the product; where its output is
-    added to others' before a nonlinearity, that nonlinearity's. ends: for each use the operation that ends the
-    nonlinearity; None where there is none. factor: by which the operations see the weight. gate: the distance in
-    features from what is gated to its gate; 0 where there is none. summed: whether others' outputs are added to its own
-    before the nonlinearity, at one use at least. part: what it gives to a product with what another weight makes.
-    reads_only: why its outputs cannot be paired whatever reads them; its columns can be all the same. rows: of such a
-    one whose rows feed different things, runs of rows and by how much each is multiplied before its nonlinearity.
+    added to others' before a nonlinearity, that nonlinearity's. ends: for each use the operations that end the
+    nonlinearity, several where parts of the output are bent one by one; none where there is none. factor: by which the
+    operations see the weight. gate: the distance in features from what is gated to its gate; 0 where there is none.
+    summed: whether others' outputs are added to its own before the nonlinearity, at one use at least. part: what it
+    gives to a product with what another weight makes. reads_only: why its outputs cannot be paired whatever reads them;
+    its columns can be all the same. rows: of such a one whose rows feed different things, runs of rows and by how much
+    each is multiplied before its nonlinearity.
     """
 
     plan: LayerPlan
     uses: tuple[Op, ...]
     ending: Ending
-    ends: tuple[Op | None, ...]
+    ends: tuple[frozenset[Op], ...]
     factor: float
     gate: int = 0
     summed: bool = False
@@ -47,7 +49,12 @@ class MirrorableLayer:
     @property
     def bends(self) -> bool:
         """Whether it feeds a nonlinearity."""
-        return self.ends[0] is not None
+        return bool(self.ends[0])
+
+    @property
+    def all_ends(self) -> frozenset[Op]:
+        """Of all its uses."""
+        return frozenset().union(*self.ends)
 
     @property
     def transposed(self) -> bool:
@@ -98,13 +105,13 @@ class MirrorableLayer:
     def straight(self) -> MirrorableLayer:
         """The same without a nonlinearity behind its sum."""
         ending = replace(self.ending, reason=Reason.ADD, nonlinearity="linear", before=1.0, function=None)
-        return replace(self, ending=ending, ends=(None,) * len(self.uses), summed=False)
+        return replace(self, ending=ending, ends=(frozenset(),) * len(self.uses), summed=False)
 
     def sources(self) -> Iterator[Source]:
         """Its output features, at each use."""
-        for op, end in zip(self.uses, self.ends, strict=True):
+        for op, ends in zip(self.uses, self.ends, strict=True):
             axis = output_axis(op, self.plan.param)
-            yield Source(op, self.outputs, axis, end, self.gate, gates=self.part == "gates")
+            yield Source(op, self.outputs, axis, ends, self.gate, gates=self.part == "gates")
 
     def readings(self) -> Iterator[tuple[Op, InputAxis]]:
         """How each use reads its input."""
@@ -126,7 +133,7 @@ def mirrorable(
     factor = resolution.factor or 1.0
 
     def reading_only(reason: str) -> MirrorableLayer:
-        return MirrorableLayer(plan, uses, resolution.ending, (None,) * len(uses), factor, reads_only=reason)
+        return MirrorableLayer(plan, uses, resolution.ending, (frozenset(),) * len(uses), factor, reads_only=reason)
 
     if plan.status == "kept":
         return reading_only("it is zero")
@@ -136,25 +143,47 @@ def mirrorable(
         ending, product, distance = gate
         if plan.groups > 1 and plan.groups % 2:
             return reading_only("what is gated shares a group with its gates")
-        return MirrorableLayer(plan, uses, ending, (product,), factor, distance)
+        return MirrorableLayer(plan, uses, ending, (frozenset({product}),), factor, distance)
+    if plan.slices and (alike := _bent_alike(resolution)):
+        bent = frozenset(dataflow.by_name[part.ending.path[-1]] for part in resolution.slices)
+        return MirrorableLayer(plan, uses, alike, (bent,), factor)
     if plan.slices:
         why = "parts of its output feed different things"
         runs = sorted((*run, part.ending.before) for part in resolution.slices for run in part.rows)
         covered = sum(stop - start for start, stop, _ in runs) == plan.size("o") and plan.groups == 1
         return replace(reading_only(why), rows=tuple(runs)) if covered else why
     found = [_behind(op, dataflow, feeds, products) for op in uses]
-    bent = {(_function(ending), part) for ending, _, part, _ in found if ending.reason is Reason.ACTIVATION or part}
-    if not bent and resolution.reason in _LINEAR:
-        return MirrorableLayer(plan, uses, resolution.ending, (None,) * len(uses), factor)
-    if len(bent) != 1 or not all(ending.reason is Reason.ACTIVATION or part for ending, _, part, _ in found):
+    curves = {(_function(ending), part) for ending, _, part, _ in found if ending.reason is Reason.ACTIVATION or part}
+    if not curves and resolution.reason in _LINEAR:
+        return MirrorableLayer(plan, uses, resolution.ending, (frozenset(),) * len(uses), factor)
+    if len(curves) != 1 or not all(ending.reason is Reason.ACTIVATION or part for ending, _, part, _ in found):
         return reading_only(
             f"it feeds {_FED.get(plan.reason, plan.reason)}"
             if len(uses) == 1
             else f"its {len(uses)} uses feed different things"
         )
-    ends = tuple(product or dataflow.by_name[ending.path[-1]] for ending, _, _, product in found)
+    ends = tuple(
+        frozenset({product}) if product is not None else _with_twins(dataflow.by_name[ending.path[-1]], dataflow)
+        for ending, _, _, product in found
+    )
     ending, _, part, _ = found[0]
     return MirrorableLayer(plan, uses, ending, ends, factor, summed=any(each[1] for each in found), part=part)
+
+
+def _with_twins(end: Op, dataflow: Dataflow) -> frozenset[Op]:
+    """A nonlinearity, and the same one where it is computed of the same signal again."""
+    if end.role is not Role.NONLINEARITY:
+        return frozenset({end})
+    beside = (each for operand in end.operands.values() for each in dataflow.graph.successors(operand))
+    return frozenset({end, *(each for each in beside if (each.op, each.constants) == (end.op, end.constants))})
+
+
+def _bent_alike(resolution: Resolution) -> Ending | None:
+    """The ending of a weight of one use whose parts feed the same nonlinearity, one by one."""
+    first, *others = (part.ending for part in resolution.slices)
+    same = len(resolution.uses) == 1 and not any(part.alternatives for part in resolution.slices)
+    bent = first.reason is Reason.ACTIVATION and all(each.reason is Reason.ACTIVATION for each in others)
+    return first if same and bent and all(_function(each) == _function(first) for each in others) else None
 
 
 def _unfit(plan: LayerPlan, resolution: Resolution, uses: tuple[Op, ...]) -> str:
@@ -220,7 +249,9 @@ def share_of_sum(layer: MirrorableLayer, layers: Iterable[MirrorableLayer], recu
     if not layer.summed:
         return Share()
     terms = [
-        each for each in layers if each.summed and each.part == layer.part and not set(each.ends).isdisjoint(layer.ends)
+        each
+        for each in layers
+        if each.summed and each.part == layer.part and not each.all_ends.isdisjoint(layer.all_ends)
     ]
     again = sum(each.plan.param in recurrent for each in terms)
     if layer.plan.param in recurrent:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
@@ -83,15 +83,22 @@ class Settled:
                 made.append(FeatureRun(begin, stop - begin, paired=False, factor=factor))
                 continue
             maker = ops[int(source[begin])]
-            made += self._run(
-                begin, columns[begin:stop] - 1 - starts[maker], maker, self.found.scales.get(op, {}).get(maker, 1.0)
-            )
+            made += self._run(begin, columns[begin:stop] - 1 - starts[maker], maker, self._factor(op, maker))
         return tuple(made)
 
-    def _run(self, begin: int, local: Numbers, maker: Op, scale: float) -> Iterator[FeatureRun]:
+    def _factor(self, op: Op, maker: Op) -> float:
+        """What makes up for the nonlinearities of all that is added up in features of one source, as an operation
+        reads them: each gives scale / c.
+        """
+        scales = self.found.scales.get(op, {})
+        power = 0.0
+        for each in {maker, *self.found.joined.get(maker, ())} & {maker, *scales}:
+            here = self.tangents.get(self.by_use[each].plan.param)
+            power += (scales.get(each, 1.0) / (here.c if here is not None else 1.0)) ** 2
+        return 1 / math.sqrt(power)
+
+    def _run(self, begin: int, local: Numbers, maker: Op, own: float) -> Iterator[FeatureRun]:
         layer = self.by_use[maker]
-        here = self.tangents.get(layer.plan.param)
-        own = (here.c if here is not None else 1.0) / scale
         partner = self.partner.get(maker)
         if partner is None:
             yield FeatureRun(begin, len(local), paired=False, factor=own)
@@ -135,7 +142,10 @@ def settle(
 
 @dataclass
 class _Settling:
-    """One attempt at layers that feed nonlinearities (`bending`), their features being followed already."""
+    """One attempt at layers that feed nonlinearities (`bending`), their features being followed already.
+
+    Uses fall into classes: `bent_as_one` are those that share a nonlinearity, `classes` those that share pairs.
+    """
 
     dataflow: Dataflow
     layers: Mapping[str, MirrorableLayer]
@@ -153,14 +163,20 @@ class _Settling:
             for maker in self.found.scales[reader]:
                 self.readers[maker].append(reader)
         order = {op: place for place, op in enumerate(self.by_use)}
-        ties: nx.Graph[Op] = nx.Graph()
-        ties.add_nodes_from(self.by_use)
+        before: nx.Graph[Op] = nx.Graph()
+        before.add_nodes_from(self.by_use)
         for layer in self.bending:
-            nx.add_path(ties, layer.uses)
-        for joined in (*self.found.sums.values(), *self.found.gated.values()):
-            nx.add_path(ties, joined)
-        self.classes: list[list[Op]] = [sorted(each, key=order.__getitem__) for each in
-                                        nx.connected_components(ties)]  # fmt: skip
+            nx.add_path(before, layer.uses)
+        for tied in (*self.found.sums.values(), *self.found.gated.values()):
+            nx.add_path(before, tied)
+        behind = before.copy()
+        for tied in self.found.joined.values():
+            nx.add_path(behind, tied)
+
+        def classes(ties: nx.Graph[Op]) -> list[list[Op]]:
+            return [sorted(each, key=order.__getitem__) for each in nx.connected_components(ties)]
+
+        self.bent_as_one, self.classes = classes(before), classes(behind)
 
     def lost(self) -> dict[str, str]:
         """Layers that cannot keep their pairs, by parameter, and why."""
@@ -181,8 +197,8 @@ class _Settling:
                 yield from self._members(ops, why)
 
     def _not_linear(self) -> Iterator[tuple[str, str]]:
-        depth = _most_in_a_row(self.dataflow, {end for layer in self.bending for end in layer.ends})
-        for ops in self.classes:
+        depth = _most_in_a_row(self.dataflow, frozenset().union(*(layer.all_ends for layer in self.bending)))
+        for ops in self.bent_as_one:
             members = list({self.by_use[op].plan.param: self.by_use[op] for op in ops}.values())
             most = self._most_driven(ops)
             bending = [layer for layer in members if layer.part != "gates"]
@@ -211,7 +227,11 @@ class _Settling:
     def _torn(self) -> Iterator[tuple[str, str]]:
         for ops in self.classes:
             layer = self.by_use[ops[0]]
-            if not self.tangents[layer.plan.param].paired:
+            paired = {self.tangents[self.by_use[op].plan.param].paired for op in ops}
+            if paired == {False}:
+                continue
+            if len(paired) > 1:
+                yield from self._members(ops, "only one part of a sum needs pairs")
                 continue
             read = {(op, reader): local for op in ops for reader, local in self._columns(op)}
             groups = [(local, self._groups(reader)) for (_, reader), local in read.items()]
@@ -272,7 +292,7 @@ class _Settling:
         """Parameters of layers that read features of what they are added up to, or make themselves."""
         return frozenset(
             self.by_use[op].plan.param
-            for ops in self.classes
+            for ops in self.bent_as_one
             for op in ops
             if not set(ops).isdisjoint(self.found.scales.get(op, ()))
         )
@@ -319,7 +339,7 @@ def _known(function: _Keyed, depth: int, most: float) -> Tangent | None:
     return tangent(function.function, function.key[0], depth, most)
 
 
-def _most_in_a_row(dataflow: Dataflow, ends: set[Op | None]) -> int:
+def _most_in_a_row(dataflow: Dataflow, ends: Collection[Op]) -> int:
     """The largest number of nonlinearities that end at these operations, on one way through the graph."""
     depth: dict[Op, int] = {}
     for op in dataflow.graph.nodes:

@@ -11,7 +11,7 @@ nothing on the way that mixes features or bends them; or if it feeds no nonlinea
 head). What gates and what is gated may be made by weights of their own. A depthwise convolution passes pairs on: its
 filters are equal for both of a pair. A weight whose own outputs cannot be paired, or that is zero, still reads pairs.
 In front of the nonlinearity outputs of several mirrored weights may be added up: a recurrence keeps its own state, and
-what drives it shares the rest.
+what drives it shares the rest. Behind nonlinearities sums of pairs are pairs.
 
 In a residual network only the insides of branches are paired. Each of L branches gives 1 / L of the stream's power; it
 is the weight in front of its last nonlinearity that is divided by sqrt(L), where there is one, for that is the one that

@@ -41,18 +41,18 @@ class Source:
         op: the operation.
         features: their number.
         axis: of the output that holds them, from the end.
-        end: the operation that ends its nonlinearity, also where a sum with other sources comes before it; None where
-            it feeds none.
-        gate: where `end` is the product of some of the features with a function of others, one by one: how many
+        ends: the operations that end its nonlinearity, also where a sum with other sources comes before it; several
+            where parts of it are bent one by one; none where it feeds none.
+        gate: where the end is the product of some of the features with a function of others, one by one: how many
             features lie from each of the first to its gate. What comes out of the product bears the numbers of the
             first.
-        gates: whether `end` is the product of another source's features with a function of these.
+        gates: whether the end is the product of another source's features with a function of these.
     """
 
     op: Op
     features: int
     axis: int
-    end: Op | None
+    ends: frozenset[Op]
     gate: int = 0
     gates: bool = False
 
@@ -71,6 +71,8 @@ class Origins:
             multiplied before. What comes out bears the numbers of the first.
         gated: for each product of several sources, all that make it. What comes out bears the numbers of the first of
             what is gated.
+        joined: sources that are added up behind their nonlinearities, feature by feature: by the first, whose numbers
+            the sum bears, itself and those that are added to it.
         carried: for each depthwise convolution that numbered features went through, their numbers as it reads them.
         lost: why the features of a source could not be followed to weights alone.
     """
@@ -80,6 +82,7 @@ class Origins:
     scales: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
     sums: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
     gated: dict[Op, list[Op]] = field(default_factory=dict)
+    joined: dict[Op, list[Op]] = field(default_factory=dict)
     carried: dict[Op, torch.Tensor] = field(default_factory=dict)
     lost: dict[Op, str] = field(default_factory=dict)
 
@@ -147,7 +150,7 @@ class _Following:
             assert op.shape is not None
             self.labels[op] = numbered(op.shape, (source.axis,), (source.features,)) + self.found.starts[op]
             self.scales[op] = {op: 1.0}
-            if source.end is None:
+            if not source.ends:
                 self.past.add(op)
 
     def _read(self, op: Op, reading: InputAxis) -> None:
@@ -178,21 +181,22 @@ class _Following:
         self.past.add(op)
 
     def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
-        ends = {self.sources[source].end for each in known for source in self.scales[each]}
+        ends = {end for each in known for source in self.scales[each] for end in self.sources[source].ends}
         behind = [each in self.past for each in known]
         problem = ""
-        several = not any(behind) and self._from_several(known)
-        summing = Trait.ADDING in op.traits and several
-        gating = op.role is Role.PRODUCT and ends == {op} and several
+        several = self._from_several(known)
+        summing = Trait.ADDING in op.traits and several and not any(behind)
+        joining = Trait.ADDING in op.traits and several and all(behind) and self._all_bend(known)
+        gating = op.role is Role.PRODUCT and ends == {op} and several and not any(behind)
         if op.role is Role.WEIGHT:
             problem = f"{op.name}, which reads them, cannot be mirrored"
         elif any(behind) and op.role is Role.PRODUCT:
             problem = f"{op.op} multiplies them by another signal"
         elif any(behind) and not all(behind):
             problem = f"{op.op} joins them with what has no nonlinearity yet"
-        elif all(behind) and not _keeps(op):
+        elif all(behind) and not joining and not _keeps(op):
             problem = f"{op.op} mixes or bends them"
-        meeting = summing or gating
+        meeting = summing or gating or joining
         moved = None if problem else self._summed(op, known) if meeting else self._moved(op, known)
         if moved is None:
             for each in known:
@@ -212,8 +216,19 @@ class _Following:
             }
             if summing:
                 self.found.sums.update(dict.fromkeys(self.scales[op], self.scales[op]))
+            if joining:
+                self._join(op)
         if all(behind) or op in ends:
             self.past.add(op)
+
+    def _join(self, op: Op) -> None:
+        """Note which sources are added up: those whose numbers an operand bears, and those that it has joined."""
+        firsts = [next(iter(self.scales[each])) for each in op.operands.values() if each.signal]
+        together = dict.fromkeys(each for first in firsts for each in self.found.joined.get(first, [first]))
+        self.found.joined[firsts[0]] = list(together)
+
+    def _all_bend(self, known: Mapping[Op, Any]) -> bool:
+        return all(self.sources[source].ends for each in known for source in self.scales[each])
 
     def _from_several(self, known: Mapping[Op, Any]) -> bool:
         """Whether no two operands come from one source, as the terms of a written-out activation do."""
@@ -266,7 +281,7 @@ class _Following:
             return 0
         made_by = {source for each in known for source in self.scales[each]}
         source = self.sources[made_by.pop()] if len(made_by) == 1 else None
-        return source.gate if source is not None and source.end is op else 0
+        return source.gate if source is not None and op in source.ends else 0
 
     def lose(self, op: Op, why: str) -> None:
         """Give up the sources whose features an operation's output holds."""

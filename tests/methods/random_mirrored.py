@@ -72,7 +72,16 @@ class Network(nn.Module):
         self.width = 3
         self.parts.append(self.joint(self.bent(8)))
         for _ in range(self.draw.randint(2, 4)):
-            kinds = [self.plain, self.plain, self.branch, self.joined, self.parted, self.shared, self.gated]
+            kinds = [
+                self.plain,
+                self.plain,
+                self.branch,
+                self.joined,
+                self.parted,
+                self.shared,
+                self.gated,
+                self.summed,
+            ]
             kinds += [self.thinned] * self.convolutional
             self.parts.append(self.draw.choice(kinds)())
         self.parts.append(self.ending())
@@ -103,9 +112,12 @@ class Network(nn.Module):
         self.layers.append(made)
         return made
 
-    def bent(self, features: int, inputs: int | None = None, groups: int = 1) -> Callable[[Tensor, bool], Tensor]:
-        """A layer with a nonlinearity behind it, `features` wide."""
-        name = self.draw.choice(list(CURVES)) if groups == 1 else "relu"
+    def bent(
+        self, features: int, inputs: int | None = None, groups: int = 1, gates: bool = True
+    ) -> Callable[[Tensor, bool], Tensor]:
+        """A layer with a nonlinearity behind it, `features` wide. gates: whether it may be one."""
+        names = [each for each in CURVES if gates or "gate" not in each]
+        name = self.draw.choice(names) if groups == 1 else "relu"
         curve, slope = CURVES[name]
         self.names.append(name)
         layer = self.weight(inputs or self.width, features * (2 if "gate" in name else 1), groups)
@@ -156,6 +168,17 @@ class Network(nn.Module):
             one, other = whole(x, linear).split(4, 1)
             made = first(one) + second(other)
             return made / 2 if linear else F.relu(made)
+
+        return self.joint(run)
+
+    def summed(self) -> Callable[[Tensor, bool], Tensor]:
+        """What is bent twice, and its double, added up and read."""
+        self.names.append("sum behind nonlinearities")
+        one, other = self.bent(8, gates=False), self.bent(8, inputs=8, gates=False)
+
+        def run(x: Tensor, linear: bool) -> Tensor:
+            x = one(x, linear)
+            return x - 0.5 * other(x, linear)
 
         return self.joint(run)
 

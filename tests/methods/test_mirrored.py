@@ -219,6 +219,23 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 8),
     ),
+    "chunks bent one by one": (
+        lambda: Written(
+            lambda net, x: net.b(torch.cat([F.gelu(each) for each in net.a(x).split((9, 7), -1)], -1)),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "bent twice": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(h := net.a(x))) + net.c(h.relu()),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
     "flatten with channels last": (
         lambda: Written(
             lambda net, x: net.b(F.relu(net.a(x)).permute(0, 2, 3, 1).flatten(1)),
@@ -445,6 +462,16 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 8),
     ),
+    "sums behind nonlinearities": (
+        lambda: Written(
+            lambda net, x: net.c((h := F.relu(net.a(x))) + F.gelu(net.b(h)) - F.silu(net.d(x))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 16),
+            d=nn.Linear(8, 16),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
     "residual network that bends its stream": (
         lambda: Written(
             lambda net, x: net.head(F.relu(net.b(F.relu(net.a(x))) + net.shortcut(x))),
@@ -509,6 +536,15 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         (4, 8),
         "b",
         "it feeds a product with what another weight makes",
+    ),
+    "a sum of what is paired and what is not": (
+        lambda: Written(
+            lambda net, x: net.c(F.relu(net.a(x)) + torch.tanh(net.b(x))),
+            a=nn.Linear(8, 16), b=nn.Linear(8, 16), c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+        "a",
+        "only one part of a sum needs pairs",
     ),
     "read in two ways": (
         lambda: Written(
@@ -679,6 +715,19 @@ def test_a_depthwise_convolution_has_equal_filters_for_both_of_a_pair() -> None:
     assert made["2"].mirror.copies == (FeatureRun(0, 8, paired=True, factor=pytest.approx(1 / 1.2)),)
     over = model[3].weight.detach()[:, :4, 0, 0] * 1.2  # LeakyReLU gives 1.2 z; 4 columns to 8 rows
     torch.testing.assert_close(over.T @ over, 2 * torch.eye(4), rtol=1e-4, atol=1e-5)
+
+
+def test_what_reads_a_sum_makes_up_for_all_of_it() -> None:
+    """(h + relu(b h) - relu(d x)) / 2, h = relu(a x): three pairs of variance 1, halved, have 3 / 4 together, for which
+    2 / sqrt(3) makes up; what reads h alone makes up for nothing."""
+    model = Written(
+        lambda net, x: net.c(((h := F.relu(net.a(x))) + F.relu(net.b(h)) - F.relu(net.d(x))) / 2) + net.e(h),
+        **{name: nn.Linear(8 if name in "ad" else 16, 16) for name in "abd"}, c=nn.Linear(16, 8), e=nn.Linear(16, 8),
+    )  # fmt: skip
+    mirrored(model, 256, 8)
+    for name, factor in (("c", 2 / 3**0.5), ("e", 1.0), ("b", 1.0)):
+        rows = model.get_submodule(name).weight.detach()[:8, :8] / factor
+        torch.testing.assert_close(rows @ rows.T, torch.eye(8), rtol=1e-4, atol=1e-5)
 
 
 def test_what_is_zero_reads_pairs() -> None:
