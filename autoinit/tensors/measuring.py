@@ -133,8 +133,8 @@ def is_zero(tensor: torch.Tensor) -> bool:
 
 
 def _block_moments(block: elements.Floats) -> Moments:
-    ends = torch.from_numpy(block).aminmax()
-    minimum, maximum = ends.min.item(), ends.max.item()
+    with np.errstate(invalid="ignore"):  # of memory that nothing has written
+        minimum, maximum = float(np.minimum.reduce(block)), float(np.maximum.reduce(block))
     if not (math.isfinite(minimum) and math.isfinite(maximum)):
         finite = block[np.isfinite(block)]
         rest = _block_moments(finite) if finite.size else Moments()
