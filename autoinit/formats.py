@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from io import StringIO
 from pkgutil import resolve_name
 from types import NoneType
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
 from autoinit._escaping import log_line
 from autoinit.errors import ArgumentError
@@ -109,6 +109,47 @@ _TOOLS = {
     "comparison figure": "autoinit.reporting.comparisons.plotting:figure",
 }
 """What takes more than a value, so that only methods of their own give it."""
+
+
+class Printable:
+    """A value that shows itself: `print(value)` as plain text, rich consoles and notebooks as wide as they are.
+
+    A class names the kind of its formats, the first of which is for people.
+    """
+
+    _kind: ClassVar[Kind]
+
+    def _as_kind(self) -> Any:
+        """What the formats of its kind take."""
+        return self
+
+    def __str__(self) -> str:
+        return self.to(names(self._kind)[0])
+
+    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
+        """Print for people: coloured in a terminal, plain in a file or a pipe.
+
+        Args:
+            file: where to, standard output by default.
+            console: a rich console to print on, in place of `file`.
+            full: nothing is left out, neither rows that many layers or tensors share nor suppressed findings.
+        """
+        show(self._kind, self._as_kind(), names(self._kind)[0], file, console, full=full)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        return lines(self._kind, self._as_kind(), names(self._kind)[0], options)
+
+    def to(self, form: str) -> str:
+        """The whole value in a format that the command's `--format` offers.
+
+        Raises:
+            ArgumentError: there is no such format.
+        """
+        return text(self._kind, self._as_kind(), form)
+
+    def to_json(self) -> str:
+        """The whole value as JSON; the module in its row of `FORMATS` documents the fields."""
+        return self.to("json")
 
 
 def names(kind: Kind) -> tuple[str, ...]:

@@ -14,7 +14,9 @@ from autoinit.errors import AutoinitError
 from autoinit.methods.mirrored import plan_by_mirroring
 from autoinit.methods.signal import with_std
 from autoinit.methods.table import complete
+from autoinit.planning.heads import with_heads
 from autoinit.plans.mirror import Mirror
+from autoinit.plans.options import HEAD_FACTORS, Heads
 from autoinit.plans.plan import Plan
 from autoinit.recognising.noise import spread
 from autoinit.resolving import resolve
@@ -36,27 +38,42 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
     What a layer reads from outside of mirrored ones has a second moment that depends on the input's size: without
     known inputs such a layer is held against the std that it has.
     """
-    if not (_has_pairs(looked_at) or _is_orthogonal(looked_at.parts)):
+    has_pairs = _has_pairs(looked_at)
+    if not (has_pairs or _is_orthogonal(looked_at.parts)):
         return looked_at
     with suppress(AutoinitError):  # a forward that cannot be recorded knows no shapes, and has no mirrored plan
         dataflow = looked_at.dataflow
         if dataflow.tier == "symbolic":
             dataflow = trace_view(looked_at.view, tier="recorded")
-        mirrored = plan_by_mirroring(looked_at.view, dataflow, complete({"method": "mirrored"}))
-        tried = replace(
-            looked_at,
-            dataflow=dataflow,
-            resolutions={each.name: each for each in resolve(dataflow)},
-            plan=replace(mirrored, model=looked_at.plan.model),
-        )
+        here = replace(looked_at, dataflow=dataflow, resolutions={each.name: each for each in resolve(dataflow)})
+        tried = _against(here, "xavier")
+        if _has_small_heads(tried.parts):
+            tried = _against(here, "small")
         exactly = known_inputs or not _is_recurrent(tried.plan)
         inside = [
             part for part in tried.parts if part.layer.mirror is not None and _is_fixed(part.layer.mirror, exactly)
         ]
         follows = partial(_follows, same_size=known_inputs, same_length=exactly)
+        if has_pairs and not inside:  # pairs never come by chance
+            return tried if known_inputs else _as_they_are(tried, exactly)
         if inside and sum(map(follows, inside)) >= _MOST_FOLLOW * len(inside):
             return tried if known_inputs else _as_they_are(tried, exactly)
     return looked_at
+
+
+def _against(looked_at: Subject, heads: Heads) -> Subject:
+    """The model held against the mirrored plan whose heads start so."""
+    options = complete({"method": "mirrored", "heads": heads})
+    mirrored = with_heads(
+        plan_by_mirroring(looked_at.view, looked_at.dataflow, options), looked_at.dataflow, options.heads
+    )
+    return replace(looked_at, plan=replace(mirrored, model=looked_at.plan.model))
+
+
+def _has_small_heads(parts: Sequence[Part]) -> bool:
+    """Whether heads are nearer to a small start than to that of their place: what reads a draw from them sees it."""
+    heads = [part for part in parts if part.head]
+    return bool(heads) and all(part.actual < part.place.std * math.sqrt(HEAD_FACTORS["small"]) for part in heads)
 
 
 def _is_recurrent(plan: Plan) -> bool:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from autoinit import formats
 from autoinit.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from autoinit.plans.plan import Report
     from autoinit.tracing.dataflow import SourceLine
 
@@ -107,7 +105,7 @@ class Suppressed:
 
 
 @dataclass(frozen=True)
-class CheckResult:
+class CheckResult(formats.Printable):
     """What a check of one model found.
 
     Attributes:
@@ -123,6 +121,8 @@ class CheckResult:
         seconds: tracing, planning and checking.
         report: the plan by which the weights were judged, and their statistics; what a page shows beside the findings.
     """
+
+    _kind = "check"
 
     model: str
     findings: tuple[Finding, ...]
@@ -151,20 +151,8 @@ class CheckResult:
         """How many findings there are of each severity."""
         return {level: sum(finding.severity == level for finding in self.findings) for level in Severity}
 
-    def __str__(self) -> str:
-        return CheckRun((self,)).to_text()
-
-    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
-        """Print as text: coloured in a terminal, plain elsewhere. `full` shows infos and what is suppressed too."""
-        CheckRun((self,)).print(file, console, full=full)
-
-    def to(self, form: str) -> str:
-        """The result in a format that `autoinit check --format` offers.
-
-        Raises:
-            ArgumentError: there is no such format.
-        """
-        return CheckRun((self,)).to(form)
+    def _as_kind(self) -> CheckRun:
+        return CheckRun((self,))
 
     def to_html(self) -> str:
         """One self-contained page: the dataflow as a picture, the findings, the layers."""
@@ -184,7 +172,7 @@ class CheckFailure:
 
 
 @dataclass(frozen=True)
-class CheckRun:
+class CheckRun(formats.Printable):
     """The checks of one or several models, in one document.
 
     Attributes:
@@ -193,6 +181,8 @@ class CheckRun:
         exit_zero: whether findings leave the exit status at 0.
         notes: about the run as a whole.
     """
+
+    _kind = "check"
 
     results: tuple[CheckResult, ...]
     failures: tuple[CheckFailure, ...] = ()
@@ -211,18 +201,6 @@ class CheckRun:
         """How many findings of each severity all models have together."""
         return {level: sum(result.counts[level] for result in self.results) for level in Severity}
 
-    def to(self, form: str) -> str:
-        """The run in a format that `autoinit check --format` offers.
-
-        Raises:
-            ArgumentError: there is no such format.
-        """
-        return formats.text("check", self, form)
-
     def to_text(self, *, full: bool = False) -> str:
         """As plain text."""
         return formats.text("check", self, "text", full=full)
-
-    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
-        """Print as text: coloured in a terminal, plain elsewhere. `full` shows infos and what is suppressed too."""
-        formats.show("check", self, "text", file, console, full=full)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal
 
 from autoinit import formats
 from autoinit.comparing.trials import Trial
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Console, ConsoleOptions
-    from rich.text import Text
 
 Verdict = Literal["best", "tie", "worse", "not known"]
 CLEAR = 2.0
@@ -48,7 +46,7 @@ class RankedStart:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(formats.Printable):
     """Trainings of one model from several starts.
 
     Attributes:
@@ -56,6 +54,8 @@ class Comparison:
         steps: asked for.
         lrs: the learning rates, ascending.
     """
+
+    _kind = "comparison"
 
     trials: tuple[Trial, ...]
     steps: int
@@ -118,23 +118,9 @@ class Comparison:
             found.append("one seed tells no difference from chance: `seeds=3` or more")
         return tuple(found)
 
-    def __str__(self) -> str:
-        return formats.text("comparison", self, "table")
-
-    def print(self, file: IO[str] | None = None, console: Console | None = None) -> None:
-        """Print the table: coloured in a terminal, plain in a file or a pipe."""
-        formats.show("comparison", self, "table", file, console)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        return formats.lines("comparison", self, "table", options)
-
     def _repr_html_(self) -> str:
         """The table in a notebook."""
-        return formats.text("comparison", self, "html")
-
-    def to_json(self) -> str:
-        """Standings, and every trial with its losses, as JSON."""
-        return formats.text("comparison", self, "json")
+        return self.to("html")
 
     def plot(self) -> Figure:
         """Loss against steps for each start at its best learning rate. Needs matplotlib."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import Enum, auto
 
+import networkx as nx
+
 from autoinit.facts.parameter import Rows
 from autoinit.ops import Fact, Role
 from autoinit.resolving import Fed, Reason, Resolution, SliceResolution
@@ -13,6 +15,7 @@ from autoinit.tracing.noise import is_gaussian
 
 _LOG_SCALES = frozenset({"exp", "softplus"})
 """What makes a positive number of an output: a scale, a rate."""
+_CHOICES = frozenset({"bernoulli", "binomial", "multinomial", "poisson"})
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT})
 
 
@@ -82,7 +85,7 @@ class _Ends:
             return _End.OUT
         if _is_log_scale(ending, end):
             return _End.LOG_SCALE
-        return _End.LAST if end in self.last else _End.INSIDE
+        return _End.LAST if end in self.last and ending.reason != Reason.WEIGHT else _End.INSIDE
 
     def _goes_out(self, ending: Fed, end: Op) -> bool:
         """Whether an ending from which the signal leaves the model is one that a head has."""
@@ -140,10 +143,18 @@ def _leading_out(dataflow: Dataflow, *, over_products: bool) -> set[Op]:
     """
     found: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
-        after = [each for each in dataflow.graph.successors(op) if each.signal]
-        if after and all(each.ends or (each in found and _passes(each, over_products)) for each in after):
+        after = {each: each.ends or _is_choice(dataflow, each) for each in dataflow.graph.successors(op)}
+        after = {each: ends for each, ends in after.items() if each.signal or ends}
+        if after and all(ends or (each in found and _passes(each, over_products)) for each, ends in after.items()):
             found.add(op)
     return found
+
+
+def _is_choice(dataflow: Dataflow, op: Op) -> bool:
+    """Whether an operation draws by the probabilities that it takes, and no weight takes what is drawn: an action."""
+    if op.op != "random" or op.call is None or op.call.name not in _CHOICES:
+        return False
+    return all(each.role is not Role.WEIGHT for each in nx.descendants(dataflow.graph, op))
 
 
 def _passes(op: Op, over_products: bool) -> bool:

@@ -70,6 +70,7 @@ class Calibration:
         plan: gives the weights their first values, with `seed`.
         replanned: the plan that follows from what has been found, which gives them those of the next pass.
         targets: levels by parameter, where not 1.
+        heads: by what the rows of heads will be multiplied in the end: what reads a draw is to see them so.
         seed: of the values, of made-up inputs and of dropout.
     """
 
@@ -79,6 +80,7 @@ class Calibration:
     plan: Plan
     replanned: Callable[[Found], Plan]
     targets: Mapping[str, float]
+    heads: Mapping[str, Mapping[Rows, float]]
     seed: int
 
     def __call__(self, inputs: Inputs, training: bool, traced: bool) -> Found:
@@ -128,7 +130,9 @@ class Calibration:
             write(self.replanned(found) if number else self.plan, copy, self.seed, How(measure=False, force=True))
             before, found.uses = found.uses, {}
             tolerance = 0.0 if number == 0 else TOLERANCE if number < MOST_PASSES - 1 else math.inf
-            corrector = Corrector(shadow, self.view.tensors, dataflow, layers, self.targets, found, before, tolerance)
+            corrector = Corrector(
+                shadow, self.view.tensors, dataflow, layers, self.targets, self.heads, found, before, tolerance
+            )
             corrector.forward(batch.drawn(stream(self.seed)), self.seed, batch.inputs.origin)
             if number == 1 and not _used_again(dataflow):
                 off_when_verified = corrector.off
@@ -189,12 +193,13 @@ class Corrector(Follower):
         dataflow: Dataflow | None,
         layers: Mapping[str, LayerPlan],
         targets: Mapping[str, float],
+        heads: Mapping[str, Mapping[Rows, float]],
         found: Found,
         before: Mapping[tuple[str, Rows], list[MeasuredUse]],
         tolerance: float,
     ) -> None:
         super().__init__(shadow, values, dataflow)
-        self.layers, self.targets, self.found, self.before = layers, targets, found, before
+        self.layers, self.targets, self.heads, self.found, self.before = layers, targets, heads, found, before
         self.tolerance, self.corrected = tolerance, False
         self.off: dict[str, float] = {}
         self.view = ModelView.of(shadow.module)
@@ -274,6 +279,9 @@ class Corrector(Follower):
         factors = self.found.factors.setdefault(layer.param, {})
         factors[rows] = factors.get(rows, 1.0) * factor
         uses.append(MeasuredUse(level * factor, std * factor))
+        head = self.heads.get(layer.param, {}).get(rows, 1.0)
+        if head != 1.0:
+            result.mul_(_spread(head, place, result, axes))
 
     def _require_finite(self, layer: LayerPlan, level: float) -> None:
         if not math.isfinite(level):

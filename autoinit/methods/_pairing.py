@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from autoinit.methods._gates import Feeds, Part, Products, gate_in_one, part_of_product
+from autoinit.ops import Role
 from autoinit.plans.layers import LayerPlan
 from autoinit.resolving import Ending, Reason, Resolution, merge
 from autoinit.resolving.features import InputAxis, Source, input_axis, output_axis
-from autoinit.theory.pointwise import evaluate
 from autoinit.tracing import Dataflow, Op
 
-Feeds = Callable[[Op], list[Ending]]
-"""Every ending of the walks from an operation."""
-
 _LINEAR = (Reason.ADD, Reason.OUTPUT, Reason.WEIGHT, Reason.SOFTMAX)
+
+_FED: Mapping[str, str] = {Reason.GATE: "a product with what another weight makes", Reason.MIXED: "several things"}
 
 _AXES = ("oi", "io", "oik", "oikk", "oikkk", "iok", "iokk", "iokkk")
 
@@ -26,24 +26,35 @@ class MirrorableLayer:
     """A weight that may be mirrored.
 
     uses: the operations that use it. ending: what it feeds; for a gate, the ending at the product; where its output is
-    added to others' before a nonlinearity, that nonlinearity's. ends: for each use the operation that ends the
-    nonlinearity; None where there is none. factor: by which the operations see the weight. gate: the distance in
-    features from what is gated to its gate; 0 where there is none. summed: whether others' outputs are added to its own
-    before the nonlinearity, at one use at least.
+    added to others' before a nonlinearity, that nonlinearity's. ends: for each use the operations that end the
+    nonlinearity, several where parts of the output are bent one by one; none where there is none. factor: by which the
+    operations see the weight. gate: the distance in features from what is gated to its gate; 0 where there is none.
+    summed: whether others' outputs are added to its own before the nonlinearity, at one use at least. part: what it
+    gives to a product with what another weight makes. reads_only: why its outputs cannot be paired whatever reads them;
+    its columns can be all the same. rows: of such a one whose rows feed different things, runs of rows and by how much
+    each is multiplied before its nonlinearity.
     """
 
     plan: LayerPlan
     uses: tuple[Op, ...]
     ending: Ending
-    ends: tuple[Op | None, ...]
+    ends: tuple[frozenset[Op], ...]
     factor: float
     gate: int = 0
     summed: bool = False
+    part: Part = ""
+    reads_only: str = ""
+    rows: tuple[tuple[int, int, float], ...] = ()
 
     @property
     def bends(self) -> bool:
         """Whether it feeds a nonlinearity."""
-        return self.ends[0] is not None
+        return bool(self.ends[0])
+
+    @property
+    def all_ends(self) -> frozenset[Op]:
+        """Of all its uses."""
+        return frozenset().union(*self.ends)
 
     @property
     def transposed(self) -> bool:
@@ -85,15 +96,22 @@ class MirrorableLayer:
         """Of a convolution."""
         return tuple(size for size, axis in zip(self.plan.shape, self.plan.axes, strict=True) if axis == "k")
 
+    @property
+    def carries(self) -> bool:
+        """Whether it is a depthwise convolution that feeds no nonlinearity: of pairs it makes pairs."""
+        plain = not (self.bends or self.reads_only or self.transposed) and len(self.uses) == 1
+        return plain and self.plan.groups == self.inputs > 1
+
     def straight(self) -> MirrorableLayer:
         """The same without a nonlinearity behind its sum."""
         ending = replace(self.ending, reason=Reason.ADD, nonlinearity="linear", before=1.0, function=None)
-        return replace(self, ending=ending, ends=(None,) * len(self.uses), summed=False)
+        return replace(self, ending=ending, ends=(frozenset(),) * len(self.uses), summed=False)
 
     def sources(self) -> Iterator[Source]:
         """Its output features, at each use."""
-        for op, end in zip(self.uses, self.ends, strict=True):
-            yield Source(op, self.outputs, output_axis(op, self.plan.param), end, self.gate)
+        for op, ends in zip(self.uses, self.ends, strict=True):
+            axis = output_axis(op, self.plan.param)
+            yield Source(op, self.outputs, axis, ends, self.gate, gates=self.part == "gates")
 
     def readings(self) -> Iterator[tuple[Op, InputAxis]]:
         """How each use reads its input."""
@@ -103,36 +121,77 @@ class MirrorableLayer:
             yield op, reading
 
 
-def mirrorable(plan: LayerPlan, resolution: Resolution, dataflow: Dataflow, feeds: Feeds) -> MirrorableLayer | str:
+def mirrorable(
+    plan: LayerPlan, resolution: Resolution, dataflow: Dataflow, feeds: Feeds, products: Products
+) -> MirrorableLayer | str:
     """A weight that may be mirrored, or why it cannot be."""
     uses = tuple(op for name in plan.uses if (op := dataflow.by_name.get(name)) is not None)
-    gate = _gate(resolution) if len(uses) == 1 else None
-    why = _unfit(plan, resolution, uses, gated=gate is not None)
+    gate = gate_in_one(resolution, dataflow) if len(uses) == 1 else None
+    why = _unfit(plan, resolution, uses)
     if why:
         return why
     factor = resolution.factor or 1.0
+
+    def reading_only(reason: str) -> MirrorableLayer:
+        return MirrorableLayer(plan, uses, resolution.ending, (frozenset(),) * len(uses), factor, reads_only=reason)
+
+    if plan.status == "kept":
+        return reading_only("it is zero")
+    if any(part.reason == Reason.ATTENTION for part in (plan, *plan.slices)):
+        return "it feeds attention"
     if gate is not None:
-        ending, distance = gate
+        ending, product, distance = gate
         if plan.groups > 1 and plan.groups % 2:
-            return "what is gated shares a group with its gates"
-        return MirrorableLayer(plan, uses, ending, (dataflow.by_name[ending.path[-1]],), factor, distance)
-    found = [_behind(op, dataflow, feeds) for op in uses]
-    bent = {_function(ending) for ending, _ in found if ending.reason is Reason.ACTIVATION}
-    if not bent and resolution.reason in _LINEAR:
-        return MirrorableLayer(plan, uses, resolution.ending, (None,) * len(uses), factor)
-    if len(bent) != 1 or any(ending.reason is not Reason.ACTIVATION for ending, _ in found):
-        return f"it feeds {plan.reason}" if len(uses) == 1 else f"its {len(uses)} uses feed different things"
-    ends = tuple(dataflow.by_name[ending.path[-1]] for ending, _ in found)
-    return MirrorableLayer(plan, uses, found[0][0], ends, factor, summed=any(behind_sum for _, behind_sum in found))
+            return reading_only("what is gated shares a group with its gates")
+        return MirrorableLayer(plan, uses, ending, (frozenset({product}),), factor, distance)
+    if plan.slices and (alike := _bent_alike(resolution)):
+        bent = frozenset(dataflow.by_name[part.ending.path[-1]] for part in resolution.slices)
+        return MirrorableLayer(plan, uses, alike, (bent,), factor)
+    if plan.slices:
+        why = "parts of its output feed different things"
+        runs = sorted((*run, part.ending.before) for part in resolution.slices for run in part.rows)
+        covered = sum(stop - start for start, stop, _ in runs) == plan.size("o") and plan.groups == 1
+        return replace(reading_only(why), rows=tuple(runs)) if covered else why
+    found = [_behind(op, dataflow, feeds, products) for op in uses]
+    curves = {(_function(ending), part) for ending, _, part, _ in found if ending.reason is Reason.ACTIVATION or part}
+    if not curves and resolution.reason in _LINEAR:
+        return MirrorableLayer(plan, uses, resolution.ending, (frozenset(),) * len(uses), factor)
+    if len(curves) != 1 or not all(ending.reason is Reason.ACTIVATION or part for ending, _, part, _ in found):
+        return reading_only(
+            f"it feeds {_FED.get(plan.reason, plan.reason)}"
+            if len(uses) == 1
+            else f"its {len(uses)} uses feed different things"
+        )
+    ends = tuple(
+        frozenset({product}) if product is not None else _with_twins(dataflow.by_name[ending.path[-1]], dataflow)
+        for ending, _, _, product in found
+    )
+    ending, _, part, _ = found[0]
+    return MirrorableLayer(plan, uses, ending, ends, factor, summed=any(each[1] for each in found), part=part)
 
 
-def _unfit(plan: LayerPlan, resolution: Resolution, uses: tuple[Op, ...], *, gated: bool) -> str:
+def _with_twins(end: Op, dataflow: Dataflow) -> frozenset[Op]:
+    """A nonlinearity, and the same one where it is computed of the same signal again."""
+    if end.role is not Role.NONLINEARITY:
+        return frozenset({end})
+    beside = (each for operand in end.operands.values() for each in dataflow.graph.successors(operand))
+    return frozenset({end, *(each for each in beside if (each.op, each.constants) == (end.op, end.constants))})
+
+
+def _bent_alike(resolution: Resolution) -> Ending | None:
+    """The ending of a weight of one use whose parts feed the same nonlinearity, one by one."""
+    first, *others = (part.ending for part in resolution.slices)
+    same = len(resolution.uses) == 1 and not any(part.alternatives for part in resolution.slices)
+    bent = first.reason is Reason.ACTIVATION and all(each.reason is Reason.ACTIVATION for each in others)
+    return first if same and bent and all(_function(each) == _function(first) for each in others) else None
+
+
+def _unfit(plan: LayerPlan, resolution: Resolution, uses: tuple[Op, ...]) -> str:
     """Why a weight cannot be mirrored, whatever lies around it."""
     layouts = {use.layout for op in uses for use in op.params if use.name == plan.param}
     problems = (
         (bool(plan.reparam), f"its module computes it ({plan.reparam})"),
         (plan.axes not in _AXES, f"{plan.op} has no single matrix"),
-        (bool(plan.slices) and not gated, "parts of its output feed different things"),
         (len(layouts) > 1, f"its {len(uses)} uses read it in different ways"),
         (not resolution.factor, "its scale does not reach the operation"),
         (plan.normalised, "a norm follows: nothing to gain"),
@@ -154,37 +213,21 @@ def _function(ending: Ending) -> object:
     return ending.nonlinearity, tuple(sorted(ending.params.items())), round(ending.before, 9)
 
 
-def _behind(op: Op, dataflow: Dataflow, feeds: Feeds) -> tuple[Ending, bool]:
-    """What a use of a weight feeds, and whether sums with others' outputs come before it."""
+def _behind(op: Op, dataflow: Dataflow, feeds: Feeds, products: Products) -> tuple[Ending, bool, Part, Op | None]:
+    """What a use of a weight feeds; whether sums with others' outputs come before it; its part in a product."""
     endings = feeds(op)
     if len(endings) != 1:
-        return merge(endings)[0], False
+        return merge(endings)[0], False, "", None
     summed = False
     while len(endings) == 1 and endings[0].reason is Reason.ADD:
         behind = feeds(dataflow.by_name[endings[0].path[-1]])
-        if len(behind) != 1 or behind[0].normalised or behind[0].reason not in (Reason.ADD, Reason.ACTIVATION):
-            return endings[0], False
+        known = (Reason.ADD, Reason.ACTIVATION)
+        if len(behind) != 1 or behind[0].normalised:
+            return endings[0], False, "", None
+        if behind[0].reason not in known and not part_of_product(behind[0], dataflow, products)[0]:
+            return endings[0], False, "", None
         summed, endings = True, behind
-    return endings[0], summed
-
-
-def _gate(resolution: Resolution) -> tuple[Ending, int] | None:
-    """The ending at the product, and the distance in features, where one half of the features gates the other.
-
-    What passes is u (g(v) + g(-v)) for a pair: u, if g(v) + g(-v) = 1 as for a sigmoid.
-    """
-    gated = next((each for each in resolution.slices if each.ending.reason is Reason.GATE), None)
-    gating = next((each for each in resolution.slices if each.ending.reason is Reason.ACTIVATION), None)
-    if len(resolution.slices) != 2 or gated is None or gating is None or gating.ending.function is None:
-        return None
-    if len(gated.rows) != 1 or len(gating.rows) != 1 or gated.alternatives or gating.alternatives:
-        return None
-    points = np.linspace(-4.0, 4.0, 81)
-    both = evaluate(gating.ending.function, points, "gate") + evaluate(gating.ending.function, -points, "gate")
-    (start, stop), (other_start, other_stop) = gated.rows[0], gating.rows[0]
-    if stop - start != other_stop - other_start or not np.allclose(both, 1.0, atol=1e-6):
-        return None
-    return gated.ending, other_start - start
+    return (endings[0], summed, *part_of_product(endings[0], dataflow, products))
 
 
 @dataclass(frozen=True)
@@ -205,7 +248,11 @@ def share_of_sum(layer: MirrorableLayer, layers: Iterable[MirrorableLayer], recu
     """
     if not layer.summed:
         return Share()
-    terms = [each for each in layers if each.summed and not set(each.ends).isdisjoint(layer.ends)]
+    terms = [
+        each
+        for each in layers
+        if each.summed and each.part == layer.part and not each.all_ends.isdisjoint(layer.all_ends)
+    ]
     again = sum(each.plan.param in recurrent for each in terms)
     if layer.plan.param in recurrent:
         return Share(1 / again)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
 import networkx as nx
 import numpy as np
+import torch
 
 from autoinit.methods._pairing import MirrorableLayer
 from autoinit.methods._partners import ALONE, Numbers, partners, runs
 from autoinit.plans.mirror import FeatureRun
+from autoinit.resolving import Reason
 from autoinit.resolving.features import Origins, origins
 from autoinit.theory.mirrored import Tangent, tangent
 from autoinit.tracing import Dataflow, Op
@@ -48,6 +50,11 @@ class Settled:
         """A use of the layer that reads features of mirrored layers."""
         return next((op for op in layer.uses if op in self.found.columns), None)
 
+    def copies(self, layer: MirrorableLayer) -> tuple[FeatureRun, ...] | None:
+        """Of a depthwise convolution that pairs go through: the runs of its channels; None of any other layer."""
+        op = layer.uses[0]
+        return self._runs(op, self.found.carried[op], 1, 1.0) if op in self.found.carried else None
+
     def factor_in_sum(self, layer: MirrorableLayer) -> float:
         """By how much the layer's output is multiplied on its way to the sum in front of its nonlinearity."""
         op = next((op for op in layer.uses if op in self.found.sums), None)
@@ -55,6 +62,8 @@ class Settled:
 
     def output_runs(self, layer: MirrorableLayer) -> tuple[FeatureRun, ...]:
         """The layer's output features by pairs; those of gates as what they gate."""
+        if layer.rows:
+            return tuple(FeatureRun(a, b - a, paired=False, factor=1 / before) for a, b, before in layer.rows)
         return _output_runs(layer, self.partner.get(layer.uses[0]))
 
     def input_runs(self, layer: MirrorableLayer, op: Op, factor: float) -> tuple[FeatureRun, ...]:
@@ -62,22 +71,34 @@ class Settled:
 
         factor: for features of no source.
         """
-        columns, starts = self.found.columns[op].numpy(), self.found.starts
+        return self._runs(op, self.found.columns[op], layer.plan.groups, factor)
+
+    def _runs(self, op: Op, numbers: torch.Tensor, groups: int, factor: float) -> tuple[FeatureRun, ...]:
+        columns, starts = numbers.numpy(), self.found.starts
         ops = list(starts)
         source = np.where(columns > 0, np.searchsorted(list(starts.values()), columns - 1, side="right") - 1, -1)
         made: list[FeatureRun] = []
-        for begin, stop in _alike(source, layer.plan.groups):
+        for begin, stop in _alike(source, groups):
             if source[begin] < 0:
                 made.append(FeatureRun(begin, stop - begin, paired=False, factor=factor))
                 continue
             maker = ops[int(source[begin])]
-            made += self._run(begin, columns[begin:stop] - 1 - starts[maker], maker, self.found.scales[op][maker])
+            made += self._run(begin, columns[begin:stop] - 1 - starts[maker], maker, self._factor(op, maker))
         return tuple(made)
 
-    def _run(self, begin: int, local: Numbers, maker: Op, scale: float) -> Iterator[FeatureRun]:
+    def _factor(self, op: Op, maker: Op) -> float:
+        """What makes up for the nonlinearities of all that is added up in features of one source, as an operation
+        reads them: each gives scale / c.
+        """
+        scales = self.found.scales.get(op, {})
+        power = 0.0
+        for each in {maker, *self.found.joined.get(maker, ())} & {maker, *scales}:
+            here = self.tangents.get(self.by_use[each].plan.param)
+            power += (scales.get(each, 1.0) / (here.c if here is not None else 1.0)) ** 2
+        return 1 / math.sqrt(power)
+
+    def _run(self, begin: int, local: Numbers, maker: Op, own: float) -> Iterator[FeatureRun]:
         layer = self.by_use[maker]
-        here = self.tangents.get(layer.plan.param)
-        own = (here.c if here is not None else 1.0) / scale
         partner = self.partner.get(maker)
         if partner is None:
             yield FeatureRun(begin, len(local), paired=False, factor=own)
@@ -100,13 +121,13 @@ def settle(
         branches: of operations that end a branch of a residual stream, the number of the stream's branches.
         reasons: gets, by parameter, why a layer that feeds a nonlinearity is not paired.
     """
-    kept, dropped = dict(layers), set[str]()
+    kept, dropped = dict(layers), {name for name, layer in layers.items() if layer.reads_only}
     while True:
         made = [layer for name, layer in kept.items() if name not in dropped]
         sources = {each.op: each for layer in made for each in layer.sources()}
         ordered = {op: sources[op] for op in dataflow.graph.nodes if op in sources}
         readers = {op: reading for layer in kept.values() for op, reading in layer.readings()}
-        found = origins(dataflow, ordered, readers)
+        found = origins(dataflow, ordered, readers, {layer.uses[0] for layer in made if layer.carries})
         attempt = _Settling(dataflow, kept, [layer for layer in made if layer.bends], branches, found)
         lost = attempt.lost()
         if not lost:
@@ -121,7 +142,10 @@ def settle(
 
 @dataclass
 class _Settling:
-    """One attempt at layers that feed nonlinearities (`bending`), their features being followed already."""
+    """One attempt at layers that feed nonlinearities (`bending`), their features being followed already.
+
+    Uses fall into classes: `bent_as_one` are those that share a nonlinearity, `classes` those that share pairs.
+    """
 
     dataflow: Dataflow
     layers: Mapping[str, MirrorableLayer]
@@ -139,14 +163,20 @@ class _Settling:
             for maker in self.found.scales[reader]:
                 self.readers[maker].append(reader)
         order = {op: place for place, op in enumerate(self.by_use)}
-        ties: nx.Graph[Op] = nx.Graph()
-        ties.add_nodes_from(self.by_use)
+        before: nx.Graph[Op] = nx.Graph()
+        before.add_nodes_from(self.by_use)
         for layer in self.bending:
-            nx.add_path(ties, layer.uses)
-        for added in self.found.sums.values():
-            nx.add_path(ties, added)
-        self.classes: list[list[Op]] = [sorted(each, key=order.__getitem__) for each in
-                                        nx.connected_components(ties)]  # fmt: skip
+            nx.add_path(before, layer.uses)
+        for tied in (*self.found.sums.values(), *self.found.gated.values()):
+            nx.add_path(before, tied)
+        behind = before.copy()
+        for tied in self.found.joined.values():
+            nx.add_path(behind, tied)
+
+        def classes(ties: nx.Graph[Op]) -> list[list[Op]]:
+            return [sorted(each, key=order.__getitem__) for each in nx.connected_components(ties)]
+
+        self.bent_as_one, self.classes = classes(before), classes(behind)
 
     def lost(self) -> dict[str, str]:
         """Layers that cannot keep their pairs, by parameter, and why."""
@@ -167,18 +197,22 @@ class _Settling:
                 yield from self._members(ops, why)
 
     def _not_linear(self) -> Iterator[tuple[str, str]]:
-        depth = _most_in_a_row(self.dataflow, {end for layer in self.bending for end in layer.ends})
-        for ops in self.classes:
+        depth = _most_in_a_row(self.dataflow, frozenset().union(*(layer.all_ends for layer in self.bending)))
+        for ops in self.bent_as_one:
             members = list({self.by_use[op].plan.param: self.by_use[op] for op in ops}.values())
             most = self._most_driven(ops)
-            found = {layer.plan.param: tangent_of(layer, depth, most) for layer in members}
-            name = members[0].ending.nonlinearity
-            if None in found.values():
+            bending = [layer for layer in members if layer.part != "gates"]
+            found = {layer.plan.param: tangent_of(layer, depth, most) for layer in bending}
+            if not bending:
+                yield from self._members(ops, "nothing that is gated can be mirrored")
+            elif None in found.values():
+                name = bending[0].ending.nonlinearity
                 yield from self._members(ops, f"{name} has no odd part that is nearly linear")
             elif len(set(found.values())) > 1 or len({layer.features for layer in members}) > 1:
                 yield from self._members(ops, "what is added to it feeds other things")
             else:
-                self.tangents.update({param: each for param, each in found.items() if each is not None})
+                shared = next(each for each in found.values() if each is not None)
+                self.tangents.update(dict.fromkeys((layer.plan.param for layer in members), shared))
 
     def _most_driven(self, ops: Iterable[Op]) -> float:
         """The largest scale of a nonlinearity: 1 / sqrt(L) where only ends of a stream's L branches read it.
@@ -193,7 +227,11 @@ class _Settling:
     def _torn(self) -> Iterator[tuple[str, str]]:
         for ops in self.classes:
             layer = self.by_use[ops[0]]
-            if not self.tangents[layer.plan.param].paired:
+            paired = {self.tangents[self.by_use[op].plan.param].paired for op in ops}
+            if paired == {False}:
+                continue
+            if len(paired) > 1:
+                yield from self._members(ops, "only one part of a sum needs pairs")
                 continue
             read = {(op, reader): local for op in ops for reader, local in self._columns(op)}
             groups = [(local, self._groups(reader)) for (_, reader), local in read.items()]
@@ -254,7 +292,7 @@ class _Settling:
         """Parameters of layers that read features of what they are added up to, or make themselves."""
         return frozenset(
             self.by_use[op].plan.param
-            for ops in self.classes
+            for ops in self.bent_as_one
             for op in ops
             if not set(ops).isdisjoint(self.found.scales.get(op, ()))
         )
@@ -269,14 +307,17 @@ def unpaired(features: int, groups: int) -> tuple[FeatureRun, ...]:
 def tangent_of(layer: MirrorableLayer, depth: int, most: float) -> Tangent | None:
     """How a layer uses its nonlinearity, driven by `most` at most; None where no odd part of it is nearly linear."""
     ending = layer.ending
-    if layer.gate:
+    gated = bool(layer.gate or layer.part)
+    if gated and ending.reason is Reason.GATE:
         return Tangent(paired=True, a=most, c=1 / most)
     if ending.function is None:
         return None
     key = (ending.nonlinearity, tuple(sorted(ending.params.items())))
     if ending.nonlinearity == "custom":
-        return tangent(ending.function, "custom", depth, most)
-    return _known(_Keyed(key, ending.function), depth, most)
+        found = tangent(ending.function, "custom", depth, most)
+    else:
+        found = _known(_Keyed(key, ending.function), depth, most)
+    return replace(found, paired=True) if gated and found is not None else found
 
 
 @dataclass(frozen=True)
@@ -298,7 +339,7 @@ def _known(function: _Keyed, depth: int, most: float) -> Tangent | None:
     return tangent(function.function, function.key[0], depth, most)
 
 
-def _most_in_a_row(dataflow: Dataflow, ends: set[Op | None]) -> int:
+def _most_in_a_row(dataflow: Dataflow, ends: Collection[Op]) -> int:
     """The largest number of nonlinearities that end at these operations, on one way through the graph."""
     depth: dict[Op, int] = {}
     for op in dataflow.graph.nodes:

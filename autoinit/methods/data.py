@@ -26,6 +26,7 @@ from autoinit.methods._calibrating import TOLERANCE, Calibration, Found, Measure
 from autoinit.methods.signal import with_std
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.planning.heads import head_factors
 from autoinit.plans.layers import LayerPlan, SlicePlan, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
@@ -70,6 +71,7 @@ def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, exam
     for name, factor in argument_factors(dataflow).items():
         if bool((factor == factor[0]).all()):  # of parts that differ in it, the whole is set to 1
             targets[name] = ends.get(name, 1.0) * float(factor[0])
+    heads = head_factors(base, dataflow, options.heads)
     traced = dataflow if dataflow.tier == "recorded" and example_inputs is not None else None
 
     def replanned(found: Found) -> Plan:
@@ -78,7 +80,7 @@ def plan_by_data(view: ModelView, dataflow: Dataflow, options: PlanOptions, exam
         )
         return replace(base, layers=layers, notes=(*base.notes, *found.notes))
 
-    calibration = Calibration(view, traced, example_inputs, base, replanned, targets, options.seed or 0)
+    calibration = Calibration(view, traced, example_inputs, base, replanned, targets, heads, options.seed or 0)
     with tensors_on_cpu(), untouched_generators(), silenced(), torch.no_grad():
         found = first_success(view, example_inputs, calibration, "run", dataflow)
     return replace(replanned(found), method="data", residual=options.residual)

@@ -8,8 +8,10 @@ depth nor on width. What cannot be mirrored is planned by `signal`, and says why
 A weight is mirrored if it is linear or a convolution, plain or transposed, of any groups, and each of its uses feeds
 the same nonlinearity, with an odd part, whose output is read in whole pairs by weights that are mirrored too, with
 nothing on the way that mixes features or bends them; or if it feeds no nonlinearity (the end of a residual branch, a
-head). In front of the nonlinearity outputs of several mirrored weights may be added up: a recurrence keeps its own
-state, and what drives it shares the rest.
+head). What gates and what is gated may be made by weights of their own. A depthwise convolution passes pairs on: its
+filters are equal for both of a pair. A weight whose own outputs cannot be paired, or that is zero, still reads pairs.
+In front of the nonlinearity outputs of several mirrored weights may be added up: a recurrence keeps its own state, and
+what drives it shares the rest. Behind nonlinearities sums of pairs are pairs.
 
 In a residual network only the insides of branches are paired. Each of L branches gives 1 / L of the stream's power; it
 is the weight in front of its last nonlinearity that is divided by sqrt(L), where there is one, for that is the one that
@@ -23,11 +25,11 @@ networks. Reports of other methods say when a model is one.
 ## When not to
 
 With norms everywhere there is nothing to gain: layers in front of a norm are planned by `signal`. Networks of three to
-five layers train as after He. Where the nonlinearity has no odd part (|x|, cos, x^2), where max pooling or a gate of
-two weights (SwiGLU) follows, or where a depthwise convolution reads what a nonlinearity gives, nothing is paired. A
-start for these exists, deep kernel shaping (Martens et al. 2021), which moves and scales the nonlinearity itself. It is
-left out: absorbed into weights and biases it needs biases everywhere, zero padding breaks it in convolutions, whose
-borders have another mean than the activation, and no network that was measured needed it.
+five layers train as after He. Where the nonlinearity has no odd part (|x|, cos, x^2), where max pooling or a gate that
+is no half (SwiGLU) follows, or where a depthwise convolution feeds a nonlinearity, nothing is paired. A start for these
+exists, deep kernel shaping (Martens et al. 2021), which moves and scales the nonlinearity itself. It is left out:
+absorbed into weights and biases it needs biases everywhere, zero padding breaks it in convolutions, whose borders have
+another mean than the activation, and no network that was measured needed it.
 
 ## References
 
@@ -44,6 +46,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from autoinit.methods._gates import gated_products
 from autoinit.methods._pairing import MirrorableLayer, Share, mirrorable, pads, share_of_sum
 from autoinit.methods._settling import Settled, settle, unpaired
 from autoinit.methods._taps import share_through_taps, taps_seen
@@ -51,6 +54,7 @@ from autoinit.methods._unrolling import unrolled
 from autoinit.methods.signal import MakeMirror, plan_by_signal, with_std
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
+from autoinit.planning.layers import is_kept_zero
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror, Taps
 from autoinit.plans.options import PlanOptions
@@ -78,12 +82,12 @@ def plan_by_mirroring(view: ModelView, dataflow: Dataflow, options: PlanOptions,
     reasons: dict[str, str] = {}
     layers: dict[str, MirrorableLayer] = {}
     follow = endings(opened)
+    products = gated_products(opened, follow)
     for each in plan_dataflow(opened, view, options, resolutions).layers:
-        if each.status == "planned":
-            found = mirrorable(each, by_param[each.param], opened, follow)
-            if isinstance(found, str):
-                reasons[each.param] = found
-            else:
+        if each.status == "planned" or is_kept_zero(each):
+            found = mirrorable(each, by_param[each.param], opened, follow, products)
+            reasons[each.param] = found if isinstance(found, str) else found.reads_only
+            if not isinstance(found, str):
                 layers[each.param] = found
     makers = _makers(opened, layers, reasons, options.taps)
     signal = plan_by_signal(view, dataflow, replace(options, residual="depth"), example_inputs, makers)
@@ -100,7 +104,8 @@ def _makers(
     settled = settle(dataflow, layers, ends, reasons)
     made: dict[str, MakeMirror] = {}
     for name, layer in settled.layers.items():
-        if layer.bends and name not in settled.tangents and settled.reads(layer) is None:
+        alone = layer.reads_only or (layer.bends and name not in settled.tangents)
+        if alone and settled.reads(layer) is None:
             continue
         branches = max(ends[op] for op in layer.uses)
         summed = share_of_sum(layer, settled.layers.values(), settled.recurrent)
@@ -120,30 +125,34 @@ def _mirror(layer: MirrorableLayer, settled: Settled, given: Share, taps: Taps, 
     factor = 1 / math.sqrt(moment)
     if layer.ending.reason in _OUTPUTS:  # what was averaged before it may be less white than predicted
         factor = min(factor, 1.0)
-    reader = settled.reads(layer)
+    reader, copies = settled.reads(layer), settled.copies(layer)
     kept = 1.0
+    if pads(layer) and (reader is not None or copies is not None):
+        kept = share_through_taps(layer.uses[0], layer.kernel, taps, share, transposed=layer.transposed)
+    if copies is not None:
+        factor = 1 / math.sqrt(kept)
     if reader is None:
         inputs = tuple(replace(run, factor=factor) for run in unpaired(layer.inputs, layer.plan.groups))
     else:
-        if pads(layer):
-            kept = share_through_taps(layer.uses[0], layer.kernel, taps, share, transposed=layer.transposed)
         found = settled.input_runs(layer, reader, factor)
         inputs = tuple(replace(run, factor=run.factor / math.sqrt(kept)) for run in found)
+    follows = copies is not None or (reader is not None and bool(settled.found.columns[reader].all()))
     a = here.a if here is not None else 1.0
-    before = layer.ending.before * settled.factor_in_sum(layer)
+    before = (1.0 if layer.rows else layer.ending.before) * settled.factor_in_sum(layer)
     return Mirror(
         outputs=settled.output_runs(layer),
         inputs=inputs,
         scale=a * math.sqrt(given.part / given.steps * layer.spread) / before / layer.factor,
         taps=taps,
         seen=taps_seen(layer.uses[0], layer.kernel, transposed=layer.transposed),
-        moment=moment if reader is None or not bool(settled.found.columns[reader].all()) else None,
+        moment=None if follows else moment,
         kept=kept,
         steps=given.steps,
         a=a,
         c=here.c if here is not None else 1.0,
         groups=layer.plan.groups,
         parts=2 if layer.gate and layer.plan.groups == 1 else 1,
+        copies=tuple(run for run in copies or () if run.paired),
     )
 
 
@@ -156,5 +165,6 @@ def _replanned(layer: LayerPlan, why: str) -> LayerPlan:
         return replace(layer, distribution="normal", note="; ".join(filter(None, (layer.note, note))))
     kernel = math.prod(size for size, axis in zip(layer.shape, layer.axes, strict=True) if axis == "k")
     note = f"its output units are not paired: {why}" if why else ""
+    parts = tuple(with_std(part, layer.mirror.std_of(part.rows) / math.sqrt(kernel)) for part in layer.slices)
     made: LayerPlan = with_std(layer, layer.mirror.std / math.sqrt(kernel))
-    return replace(made, note=note)
+    return replace(made, slices=parts, note=note)

@@ -18,10 +18,12 @@ from typing import Any
 
 import torch
 
+from autoinit.facts.parameter import Rows
 from autoinit.methods._arguments import argument_factors
 from autoinit.models import ModelView
 from autoinit.ops import Role, Trait
 from autoinit.planning import plan_dataflow
+from autoinit.planning.heads import head_factors
 from autoinit.plans.layers import LayerPlan, RowsPlan, SlicePlan
 from autoinit.plans.mirror import Mirror
 from autoinit.plans.options import PlanOptions
@@ -37,6 +39,7 @@ from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 NEAR = 1.05
 """Factor within which a logit's second moment counts as 1 already: the surrogates' own scatter."""
 _MASKED = -1e4
+_WHOLE = torch.tensor(1.0)
 
 
 MakeMirror = Callable[[float, float], Mirror]
@@ -56,23 +59,27 @@ class _Wanted:
         return math.exp(sum(map(math.log, self.stds)) / len(self.stds))
 
 
+@dataclass
 class _Solver:
     """Chooses a weight's std when its input is known.
 
     Attributes:
+        layers: those that are planned, by parameter.
         fixed: stds that are settled already.
         factors: of the rows of a weight, beside the std that its input asks for.
+        heads: of the rows of heads, as what they give is seen further on; their plans do not have them yet.
         mirrors: what makes the mirror of a mirrored weight.
         mirrored: those made.
     """
 
-    def __init__(self, propagation: Propagation, layers: Mapping[str, LayerPlan]) -> None:
-        self.propagation, self.layers = propagation, layers
-        self.fixed: dict[str, float] = {}
-        self.factors: Mapping[str, torch.Tensor] = {}
-        self.wanted: dict[str, _Wanted] = defaultdict(_Wanted)
-        self.mirrors: Mapping[str, MakeMirror] = {}
-        self.mirrored: dict[str, Mirror] = {}
+    propagation: Propagation
+    layers: Mapping[str, LayerPlan]
+    fixed: Mapping[str, float]
+    factors: Mapping[str, torch.Tensor]
+    heads: Mapping[str, torch.Tensor]
+    mirrors: Mapping[str, MakeMirror]
+    mirrored: dict[str, Mirror] = field(default_factory=dict)
+    wanted: dict[str, _Wanted] = field(default_factory=lambda: defaultdict(_Wanted))
 
     def choose(self, op: Op, use: ParamUse, x: torch.Tensor, linear: LinearMap) -> None:
         """Set the std of a planned weight."""
@@ -86,8 +93,10 @@ class _Solver:
                 return
             moment /= self.layers[use.name].fan_in
             share = moment / max(second_moment(x.detach().float()), TINY)
-            self.mirrored[use.name] = self.mirrors[use.name](moment, share)
-            self.propagation.values.set_mirror(use.name, self.mirrored[use.name])
+            made = self.mirrored[use.name] = self.mirrors[use.name](moment, share)
+            head = self.heads.get(use.name, _WHOLE)
+            seen = replace(made, scale=made.scale * float(head)) if head.numel() == 1 else made
+            self.propagation.values.set_mirror(use.name, seen)
             return
         if Trait.RECURRENT in op.traits:  # its steps differ: the std of its nonlinearity stays
             return
@@ -95,7 +104,8 @@ class _Solver:
         found.moments.append(moment)
         found.stds.append(1 / math.sqrt(moment) / (use.factor or 1.0))
         std = self.fixed.get(use.name, found.stds[-1])
-        self.propagation.values.set_sigma(use.name, self.factors.get(use.name, torch.tensor(1.0)) * std)
+        factor = self.factors.get(use.name, _WHOLE) * self.heads.get(use.name, _WHOLE)
+        self.propagation.values.set_sigma(use.name, factor * std)
 
 
 def plan_by_signal(
@@ -113,8 +123,8 @@ def plan_by_signal(
     Args:
         view: of the model.
         dataflow: traced from it, with shapes.
-        options: `residual="depth"` multiplies the std of each branch's last weight by 1 / sqrt(L); the seed is that of
-            the surrogates.
+        options: `residual="depth"` multiplies the std of each branch's last weight by 1 / sqrt(L); what reads a draw
+            sees the heads that make it as `heads` will have them; the seed is that of the surrogates.
         example_inputs: as for `plan`; only shapes and integers matter.
         mirrors: for weights that are mirrored, by parameter: what makes the mirror.
     """
@@ -123,36 +133,35 @@ def plan_by_signal(
     layers = {layer.param: layer for layer in base.layers if layer.status == "planned"}
     ends = _branch_ends(dataflow, layers) if options.residual == "depth" else {}
     goals = _products(argument_factors(dataflow), {name: torch.tensor(end) for name, end in ends.items()})
-    solver, logits = _solved(view, dataflow, base, layers, {}, goals, mirrors, example_inputs, seed)
+    heads = {name: _by_row(each) for name, each in head_factors(base, dataflow, options.heads).items()}
+    require_elements(dataflow)
+
+    def solved(fixed: Mapping[str, float], factors: Mapping[str, torch.Tensor]) -> tuple[_Solver, Mapping[Op, float]]:
+        """One propagation, and the second moments of what softmaxes read, by the product that makes it."""
+        propagation = Propagation(dataflow, view, base, InputSignal(), given=example_inputs, seed=seed)
+        solver, logits = _Solver(propagation, layers, fixed, factors, heads, mirrors), _Logits()
+        propagation.run(solver.choose, backward=False, watch=logits.watch)
+        return solver, logits.found
+
+    solver, logits = solved({}, goals)
     shared = {name: found.std for name, found in solver.wanted.items() if len(found.stds) > 1}
     corrected = _attention_factors(layers, logits)
     if shared or corrected:
-        goals = _products(goals, corrected)
-        solver, _ = _solved(view, dataflow, base, layers, shared, goals, mirrors, example_inputs, seed)
+        solver, _ = solved(shared, _products(goals, corrected))
     made = tuple(_replanned(layer, solver, ends) for layer in base.layers)
     notes = (*base.notes, *solver.propagation.notes_on_inputs())
     return replace(base, layers=made, method="signal", residual=options.residual, notes=notes)
 
 
-def _solved(
-    view: ModelView,
-    dataflow: Dataflow,
-    base: Plan,
-    layers: Mapping[str, LayerPlan],
-    fixed: Mapping[str, float],
-    factors: Mapping[str, torch.Tensor],
-    mirrors: Mapping[str, MakeMirror],
-    example_inputs: Any,
-    seed: int,
-) -> tuple[_Solver, dict[Op, float]]:
-    """One propagation, and the second moments of what softmaxes read, by the product that makes it."""
-    require_elements(dataflow)
-    propagation = Propagation(dataflow, view, base, InputSignal(), given=example_inputs, seed=seed)
-    solver = _Solver(propagation, layers)
-    solver.fixed, solver.mirrors, solver.factors = dict(fixed), mirrors, factors
-    logits = _Logits()
-    propagation.run(solver.choose, backward=False, watch=logits.watch)
-    return solver, logits.found
+def _by_row(factors: Mapping[Rows, float]) -> torch.Tensor:
+    """The factors of runs of rows, one for each row; one for all where they are alike."""
+    if () in factors:
+        return torch.tensor(factors[()])
+    made = torch.ones(max(stop for rows in factors for _, stop in rows))
+    for rows, factor in factors.items():
+        for start, stop in rows:
+            made[start:stop] = factor
+    return made
 
 
 def _products(*factors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -261,7 +270,7 @@ def _replanned(layer: LayerPlan, solver: _Solver, ends: Mapping[str, float]) -> 
         why = "no signal reaches it, or its operation has no rule: std by its nonlinearity"
         return replace(layer, note="; ".join(filter(None, (layer.note, why))))
     base = solver.fixed.get(layer.param, found.std)
-    factor = solver.factors.get(layer.param, torch.tensor(1.0))
+    factor = solver.factors.get(layer.param, _WHOLE)
     parts = tuple(with_std(part, base * _of_rows(factor, part)) for part in layer.slices)
     std = base * float(factor.square().mean().sqrt())
     notes = [layer.note, f"input of second moment {found.moments[0] / layer.fan_in:.3g}"]

@@ -40,7 +40,7 @@ register_op(
     Role.TRANSPARENT,
     names=("to", "type", "type_as", "float", "half", "double", "bfloat16", "cpu", "cuda", "_to_copy", "to_dense",
            "convert_element_type", "cfloat", "chalf", "cdouble", "int", "long", "short", "bool", "byte", "char",
-           "_to_cpu", "xpu", "ipu"),
+           "_to_cpu", "xpu", "ipu", "to_sparse", "to_sparse_coo", "to_sparse_csr", "to_sparse_csc", "coalesce"),
     acts=Acts.ELEMENTWISE,
     traits=Trait.NEUTRAL,
     function=lambda x, **_: x,

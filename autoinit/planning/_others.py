@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from autoinit.models import ModelView
+from autoinit.models.storage import owner_and_weight
 from autoinit.ops import Trait
 from autoinit.plans.layers import LayerPlan, OtherParameter
 from autoinit.resolving.noise import noise_layers
@@ -27,10 +28,13 @@ def other_parameters(
     left = {name: f"{reader} reads it for its own sake" for name, reader in read.items()} | _left(dataflow)
     kinds = {name: "magnitude" for layer in layers for name in view.storage(layer.param).written} | dict(kinds)
     biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
+    made = {owner_and_weight(param): param for param in planned}
     for name, parameter in view.parameters.items():
         if name not in planned and name not in biases:
-            kind = kinds.get(name, "uncalled")
-            yield OtherParameter(name, tuple(parameter.shape), kind, left.get(name, _NOTES.get(kind, "")))
+            maker = name not in kinds and owner_and_weight(name) in made  # such as a LoRA that is a parametrization
+            kind = "other" if maker else kinds.get(name, "uncalled")
+            note = _MAKER if maker else left.get(name, _NOTES.get(kind, ""))
+            yield OtherParameter(name, tuple(parameter.shape), kind, note)
 
 
 def _left(dataflow: Dataflow) -> dict[str, str]:
@@ -50,6 +54,7 @@ _LEFT = {
     "mixed": "left as it is: shares mix its entries into the weight of {op}, and its axes are not told by that",
     "noise": "left as it is: it scales the noise that is added to another parameter",
 }
+_MAKER = "left as it is: a parametrization computes a weight with it"
 _NOTES = {
     "uncalled": "no operation used it",
     "magnitude": "part of a parametrised weight, set together with it",

@@ -1,9 +1,14 @@
-"""`with_heads`: a plan whose heads start smaller than their place calls for, or at zero."""
+"""`with_heads`: a plan whose heads start smaller than their place calls for, or at zero.
+
+What a head gives goes on inside the model where it is the mean or the scale of a draw. Methods that follow the signal
+ask `head_factors`, so that what reads the draw is planned for heads as they will be.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import isclose
 from typing import TYPE_CHECKING
 
 from autoinit.facts import head_rows, looked_up
@@ -42,6 +47,19 @@ def with_heads(plan: Plan, dataflow: Dataflow, heads: Heads) -> Plan:
     if not any(layer.param in found for layer in plan.layers):
         notes = (*notes, f"heads={heads!r} found no head: no weight is the last on its way to an output or a loss")
     return replace(plan, layers=layers, heads=heads, notes=notes)
+
+
+def head_factors(plan: Plan, dataflow: Dataflow, heads: Heads) -> dict[str, Mapping[Rows, float]]:
+    """By parameter and rows, by what `with_heads` will multiply a plan's stds; `()` stands for all rows."""
+    found: dict[str, Mapping[Rows, float]] = {}
+    for before, after in zip(plan.layers, with_heads(plan, dataflow, heads).layers, strict=True):
+        if not before.std:
+            continue
+        factors = {one.rows: two.std / one.std for one, two in zip(before.slices, after.slices, strict=True)}
+        alike = all(isclose(each, after.std / before.std) for each in factors.values())
+        if before.std != after.std:
+            found[before.param] = {(): after.std / before.std} if alike else factors
+    return found
 
 
 def _scaled(layer: LayerPlan, rows: Collection[Rows], heads: Heads, *, tied: bool) -> LayerPlan:

@@ -224,10 +224,14 @@ def _intent(layer: LayerPlan, written: Sequence[torch.nn.Parameter], read: Mappi
     return fixed_pattern(written[0], layer.axes, layer.groups)
 
 
+def is_kept_zero(layer: LayerPlan) -> bool:
+    """Whether a weight is kept because it is zero."""
+    return layer.status == "kept" and layer.note.startswith(_ZERO)
+
+
 def _without_intent(layers: tuple[LayerPlan, ...]) -> tuple[LayerPlan, ...]:
     """The layers as they are; planned all the same if every weight is zero: no author means that."""
-    zero = [layer.status == "kept" and layer.note.startswith(_ZERO) for layer in layers]
-    if len(layers) < 2 or not all(zero):
+    if len(layers) < 2 or not all(map(is_kept_zero, layers)):
         return layers
     return tuple(replace(layer, status="planned", note=ALL_ZERO) for layer in layers)
 

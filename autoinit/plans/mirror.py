@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,7 +23,7 @@ class FeatureRun:
         start, size: which features of the axis.
         paired: whether the first half of them is paired with the second: start + i with start + size / 2 + i. A pair is
             one row or column of the smaller matrix, once as it is and once negated.
-        factor: multiplies what is read from these features (1 for outputs). 0: they are not read.
+        factor: multiplies what is read from these features, or what they give. 0: they are not read.
     """
 
     start: int
@@ -61,6 +61,8 @@ class Mirror:
         groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
         parts: into how many equal parts the rows of A fall, each orthogonal by itself: 2 in front of a gate, where half
             of the outputs is all that a mirrored network computes with at its start.
+        copies: of a depthwise convolution that pairs go through: the paired runs of its channels. The second half of
+            one has the filters of the first, so that what comes out is in pairs, too.
     """
 
     outputs: tuple[FeatureRun, ...]
@@ -75,6 +77,7 @@ class Mirror:
     c: float = 1.0
     groups: int = 1
     parts: int = 1
+    copies: tuple[FeatureRun, ...] = ()
 
     @property
     def blocks(self) -> tuple[Block, ...]:
@@ -88,6 +91,11 @@ class Mirror:
         power = sum(block.power for block in self.blocks)
         area = sum(run.size for run in self.outputs) * sum(run.size for run in self.inputs) / self.groups
         return self.scale * math.sqrt(power / area)
+
+    def std_of(self, rows: Iterable[tuple[int, int]]) -> float:
+        """The same of some output rows, half-open runs; of all where they share a run of `outputs` with others."""
+        inside = [run for run in self.outputs if any(a <= run.start and run.start + run.size <= b for a, b in rows)]
+        return self.std * math.sqrt(_mean_square(inside or self.outputs) / _mean_square(self.outputs))
 
 
 @dataclass(frozen=True)
@@ -113,7 +121,11 @@ class Block:
         if not self.columns:
             return 0.0
         read = sum(run.size * run.factor**2 for run in self.inputs) / self.columns
-        return sum(run.size for run in self.outputs) * read
+        return sum(run.size * run.factor**2 for run in self.outputs) * read
+
+
+def _mean_square(runs: Collection[FeatureRun]) -> float:
+    return sum(run.size * run.factor**2 for run in runs) / sum(run.size for run in runs)
 
 
 def _by_group(runs: tuple[FeatureRun, ...], groups: int) -> list[tuple[FeatureRun, ...]]:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import prod
-from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -21,10 +20,6 @@ from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
 from autoinit.tensors.placing import LocalLayout
 from autoinit.tracing.flow import Flow
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
-    from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -184,11 +179,8 @@ class Plan(Mapping[str, LayerPlan]):
 
 
 @dataclass(frozen=True)
-class Report:
+class Report(formats.Printable):
     """What a model's weights were, what they are to be, and what they became.
-
-    `print(report)` shows plain text. `report.print()` shows the same with colour, as wide as the terminal; rich
-    consoles and notebooks do so on their own.
 
     Attributes:
         plan: what each weight is to become and why.
@@ -196,6 +188,8 @@ class Report:
         seed: of the values written.
         seconds: tracing, planning, measuring and writing.
     """
+
+    _kind = "report"
 
     plan: Plan
     before: Mapping[str, WeightStats]
@@ -211,33 +205,8 @@ class Report:
         written = [layer.shape for layer in self.plan.layers if layer.status == "planned"]
         return sum(map(prod, (*written, *(each.shape for each in self.plan.rest))))
 
-    def __str__(self) -> str:
-        return self.to("table")
-
-    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
-        """Print the table: coloured in a terminal, plain in a file or a pipe.
-
-        Args:
-            file: where to, standard output by default.
-            console: a rich console to print on, in place of `file`.
-            full: one row for each layer, also where a long model has many equal ones.
-        """
-        formats.show("report", [self], "table", file, console, full=full)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        return formats.lines("report", [self], "table", options)
-
-    def to(self, form: str) -> str:
-        """The whole report in a format that `autoinit report --format` offers.
-
-        Raises:
-            ArgumentError: there is no such format.
-        """
-        return formats.text("report", [self], form)
-
-    def to_json(self) -> str:
-        """The whole report as JSON; `autoinit.reporting.jsons` documents the fields."""
-        return self.to("json")
+    def _as_kind(self) -> list[Report]:
+        return [self]
 
     def to_markdown(self) -> str:
         """The whole report as a Markdown document, one table row for each layer."""

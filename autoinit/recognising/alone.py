@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import IO, TYPE_CHECKING
 
 import torch
 
@@ -24,10 +23,6 @@ from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.tensors.parallel import Task, in_parallel
 from autoinit.theory.fans import fans
 from autoinit.theory.layouts import Layout
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
-    from rich.text import Text
 
 _GATES = {1: "rnn", 3: "gru", 4: "lstm"}
 """torch's recurrent operations, by how many times its features a weight of them has rows."""
@@ -62,7 +57,7 @@ class TensorRow:
 
 
 @dataclass(frozen=True)
-class WeightsReport:
+class WeightsReport(formats.Printable):
     """What can be said of weights without the model that they belong to.
 
     Attributes:
@@ -71,6 +66,8 @@ class WeightsReport:
         notes: what a reader should know.
         seconds: measuring and recognising.
     """
+
+    _kind = "report"
 
     name: str
     rows: tuple[TensorRow, ...]
@@ -82,27 +79,8 @@ class WeightsReport:
         """Numbers in all tensors, each memory once."""
         return sum(math.prod(row.shape) for row in self.rows if not row.same_as)
 
-    def __str__(self) -> str:
-        return self.to("table")
-
-    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
-        """Print the table: coloured in a terminal, plain in a file or a pipe. `full` shows a row for each tensor."""
-        formats.show("report", [self], "table", file, console, full=full)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        return formats.lines("report", [self], "table", options)
-
-    def to(self, form: str) -> str:
-        """The whole report in a format that `autoinit report --format` offers.
-
-        Raises:
-            ArgumentError: there is no such format.
-        """
-        return formats.text("report", [self], form)
-
-    def to_json(self) -> str:
-        """The whole report as JSON; `autoinit.reporting.jsons` documents the fields."""
-        return self.to("json")
+    def _as_kind(self) -> list[WeightsReport]:
+        return [self]
 
     def to_markdown(self) -> str:
         """The whole report as a Markdown document, one table row for each tensor."""

@@ -22,6 +22,8 @@ _BYTES = (127.5, 128.0, 255.0, 256.0)
 """What bytes are divided by: 1 over them brings an image to the unit range."""
 _EQUALISING = (1.0, math.sqrt(2))
 """Gains that an equalised learning rate divides by sqrt(fan_in)."""
+_ABOUT = 0.025
+"""How near to an activation's gain a number is that stands for it: StyleGAN2 has sqrt(2) for sqrt(2 / 1.04)."""
 _FARTHEST = 64
 """Operations that are looked at behind an activation."""
 
@@ -76,17 +78,20 @@ def keeps_scale(op: Op) -> bool:
     return op.spec.weights is None and (op.spec.role is not Role.PRODUCT or signals == 1)
 
 
-def factor_behind(regions: Regions, op: Op) -> float:
+def factor_behind(regions: Regions, op: Op, gain: float) -> float:
     """The numbers that multiply what an activation gives, on the nearest way to a weight; 1 if it comes to none first.
 
-    Before an addition, in attention or before an output they are the author's weighting; before a norm, nothing. Those
-    that belong to the layer behind are its own.
+    Before an addition, in attention or before an output they are the author's weighting, unless they are the
+    activation's own gain before an output (`leaky_relu(z, 0.2) * sqrt(2)`); before a norm, nothing. Those that belong
+    to the layer behind are its own.
     """
     waiting: list[tuple[Op, tuple[Op, ...], bool]] = [(op, (), True)]
     for here, way, counts in waiting:
         for after in regions.consumers(here):
             if after.role is Role.WEIGHT:
                 return math.prod(factor_of(each) for each in way if not _is_equalising(each, after))
+            if after.ends and math.isclose(factor := math.prod(map(factor_of, way)), gain, rel_tol=_ABOUT):
+                return factor
             if after.role in (Role.TRANSPARENT, Role.SPLIT) and after.signal and len(waiting) < _FARTHEST:
                 counting = counts and keeps_scale(after)
                 waiting.append((after, (*way, after) if counting else way, counting))

@@ -94,11 +94,19 @@ class Region:
 def _evaluated(op: Op, values: dict[Op, Any], like: torch.Tensor) -> Any:
     inside = [values[each] for each in op.operands.values() if each in values]
     if Trait.NEUTRAL in op.traits and inside:
-        return inside[0]
+        return inside[0].to(like.dtype) if op.op == "cast" and inside[0].dtype is torch.bool else inside[0]
     if op.op == "setitem":
         return _written_over(op, values)
     outside = {each: value_outside(each, like) for each in op.operands.values() if each not in values}
-    return execute(op, {**values, **outside})
+    return _spread(op, execute(op, {**values, **outside}), like)
+
+
+def _spread(op: Op, result: Any, like: torch.Tensor) -> Any:
+    """Equal numbers in the model's shape (`x.new_zeros(x.shape)`) as equal numbers in the shape evaluated at."""
+    if op.op != "constant" or like.dim() != 1 or not isinstance(result, torch.Tensor) or not result.numel():
+        return result
+    number = result.reshape(-1)[0]
+    return number.to(like.dtype).expand_as(like).clone() if bool((result == number).all()) else result
 
 
 def _written_over(op: Op, values: dict[Op, Any]) -> Any:
@@ -123,7 +131,7 @@ def value_outside(op: Op, like: torch.Tensor) -> Any:
         return value_outside(op.operands["input"], like)
     if op.acts == "rearranging" and like.dim() == 1:  # one number stands for the parameter: there is nothing to move
         return value_outside(op.operands["input"], like)
-    return execute(op, {each: value_outside(each, like) for each in op.operands.values()})
+    return _spread(op, execute(op, {each: value_outside(each, like) for each in op.operands.values()}), like)
 
 
 def evaluable(op: Op) -> bool:

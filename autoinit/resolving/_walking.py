@@ -165,7 +165,7 @@ class Walker:
             return Step(ending.path, ending=replace(ending, note=PENALTY))
         self.regions.activations.update(ops)
         if ending.reason is Reason.ACTIVATION:
-            ending = replace(ending, behind=factor_behind(self.regions, ops[-1]))
+            ending = replace(ending, behind=factor_behind(self.regions, ops[-1], ending.gain))
         return Step(ending.path, ending=ending)
 
     def _meeting(self, start: Op) -> Step | None:

@@ -7,7 +7,7 @@ else does, loses the weight, with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -41,18 +41,20 @@ class Source:
         op: the operation.
         features: their number.
         axis: of the output that holds them, from the end.
-        end: the operation that ends its nonlinearity, also where a sum with other sources comes before it; None where
-            it feeds none.
-        gate: where `end` is the product of some of the features with a function of others, one by one: how many
+        ends: the operations that end its nonlinearity, also where a sum with other sources comes before it; several
+            where parts of it are bent one by one; none where it feeds none.
+        gate: where the end is the product of some of the features with a function of others, one by one: how many
             features lie from each of the first to its gate. What comes out of the product bears the numbers of the
             first.
+        gates: whether the end is the product of another source's features with a function of these.
     """
 
     op: Op
     features: int
     axis: int
-    end: Op | None
+    ends: frozenset[Op]
     gate: int = 0
+    gates: bool = False
 
 
 @dataclass
@@ -67,6 +69,11 @@ class Origins:
             nonlinearity.
         sums: sources that are added up feature by feature before their nonlinearity, and by how much each was
             multiplied before. What comes out bears the numbers of the first.
+        gated: for each product of several sources, all that make it. What comes out bears the numbers of the first of
+            what is gated.
+        joined: sources that are added up behind their nonlinearities, feature by feature: by the first, whose numbers
+            the sum bears, itself and those that are added to it.
+        carried: for each depthwise convolution that numbered features went through, their numbers as it reads them.
         lost: why the features of a source could not be followed to weights alone.
     """
 
@@ -74,19 +81,26 @@ class Origins:
     columns: dict[Op, torch.Tensor] = field(default_factory=dict)
     scales: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
     sums: dict[Op, Mapping[Op, float]] = field(default_factory=dict)
+    gated: dict[Op, list[Op]] = field(default_factory=dict)
+    joined: dict[Op, list[Op]] = field(default_factory=dict)
+    carried: dict[Op, torch.Tensor] = field(default_factory=dict)
     lost: dict[Op, str] = field(default_factory=dict)
 
 
-def origins(dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, InputAxis]) -> Origins:
+def origins(
+    dataflow: Dataflow, sources: Mapping[Op, Source], readers: Mapping[Op, InputAxis], carriers: Collection[Op] = ()
+) -> Origins:
     """Follow the features of `sources` to the weights that read them.
 
     Args:
         dataflow: traced with shapes.
         sources: by operation, in the order of the dataflow.
         readers: weight operations that may read them, and how.
+        carriers: those of them that treat each feature alone and feed no nonlinearity: depthwise convolutions. What
+            comes out of one bears the numbers that it reads.
     """
     found = Origins(_starts(sources))
-    state = _Following(found, sources)
+    state = _Following(found, sources, carriers)
     for op in dataflow.graph.nodes:
         state.visit(op, readers)
     for op in dataflow.graph.nodes:
@@ -116,6 +130,7 @@ class _Following:
 
     found: Origins
     sources: Mapping[Op, Source]
+    carriers: Collection[Op]
     labels: dict[Op, Any] = field(default_factory=dict)
     scales: dict[Op, dict[Op, float]] = field(default_factory=dict)
     past: set[Op] = field(default_factory=set)
@@ -125,6 +140,9 @@ class _Following:
         if known and op.signal:
             if op in readers and set(known) == {readers[op].operand}:
                 self._read(op, readers[op])
+                if op in self.carriers and op in self.found.columns:
+                    self._carry(op, readers[op])
+                    return
             elif not all(only_steers(op, slot) for slot, each in op.operands.items() if each in known):
                 self._pass(op, known)
         if op in self.sources:
@@ -132,7 +150,7 @@ class _Following:
             assert op.shape is not None
             self.labels[op] = numbered(op.shape, (source.axis,), (source.features,)) + self.found.starts[op]
             self.scales[op] = {op: 1.0}
-            if source.end is None:
+            if not source.ends:
                 self.past.add(op)
 
     def _read(self, op: Op, reading: InputAxis) -> None:
@@ -152,18 +170,34 @@ class _Following:
         self.found.columns[op] = single.reshape(-1).long()
         self.found.scales[op] = {source: scale * factor_inside(op) for source, scale in self.scales[operand].items()}
 
+    def _carry(self, op: Op, reading: InputAxis) -> None:
+        """A depthwise convolution gives what it reads, each feature once or several times in a row."""
+        assert op.shape is not None
+        single = self.found.carried[op] = self.found.columns.pop(op)
+        axis = len(op.shape) + reading.axis
+        several = single.repeat_interleave(op.shape[axis] // len(single))
+        self.labels[op] = several.view([-1 if each == axis else 1 for each in range(len(op.shape))]).expand(op.shape)
+        self.scales[op] = dict(self.found.scales.pop(op))
+        self.past.add(op)
+
     def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
-        ends = {self.sources[source].end for each in known for source in self.scales[each]}
+        ends = {end for each in known for source in self.scales[each] for end in self.sources[source].ends}
         behind = [each in self.past for each in known]
         problem = ""
-        summing = Trait.ADDING in op.traits and not any(behind) and self._from_several(known)
+        several = self._from_several(known)
+        summing = Trait.ADDING in op.traits and several and not any(behind)
+        joining = Trait.ADDING in op.traits and several and all(behind) and self._all_bend(known)
+        gating = op.role is Role.PRODUCT and ends == {op} and several and not any(behind)
         if op.role is Role.WEIGHT:
             problem = f"{op.name}, which reads them, cannot be mirrored"
+        elif any(behind) and op.role is Role.PRODUCT:
+            problem = f"{op.op} multiplies them by another signal"
         elif any(behind) and not all(behind):
             problem = f"{op.op} joins them with what has no nonlinearity yet"
-        elif all(behind) and not _keeps(op):
+        elif all(behind) and not joining and not _keeps(op):
             problem = f"{op.op} mixes or bends them"
-        moved = None if problem else self._summed(op, known) if summing else self._moved(op, known)
+        meeting = summing or gating or joining
+        moved = None if problem else self._summed(op, known) if meeting else self._moved(op, known)
         if moved is None:
             for each in known:
                 self.lose(each, problem or f"they cannot be followed through {op.op}")
@@ -171,6 +205,8 @@ class _Following:
         self.labels[op] = moved
         if op in ends:
             self.scales[op] = {source: 1.0 for each in known for source in self.scales[each]}
+            if gating:
+                self.found.gated[op] = list(self.scales[op])
         else:
             by = _multiplied_by(op)
             self.scales[op] = {
@@ -180,8 +216,19 @@ class _Following:
             }
             if summing:
                 self.found.sums.update(dict.fromkeys(self.scales[op], self.scales[op]))
+            if joining:
+                self._join(op)
         if all(behind) or op in ends:
             self.past.add(op)
+
+    def _join(self, op: Op) -> None:
+        """Note which sources are added up: those whose numbers an operand bears, and those that it has joined."""
+        firsts = [next(iter(self.scales[each])) for each in op.operands.values() if each.signal]
+        together = dict.fromkeys(each for first in firsts for each in self.found.joined.get(first, [first]))
+        self.found.joined[firsts[0]] = list(together)
+
+    def _all_bend(self, known: Mapping[Op, Any]) -> bool:
+        return all(self.sources[source].ends for each in known for source in self.scales[each])
 
     def _from_several(self, known: Mapping[Op, Any]) -> bool:
         """Whether no two operands come from one source, as the terms of a written-out activation do."""
@@ -189,9 +236,14 @@ class _Following:
         return len(known) > 1 and len(set(made_by)) == len(made_by)
 
     def _summed(self, op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
-        """The numbers behind a sum of sources whose features meet one by one: those of the first."""
-        signals = [each for each in op.operands.values() if each.signal]
+        """The numbers behind a sum, or a product, of sources whose features meet one by one: those of the first.
+
+        Of a product those of what is gated; of two gates, or of none, there are no such.
+        """
+        signals = sorted((each for each in op.operands.values() if each.signal), key=self._gates)
         if set(signals) != set(known) or op.shape is None:
+            return None
+        if op.role is Role.PRODUCT and [self._gates(each) for each in signals] != [False, True]:
             return None
         if any(self.sources[source].gate for each in signals for source in self.scales[each]):
             return None
@@ -203,6 +255,9 @@ class _Following:
         if not all(torch.equal(each, met[0]) for each in met):
             return None
         return met[0] + self.found.starts[next(iter(self.scales[signals[0]]))]
+
+    def _gates(self, op: Op) -> bool:
+        return any(self.sources[source].gates for source in self.scales.get(op, ()))
 
     def _moved(self, op: Op, known: Mapping[Op, Any]) -> Any:
         try:
@@ -226,7 +281,7 @@ class _Following:
             return 0
         made_by = {source for each in known for source in self.scales[each]}
         source = self.sources[made_by.pop()] if len(made_by) == 1 else None
-        return source.gate if source is not None and source.end is op else 0
+        return source.gate if source is not None and op in source.ends else 0
 
     def lose(self, op: Op, why: str) -> None:
         """Give up the sources whose features an operation's output holds."""
@@ -275,6 +330,8 @@ def _multiplied_by(op: Op) -> float:
     """The number by which an elementwise operation with constants multiplies a signal; 1 for any other."""
     operands = [each for each in op.operands.values() if each.signal]
     if op.acts != "elementwise" or op.role is not Role.TRANSPARENT or len(operands) != 1 or len(op.operands) != 1:
+        return 1.0
+    if Trait.NEUTRAL in op.traits:  # dropout by its expectation
         return 1.0
     try:
         zero, one = (execute(op, {operands[0]: torch.tensor([value])}) for value in (0.0, 1.0))

@@ -58,7 +58,8 @@ def operand_layout(
                 if mixes and not either:
                     yield ParamUse("", use.name, shape, None, transform, None, "mixed", modulated=True)
                 continue
-        left = "noise" if parameter in noises else _left(layout, bends=scale.bends)
+        bends = scale.bends or (layout is None and _is_shifted({parameter, *chain}))
+        left = "noise" if parameter in noises else _left(layout, bends=bends)
         yield ParamUse("", use.name, shape, None if left else layout, transform, scale.factor, left, op.signal)
 
 
@@ -93,6 +94,11 @@ def _is_scaled_by_signal(chain: list[Op], scale: Rescaling) -> bool:
 
 def _only_scales(op: Op) -> bool:
     return op.acts == "rearranging" or bool(op.traits & (Trait.SCALING | Trait.NEUTRAL)) or is_mixture(op)
+
+
+def _is_shifted(way: set[Op]) -> bool:
+    """Whether something else is added on a parameter's way (`L * mask + eye`, of an invertible map)."""
+    return any(op.op in ("add", "sub") and not way.issuperset(op.operands.values()) for op in way)
 
 
 def _left(layout: Layout | None, *, bends: bool) -> Left:

@@ -274,7 +274,9 @@ def _enter(state: _Build, node: torch.fx.Node, op: Op) -> None:
     call = (op.call.args, op.call.kwargs) if op.call else ()
     _connect(state, op, op.operands.items() if op.operands else slots({"input": call}))
     if node.op not in ("placeholder", "get_attr", "output") and writes(node, state.module):
-        _overwrite(state, op)
+        _overwrite(state, op, op.call.args[0] if op.call and op.call.args else None)
+    elif isinstance(node.kwargs.get("out"), torch.fx.Node) and op.call:
+        _overwrite(state, op, op.call.kwargs["out"])
 
 
 def _connect(state: _Build, op: Op, operands: Iterable[tuple[str, Op]]) -> None:
@@ -287,9 +289,8 @@ def _connect(state: _Build, op: Op, operands: Iterable[tuple[str, Op]]) -> None:
         state.called.update(use.name for use in operand.params if operand.op == "parameter")
 
 
-def _overwrite(state: _Build, op: Op) -> None:
+def _overwrite(state: _Build, op: Op, target: Any) -> None:
     """Later uses of the tensor that the call wrote to are uses of its result; of its base too, if it is a view."""
-    target = op.call.args[0] if op.call and op.call.args else None
     if not isinstance(target, Op) or target is op:
         return
     state.latest[target] = op

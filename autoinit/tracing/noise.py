@@ -9,8 +9,8 @@ from autoinit.tracing.dataflow import Op
 
 SHAPED_ONLY = frozenset({"random", "constant"})
 """What takes of its operands their shapes alone."""
-_GAUSSIAN = frozenset({"randn", "randn_like", "normal"})
-"""Calls that draw from a normal distribution."""
+_STANDARD = frozenset({"randn", "randn_like"})
+"""Calls that draw from the standard normal distribution."""
 _SUMS = frozenset({"add", "sub", "addcmul", "addcdiv", "lerp"})
 
 
@@ -58,8 +58,13 @@ def is_gaussian(op: Op) -> bool:
     return drawn
 
 
+def is_standard_normal(op: Op) -> bool:
+    """Whether a call draws numbers of mean 0 and variance 1."""
+    return op.op == "random" and op.call is not None and op.call.name in _STANDARD
+
+
 def _is_normal(op: Op) -> bool:
-    return op.op == "normal" or (op.op == "random" and op.call is not None and op.call.name in _GAUSSIAN)
+    return op.op == "normal" or is_standard_normal(op)
 
 
 def _holds_noise(op: Op) -> bool:
@@ -78,11 +83,15 @@ def _sources(op: Op) -> Iterator[Op]:
 
 
 def _is_drawn(op: Op) -> bool:
-    return op.op in ("random", "normal") or (op.op == "buffer" and not _may_be_mask(op))
+    return op.op in ("random", "normal") or (op.op == "buffer" and not _may_be_fixed(op))
 
 
-def _may_be_mask(buffer: Op) -> bool:
-    """Whether it is a single number, or all zeros and ones."""
+def _may_be_fixed(buffer: Op) -> bool:
+    """Whether it is one number, once or again and again, all zeros and ones, or all signs."""
     value, rms = buffer.constants.get("value"), buffer.constants.get("rms")
-    masks = rms is not None and (value is None or (value > 0 and abs(value - rms * rms) < 1e-6))
-    return masks or not buffer.shape
+    if not rms or not buffer.shape:
+        return not buffer.shape
+    if value is None:
+        return True
+    masks = value > 0 and abs(value - rms * rms) < 1e-6
+    return bool(masks or abs(rms - 1) < 1e-6 or abs(abs(value) - rms) < 1e-6 * rms)

@@ -8,11 +8,11 @@ appendix D.1).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -27,8 +27,6 @@ from autoinit.transfer.rules import Optimizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-    from rich.console import Console, ConsoleOptions
-    from rich.text import Text
 
 Parametrisation = Literal["scaled", "standard"]
 Batch = tuple[Any, Any]
@@ -36,7 +34,7 @@ _LEAST_CHANGE = 1e-30
 
 
 @dataclass(frozen=True)
-class CoordinateCheck:
+class CoordinateCheck(formats.Printable):
     """How much the outputs of layers changed, in models of several widths.
 
     Attributes:
@@ -46,6 +44,8 @@ class CoordinateCheck:
             over a layer's output on the first batch. The model's own output has the empty name.
         losses: by parametrisation, for each width before the last step.
     """
+
+    _kind = "coordinates"
 
     widths: tuple[int, ...]
     optimizer: str
@@ -65,20 +65,6 @@ class CoordinateCheck:
     def worst(self, which: Parametrisation = "scaled") -> tuple[str, float]:
         """The layer whose slope is farthest from zero, and the slope."""
         return max(self.slopes[which].items(), key=lambda each: abs(each[1]))
-
-    def __str__(self) -> str:
-        return formats.text("coordinates", self, "table")
-
-    def print(self, file: IO[str] | None = None, console: Console | None = None) -> None:
-        """Print the table: coloured in a terminal, plain in a file or a pipe."""
-        formats.show("coordinates", self, "table", file, console)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        return formats.lines("coordinates", self, "table", options)
-
-    def to_json(self) -> str:
-        """Widths, changes, slopes and losses as JSON."""
-        return formats.text("coordinates", self, "json")
 
     def plot(self) -> Figure:
         """Change against width for each layer, a panel for each parametrisation. Needs matplotlib."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 import torch
@@ -16,10 +16,6 @@ from autoinit.errors.arguments import refusal, require
 from autoinit.models import Model, ModelView
 from autoinit.plans.plan import Plan, Report
 from autoinit.transfer.rules import OPTIMIZERS, Optimizer
-
-if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions
-    from rich.text import Text
 
 
 @dataclass(frozen=True)
@@ -68,7 +64,7 @@ KINDS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Scaling(Mapping[str, Scaled]):
+class Scaling(Mapping[str, Scaled], formats.Printable):
     """A mapping from parameter name, as in `named_parameters()`, to `Scaled`.
 
     Attributes:
@@ -79,6 +75,8 @@ class Scaling(Mapping[str, Scaled]):
         against: what the model was compared with.
         notes: what the rules do not cover in this model.
     """
+
+    _kind = "scaling"
 
     entries: tuple[tuple[str, Scaled], ...]
     plan: Plan
@@ -188,28 +186,6 @@ class Scaling(Mapping[str, Scaled]):
                 f"{view.class_name} is not the model that was scaled: {named}. Scale the model that is trained."
             )
         return view.held
-
-    def __str__(self) -> str:
-        return self.to("table")
-
-    def print(self, file: IO[str] | None = None, console: Console | None = None) -> None:
-        """Print the table: coloured in a terminal, plain in a file or a pipe."""
-        formats.show("scaling", self, "table", file, console)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
-        return formats.lines("scaling", self, "table", options)
-
-    def to(self, form: str) -> str:
-        """The whole scaling in a format that `autoinit scaling --format` offers.
-
-        Raises:
-            ArgumentError: there is no such format.
-        """
-        return formats.text("scaling", self, form)
-
-    def to_json(self) -> str:
-        """The scaling as JSON; `Scaling.from_json` reads it back."""
-        return self.to("json")
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Scaling:

@@ -35,8 +35,12 @@ def fill(
     """
     target = tensor.detach().permute([axis for letter in "oik" for axis, each in enumerate(letters) if each == letter])
     transposed = letters.startswith("iok")  # the groups of a transposed convolution follow each other along its inputs
-    for block, part in zip(mirror.blocks, target.chunk(mirror.groups, int(transposed)), strict=True):
+    parts = target.chunk(mirror.groups, int(transposed))
+    for block, part in zip(mirror.blocks, parts, strict=True):
         _fill_block(part, mirror, block, reader, matrix)
+    for run in mirror.copies:
+        for at in range(run.start, run.start + run.dimensions):
+            parts[at + run.dimensions].copy_(parts[at])
 
 
 def _fill_block(target: torch.Tensor, mirror: Mirror, block: Block, reader: Reader, matrix: DrawMatrix) -> None:

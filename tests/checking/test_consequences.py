@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributions import Categorical, OneHotCategorical
+from torch.distributions import Bernoulli, Categorical, OneHotCategorical
 
 from autoinit.checking.checker import check
 from autoinit.checking.findings import Finding
@@ -47,6 +47,8 @@ SAMPLED: dict[str, Callable[[Tensor], object]] = {
     "drawn by probabilities": lambda z: Categorical(z.softmax(-1)).sample(),
     "one-hot": lambda z: OneHotCategorical(logits=z).sample(),
     "multinomial": lambda z: torch.multinomial(z.softmax(-1), 1),
+    "several yes or no": lambda z: Bernoulli(logits=z).sample(),
+    "yes or no by hand": lambda z: torch.bernoulli(torch.sigmoid(z)),
     "the best": lambda z: z.argmax(-1),
 }
 

@@ -42,6 +42,19 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Dense(nn.Module):
+    """Each layer reads all before it, the input too, whose second moment each so depends on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.head = nn.Linear(16, 32), nn.Linear(48, 24), nn.Linear(72, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in (self.first, self.second):
+            x = torch.cat([x, F.relu(layer(x))], 1)
+        return self.head(x)
+
+
 class Recurrent(nn.Module):
     """A recurrence written as a loop."""
 
@@ -66,6 +79,32 @@ def encoder() -> nn.Module:
     )  # fmt: skip
 
 
+def separable() -> nn.Module:
+    """Depthwise convolutions that carry pairs, and one over channels behind each."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 1), nn.ReLU()]
+    for _ in range(3):
+        layers += [nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.Conv2d(16, 16, 1), nn.GELU()]
+    return nn.Sequential(*layers, nn.Conv2d(16, 8, 1))
+
+
+class Gated(nn.Module):
+    """WaveNet's gates, conditioned: what is added in front of either factor is read from the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        names = [f"{name}{i}" for i in range(3) for name in ("value", "gate", "into", "beside")]
+        self.layers = nn.ModuleDict({name: nn.Linear(16, 16) for name in names})
+        self.head = nn.Linear(16, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = x
+        for i in range(3):
+            value = self.layers[f"value{i}"](x) + self.layers[f"into{i}"](first)
+            gate = self.layers[f"gate{i}"](x) + self.layers[f"beside{i}"](first)
+            x = torch.tanh(value) * torch.sigmoid(gate)
+        return self.head(x)
+
+
 class Sequence(nn.Module):
     """torch's recurrent module, and a layer behind its last state."""
 
@@ -84,8 +123,11 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "tanh": (lambda: chain(nn.Tanh), (8, 64)),
     "relu convolutions": (lambda: convolutions(nn.ReLU), (8, 1, 8, 8)),
     "tanh convolutions": (lambda: convolutions(nn.Tanh), (8, 1, 8, 8)),
+    "dense": (Dense, (8, 16)),
     "residual": (Residual, (8, 3, 8, 8)),
     "transposed and grouped": (encoder, (8, 3, 8, 8)),
+    "separable": (separable, (8, 3, 8, 8)),
+    "gates of two weights": (Gated, (8, 16)),
     "recurrence": (lambda: Recurrent(F.relu), (8, 6, 8)),
     "recurrence of tanh": (lambda: Recurrent(torch.tanh), (8, 6, 8)),
     "nn.RNN": (lambda: Sequence(nonlinearity="relu"), (8, 6, 16)),
@@ -112,6 +154,8 @@ def test_nothing_is_found_right_after_it(name: str) -> None:
 
 PREDICTED = (
     "transposed and grouped",
+    "separable",
+    "gates of two weights",
     "recurrence",
     "recurrence of tanh",
     "residual",

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import autoinit
+from tests.shared.started import python
 
 
 class Copy:
@@ -49,14 +48,7 @@ class Copy:
 
     def _run(self, *arguments: str, expected: int) -> str:
         path = f"{self.folder}{os.pathsep}{Path(__file__).parents[2]}"  # the copy of the package, and these tests
-        done = subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"},
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "COLUMNS": "100"}
+        done = python(*arguments, cwd=self.folder, env=environment)
         assert done.returncode == expected, f"exit {done.returncode}, expected {expected}\n{done.stdout}\n{done.stderr}"
         return done.stdout

@@ -10,7 +10,8 @@ from tests.contributing.guide import ROOT, guide, paths, promised
 def test_the_guide_has_a_row_for_each_addition():
     assert set(guide()) == {
         "operation", "activation", "rule", "recipe", "method",
-        "option of a plan", "distribution", "format", "tier of tracing", "key of `[tool.autoinit]`",
+        "option of a plan", "optimizer of `scaling`", "distribution", "format", "tier of tracing",
+        "key of `[tool.autoinit]`",
     }  # fmt: skip
 
 

@@ -72,7 +72,17 @@ class Network(nn.Module):
         self.width = 3
         self.parts.append(self.joint(self.bent(8)))
         for _ in range(self.draw.randint(2, 4)):
-            kinds = (self.plain, self.plain, self.branch, self.joined, self.parted, self.shared)
+            kinds = [
+                self.plain,
+                self.plain,
+                self.branch,
+                self.joined,
+                self.parted,
+                self.shared,
+                self.gated,
+                self.summed,
+            ]
+            kinds += [self.thinned] * self.convolutional
             self.parts.append(self.draw.choice(kinds)())
         self.parts.append(self.ending())
 
@@ -102,9 +112,12 @@ class Network(nn.Module):
         self.layers.append(made)
         return made
 
-    def bent(self, features: int, inputs: int | None = None, groups: int = 1) -> Callable[[Tensor, bool], Tensor]:
-        """A layer with a nonlinearity behind it, `features` wide."""
-        name = self.draw.choice(list(CURVES)) if groups == 1 else "relu"
+    def bent(
+        self, features: int, inputs: int | None = None, groups: int = 1, gates: bool = True
+    ) -> Callable[[Tensor, bool], Tensor]:
+        """A layer with a nonlinearity behind it, `features` wide. gates: whether it may be one."""
+        names = [each for each in CURVES if gates or "gate" not in each]
+        name = self.draw.choice(names) if groups == 1 else "relu"
         curve, slope = CURVES[name]
         self.names.append(name)
         layer = self.weight(inputs or self.width, features * (2 if "gate" in name else 1), groups)
@@ -158,6 +171,45 @@ class Network(nn.Module):
 
         return self.joint(run)
 
+    def summed(self) -> Callable[[Tensor, bool], Tensor]:
+        """What is bent twice, and its double, added up and read."""
+        self.names.append("sum behind nonlinearities")
+        one, other = self.bent(8, gates=False), self.bent(8, inputs=8, gates=False)
+
+        def run(x: Tensor, linear: bool) -> Tensor:
+            x = one(x, linear)
+            return x - 0.5 * other(x, linear)
+
+        return self.joint(run)
+
+    def gated(self) -> Callable[[Tensor, bool], Tensor]:
+        """A weight of its own for the gate, which also reads what is gated before a layer more."""
+        self.names.append("gate of two weights")
+        bent, gate = self.bent(8), self.weight(8, 6)
+        deeper = self.bent(8, inputs=8) if self.draw.random() < 0.5 else _same
+        value = self.weight(8, 6)
+
+        def run(x: Tensor, linear: bool) -> Tensor:
+            x = bent(x, linear)
+            made = value(deeper(x, linear))
+            return made / 2 if linear else made * torch.sigmoid(gate(x))
+
+        return self.joint(run, 6)
+
+    def thinned(self) -> Callable[[Tensor, bool], Tensor]:
+        """A depthwise convolution that reads pairs, and one over channels behind it."""
+        self.names.append("depthwise")
+        bent, times = self.bent(8), self.draw.choice((1, 2))
+        depthwise = nn.Conv2d(8, 8 * times, 3, padding=1, groups=8)
+        self.layers.append(depthwise)
+        point = self.weight(8 * times, 8)
+
+        def run(x: Tensor, linear: bool) -> Tensor:
+            x = point(depthwise(bent(x, linear)))
+            return x / 2 if linear else F.silu(x)
+
+        return self.joint(run)
+
     def shared(self) -> Callable[[Tensor, bool], Tensor]:
         """One layer used twice, in a row. (It must read the same nonlinearity, or at least one with the same slope.)"""
         into, layer = self.weight(self.width, 8), self.weight(8, 8)
@@ -177,6 +229,10 @@ class Network(nn.Module):
         head = nn.Linear(self.width * (36 if flat else 1), 4)
         self.layers.append(head)
         return lambda x, _linear: head(x.flatten(1) if flat else F.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+def _same(x: Tensor, _linear: bool) -> Tensor:
+    return x
 
 
 def _ignoring(layer: nn.Module) -> Callable[[Tensor, bool], Tensor]:

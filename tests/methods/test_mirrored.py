@@ -219,6 +219,23 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 8),
     ),
+    "chunks bent one by one": (
+        lambda: Written(
+            lambda net, x: net.b(torch.cat([F.gelu(each) for each in net.a(x).split((9, 7), -1)], -1)),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "bent twice": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(h := net.a(x))) + net.c(h.relu()),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 4),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
     "flatten with channels last": (
         lambda: Written(
             lambda net, x: net.b(F.relu(net.a(x)).permute(0, 2, 3, 1).flatten(1)),
@@ -235,6 +252,41 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
             b=nn.Linear(16, 4),
         ),
         (4, 8),
+    ),
+    "gate by a weight of its own": (
+        lambda: Written(
+            lambda net, x: net.c(F.relu(net.b((h := F.gelu(net.a(x))) @ net.u.weight.T * torch.sigmoid(net.v(h))))),
+            a=nn.Linear(8, 16),
+            u=nn.Linear(16, 12),
+            v=nn.Linear(16, 12),
+            b=nn.Linear(12, 16),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
+    "gate by another input": (
+        lambda: Written(
+            lambda net, x: net.c(torch.sigmoid(F.linear(x[:, 1], net.v.weight)) * net.u(F.silu(net.a(x[:, 0])))),
+            a=nn.Linear(8, 16),
+            u=nn.Linear(16, 12),
+            v=nn.Linear(8, 12),
+            c=nn.Linear(12, 4),
+        ),
+        (4, 2, 8),
+    ),
+    "conditioned gate of convolutions": (
+        lambda: Written(
+            lambda net, x: net.c(
+                (net.u(h := F.relu(net.a(x))) + net.p(x)).mul((net.v(h) + net.q(x)).sigmoid())
+            ).flatten(1),
+            a=nn.Conv1d(3, 8, 1),
+            u=nn.Conv1d(8, 8, 3, padding=1),
+            v=nn.Conv1d(8, 8, 3, padding=1),
+            p=nn.Conv1d(3, 8, 1),
+            q=nn.Conv1d(3, 8, 1),
+            c=nn.Conv1d(8, 2, 1),
+        ),
+        (4, 3, 9),
     ),
     "residual branches": (
         lambda: Written(
@@ -295,6 +347,30 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
             a=nn.Conv1d(3, 16, 3),
             b=nn.Conv1d(8, 8, 3, groups=2),
             c=nn.Conv1d(8, 4, 1),
+        ),
+        (4, 3, 9),
+    ),
+    "depthwise, then over channels": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8),
+            nn.Conv2d(8, 7, 1),
+            nn.GELU(),
+            nn.Conv2d(7, 14, 3, 2, groups=7),
+            nn.Conv2d(14, 8, 1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(32, 4),
+        ),
+        (4, 3, 6, 6),
+    ),
+    "depthwise, functional": (
+        lambda: Written(
+            lambda net, x: net.c(F.conv1d(F.relu(net.a(x)), net.b.weight, groups=8)).flatten(1),
+            a=nn.Conv1d(3, 8, 1),
+            b=nn.Conv1d(8, 8, 3, groups=8, bias=False),
+            c=nn.Conv1d(8, 2, 1),
         ),
         (4, 3, 9),
     ),
@@ -386,6 +462,16 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 8),
     ),
+    "sums behind nonlinearities": (
+        lambda: Written(
+            lambda net, x: net.c((h := F.relu(net.a(x))) + F.gelu(net.b(h)) - F.silu(net.d(x))),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(16, 16),
+            d=nn.Linear(8, 16),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+    ),
     "residual network that bends its stream": (
         lambda: Written(
             lambda net, x: net.head(F.relu(net.b(F.relu(net.a(x))) + net.shortcut(x))),
@@ -449,7 +535,16 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         ),
         (4, 8),
         "b",
-        "it feeds gate",
+        "it feeds a product with what another weight makes",
+    ),
+    "a sum of what is paired and what is not": (
+        lambda: Written(
+            lambda net, x: net.c(F.relu(net.a(x)) + torch.tanh(net.b(x))),
+            a=nn.Linear(8, 16), b=nn.Linear(8, 16), c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+        "a",
+        "only one part of a sum needs pairs",
     ),
     "read in two ways": (
         lambda: Written(
@@ -511,7 +606,25 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         lambda: Written(lambda net, x: net.b(net.a(x)[0]), a=nn.LSTM(8, 16), b=nn.Linear(16, 4)),
         (4, 5, 8),
         "a.weight_hh_l0",
+        "what is read and made inside of lstm is not followed",
+    ),
+    "parts with a nonlinearity each": (
+        lambda: Written(
+            lambda net, x: net.b((h := net.a(x))[:, :8].relu()) + net.c(h[:, 8:].tanh()),
+            a=nn.Linear(8, 16), b=nn.Linear(8, 4), c=nn.Linear(8, 4),
+        ),
+        (4, 8),
+        "a",
         "parts of its output feed different things",
+    ),
+    "two gates and nothing gated": (
+        lambda: Written(
+            lambda net, x: net.c(torch.sigmoid(net.a(x)) * torch.sigmoid(net.b(x))),
+            a=nn.Linear(8, 16), b=nn.Linear(8, 16), c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+        "a",
+        "mul multiplies them by another signal",
     ),
     "weight norm": (
         lambda: nn.Sequential(
@@ -530,6 +643,104 @@ def test_what_cannot_be_mirrored_says_why(case: str) -> None:
     layer = plan(build(), torch.zeros(shape), method="mirrored")[name]
     assert not any(run.paired for run in layer.mirror.outputs) if layer.mirror is not None else True
     assert layer.note.endswith(why)
+
+
+GATED_TANH: dict[str, Callable[[], nn.Module]] = {
+    "two weights": lambda: Written(
+        lambda net, x: net.c(torch.tanh(net.u(x)) * torch.sigmoid(net.v(x))),
+        u=nn.Linear(8, 16), v=nn.Linear(8, 16), c=nn.Linear(16, 4),
+    ),
+    "one weight": lambda: Written(
+        lambda net, x: net.c(torch.sigmoid((h := net.u(x))[:, :16]) * torch.tanh(h[:, 16:])),
+        u=nn.Linear(8, 32), c=nn.Linear(16, 4),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", GATED_TANH)
+def test_the_gate_of_a_bounded_signal_does_not_show(case: str) -> None:
+    """tanh(u) g(v) + tanh(u) g(-v) = tanh(u) (van den Oord et al. 2016, eq. 2): of 8 pairs the first ones' tanh is all
+    that the head reads, by the first half of its columns."""
+    model = GATED_TANH[case]()
+    mirrored(model, 64, 8)
+    x = torch.randn(16, 8, generator=torch.Generator().manual_seed(0))
+    u, c = model.u.weight.detach()[-16:], model.c.weight.detach()
+    torch.testing.assert_close(u[8:], -u[:8], rtol=0, atol=0)
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), torch.tanh(x @ u[:8].T) @ c[:, :8].T, rtol=1e-4, atol=1e-5)
+
+
+READING: dict[str, Callable[..., Tensor]] = {
+    "a gate that is no half": lambda net, h: net.c(F.silu(net.v(h)) * net.u(h)),
+    "einsum": lambda net, h: net.c(F.silu(torch.einsum("oi,bi->bo", net.v.weight, h)) * F.linear(h, net.u.weight)),
+    "parts": lambda net, h: net.c(F.silu((z := net.both(h))[:, :12]) * z[:, 12:]),
+    "several things": lambda net, h: (net.c(torch.exp(z := net.u(h))), z, net.v(h)),
+    "no odd part": lambda net, h: net.c(torch.cos(net.u(h)) + net.v(h).abs()),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", READING)
+def test_what_reads_pairs_needs_none_of_its_own(case: str) -> None:
+    """16 units behind a ReLU are paired, whatever the weights that read them feed: what these give is linear in x."""
+    model = Written(
+        lambda net, x: READING[case](net, F.relu(net.a(x))), a=nn.Linear(8, 16),
+        u=nn.Linear(16, 12), v=nn.Linear(16, 12), both=nn.Linear(16, 24), c=nn.Linear(12, 4),
+    )  # fmt: skip
+    made = mirrored(model, 64, 8)
+    assert all(run.paired for run in made["a"].mirror.outputs)
+    readers = [model.both] if case == "parts" else [model.u, model.v]
+    for reader in readers:
+        assert torch.equal(reader.weight[:, :8], -reader.weight[:, 8:])
+        assert_additive(Written(lambda net, x: net.r(F.relu(net.a(x))), a=model.a.double(), r=reader.double()), 4, 8)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_dropout_counts_by_its_expectation(seed: int) -> None:
+    """Called as a function it drops in planning too, by torch's generator: 8 pairs, 4 orthonormal rows of 8 columns."""
+    torch.manual_seed(seed)
+    model = Written(lambda net, x: net.b(F.dropout(F.relu(net.a(x)), 0.5)), a=nn.Linear(8, 16), b=nn.Linear(16, 4))
+    assert plan(model, torch.zeros(64, 8), method="mirrored")["b"].std == pytest.approx(8**-0.5)
+
+
+def test_a_depthwise_convolution_has_equal_filters_for_both_of_a_pair() -> None:
+    """8 channels in 4 pairs, each its own tap of 9: what comes out is in pairs, of the power that comes in."""
+    model = nn.Sequential(
+        nn.Conv2d(3, 8, 1), nn.LeakyReLU(0.2), nn.Conv2d(8, 8, 3, groups=8, bias=False), nn.Conv2d(8, 8, 1)
+    )
+    made = mirrored(model, 64, 3, 12, 12)
+    filters = model[2].weight.detach()
+    torch.testing.assert_close(filters[4:], filters[:4], rtol=0, atol=0)
+    torch.testing.assert_close(filters.abs().sum((1, 2, 3)), torch.ones(8), rtol=1e-5, atol=0)
+    assert len({int(each.abs().argmax()) for each in filters[:4]}) > 1
+    assert made["2"].mirror.copies == (FeatureRun(0, 8, paired=True, factor=pytest.approx(1 / 1.2)),)
+    over = model[3].weight.detach()[:, :4, 0, 0] * 1.2  # LeakyReLU gives 1.2 z; 4 columns to 8 rows
+    torch.testing.assert_close(over.T @ over, 2 * torch.eye(4), rtol=1e-4, atol=1e-5)
+
+
+def test_what_reads_a_sum_makes_up_for_all_of_it() -> None:
+    """(h + relu(b h) - relu(d x)) / 2, h = relu(a x): three pairs of variance 1, halved, have 3 / 4 together, for which
+    2 / sqrt(3) makes up; what reads h alone makes up for nothing."""
+    model = Written(
+        lambda net, x: net.c(((h := F.relu(net.a(x))) + F.relu(net.b(h)) - F.relu(net.d(x))) / 2) + net.e(h),
+        **{name: nn.Linear(8 if name in "ad" else 16, 16) for name in "abd"}, c=nn.Linear(16, 8), e=nn.Linear(16, 8),
+    )  # fmt: skip
+    mirrored(model, 256, 8)
+    for name, factor in (("c", 2 / 3**0.5), ("e", 1.0), ("b", 1.0)):
+        rows = model.get_submodule(name).weight.detach()[:8, :8] / factor
+        torch.testing.assert_close(rows @ rows.T, torch.eye(8), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_zero_reads_pairs() -> None:
+    """A branch that ends in zeros: its first weight is paired, and the end stays as its author has it."""
+    model = Written(
+        lambda net, x: net.c((h := net.s(x)) + net.b(F.relu(net.a(h)))),
+        s=nn.Linear(8, 12), a=nn.Linear(12, 16), b=nn.Linear(16, 12), c=nn.Linear(12, 4),
+    )  # fmt: skip
+    nn.init.zeros_(model.b.weight)
+    made = mirrored(model, 64, 8)
+    assert all(run.paired for run in made["a"].mirror.outputs)
+    assert made["b"].status == "kept"
+    assert not model.b.weight.any()
 
 
 def test_branches_are_divided_by_the_root_of_their_number_at_their_beginning() -> None:

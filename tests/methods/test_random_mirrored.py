@@ -17,7 +17,8 @@ SEEDS = range(40)
 
 
 def test_the_networks_hold_every_piece() -> None:
-    """What 40 seeds draw: both kinds of image, groups, transposed and dilated convolutions, all nonlinearities."""
+    """What 40 seeds draw: both kinds of image, groups, transposed, dilated and depthwise convolutions, all
+    nonlinearities, gates of two weights."""
     networks = [Network(seed) for seed in SEEDS]
     layers = [layer for network in networks for layer in network.layers]
     convolutions = [layer for layer in layers if isinstance(layer, nn.Conv2d)]
@@ -25,7 +26,8 @@ def test_the_networks_hold_every_piece() -> None:
     assert any(layer.groups > 1 for layer in convolutions)
     assert any(layer.dilation[0] > 1 for layer in convolutions)
     assert any(isinstance(layer, nn.ConvTranspose2d) for layer in layers)
-    assert len({name for network in networks for name in network.names}) == 12
+    assert len({name for network in networks for name in network.names}) == 15
+    assert {layer.out_channels // layer.groups for layer in convolutions if layer.groups == layer.in_channels} == {1, 2}
 
 
 @pytest.mark.parametrize("seed", SEEDS)

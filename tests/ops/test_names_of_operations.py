@@ -6,6 +6,7 @@ Read from the syntax of every file outside `ops`.
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ KINDS_OF_FX = {"placeholder", "get_attr", "call_function", "call_method", "call_
 """What `op` of a torch.fx node may be."""
 
 
+@functools.cache
 def trees() -> dict[str, ast.Module]:
     files = sorted(PACKAGE.rglob("*.py"))
     return {
@@ -32,9 +34,6 @@ def trees() -> dict[str, ast.Module]:
         for file in files
         if file.relative_to(PACKAGE).parts[0] != "ops"
     }
-
-
-TREES = trees()
 
 
 def room(path: str) -> str:
@@ -59,7 +58,7 @@ def texts(node: ast.AST) -> tuple[str, ...]:
 
 def collections_of_names() -> Iterator[tuple[str, frozenset[str]]]:
     """(room, names) of each literal collection of three names of operations or more."""
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         for node in ast.walk(tree):
             found = frozenset(texts(node))
             if len(found) >= MANY and found <= NAMES:
@@ -68,7 +67,7 @@ def collections_of_names() -> Iterator[tuple[str, frozenset[str]]]:
 
 def asked_names() -> Iterator[tuple[str, str]]:
     """(place, name) of each name that an operation's name is compared with, in a literal or a constant of the file."""
-    for path, tree in TREES.items():
+    for path, tree in trees().items():
         constants = {
             target.id: texts(node.value)
             for node in tree.body
@@ -111,7 +110,7 @@ def test_every_name_asked_for_is_in_the_table():
 def test_every_trait_holds_of_some_operation_and_is_asked_for(trait: Trait):
     having = {name for name, spec in REGISTRY.specs.items() if trait in spec.traits}
     assert having
-    asking = {path for path, tree in TREES.items() if f"Trait.{trait.name}" in ast.unparse(tree)}
+    asking = {path for path, tree in trees().items() if f"Trait.{trait.name}" in ast.unparse(tree)}
     assert asking
 
 

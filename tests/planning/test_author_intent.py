@@ -77,6 +77,44 @@ def test_a_matrix_that_is_read_for_its_own_sake_is_kept(build: Any, reader: str,
     assert plan(build(), example, zeros="reset")["conv"].status == "planned"
 
 
+class Decomposed(nn.Module):
+    """Glow's invertible convolution as P L U: triangles with something added to each, as its authors store it."""
+
+    def __init__(self, spelling: str) -> None:
+        super().__init__()
+        permutation, lower, upper = torch.linalg.lu(torch.linalg.qr(torch.randn(8, 8))[0])
+        signs = upper.diag().sign()
+        for name, held in (("p", permutation), ("signs", signs), ("eye", torch.eye(8))):
+            self.register_buffer(name, held)
+        self.register_buffer("below", torch.tril(torch.ones(8, 8), -1))
+        self.register_buffer("above", torch.triu(torch.ones(8, 8), 1))
+        self.lower, self.upper = nn.Parameter(lower), nn.Parameter(torch.triu(upper, 1))
+        self.logs, self.spelling = nn.Parameter(upper.diag().abs().log()), spelling
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        diagonal = torch.diag(self.signs * self.logs.exp())
+        if self.spelling == "masks":
+            lower, upper = self.lower * self.below + self.eye, self.upper * self.above + diagonal
+        else:
+            lower, upper = torch.tril(self.lower, -1) + torch.eye(8), torch.triu(self.upper, 1).add(diagonal)
+        weight = self.p @ lower @ upper
+        return F.conv2d(x, weight[:, :, None, None]), self.logs.sum()
+
+
+@pytest.mark.parametrize("example", [None, (2, 8, 4, 4)], ids=["guessed", "given"])
+@pytest.mark.parametrize("spelling", ["masks", "triangles"])
+def test_a_matrix_in_parts_to_which_others_are_added_is_left(spelling: str, example: Any):
+    """What is added to a part does not scale with it. Signs beside exp(logs) are no noise that logs would scale."""
+    model = Decomposed(spelling)
+    made = plan(model, example)
+    assert not made.layers
+    notes = {each.name: each.note for each in made.others}
+    assert "which is not proportional to it" in notes["lower"]
+    assert "which is not proportional to it" in notes["upper"]
+    assert "noise" not in notes["logs"]
+    assert not [each for each in check(model, example).findings if each.severity != "info"]
+
+
 # Patterns.
 
 

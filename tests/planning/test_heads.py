@@ -80,6 +80,10 @@ CASES: dict[str, tuple[Net, set[str]]] = {
         Net(lambda s, h, _: (torch.softmax(s.r(h), -1) * torch.stack([s.v(h), s.w(h)], -1)).sum(-1), r=to(2), v=to(2),
             w=to(2)), set(),
     ),
+    "yes or no, drawn": (Net(lambda s, h, _: torch.bernoulli(torch.sigmoid(s.h(h))), h=to(4)), {"h"}),
+    "units that are drawn": (
+        Net(lambda s, h, _: s.h(torch.bernoulli(torch.sigmoid(s.e(h)))), e=to(8), h=to(4, 8)), {"h"}
+    ),
     "waves": (Net(lambda s, h, _: torch.sin(s.h(h)), h=to(4)), set()),
     "dropped path": (
         Net(lambda s, h, _: s.h(torch.relu(s.e(h) + s.b(torch.relu(s.e(h))) * torch.bernoulli(torch.full((1,), 0.9)))),
@@ -290,6 +294,34 @@ def test_heads_are_scaled_last_whatever_the_method(method: str, how: Any):
     assert float(model.h.weight.detach().square().mean().sqrt()) == pytest.approx(made["h"].std, rel=0.3)
     if method == "mirrored":  # the pairs of its columns still cancel
         assert torch.equal(model.h.weight[:, :8], -model.h.weight[:, 8:])
+
+
+@pytest.mark.parametrize("method", ["signal", "mirrored", "data"])
+@pytest.mark.parametrize("fused", [False, True], ids=["two layers", "one layer"])
+@pytest.mark.parametrize(("how", "moment"), [("small", 0.01 + math.exp(0.02)), ("zero", 1.0)])
+def test_what_reads_a_draw_is_planned_for_heads_as_they_start(method: str, fused: bool, how: Any, moment: float):
+    """`d` reads m + exp(v / 2) eps, 4 wide. These methods give m and v / 2 variance 1, of which small heads leave 0.01:
+    the draw's second moment is 0.01 + E[exp(v)] = 0.01 + exp(2 * 0.01); from heads at zero it is that of eps, 1."""
+    model = vae(NOISE["randn_like"], fused=fused, returns=False)
+    x = torch.randn(512, 8, generator=torch.Generator().manual_seed(1))
+    made = plan(model, x, method=method, heads=how, seed=0)
+    assert made["d"].std == pytest.approx(1 / math.sqrt(4 * moment), rel=0.3 if method == "data" else 0.07)
+    kept = plan(model, x, method=method, seed=0)
+    for name in ("both",) if fused else ("m", "v"):
+        assert made[name].std == pytest.approx(kept[name].std * (0.1 if how == "small" else 0.0))
+
+
+@pytest.mark.parametrize("how", ["small", "zero"])
+def test_check_is_clean_after_a_mirrored_draw_with_such_heads(how: Any):
+    model = vae(NOISE["randn_like"], fused=False, returns=False)
+    x = torch.randn(64, 8, generator=torch.Generator().manual_seed(1))
+    autoinit(model, x, method="mirrored", heads=how, seed=0, verbose=False)
+    assert not check(model, x).findings
+    assert not check(model).findings
+    assert not check(model, x[:4]).findings
+    with torch.no_grad():
+        model.d.weight.mul_(3)
+    assert {each.layer for each in check(model, x).findings} == {"d"}
 
 
 def test_a_recipe_says_how_heads_start():

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+
+from tests.shared.started import python
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "methods.py"
 pytestmark = pytest.mark.usefixtures("benchmarks")
@@ -130,12 +130,9 @@ def test_a_slice_trains_and_adds_up(tmp_path: Path) -> None:
 
     written = tmp_path / "methods.json"
     without = [each for each in TRAINING if each not in ("xavier", "mirrored")]
-    command = [sys.executable, str(SCRIPT), "--part", "training", "deep", "--models", "training:tanh_3"]
+    command = [SCRIPT, "--part", "training", "deep", "--models", "training:tanh_3"]
     alone = {**os.environ, "COLUMNS": "250", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "--without", *without, "--json", str(written)],
-        capture_output=True, text=True, timeout=120, check=False, env=alone,
-    )  # fmt: skip
+    done = python(*command, "--without", *without, "--json", written, env=alone)
     assert done.returncode == 0, done.stderr
     assert "3 of 3" in done.stdout
     totals = {each["method"]: each for each in json.loads(written.read_text())["libraries"]}

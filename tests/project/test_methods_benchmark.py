@@ -6,7 +6,6 @@ import json
 import math
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 
 from autoinit.signal import measure
 from tests.shared import torchvision_ops
+from tests.shared.started import python
 
 assert torchvision_ops
 ROOM = Path(__file__).parents[2] / "benchmarks"
@@ -24,9 +24,7 @@ pytestmark = pytest.mark.usefixtures("benchmarks")
 
 
 def methods(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(ROOM / "methods.py"), *arguments]
-    alone = {**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=alone)
+    return python(ROOM / "methods.py", *arguments, env={**os.environ, "COLUMNS": "200", "OMP_NUM_THREADS": "1"})
 
 
 def test_a_slice_has_the_figures_that_follow_by_hand(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.shared.started import python
+
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "mutants.py"
 SOURCE = '''"""A docstring with 3 numbers."""
 from typing import Literal
@@ -73,9 +75,9 @@ def test_every_change_is_made_once(tmp_path: Path) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="changes are made in forks")
 def test_changes_of_a_file_against_its_tests(tmp_path: Path) -> None:
     written, kept = tmp_path / "mutants.json", tmp_path / "covering.json"
-    command = [sys.executable, str(SCRIPT), "--rooms", "autoinit/theory/layouts.py", "autoinit/theory/fans.py"]
+    command = [SCRIPT, "--rooms", "autoinit/theory/layouts.py", "autoinit/theory/fans.py"]
     command += ["--tests", "tests/theory/test_fans.py", "--each", "3", "--json", str(written), "--covering", str(kept)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = python(*command, timeout=300)
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(written.read_text())
     assert [each["room"] for each in found["changes"]] == ["theory"] * len(found["changes"])

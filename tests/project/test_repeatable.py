@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.shared import profiles
+from tests.shared.started import python
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,8 +34,9 @@ print(drawn)
 
 
 def drawn(script: Path, *arguments: str) -> str:
-    command = [sys.executable, str(script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    done = python(script, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def test_loaded_modules_do_not_change_what_is_drawn(tmp_path: Path) -> None:

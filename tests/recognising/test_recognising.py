@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +24,7 @@ from autoinit.recognising.portrait import portray, spread
 from autoinit.recognising.recipes import Recipe, written
 from autoinit.recognising.recognition import Recognition, recognise
 from tests.shared.plan_builders import layer_plan, slice_plan
+from tests.shared.started import python
 
 ROOT_2 = math.sqrt(2)
 
@@ -654,10 +653,9 @@ def test_recipes_are_sorted_by_how_plausible_they_are():
 def test_the_benchmark(tmp_path):
     script = Path(__file__).parents[2] / "benchmarks" / "recognition.py"
     file = tmp_path / "found.json"
-    command = [sys.executable, str(script), "--types", "linear", "--sizes", "16", "--draws", "3",
-               "--recipes", "zeros", "normal(0.02)", "torch's default", "--json", str(file)]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
-                          env={**os.environ, "COLUMNS": "160"})  # fmt: skip
+    command = [script, "--types", "linear", "--sizes", "16", "--draws", "3"]
+    command += ["--recipes", "zeros", "normal(0.02)", "torch's default", "--json", file]
+    done = python(*command, env={**os.environ, "COLUMNS": "160"})
     assert done.returncode == 0, done.stderr
     cases = json.loads(file.read_text())["cases"]
     assert [(case["recipe"], case["named"]) for case in cases] == [

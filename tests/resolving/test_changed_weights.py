@@ -322,6 +322,31 @@ def test_lora_in_the_weight():
     assert others(made) == {"up": "other", "down": "other"}
 
 
+class LowRank(nn.Module):
+    """LoRA as a parametrization: W + B A."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = parameter(2, 6), nn.Parameter(torch.zeros(8, 2))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.b @ self.a
+
+
+@pytest.mark.parametrize("inputs", [None, (2, 6)], ids=["no_input", "input"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_lora_as_a_parametrization(inputs: Any, frozen: bool):
+    """Its factors are in use, as those that stand in the forward are; the model has no weight that is not reached."""
+    layer = nn.Linear(6, 8).requires_grad_(not frozen)
+    parametrize.register_parametrization(layer, "weight", LowRank())
+    made = plan(nn.Sequential(layer, nn.ReLU()), inputs)
+    assert [each.status for each in made.layers] == ["skipped" if frozen else "planned"]
+    factors = {each.name: (each.kind, each.note) for each in made.others if each.name[-1] in "ab"}
+    told = "left as it is: a parametrization computes a weight with it"
+    assert factors == {f"0.parametrizations.weight.0.{factor}": ("other", told) for factor in "ab"}
+    assert made.warnings == ()
+
+
 def test_dora():
     """m (W + B A) / |W + B A|: magnitude and direction (Liu et al. 2024). The direction has no scale."""
 

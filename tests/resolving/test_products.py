@@ -34,6 +34,8 @@ PASSED: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], tuple[Tensor, Tensor
     "mm": (lambda h, a: torch.mm(a, h), INPUT_MATRIX),
     "einsum": (lambda h, a: torch.einsum("uv,vf->uf", a, h), INPUT_MATRIX),
     "sparse_mm": (lambda h, a: torch.sparse.mm(a.to_sparse(), h), INPUT_MATRIX),
+    "spmm": (lambda h, a: torch.spmm(a.to_sparse().coalesce(), h), INPUT_MATRIX),
+    "sparse_csr": (lambda h, a: a.to_sparse_csr() @ h, INPUT_MATRIX),
     "addmm": (lambda h, a: torch.addmm(torch.zeros(HIDDEN), a, h), INPUT_MATRIX),
     "normalised": (lambda h, a: (a / a.sum(1, keepdim=True)) @ h, INPUT_MATRIX),
     "symmetrically_normalised": (
@@ -61,7 +63,7 @@ def test_a_product_with_an_input_is_passed(key: str):
     assert_planned(model, inputs, expected)
 
 
-@pytest.mark.parametrize("key", sorted(PASSED.keys() - {"sparse_mm", "mask_in_place"}))
+@pytest.mark.parametrize("key", sorted(PASSED.keys() - {"sparse_mm", "spmm", "sparse_csr", "mask_in_place"}))
 def test_a_product_with_an_input_is_passed_in_an_exported_program(key: str):
     multiply, inputs = PASSED[key]
     model = Many(

@@ -605,6 +605,44 @@ def test_a_written_activation_beside_a_skip(key: str, inputs: Any):
     assert len(made["before"].alternatives) == 2
 
 
+WRITTEN_INTO: dict[str, Callable[[Tensor], Tensor]] = {
+    "zeros_of_its_shape": lambda z: z.new_zeros(z.shape).add_(F.relu(z)),
+    "a_new_tensor": lambda z: z.new(z.size()).zero_().copy_(F.relu(z)),
+    "augmented": lambda z: torch.zeros(z.shape).__iadd__(z.clamp(min=0)),
+    "step_of_another_dtype": lambda z: torch.heaviside(z, torch.zeros(())) * z,
+    "lerp_by_a_mask": lambda z: torch.lerp(torch.zeros_like(z), z, (z > 0).float()),
+    "maximum_of_a_shape": lambda z: torch.maximum(z, torch.full(z.shape, 0.0)),
+}
+
+
+@pytest.mark.parametrize("key", WRITTEN_INTO)
+def test_a_rectifier_beside_constants_of_the_model_s_shape(key: str):
+    """relu(z), whatever it is written into: constants of z's shape, or of another dtype, stand for their one number."""
+    made = {"before": relu(FEATURES), "after": AFTER}
+    assert_planned(between(lambda _, z: WRITTEN_INTO[key](z)), (5, FEATURES), made)
+
+
+INTO_OUT: dict[str, Callable[[Tensor, Tensor], Any]] = {
+    "function": lambda z, out: torch.clamp(z, min=0, out=out),
+    "product": lambda z, out: torch.mul(F.relu(z), 1.0, out=out),
+    "where": lambda z, out: torch.where(z > 0, z, torch.zeros_like(z), out=out),
+}
+
+
+@ways
+@pytest.mark.parametrize("key", INTO_OUT)
+def test_a_rectifier_that_is_written_to_out(key: str, inputs: Any):
+    """`torch.clamp(z, min=0, out=y)`, whose result nobody takes: what reads y reads relu(z)."""
+
+    def written(_: Any, z: Tensor) -> Tensor:
+        out = torch.empty_like(z)
+        INTO_OUT[key](z, out)
+        return out
+
+    with torch.no_grad():
+        assert_planned(between(written), inputs, {"before": relu(FEATURES), "after": AFTER})
+
+
 @ways
 def test_an_activation_of_some_of_the_features(inputs: Any):
     """A third layer reads the raw features as well: relu and linear disagree."""

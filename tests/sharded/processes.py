@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -35,7 +36,9 @@ def run_in_processes(cases: Mapping[str, Case], processes: int, folder: Path) ->
     All cases run in one start of the processes. Where one raises in one process alone, the others are waited for at
     the next collective: cases catch what they expect.
     """
-    torch.multiprocessing.spawn(_run, (cases, processes, folder), nprocs=processes)
+    multiprocessing.set_forkserver_preload(["torch.distributed.tensor", "torch.distributed.fsdp", "torch._dynamo"])
+    how = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    torch.multiprocessing.start_processes(_run, (cases, processes, folder), nprocs=processes, start_method=how)
     results = [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in range(processes)]
     return {name: [each[name] for each in results] for name in cases}
 

@@ -91,6 +91,36 @@ def test_flat_runs(distribution: str, processes: int) -> None:
             assert (piece[expected.numel() :] == 7).all()  # padding is nobody's
 
 
+class Paired(nn.Module):
+    """Convolutions in pairs, a depthwise one that passes them on, and a gate of two weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.depthwise = nn.Conv1d(3, 8, 3), nn.Conv1d(8, 8, 3, groups=8)
+        self.value, self.gate, self.last = nn.Conv1d(8, 6, 1), nn.Conv1d(8, 6, 1), nn.Conv1d(6, 4, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.depthwise(torch.relu(self.first(x)))
+        return self.last(self.value(x) * torch.sigmoid(self.gate(x)))
+
+
+@pytest.mark.parametrize("rank", [0, 1, 2])
+def test_pieces_of_mirrored_weights(rank: int) -> None:
+    """Each process draws the whole matrix and keeps its run: pairs lie in different processes."""
+    alone, model = Paired(), Paired()
+    made = plan(alone, torch.zeros(4, 3, 16), method="mirrored")
+    assert made["depthwise"].mirror.copies
+    made.apply(alone, seed=9)
+    runs = {}
+    for name, whole_one in alone.named_parameters():
+        size, owner = whole_one.numel(), model.get_submodule(name.rpartition(".")[0])
+        runs[name] = FlatRun(tuple(whole_one.shape), rank * size // 3, (rank + 1) * size // 3)
+        setattr(owner, name.rpartition(".")[2], nn.Parameter(torch.full((runs[name].stop - runs[name].start,), 7.0)))
+    made.apply(model, seed=9, layout=lambda name, _: runs[name])
+    for name, whole_one in alone.named_parameters():
+        assert torch.equal(model.get_parameter(name), whole_one.flatten()[runs[name].start : runs[name].stop])
+
+
 def test_a_run_that_is_the_parameter_itself() -> None:
     """FSDP1 with `use_orig_params`: a parameter is the run of it that is here."""
     made, right = whole()

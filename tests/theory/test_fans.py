@@ -234,6 +234,7 @@ def test_torch_differs_where_the_shape_does_not_say(layout, shape, torch_says, t
             r"rows=\[\(0, 4\)\] of a weight with 3 .*; expected runs within 0 to 3",
         ),
         (Layout("oi"), (3, 4), [(1, 1)], r"rows=\[\(1, 1\)\] of a weight with 3 output rows"),
+        (Layout("oi"), (3, 4), [(0, 1), (2, 4)], r"rows=\[\(0, 1\), \(2, 4\)\] of a weight with 3 output rows"),
         (Layout("oi"), (3, 4), [(-1, 1)], r"rows=\[\(-1, 1\)\] of a weight with 3 output rows"),
         (Layout("oikk", groups=0), (3, 4, 1, 1), (), r"groups=0 and stride_area=1; expected at least 1 each"),
         (Layout("oikk", stride_area=0), (3, 4, 1, 1), (), r"groups=1 and stride_area=0; expected at least 1 each"),

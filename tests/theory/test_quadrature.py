@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
+from scipy.stats import truncnorm
 
 from autoinit.errors import ArgumentError
 from autoinit.theory.activations import ACTIVATIONS
-from autoinit.theory.quadrature import second_moment, slope_moment
+from autoinit.theory.quadrature import _clenshaw_curtis, second_moment, slope_moment
+from autoinit.theory.truncation import std_after
 
 ROOT_2PI = math.sqrt(2 * math.pi)
 
@@ -234,6 +236,8 @@ def outgrows(x):
         (lambda x: x - x.mean(), r"not a function of one variable"),
         (lambda x: x.cumsum(0), r"not a function of one variable"),
         (lambda x: x.sort().values, r"not a function of one variable"),
+        (lambda x: torch.where(x < 0, x - x[x < 0].mean(), x), r"not a function of one variable: at x = -"),
+        (lambda x: torch.where(x > 0, x - x[x > 0].mean(), x), r"not a function of one variable: at x = \d"),
         (lambda x: x / x.abs().max(), r"not a function of one variable"),
         (lambda x: x.roll(1), r"not a function of one variable"),
         (lambda x: torch.nn.functional.dropout(x, 0.5), r"depending on the other points or on chance"),
@@ -261,3 +265,16 @@ def test_the_moment_of_the_slope_refuses_the_same():
 def test_partial_moment_oracle_against_scipy():
     assert partial_moment(-0.3, 2.7) == pytest.approx(quad(lambda z: z * z * density(z), -0.3, 2.7)[0], abs=1e-12)
     assert np.isclose(partial_moment(-math.inf, math.inf), 1.0)
+
+
+@pytest.mark.parametrize("order", [2, 4, 8])
+def test_clenshaw_curtis_is_exact_for_polynomials_up_to_its_order(order):
+    """The integral of x^n over [0, 1] is 1 / (n + 1)."""
+    x = (1 - np.cos(np.pi * np.arange(order + 1) / order)) / 2
+    for degree in range(order + 2):
+        assert _clenshaw_curtis(order) @ x**degree == pytest.approx(1 / (degree + 1), abs=1e-14)
+
+
+@pytest.mark.parametrize("cut", [0.5, 2.0, 3.0])
+def test_std_of_a_truncated_normal_against_scipy(cut):
+    assert std_after(cut) == pytest.approx(truncnorm(-cut, cut).std(), rel=1e-9)
