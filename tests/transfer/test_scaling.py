@@ -375,6 +375,13 @@ def test_what_is_refused():
         type(scaled).from_json(json.dumps({**json.loads(scaled.to_json()), "version": 2}))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_what_has_no_elements_cannot_grow():
+    for wide, arguments in ((8, {"base": plain(4, 0, 2)}), (0, {"width": 2})):
+        with pytest.raises(PlanError, match=r"0\.weight of shape \[0, 4\] has no elements: expected features"):
+            scaling(plain(4, wide, 2), **arguments)
+
+
 def test_a_trained_model_is_not_written():
     """Batch norms that have seen batches: nothing is written, the gains that the depth scales included."""
     model = ResNet(16, blocks=6)
