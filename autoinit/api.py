@@ -15,7 +15,7 @@ from autoinit.comparing import running
 from autoinit.comparing.comparison import Comparison
 from autoinit.comparing.trials import Course, Score, Train, Write
 from autoinit.errors import ArgumentError
-from autoinit.errors.arguments import all_of, refusal, require, texts
+from autoinit.errors.arguments import all_of, refusal, require, require_call, texts
 from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
 from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
@@ -229,6 +229,8 @@ def compare(
     for name, value in (("make_model", make_model), ("train", train), ("score", score)):
         if not callable(value) and not (name == "score" and value is None):
             raise refusal(name, value, "a function")
+    require_call("make_model", make_model)
+    require_call("train", train, None, 0.1)
     rates = tuple(sorted(set(all_of("lrs", lrs, (int, float), "learning rates, such as [1e-3, 3e-3]"))))
     if not rates or not all(0 < rate < math.inf for rate in rates):
         raise refusal("lrs", lrs, "learning rates above 0, such as [1e-3, 3e-3]")

@@ -43,13 +43,16 @@ def check_directory(path: Path) -> None:
     Raises:
         ArgumentError: says what stands in the way.
     """
-    if path.is_dir():
-        if any(path.iterdir()):
-            raise ArgumentError(f"{path} is a directory that is not empty; name a new one")
-    elif os.path.lexists(path):
-        raise ArgumentError(f"{path} is a file; name a new directory")
-    elif not path.absolute().parent.is_dir():
-        raise ArgumentError(f"{path} cannot be written: there is no directory {path.absolute().parent}")
+    try:
+        if path.is_dir():
+            if any(path.iterdir()):
+                raise ArgumentError(f"{path} is a directory that is not empty; name a new one")
+        elif os.path.lexists(path):
+            raise ArgumentError(f"{path} is a file; name a new directory")
+        elif not path.absolute().parent.is_dir():
+            raise ArgumentError(f"{path} cannot be written: there is no directory {path.absolute().parent}")
+    except OSError as error:  # no permission to look, or a name that is too long
+        raise ArgumentError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
 def write(

@@ -16,7 +16,7 @@ from autoinit.checking.following import Groups
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.errors import ArgumentError
-from autoinit.errors.arguments import path_of, require
+from autoinit.errors.arguments import path_of, require, require_call
 from autoinit.models import Model
 from autoinit.provenance import Recording, recording
 from autoinit.tracing.exported import is_exported
@@ -121,6 +121,7 @@ def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]
             f"model is a {type(model).__name__}: expected a torch.nn.Module, an ExportedProgram, or a function that "
             f"gives one"
         )
+    require_call("model", model)
     with recording() as log:
         built = model()
     if isinstance(built, nn.Module) or is_exported(built):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 EPOCHS, BATCH = 5, 32
 RATES = {"sgd": (0.0003, 0.001, 0.003, 0.01, 0.03), "adam": (0.0001, 0.0003, 0.001, 0.003, 0.01)}
 RUNS = tuple(f"{name}_{optimizer}" for optimizer in RATES for name in NETWORKS)
+DEEP = "Best test scores and learning rates"
 HOPELESS = {2: 0.2}
 """The test accuracy below which a run is given up, by epoch."""
 
@@ -137,12 +138,17 @@ def deep_totals(records: Sequence[Record]) -> list[Record]:
 def deep_table(totals: Sequence[Record]) -> Table:
     """The same for people: a row a network, a column a method."""
     methods = list(dict.fromkeys(each["method"] for each in totals))
-    shown = Table(title="best test score, mean over seeds, and the learning rate")
+    shown = Table(title=DEEP)
     shown.add_column("")
     for method in methods:
         shown.add_column(TITLES[method], justify="right")
     for name in dict.fromkeys(each["network"] for each in totals):
         by_method = {each["method"]: each for each in totals if each["network"] == name}
         cells = (by_method.get(method) for method in methods)
-        shown.add_row(name, *("" if each is None else f"{each['score']:.3f} ({each['rate']:g})" for each in cells))
+        shown.add_row(name, *("" if each is None else _scored(each) for each in cells))
     return shown
+
+
+def _scored(total: Record) -> str:
+    error = total["standard_error"]
+    return f"{total['score']:.3f}{'' if error is None else f' ± {error:.3f}'} ({total['rate']:g})"

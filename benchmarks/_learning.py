@@ -8,6 +8,7 @@ from _steps import Record
 from _training import ADAM, CONTRAST, RATES, SETTINGS
 from rich.table import Table
 
+LEARNING = "Settings that reach 90 % (95 % with contrast inverted), and after how many epochs"
 OURS = "mirrored"
 """The method whose epochs are set beside each other's, where both reach."""
 
@@ -29,8 +30,8 @@ def learning(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
     """Each method's totals.
 
     settings, reached, share: of the plain networks of depth 10, 30 and 60, each seed for itself. epochs: the mean over
-    those that reach. epochs_of_mirrored: its mean over those of them that `mirrored` reaches too, and epochs_there the
-    method's.
+    those that reach; epochs_by_kind: the same of each kind. epochs_of_mirrored: its mean over those of them that
+    `mirrored` reaches too, and epochs_there the method's.
     """
     done = {
         (each["library"], each["name"].removeprefix("training:")): each
@@ -43,10 +44,12 @@ def learning(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
         if not mine:
             continue
         kinds: dict[str, list[int]] = {}
+        epochs: dict[str, list[int]] = {}
         for setting, each in mine.items():
             counted = kinds.setdefault(kind(setting), [0, 0])
             counted[0] += each["reached"]
             counted[1] += len(each["epochs"])
+            epochs.setdefault(kind(setting), []).extend(first_epochs(each).values())
         plain = {setting: each for setting, each in mine.items() if setting in SETTINGS}
         settings = sum(len(each["epochs"]) for each in plain.values())
         reached = sum(each["reached"] for each in plain.values())
@@ -60,6 +63,7 @@ def learning(records: Sequence[Record], methods: Sequence[str]) -> list[Record]:
                 "share": reached / settings if settings else None,
                 "first_by_rate": dict(zip(map(str, RATES), by_rate, strict=True)),
                 "reached_by_kind": kinds,
+                "epochs_by_kind": {kind: statistics.mean(found) for kind, found in epochs.items() if found},
                 **_epochs(plain, {setting: done[OURS, setting] for setting in plain if (OURS, setting) in done}),
             }
         )
@@ -79,15 +83,21 @@ def _epochs(plain: dict[str, Record], ours: dict[str, Record]) -> Record:
 
 def learning_table(totals: Sequence[Record]) -> Table:
     """The same for people; a column for each kind of setting that any method was tried on."""
-    found = Table(title="settings that reach 90 % on digits (95 % with contrast inverted)")
+    found = Table(title=LEARNING)
     found.add_column("")
     kinds = list(dict.fromkeys(kind for each in totals for kind in each["reached_by_kind"]))
-    for head in ("depth 10 to 60", *kinds, "epochs", "mirrored's there", *(f"by {each:g}" for each in RATES)):
+    for head in ("depth 10 to 60", *kinds, "mirrored's epochs there", *(f"first by {each:g}" for each in RATES)):
         found.add_column(head, justify="right")
     for each in totals:
-        by_kind = (each["reached_by_kind"].get(kind) for kind in kinds)
-        counts = ["" if counted is None else f"{counted[0]} of {counted[1]}" for counted in by_kind]
-        share = "" if each["share"] is None else f"{100 * each['share']:.1f} %"
-        epochs = ["" if each[what] is None else f"{each[what]:.2f}" for what in ("epochs", "epochs_of_mirrored")]
-        found.add_row(TITLES[each["method"]], share, *counts, *epochs, *map(str, each["first_by_rate"].values()))
+        counts = [_counted(each["reached_by_kind"].get(kind), each["epochs_by_kind"].get(kind)) for kind in kinds]
+        share = _counted((each["reached"], each["settings"]), each["epochs"]) if each["settings"] else ""
+        there = "" if each["epochs_of_mirrored"] is None else f"{each['epochs_of_mirrored']:.2f}"
+        found.add_row(TITLES[each["method"]], share, *counts, there, *map(str, each["first_by_rate"].values()))
     return found
+
+
+def _counted(counted: Sequence[int] | None, epochs: float | None) -> str:
+    """How many of how many, and after how many epochs."""
+    if counted is None:
+        return ""
+    return f"{counted[0]} of {counted[1]}" + (f" ({epochs:.2f})" if epochs is not None else "")

@@ -24,12 +24,12 @@ def import_seconds(repeats: int) -> dict[str, float]:
     """Best of `repeats` fresh processes each, in turn: `import torch`, and `import torch, autoinit`."""
     torch_alone: list[float] = []
     both: list[float] = []
-    for _ in range(repeats + 1):
+    for _ in range(repeats + (repeats > 1)):
         for modules, into in (("torch", torch_alone), ("torch, autoinit", both)):
             command = [sys.executable, "-c", _IMPORT.format(modules)]
             into.append(float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
     # The first of each warms the disk cache.
-    best_alone, best_both = min(torch_alone[1:]), min(both[1:])
+    best_alone, best_both = (min(found[1:] or found) for found in (torch_alone, both))
     return {"torch": best_alone, "torch_and_autoinit": best_both, "over_torch": best_both - best_alone}
 
 

@@ -72,6 +72,11 @@ def go_through(
     return records, False
 
 
+def stored(file: Path | None) -> set[Key]:
+    """Library and name of all that a file to go on from holds."""
+    return set(_resumed(file)[0])
+
+
 def _attempted(key: Key, tries: int, resume: Path | None, doing: str, work: Callable[[str, str], Record]) -> Record:
     """One model, with its lines in the resume file before and after."""
     library, name = key

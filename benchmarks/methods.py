@@ -45,7 +45,7 @@ from _depth import RUNS, deep_table, deep_totals, deep_trained
 from _learning import learning, learning_table
 from _methods import LEARNT, METHODS, TITLES, VARIANTS
 from _preserving import BATCH, chosen_names, preserved
-from _steps import Key, Record, go_through, write
+from _steps import Key, Record, go_through, stored, write
 from _training import ADAM, CONTRAST, DEEPEST, SEEDS, SETTINGS, SHALLOW, trained
 from _versus import RIVALS, contested
 from rich.console import Console
@@ -206,6 +206,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--seeds", type=int, choices=range(1, len(SEEDS) + 1), default=len(SEEDS), help="to train with (default 3)"
     )
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
+    parser.add_argument("--stored", action="store_true", help="run nothing that is not in the file of --resume")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures and records here")
     options = parser.parse_args(arguments)
     if not options.limit > 0:
@@ -216,8 +217,9 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 def main() -> int:
     """Compare, print, and write the JSON; 130 if it was stopped."""
     options = parse()
+    held = stored(options.resume)
     records, stopped = go_through(
-        chosen(options),
+        [key for key in chosen(options) if not options.stored or key in held],
         options.resume,
         "comparing",
         lambda method, name: done(method, name, options.limit, SEEDS[: options.seeds]),

@@ -81,10 +81,10 @@ def run(benchmark: str, arguments: Sequence[str]) -> dict[str, Any]:
 
 
 def what_counts(arguments: Sequence[str]) -> list[str]:
-    """Arguments without the files that a run goes on from or leaves behind."""
+    """Arguments without those that say which files a run goes on from or leaves behind."""
     files = ("--resume", "--json")
     pairs = zip(("", *arguments), arguments, strict=False)
-    return [each for before, each in pairs if before not in files and each not in files]
+    return [each for before, each in pairs if before not in files and each not in (*files, "--stored")]
 
 
 def main() -> None:

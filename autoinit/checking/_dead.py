@@ -171,8 +171,8 @@ class _Zeros:
 
     def _only_added(self, op: Op) -> bool:
         """Whether an operation gives nothing but biases."""
-        slots = {slot for after in self.graph.successors(op) for slot, each in after.operands.items() if each is op}
-        return op.op == "parameter" and bool(slots) and slots <= _ADDED
+        entering = [(at, slot) for at in self.graph.successors(op) for slot, each in at.operands.items() if each is op]
+        return op.op == "parameter" and bool(entering) and all(_is_added(at, slot) for at, slot in entering)
 
     def _weighs(self, op: Op) -> bool:
         return any(use.slot not in op.operands and _is_factor(op, use.slot) for use in op.params)
@@ -272,7 +272,7 @@ class _Zeros:
     def _biased(self, op: Op, zero: set[Op]) -> bool:
         """Whether something that is not zero is added."""
         held = (use for use in op.params if use.slot not in op.operands)
-        added = (each for slot, each in op.operands.items() if slot in _ADDED)
+        added = (each for slot, each in op.operands.items() if _is_added(op, slot))
         return any(not _is_factor(op, use.slot) and use.name not in self.params for use in held) or any(
             each not in zero for each in added
         )
@@ -291,11 +291,18 @@ def _multiplies(op: Op) -> bool:
 
 def _is_factor(op: Op, slot: str) -> bool:
     """Whether what enters at a slot is multiplied with the other factors, and not added or looked at."""
-    if not _multiplies(op) or slot in _ADDED:
+    if not _multiplies(op) or _is_added(op, slot):
         return False
     if op.role is Role.NORM or Trait.LOOKUP in op.traits:
         return slot == "weight" or (Trait.LOOKUP not in op.traits and slot == next(iter(op.operands), ""))
     return slot in op.operands or any(use.slot == slot and use.layout is not None for use in op.params)
+
+
+def _is_added(op: Op, slot: str) -> bool:
+    """Whether what enters a product at a slot is added to it: a bias, or the state of a recurrent layer."""
+    if op.role is Role.WEIGHT and slot in op.operands and any(use.slot == slot for use in op.params):
+        return not any(use.slot == slot and use.layout is not None for use in op.params)
+    return slot in _ADDED or (Trait.RECURRENT in op.traits and slot.startswith("hx"))
 
 
 def _factors(op: Op) -> list[Op]:

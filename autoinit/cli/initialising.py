@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +65,7 @@ def report(
         require_outputs(outputs, (path for spec in specs for path in files_read_for(spec, weights)))
     reports: list[Report | WeightsReport] = []
     for spec in specs:
-        loaded = _load(spec, weights, arguments, trust, max_size, talk, alone=True)
+        loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size, alone=True)
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"), loaded.analysed():
@@ -128,14 +129,14 @@ def apply(
         from autoinit import checkpoints
 
         checkpoints.check_directory(output)
-        loaded = _load(spec, weights, arguments, trust, max_size, talk, meta=True)
+        loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size, meta=True)
         with talk.stage(f"writing {output}"), loaded.analysed():
             result = checkpoints.write(
                 loaded, output, inputs_for(planning, shapes), **given({"shard_size": shard_size, **planning})
             )
         _tell(result, loaded, output, full=full, quiet=quiet)
         return
-    loaded = _load(spec, weights, arguments, trust, max_size, talk)
+    loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     target = output if output is not None else _input_of(loaded, spec)
     from autoinit import api, saving
 
@@ -152,8 +153,8 @@ def _is_directory(output: Path, shard_size: int | None) -> bool:
     from autoinit.saving import SUFFIXES
 
     if shard_size is None:
-        return output.is_dir() or (not output.suffix and not output.is_file())
-    if output.suffix in SUFFIXES or output.is_file():
+        return os.path.isdir(output) or not (output.suffix or os.path.isfile(output))
+    if output.suffix in SUFFIXES or os.path.isfile(output):
         raise click.UsageError(f"--shard-size: {output} is one file; name a directory")
     if shard_size == 0:
         raise click.UsageError("--shard-size: a file holds more than 0 bytes, such as 5GB")
@@ -164,28 +165,6 @@ def _tell(result: Report, loaded: Loaded, target: Path, *, full: bool, quiet: bo
     if not quiet:
         show("report", [_named(result, loaded)], "table", full=full)
         say(f"wrote {target}")
-
-
-def _load(
-    spec: str,
-    weights: str | None,
-    arguments: dict[str, Any],
-    trust: bool,
-    max_size: int | None,
-    talk: Talk,
-    *,
-    alone: bool = False,
-    meta: bool = False,
-) -> Loaded:
-    with talk.stage(f"loading {spec}"):
-        from autoinit.loading import load
-
-        loaded = load(
-            spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size, alone=alone, meta=meta
-        )
-    for note in loaded.notes:
-        talk.note(note)
-    return loaded
 
 
 def _input_of(loaded: Loaded, spec: str) -> Path:

@@ -61,24 +61,19 @@ def scaling(
 
     With them, what was tuned on the base model (`--base`, or a model `--width` times narrower) holds. Writes no weight.
     """
-    from autoinit.loading import files_read_for, load
-
     talk = Talk(quiet, verbose)
     if (base is None) == (width is None):
         raise click.UsageError("say what the model has grown from: --base SPEC, or --width TIMES")
     if output is not None:
+        from autoinit.loading import files_read_for
         from autoinit.saving import require_outputs
 
         require_outputs([output], [*files_read_for(spec, weights), *(files_read_for(base, None) if base else ())])
     inputs = without_values(example_inputs(shapes))
-    with talk.stage(f"loading {spec}"):
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
+    loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     small = None
     if base is not None:
-        with talk.stage(f"loading {base}"):
-            small = load(base, arguments=base_arguments, trust=trust, max_size=max_size)
-    for note in (*loaded.notes, *(small.notes if small is not None else ())):
-        talk.note(note)
+        small = talk.load(base, arguments=base_arguments, trust=trust, max_size=max_size)
     from autoinit.transfer.making import scaling as scale
 
     with talk.stage(f"scaling {loaded.name}"), loaded.analysed():

@@ -100,12 +100,7 @@ def signal(
     _require_writable([each for each in (plot, page, output) if each is not None], spec, weights)
     _require_plottable(plot)
     example_inputs(shapes)  # refuses a dtype that there is not, before the model is loaded
-    with talk.stage(f"loading {spec}"):
-        from autoinit.loading import load
-
-        loaded = load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
-    for note in loaded.notes:
-        talk.note(note)
+    loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
     look = _SignalCommand(
         loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -68,6 +69,20 @@ def path_of(name: str, value: Any) -> Path:
     """
     require(name, value, (str, Path), "the path of a file")
     return Path(value)
+
+
+def require_call(name: str, function: Callable[..., object], *arguments: object) -> None:
+    """Refuse a function that cannot be called with such arguments, as far as its signature tells.
+
+    Raises:
+        ArgumentError: names the function, and what it lacks.
+    """
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError as error:
+        raise refusal(name, function, f"a function to be called with {len(arguments)} arguments ({error})") from error
+    except ValueError:  # built in, without a signature
+        return
 
 
 def refusal(name: str, value: Any, expected: str) -> ArgumentError:

@@ -44,11 +44,53 @@ def attention_role(dataflow: Dataflow, resolution: Resolution, ending: Ending, r
     return "query" if is_left == _sums_over_last(softmax) else "key"
 
 
-def head_width(dataflow: Dataflow, ending: Ending, features: int) -> int:
-    """Features of one head of attention: what a view on the way leaves of the part's own; 0 without shapes."""
-    ops = [dataflow.by_name[name] for name in ending.path[:-1] if name in dataflow.by_name]
-    widths = [op.shape[-1] for op in ops if op.shape]
+def head_width(dataflow: Dataflow, resolution: Resolution, ending: Ending, features: int, role: Attention) -> int:
+    """Features of one head of attention; 0 without shapes.
+
+    Queries and keys: how many the product of both sums over. Values: how many their product leaves. Where it does not
+    tell, what a view on the way leaves of the part's own.
+    """
+    ops = [dataflow.by_name[name] for name in (*resolution.uses, *ending.path) if name in dataflow.by_name]
+    end = ops[-1]
+    if end.role is Role.WEIGHT:
+        heads = end.constants.get("num_heads")
+        return features // heads if isinstance(heads, int) and heads > 0 else 0
+    for slot in _slots(end, ending.path, resolution.uses):
+        if width := _axis(end, slot, summed=role != "value"):
+            return width
+    widths = [op.shape[-1] for op in ops[:-1] if op.shape]
     return next((width for width in widths if width < features), features if widths else 0)
+
+
+def _axis(product: Op, slot: str, *, summed: bool) -> int:
+    """The size of the axis of an operand over which a product of signals sums, or of that which it alone leaves.
+
+    0 where it is not known.
+    """
+    shape = product.operands[slot].shape
+    if not shape or len(shape) < 2:
+        return 0
+    if product.op in ("matmul", "bmm", "baddbmm"):
+        is_left = slot == next(name for name, each in product.operands.items() if each.signal)
+        return shape[-1 if is_left is summed else -2]
+    if product.op == "einsum":
+        return _axis_by_letters(product, slot, shape, summed)
+    return shape[-1] if product.op == "scaled_dot_product_attention" else 0
+
+
+def _axis_by_letters(product: Op, slot: str, shape: tuple[int, ...], summed: bool) -> int:
+    equation = product.constants.get("equation")
+    if not isinstance(equation, str) or "." in equation or "->" not in equation:
+        return 0
+    terms, _, kept = equation.replace(" ", "").partition("->")
+    at = [*product.operands].index(slot)
+    term, others = terms.split(",")[at], "".join(terms.split(",")[:at] + terms.split(",")[at + 1 :])
+    sizes = [
+        size
+        for letter, size in zip(term, shape, strict=True)
+        if (letter not in kept if summed else letter in kept and letter not in others)
+    ]
+    return sizes[0] if len(sizes) == 1 else 0
 
 
 def _inside(resolution: Resolution, rows: Rows) -> Attention:

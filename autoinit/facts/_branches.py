@@ -40,7 +40,7 @@ def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
     A sum to which no weight leads from the stream (of a time step and a label, of a shift and a scaled norm) adds none.
     """
     places: dict[Op, PlaceOnBranch] = {}
-    for stream in sorted(streams(dataflow, gated=True), key=lambda each: len(each.sums)):
+    for stream in sorted(streams(dataflow, gated=True), key=lambda each: len(each.branches)):
         places.update(_places(stream))
     return places
 
@@ -48,16 +48,19 @@ def branch_places(dataflow: Dataflow) -> Mapping[Op, PlaceOnBranch]:
 def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
     found: list[tuple[set[Op], dict[Op, bool]]] = []
     behind: set[Op] = set()
-    for add, branches in zip(stream.sums, stream.branches, strict=True):
-        skips = {each for each in add.operands.values() if each not in branches}
-        behind |= _before(skips, behind)
-        before = _before(branches, behind)
-        in_line = _in_line(before, skips | {each for each in behind if each.made}, branches)
+    on_stream: set[Op] = set()
+    for branch in stream.branches:
+        beside = _before(branch.beside, behind)
+        on_stream |= {*branch.beside, *(op for op in beside if op.made)}
+        behind |= beside
+        before = _before([branch.end], behind)
+        in_line = _in_line(before, on_stream, branch.end)
         if any(op.role is Role.WEIGHT for op in in_line):
-            inside = _inside(branches, before, in_line)
-            ends = _ending(branches, inside).items()
+            inside = _inside(branch.end, before, in_line)
+            ends = _ending(branch.end, inside).items()
             found.append((inside, {op: last for op, last in ends if op in in_line or op.op == "parameter"}))
-        behind |= before | {add}
+        behind |= before | {branch.sum}
+        on_stream |= in_line | {branch.sum}
     places: dict[Op, PlaceOnBranch] = {}
     for number, (inside, ending) in enumerate(found, 1):
         weights = sum(op.role is Role.WEIGHT for op in inside)
@@ -73,7 +76,7 @@ def _attends(op: Op) -> bool:
 
 def _width(stream: Stream) -> int:
     """The features of the stream: the output features of the first weight that ends a branch."""
-    for use in (use for ends in stream.ends for op in ends for use in op.params):
+    for use in (use for branch in stream.branches for op in branch.weights for use in op.params):
         if use.layout is not None:
             return size(use.layout.axes, use.shape, "o")
     return 0
@@ -91,10 +94,10 @@ def _before(starts: Iterable[Op], stop: set[Op]) -> set[Op]:
     return found
 
 
-def _in_line(before: set[Op], stream: set[Op], branches: Iterable[Op]) -> set[Op]:
+def _in_line(before: set[Op], stream: set[Op], end: Op) -> set[Op]:
     """Of what comes before a branch's end, what the stream comes to."""
     from_stream: dict[Op, bool] = {}
-    waiting = list(branches)
+    waiting = [end]
     while waiting:
         op = waiting[-1]
         later = [each for each in op.operands.values() if each in before and each not in from_stream]
@@ -106,26 +109,26 @@ def _in_line(before: set[Op], stream: set[Op], branches: Iterable[Op]) -> set[Op
     return {op for op, comes in from_stream.items() if comes}
 
 
-def _inside(branches: Iterable[Op], before: set[Op], in_line: set[Op]) -> set[Op]:
+def _inside(end: Op, before: set[Op], in_line: set[Op]) -> set[Op]:
     """What lies on a branch: what comes from the stream, and what joins it from elsewhere as far as its last weight.
 
     So the weights that read an encoder's output for a decoder's attention are inside, the encoder is not.
     """
     inside: set[Op] = set()
-    waiting = list(branches)
+    waiting = [end]
     while waiting:
         op = waiting.pop()
         if op in before and op not in inside:
             inside.add(op)
-            if op in in_line or op.role is not Role.WEIGHT:
-                waiting += op.operands.values()
+            reads = op.operands.values()
+            waiting += (each for each in reads if op.role is not Role.WEIGHT or each in in_line or not each.signal)
     return inside
 
 
-def _ending(branches: Iterable[Op], inside: set[Op]) -> dict[Op, bool]:
+def _ending(end: Op, inside: set[Op]) -> dict[Op, bool]:
     """The last weights and norms of a branch, and the parameters behind them, and whether each is the very last."""
     found: dict[Op, bool] = {}
-    waiting = [(op, False, True) for op in branches]
+    waiting = [(end, False, True)]
     while waiting:
         op, behind_norm, last = waiting.pop()
         if op not in inside:

@@ -9,7 +9,7 @@ from autoinit.facts.parameter import Kind
 from autoinit.ops import Role, Trait
 from autoinit.resolving.normalising import norm_parameters
 from autoinit.theory.activations import SOFTMAXES
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
 _MANY = 400
 """Operations that are looked at, at most, on the way from a table to a softmax."""
@@ -106,7 +106,7 @@ def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole
     if _adds(op):
         weight = _weight_before(op) if sum(size > 1 for size in meeting.shape) == 1 else None
         return ParameterRole("position", op) if weight is None else ParameterRole("bias", weight)
-    if Trait.SCALING in op.traits and _is_added(op, dataflow):
+    if _scales_a_sum(op, slot) or (Trait.SCALING in op.traits and _is_added(op, dataflow)):
         return ParameterRole("layer_scale", op)
     return ParameterRole("other", op)
 
@@ -126,7 +126,7 @@ def _is_given(index: Op) -> bool:
         if op.op == "input" or op.made:
             return True
         if op.op != "size" and Trait.RANKING not in op.traits:
-            waiting += (each for each in op.operands.values() if each not in waiting)
+            waiting += (each for slot, each in op.operands.items() if not only_steers(op, slot) and each not in waiting)
     return False
 
 
@@ -160,6 +160,11 @@ def _weight_before(op: Op) -> Op | None:
         if here.role is Role.WEIGHT:
             return here
     return None
+
+
+def _scales_a_sum(op: Op, slot: str) -> bool:
+    """Whether a factor stands in an operation that adds the product to a signal at once: x + scale * y."""
+    return op.op == "addcmul" and slot in ("tensor1", "tensor2") and op.operands["input"].signal
 
 
 def _is_added(op: Op, dataflow: Dataflow) -> bool:

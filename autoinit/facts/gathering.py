@@ -11,8 +11,8 @@ from autoinit.facts._branches import PlaceOnBranch, branch_places
 from autoinit.facts._low_rank import low_rank_factors
 from autoinit.facts._roles import looked_up, parameter_roles
 from autoinit.facts.parameter import Facts, LowRank
-from autoinit.ops import Role
-from autoinit.resolving import Resolution, SliceResolution
+from autoinit.ops import Role, WeightSlot
+from autoinit.resolving import Resolution, SliceResolution, slot_of
 from autoinit.theory.fans import fans
 from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -28,22 +28,25 @@ def gather(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> tuple[Facts
     tables, last, factors = looked_up(dataflow), _last(dataflow), low_rank_factors(dataflow)
     shapes = {use.name: use.shape for op in dataflow.graph.nodes for use in op.params}
     found: list[Facts] = []
-    firsts: list[tuple[Resolution, Facts]] = []
+    weights: dict[str, tuple[Facts, ...]] = {}
     told: set[str] = set()
     for resolution in resolutions:
         parts = tuple(_parts(dataflow, resolution, places, tables, last, factors))
         found += parts
-        firsts.append((resolution, parts[0]))
-        found += (_bias(parts[0], bias, shapes[bias]) for bias in resolution.biases if bias not in told)
+        weights.update(dict.fromkeys(resolution.uses, parts))
+        for bias in resolution.biases:
+            if bias not in told:
+                found += _bias(parts, bias, shapes[bias])
         told.update((resolution.param, *resolution.biases))
-    weights = {use: part for resolution, part in firsts for use in resolution.uses}
     for name, role in parameter_roles(dataflow).items():
         if name in told:
             continue
         place = _branch(_place([role.at], places))
-        made = Facts(name, role.kind, shapes[name], op=role.at.op, neutral=role.neutral, order=role.order, **place)
-        weight = weights.get(role.at.name) if role.kind == "bias" else None
-        found.append(made if weight is None else _bias(weight, name, shapes[name]))
+        if role.kind == "bias" and role.at.name in weights:
+            found += _bias(weights[role.at.name], name, shapes[name])
+        else:
+            shape = shapes[name]
+            found.append(Facts(name, role.kind, shape, op=role.at.op, neutral=role.neutral, order=role.order, **place))
     return tuple(found)
 
 
@@ -56,7 +59,10 @@ def _parts(
     factors: Mapping[Op, LowRank],
 ) -> Iterator[Facts]:
     ops = [dataflow.by_name[name] for name in resolution.uses]
+    slot = _slot(ops, resolution.param)
     place = _place(ops, places)
+    if place is not None and slot is not None and slot.gates:  # the operation goes on behind this weight
+        place = replace(place, ends=False, last=False)
     reads_input = all(op.role is Role.WEIGHT and not any(each.made for each in op.operands.values()) for op in ops)
     standardised = resolution.factor == 0
     reasons = {str(part.ending.reason) for part in resolution.slices}
@@ -76,6 +82,8 @@ def _parts(
             nonlinearity=ending.nonlinearity,
             normalised=ending.normalised or standardised,
             standardised=standardised,
+            gate=_gate(slot, part, resolution.slices),
+            of_state=slot is not None and slot.of_state,
             low_rank=next((factors[op] for op in ops if op in factors), ""),
             modulates=reasons == {"gate", "add"},
             tied=resolution.param in tables,
@@ -84,13 +92,27 @@ def _parts(
             **_branch(place),
         )
         role = attention_role(dataflow, resolution, ending, part.rows)
-        width = head_width(dataflow, ending, made.features) if made.reason == "attention" else 0
+        width = head_width(dataflow, resolution, ending, made.features, role) if made.reason == "attention" else 0
         yield replace(made, attention=role, head_width=width)
 
 
-def _bias(weight: Facts, name: str, shape: tuple[int, ...]) -> Facts:
-    """The facts of a bias that is added to what a weight gives."""
-    return replace(weight, param=name, kind="bias", shape=shape, rows=())
+def _bias(parts: Sequence[Facts], name: str, shape: tuple[int, ...]) -> Iterator[Facts]:
+    """The facts of a bias that is added to what a weight's parts give."""
+    by_rows = len(parts) > 1 and shape == (sum(part.features for part in parts),)
+    for part in parts if by_rows else parts[:1]:
+        yield replace(part, param=name, kind="bias", shape=shape, rows=part.rows if by_rows else ())
+
+
+def _slot(ops: Sequence[Op], param: str) -> WeightSlot | None:
+    """How a weight enters the first operation that uses it."""
+    use = next((use for op in ops[:1] for use in op.params if use.name == param and use.layout is not None), None)
+    return slot_of(ops[0], use) if use is not None else None
+
+
+def _gate(slot: WeightSlot | None, part: SliceResolution, parts: Sequence[SliceResolution]) -> str:
+    """What the gate is called that these rows of a recurrent weight make."""
+    names = slot.named_gates if slot is not None else ()
+    return names[parts.index(part) if parts else 0] if names else ""
 
 
 def _place(ops: Sequence[Op], places: Mapping[Op, PlaceOnBranch]) -> PlaceOnBranch | None:

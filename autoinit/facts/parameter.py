@@ -20,7 +20,8 @@ LowRank = Literal["", "down", "up"]
 class Facts:
     """What the graph tells of a parameter, or of some output rows of a weight.
 
-    A bias has the facts of the rows that it is added to, but for its kind, name and shape.
+    A bias has the facts of the rows that it is added to, but for its kind, name and shape; where those part, it has
+    facts for each part.
 
     Attributes:
         param: the parameter's name in `named_parameters()`.
@@ -31,7 +32,7 @@ class Facts:
         shape: the parameter's.
         weight_shape: of the weight; of a bias that of the weight beside it.
         op: the operation that uses it.
-        rows: half-open runs of output rows; empty for all.
+        rows: half-open runs of output rows, of a bias of its elements; empty for all.
         layout: what the axes of the weight mean.
         fan_in, fan_out: true, of these rows (0 where there is no weight).
         reason, nonlinearity: what the rows feed and why it is that (see `Reason`).
@@ -46,6 +47,9 @@ class Facts:
         last_on_branch: whether nothing with parameters follows it there.
         attention: what these rows give to attention.
         head_width: features of one head of it; 0 where there is none, or no shapes.
+        gate: of a recurrent layer, what these rows give: an LSTM's `input`, `forget`, `cell` or `output`, a GRU's
+            `reset`, `update` or `new`; `new` in a layer without gates.
+        of_state: whether it is what a recurrent layer reads its own state by.
         low_rank: which factor of a low-rank addition to another weight it is (LoRA): `down` or `up`; empty for none.
         modulates: whether the weight gives both what signals are multiplied by and what is added to them (adaLN).
         tied: whether the weight is the table of an embedding too.
@@ -78,6 +82,8 @@ class Facts:
     last_on_branch: bool = False
     attention: Attention = ""
     head_width: int = 0
+    gate: str = ""
+    of_state: bool = False
     low_rank: LowRank = ""
     modulates: bool = False
     tied: bool = False
@@ -120,8 +126,8 @@ class Facts:
 
     @property
     def blocks(self) -> int:
-        """Blocks of two branches in its stream."""
-        return self.branches // 2
+        """Blocks of two branches in its stream; a last branch alone counts as one."""
+        return (self.branches + 1) // 2
 
     @property
     def features(self) -> int:

@@ -132,9 +132,20 @@ def _read(
         return _state(files_open.enter_context(opened(path)), path, trust, max_size)
     found: dict[str, Any] = {}
     shards = _shards(path)
-    for shard in dict.fromkeys(shards.values()):
-        file = files_open.enter_context(opened(path.parent / shard))
-        state, _, _ = _state(file, path.parent / shard, trust, max_size)
+    names = [path.parent / name for name in dict.fromkeys(shards.values())]
+    opens = {part: files_open.enter_context(opened(part)) for part in names}
+    limit, unpacked = limit_for(sum(map(size_of, opens.values())), max_size), 0
+    for part, file in opens.items():
+        state, _, _ = _state(file, part, trust, max_size)
+        unpacked += sum(each.untyped_storage().nbytes() for each in state.values() if isinstance(each, torch.Tensor))
+        if unpacked > limit and not trust:
+            raise LoadError(
+                f"--weights {path}: its files unpack to {unpacked:,} bytes up to {part.name}, expected up to {limit:,} "
+                "for all; if more is right, say so by --max-size"
+            )
+        twice = sorted(state.keys() & found.keys())
+        if twice:
+            raise LoadError(f"--weights {path}: two of its files hold {some(twice)}; save the weights again")
         found.update(state)
     absent = [key for key in shards if key not in found]
     if absent:

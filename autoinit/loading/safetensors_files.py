@@ -6,6 +6,7 @@ the tensors' bytes one after the other.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,14 +80,23 @@ def _described(file: BinaryIO) -> dict[str, Described]:
     start = _LENGTH + length
     if start > size or length > _LONGEST_HEADER:
         raise ValueError(f"its header has {length:,} bytes, expected up to {min(size - _LENGTH, _LONGEST_HEADER):,}")
-    header = msgspec.json.decode(file.read(length), type=dict[str, msgspec.Raw])
+    text = file.read(length)
+    header = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     header.pop("__metadata__", None)
     entries = {name: msgspec.json.decode(each, type=_Entry) for name, each in header.items()}
+    json.loads(text, object_pairs_hook=_once)
     _require_whole(entries, size - start)
     return {
         name: Described(file, _dtype(name, each), torch.Size(each.shape), start + each.data_offsets[0])
         for name, each in entries.items()
     }
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    """Refuse a name that an object has twice: readers differ in which of them counts."""
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"its header has {next(each for each in names if names.count(each) > 1)!r} twice")
 
 
 def _require_whole(entries: Mapping[str, _Entry], held: int) -> None:

@@ -174,8 +174,13 @@ def _with_twins(end: Op, dataflow: Dataflow) -> frozenset[Op]:
     """A nonlinearity, and the same one where it is computed of the same signal again."""
     if end.role is not Role.NONLINEARITY:
         return frozenset({end})
-    beside = (each for operand in end.operands.values() for each in dataflow.graph.successors(operand))
-    return frozenset({end, *(each for each in beside if (each.op, each.constants) == (end.op, end.constants))})
+    read = (operand for operand in end.operands.values() if operand.signal)
+    beside = (each for operand in read for each in dataflow.graph.successors(operand))
+    return frozenset({end, *(each for each in beside if _curve(each) == _curve(end))})
+
+
+def _curve(op: Op) -> object:
+    return op.op, op.params, repr(op.constants)
 
 
 def _bent_alike(resolution: Resolution) -> Ending | None:

@@ -18,9 +18,10 @@ from typing import Any
 
 from autoinit.errors import ArgumentError
 from autoinit.facts import Facts, gather
+from autoinit.facts.parameter import Rows
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
-from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan, root_mean_square
+from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan, RestSlice, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.recipes import DeclaredRecipe, Start, declared
@@ -53,29 +54,36 @@ def _layer(recipe: DeclaredRecipe, layer: LayerPlan, facts: Sequence[Facts]) -> 
     """A layer as the recipe has it; what becomes of its biases stands with the rest of the parameters."""
     if layer.status != "planned":
         return replace(layer, biases=())
-    starts = {each.rows: recipe.start(each) for each in facts}
-    said = [start for start in starts.values() if start is not None]
-    if not said:
+    starts = _starts(recipe, layer.name, facts, centred=True)
+    if not starts:
         return replace(layer, status="kept", note=_silent(recipe), biases=())
-    distributions = {start.distribution for start in said}
-    if len(said) < len(starts) or len(distributions) > 1 or any(start.mean for start in said):
-        told = "; ".join(f"rows {rows or 'all'}: {start or 'nothing'}" for rows, start in starts.items())
-        raise ArgumentError(
-            f"recipe {recipe.text}: {layer.name} would get {told}. Expected one distribution of mean 0 for all rows "
-            f"of a weight"
-        )
-    slices = tuple(replace(part, std=_std(starts, part.rows)) for part in layer.slices)
-    if len({part.std for part in slices}) == 1 and distributions != {"orthogonal"}:
+    (first, *_) = starts.values()
+    slices = tuple(replace(part, std=starts[part.rows].std) for part in layer.slices)
+    if len({part.std for part in slices}) == 1 and first.distribution != "orthogonal":
         std = slices[0].std
     else:
-        std = root_mean_square(slices) if slices else said[0].std
-    return replace(layer, distribution=said[0].distribution, slices=slices, std=std, biases=(), note=_place(facts[0]))
+        std = root_mean_square(slices) if slices else first.std
+    return replace(layer, distribution=first.distribution, slices=slices, std=std, biases=(), note=_place(facts[0]))
 
 
-def _std(starts: Mapping[Any, Start | None], rows: Any) -> float:
-    start = starts[rows]
-    assert start is not None
-    return start.std
+def _starts(recipe: DeclaredRecipe, name: str, facts: Sequence[Facts], *, centred: bool = False) -> dict[Rows, Start]:
+    """How the rows of one parameter start; empty where the recipe says nothing of it.
+
+    centred: whether their mean must be 0.
+
+    Raises:
+        ArgumentError: it speaks of some rows alone, or gives them several distributions.
+    """
+    starts = {each.rows: recipe.start(each) for each in facts}
+    said = {rows: start for rows, start in starts.items() if start is not None}
+    distributions = {start.distribution for start in said.values()}
+    if said and (len(said) < len(starts) or len(distributions) > 1 or (centred and any(s.mean for s in said.values()))):
+        told = "; ".join(f"rows {rows or 'all'}: {start or 'nothing'}" for rows, start in starts.items())
+        raise ArgumentError(
+            f"recipe {recipe.text}: {name} would get {told}. Expected one distribution "
+            f"{'of mean 0 ' if centred else ''}for all rows"
+        )
+    return said
 
 
 def _place(facts: Facts) -> str:
@@ -106,11 +114,19 @@ class _Rest:
         """What the recipe writes of them, in the model's order."""
         for name, parameter in self._parameters():
             if name in self.facts and not self._left(name):
-                (facts, *_) = self.facts[name]
-                start = self.recipe.start(facts)
-                if start is not None:
-                    shape = tuple(parameter.shape)
-                    yield RestPlan(name, shape, facts.kind, start.distribution, start.std, start.mean)
+                starts = _starts(self.recipe, name, self.facts[name])
+                if starts:
+                    (first, *_) = starts.values()
+                    parts = ((rows, each) for rows, each in starts.items() if each != first)
+                    yield RestPlan(
+                        name=name,
+                        shape=tuple(parameter.shape),
+                        kind=self.facts[name][0].kind,
+                        distribution=first.distribution,
+                        std=first.std,
+                        mean=first.mean,
+                        slices=tuple(RestSlice(rows, each.std, each.mean) for rows, each in parts),
+                    )
 
     def others(self, written: set[str]) -> Iterator[OtherParameter]:
         """Those that it leaves, and why."""

@@ -82,13 +82,19 @@ def _as_held(name: str, tensor: torch.Tensor) -> torch.Tensor:
     return nn.Parameter(found)
 
 
+def other_than_zero(flat: torch.Tensor) -> torch.Tensor:
+    """The elements of a flat tensor that are not zero; those of one byte as float32, for torch 2.9 selects none."""
+    readable = flat if flat.itemsize > 1 else flat.float()
+    return readable[readable != 0]
+
+
 def _is_mask(tensor: torch.Tensor) -> bool:
     """Whether every element is zero or one other value, as in masks of attention; that value may be infinite."""
     if tensor.is_meta or tensor.dim() < 2:
         return False
     flat = stored(tensor).flatten()
     for part in (flat[:_LOOK], flat):  # the first tells nearly always
-        filled = part[part != 0]
+        filled = other_than_zero(part)
         if not bool((filled == filled[:1]).all()):
             return False
     return _FEWEST <= flat.numel() != filled.numel() > 0

@@ -177,6 +177,8 @@ class ModelView:
             found, holder = storage_by_names(self.parameters.keys(), owner, leaf), self.class_name
         if found is None:
             raise PlanError(f"{name}: {holder} has no parameter {leaf!r}. Plan the model that is written.")
+        if found.written == (name,) and first.get(name, name) == name:
+            return found
         return replace(
             found,
             param=first.get(found.param, found.param),

@@ -50,6 +50,8 @@ class WeightSlot:
         bias: the slots of the biases that go with it.
         gates: nonlinearity of each equal run of output rows, where the operation applies one itself (LSTM gates);
             `attention` for a projection into attention. Empty: the output of the operation decides.
+        named_gates: what the gates of a recurrent operation are called, in the same order.
+        of_state: whether it reads the state of a recurrent operation.
         features: the axes of the operation's output that hold the weight's output features, counted from the end, from
             the constants and the weight's shape.
         prefix: whether `slot` (and `bias`) stand for all names that continue with a layer's number (`weight_ih_l0`).
@@ -59,6 +61,8 @@ class WeightSlot:
     layout: Callable[[Mapping[str, Any], tuple[int, ...]], Layout]
     bias: tuple[str, ...] = ()
     gates: tuple[str, ...] = ()
+    named_gates: tuple[str, ...] = ()
+    of_state: bool = False
     features: Callable[[Mapping[str, Any], tuple[int, ...]], tuple[int, ...]] | None = None
     prefix: bool = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import prod
 from typing import Any
 
@@ -307,8 +308,9 @@ register_op(
     several=True,
 )
 
-_LSTM_GATES = ("sigmoid", "sigmoid", "tanh", "sigmoid")  # input, forget, cell, output
-_GRU_GATES = ("sigmoid", "sigmoid", "tanh")  # reset, update, new
+_LSTM_GATES = ("sigmoid", "sigmoid", "tanh", "sigmoid")
+_GRU_GATES = ("sigmoid", "sigmoid", "tanh")
+_NAMED = {_LSTM_GATES: ("input", "forget", "cell", "output"), _GRU_GATES: ("reset", "update", "new")}
 _OF_STATE: dict[tuple[str, ...], tuple[str, ...]] = {_GRU_GATES: ("sigmoid", "sigmoid", "gate")}
 """Where what comes from the state meets something else first: the reset gate multiplies it in a GRU's new gate."""
 
@@ -318,13 +320,19 @@ def _recurrent(gates: tuple[str, ...]) -> Callable[[Constants], tuple[WeightSlot
         chosen = constants.get("nonlinearity")
         here = (chosen,) if isinstance(chosen, str) and len(gates) == 1 else gates
         named = [
-            WeightSlot(f"weight_{which}", _fixed("oi"), (f"bias_{which}",), gates=fed, prefix=True)
-            for which, fed in (("ih", here), ("hh", _OF_STATE.get(here, here)))
+            replace(_gated(here, of_state=which == "hh"), slot=f"weight_{which}", bias=(f"bias_{which}",), prefix=True)
+            for which in ("ih", "hh")
         ]
         named.append(WeightSlot("weight_hr", _fixed("oi"), prefix=True))
         return (*named, *_flat_recurrent(constants, here))
 
     return slots
+
+
+def _gated(gates: tuple[str, ...], *, of_state: bool) -> WeightSlot:
+    """A nameless slot for the weight that makes gates of the input or of the state."""
+    fed = _OF_STATE.get(gates, gates) if of_state else gates
+    return WeightSlot("", _fixed("oi"), gates=fed, named_gates=_NAMED.get(gates, ("new",)), of_state=of_state)
 
 
 def _flat_recurrent(constants: Constants, gates: tuple[str, ...]) -> tuple[WeightSlot, ...]:
@@ -335,9 +343,9 @@ def _flat_recurrent(constants: Constants, gates: tuple[str, ...]) -> tuple[Weigh
     step = 4 if biases else 2
     slots = []
     for start in range(0, layers * (2 if both else 1) * step, step):
-        for offset, fed in enumerate((gates, _OF_STATE.get(gates, gates))):
+        for offset in (0, 1):
             bias = (f"params.{start + 2 + offset}",) if biases else ()
-            slots.append(WeightSlot(f"params.{start + offset}", _fixed("oi"), bias, gates=fed))
+            slots.append(replace(_gated(gates, of_state=offset == 1), slot=f"params.{start + offset}", bias=bias))
     return tuple(slots)
 
 

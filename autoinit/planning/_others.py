@@ -26,7 +26,7 @@ def other_parameters(
     """
     planned = {layer.param for layer in layers}
     left = {name: f"{reader} reads it for its own sake" for name, reader in read.items()} | _left(dataflow)
-    kinds = {name: "magnitude" for layer in layers for name in view.storage(layer.param).written} | dict(kinds)
+    kinds = dict(kinds) | {name: "magnitude" for layer in layers for name in view.storage(layer.param).written}
     biases = {bias for layer in layers for bias in layer.biases if layer.status == "planned"}
     made = {owner_and_weight(param): param for param in planned}
     for name, parameter in view.parameters.items():

@@ -156,6 +156,14 @@ class OtherParameter:
 
 
 @dataclass(frozen=True)
+class RestSlice(OutputRows):
+    """Some elements of a bias, and how they start: like the others, but for std and mean."""
+
+    std: float
+    mean: float
+
+
+@dataclass(frozen=True)
 class RestPlan:
     """What a recipe gives a parameter that is no layer's weight: a bias, a norm's gain, an embedding.
 
@@ -163,6 +171,7 @@ class RestPlan:
         name: in `named_parameters()`.
         kind: what it is (see `facts.Kind`).
         distribution, std, mean: of its elements; `constant` has std 0.
+        slices: elements of a bias that start otherwise, such as those of an LSTM's forget gate.
     """
 
     name: str
@@ -171,3 +180,4 @@ class RestPlan:
     distribution: RecipeDistribution
     std: float
     mean: float = 0.0
+    slices: tuple[RestSlice, ...] = ()

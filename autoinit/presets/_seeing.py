@@ -56,7 +56,7 @@ def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
     plan: by the plain method.
     """
     rows = [part for layer in plan.layers for part in (layer.slices or (layer,))]
-    branches = max((len(each.sums) for each in streams(dataflow)), default=0)
+    branches = max((len(each.branches) for each in streams(dataflow)), default=0)
     return Seen(
         norms=any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(each.normalised for each in rows),
         branches=branches if branches > 1 else 0,

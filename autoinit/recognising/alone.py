@@ -12,7 +12,7 @@ import torch
 
 from autoinit import formats
 from autoinit.models import ModelView
-from autoinit.models.alone import NEEDS_CODE, WeightsAlone
+from autoinit.models.alone import NEEDS_CODE, WeightsAlone, other_than_zero
 from autoinit.ops import recurrent_gates
 from autoinit.plans.layers import LayerPlan
 from autoinit.recognising.portrait import portray
@@ -185,8 +185,7 @@ def _differ(stats: WeightStats | None) -> bool:
 
 
 def _other_than_zero(mask: torch.Tensor) -> float:
-    flat = mask.flatten()
-    return float(flat[flat != 0][0])
+    return float(other_than_zero(mask.flatten())[0])
 
 
 def _recipe_of_vector(layers: Mapping[str, LayerPlan], name: str, stats: WeightStats) -> str:

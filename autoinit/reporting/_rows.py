@@ -83,16 +83,22 @@ def kind_counts(plan: Plan) -> dict[str, int]:
 
 def rest_line(plan: Plan) -> str:
     """What a recipe writes beside the layers' weights: parameters of each kind, and how they start."""
-    counts = Counter((each.kind.replace("_", " "), _start(each)) for each in plan.rest)
+    counts = Counter((each.kind.replace("_", " "), _starts(each)) for each in plan.rest)
     told = ", ".join(f"{kind} {number} ({start})" for (kind, start), number in counts.items())
     return f"By the recipe, too: {told}." if told else ""
 
 
-def _start(rest: RestPlan) -> str:
-    if rest.distribution == "constant":
-        return f"{rest.mean:g}"
-    around = f" around {rest.mean:g}" if rest.mean else ""
-    return f"{wording.distribution(rest.distribution)} of std {rest.std:.3g}{around}"
+def _starts(rest: RestPlan) -> str:
+    others = dict.fromkeys(_start(rest.distribution, each.std, each.mean) for each in rest.slices)
+    first = _start(rest.distribution, rest.std, rest.mean)
+    return f"{first}, but {', '.join(others)} for some rows" if others else first
+
+
+def _start(distribution: str, std: float, mean: float) -> str:
+    if distribution == "constant":
+        return f"{mean:g}"
+    around = f" around {mean:g}" if mean else ""
+    return f"{wording.distribution(distribution)} of std {std:.3g}{around}"
 
 
 def _row(

@@ -5,6 +5,6 @@ The walk asks operations for their roles and traits, so that a new operation is 
 
 from autoinit.resolving._merging import merge
 from autoinit.resolving.resolution import Ending, Fed, Reason, Resolution, SliceResolution
-from autoinit.resolving.resolver import endings, resolve
+from autoinit.resolving.resolver import endings, resolve, slot_of
 
-__all__ = ["Ending", "Fed", "Reason", "Resolution", "SliceResolution", "endings", "merge", "resolve"]
+__all__ = ["Ending", "Fed", "Reason", "Resolution", "SliceResolution", "endings", "merge", "resolve", "slot_of"]

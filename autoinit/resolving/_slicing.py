@@ -140,6 +140,8 @@ def _gathered(pieces: Sequence[_Piece]) -> tuple[Ending, ...]:
 
 def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, ...]:
     """Rows that went to the same places together."""
+    if all(len(piece.rows) == count for piece in pieces):
+        return ()
     reached = np.zeros((count, len(pieces)), dtype=np.bool_)
     for number, piece in enumerate(pieces):
         reached[list(piece.rows), number] = True

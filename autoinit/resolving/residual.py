@@ -1,7 +1,7 @@
 """Residual streams: which sums form one, and which weights end the branches that add into it.
 
 A stream is a chain of sums in which one operand of each is the sum before it, passed on through operations without
-weights. The other operand is a branch.
+weights. The other operand is a branch; where it is a sum itself (x + (a + b), parallel branches), each term is one.
 """
 
 from __future__ import annotations
@@ -11,25 +11,35 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from autoinit.ops import Role
+from autoinit.resolving.normalising import written_norms
 from autoinit.resolving.resolver import slot_of
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 
 
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """A residual stream.
+@dataclass(frozen=True)
+class Branch:
+    """A branch of a residual stream.
 
     Attributes:
-        sums: those that a branch adds into, first to last.
-        branches: for each, what its branch gives.
-        ends: for each, the weights that end its branch.
+        sum: that it adds into.
+        end: what it gives.
+        weights: those that end it.
+        beside: the other operands of the sum, by which the stream goes on.
     """
 
-    sums: tuple[Op, ...]
-    branches: tuple[tuple[Op, ...], ...]
-    ends: tuple[tuple[Op, ...], ...]
+    sum: Op
+    end: Op
+    weights: tuple[Op, ...]
+    beside: tuple[Op, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """A residual stream: its branches, first to last."""
+
+    branches: tuple[Branch, ...]
 
     @property
     def count(self) -> int:
@@ -39,8 +49,7 @@ class Stream:
         the power r^2, not r. (Marion et al. 2022 have 1 / L for weights that change smoothly over depth, 1 / sqrt(L)
         for independent ones.)
         """
-        weights = Counter(frozenset(use.name for weight in each for use in weight.params) for each in self.ends)
-        return sum(repeats**2 for repeats in weights.values())
+        return sum(repeats**2 for repeats in Counter(map(_names, self.branches)).values())
 
 
 def streams(dataflow: Dataflow, *, gated: bool = False) -> tuple[Stream, ...]:
@@ -50,28 +59,29 @@ def streams(dataflow: Dataflow, *, gated: bool = False) -> tuple[Stream, ...]:
 
     A sum of what no weight made, such as token and position embeddings, adds no branch. A sum whose operands both leave
     weights (a projected shortcut) begins a stream; its longer operand is the branch. A state that the same weights add
-    into again and again (an LSTM's over time, with zoneout) is no stream.
+    into again and again (an LSTM's over time, with zoneout) is no stream. A norm ends a stream, written out or not.
     """
-    firsts, passed = _chained(dataflow)
+    chains = _Chains(dataflow, frozenset())
+    if any(op.role is Role.PRODUCT for op in chains.passed):  # with which a written norm ends
+        chains = _Chains(dataflow, written_norms(dataflow))
     depth = _depths(dataflow)
-    found: dict[Op, dict[Op, tuple[Op, ...]]] = {}
-    branches: dict[Op, tuple[Op, ...]] = {}
-    for add, first in firsts.items():
-        branches[add] = tuple(_branches(add, passed, depth))
-        ends = tuple(weight for branch in branches[add] for weight in _ending_weights(branch, gated))
-        if ends:
-            found.setdefault(first, {})[add] = ends
-    return tuple(
-        Stream(tuple(ends), tuple(branches[add] for add in ends), tuple(ends.values()))
-        for ends in found.values()
-        if not _is_state(ends.values())
-    )
+    found: dict[Op, list[Branch]] = {}
+    for add, first in chains.firsts.items():
+        beside, ends = chains.parts(add, depth)
+        for end in ends:
+            weights = tuple(_ending_weights(end, beside, gated))
+            if weights:
+                found.setdefault(first, []).append(Branch(add, end, weights, beside))
+    return tuple(Stream(tuple(branches)) for branches in found.values() if not _is_state(branches))
 
 
-def _is_state(branches: Collection[tuple[Op, ...]]) -> bool:
+def _names(branch: Branch) -> frozenset[str]:
+    return frozenset(use.name for weight in branch.weights for use in weight.params)
+
+
+def _is_state(branches: Collection[Branch]) -> bool:
     """Whether several branches all end in the same weights."""
-    ends = {frozenset(use.name for weight in each for use in weight.params) for each in branches}
-    return len(branches) > len(ends) == 1
+    return len(branches) > len(set(map(_names, branches))) == 1
 
 
 def branch_counts(dataflow: Dataflow) -> dict[str, int]:
@@ -82,25 +92,97 @@ def branch_counts(dataflow: Dataflow) -> dict[str, int]:
     return {
         f"{weight.name}/{use.name}": stream.count
         for stream in streams(dataflow)
-        if len(stream.sums) > 1
-        for ends in stream.ends
-        for weight in ends
+        if len(stream.branches) > 1
+        for branch in stream.branches
+        for weight in branch.weights
         for use in weight.params
         if use.layout is not None and not slot_of(weight, use).gates
     }
 
 
-def _chained(dataflow: Dataflow) -> tuple[dict[Op, Op], dict[Op, Op]]:
-    """The first sum of its stream for each sum of two signals, and for each operation that passes a stream on."""
-    firsts: dict[Op, Op] = {}
-    passed: dict[Op, Op] = {}
-    for op in dataflow.graph.nodes:
-        if op.role is Role.ADD:
-            before = next((passed[each] for each in op.operands.values() if each in passed), op)
-            firsts[op] = passed[op] = before
-        elif (stream := _passed_on(op, passed)) is not None:
-            passed[op] = stream
-    return firsts, passed
+class _Chains:
+    """The chains of sums of a dataflow.
+
+    Attributes:
+        firsts: for each sum the first of its stream.
+        passed: the same for each operation that passes a stream on.
+        skips: for each sum that goes on with a stream, the operand by which it does.
+        inner: sums of branches, which are added to a stream as one.
+    """
+
+    def __init__(self, dataflow: Dataflow, norms: Collection[Op]) -> None:
+        """norms: the last operations of written norms, which pass no stream on."""
+        self.firsts: dict[Op, Op] = {}
+        self.passed: dict[Op, Op] = {}
+        self.skips: dict[Op, Op] = {}
+        self.inner: set[Op] = set()
+        self._order = {op: number for number, op in enumerate(dataflow.graph.nodes)}
+        for op in dataflow.graph.nodes:
+            if op.role is Role.ADD:
+                skip = self._skip(op)
+                if skip is not None:
+                    self.skips[op] = skip
+                self.firsts[op] = self.passed[op] = op if skip is None else self.passed.get(skip, op)
+            elif op not in norms and (stream := _passed_on(op, self.passed)) is not None:
+                self.passed[op] = stream
+
+    def parts(self, add: Op, depth: Mapping[Op, int]) -> tuple[tuple[Op, ...], list[Op]]:
+        """The operands by which a stream goes on at a sum, and what adds into it."""
+        operands = [each for each in add.operands.values() if each.signal]
+        if add in self.inner:
+            return (), []
+        if add in self.skips:
+            adding = [each for each in operands if each is not self.skips[add] and self._adds(each)]
+        else:
+            deepest = max(operands, key=depth.__getitem__)
+            adding = [deepest] if depth[deepest] > min(depth[each] for each in operands) else []
+        ends = [term for each in adding for term in self._terms(each)]
+        return tuple(each for each in operands if each not in adding), ends
+
+    def _adds(self, op: Op) -> bool:
+        """Whether it belongs to no stream itself."""
+        return op not in self.passed or _sum_of(op) in self.inner
+
+    def _skip(self, add: Op) -> Op | None:
+        """The operand by which a sum goes on with a stream, or begins one: that from which a sum beside it comes."""
+        operands = [each for each in add.operands.values() if each.signal]
+        continuing = [each for each in operands if each in self.passed]
+        for skip in operands:
+            within = [each for each in continuing if each is not skip and self._is_fresh(each, skip)]
+            if within and len(within) == len(operands) - 1:
+                self.inner.update(_sum_of(each) for each in within)
+                return skip
+        return continuing[0] if continuing else None
+
+    def _is_fresh(self, op: Op, skip: Op) -> bool:
+        """Whether it gives a sum that no stream has gone on with, and that comes from `skip`."""
+        total = _sum_of(op)
+        return self.firsts.get(total) is total and total not in self.skips and self._comes_from(total, skip)
+
+    def _comes_from(self, op: Op, source: Op) -> bool:
+        waiting, seen = [op], {op}
+        for here in waiting:
+            if here is source:
+                return True
+            for each in here.operands.values():
+                if each not in seen and self._order[each] >= self._order[source]:
+                    seen.add(each)
+                    waiting.append(each)
+        return False
+
+    def _terms(self, op: Op) -> list[Op]:
+        """The terms of a sum of branches; what is none, alone."""
+        total = _sum_of(op)
+        if total not in self.inner:
+            return [op]
+        return [term for each in total.operands.values() if each.signal for term in self._terms(each)]
+
+
+def _sum_of(op: Op) -> Op:
+    """What comes before operations that neither weight nor bend it, such as dropout."""
+    while op.role is Role.TRANSPARENT and len(op.operands) == 1 and not op.params:
+        (op,) = op.operands.values()
+    return op
 
 
 def _passed_on(op: Op, passed: Mapping[Op, Op]) -> Op | None:
@@ -124,19 +206,10 @@ def _depths(dataflow: Dataflow) -> dict[Op, int]:
     return depths
 
 
-def _branches(add: Op, passed: Mapping[Op, Op], depth: Mapping[Op, int]) -> list[Op]:
-    operands = [each for each in add.operands.values() if each.signal]
-    continuing = [each for each in operands if each in passed]
-    if continuing:
-        return [each for each in operands if each not in continuing]
-    deepest = max(operands, key=depth.__getitem__)
-    return [deepest] if depth[deepest] > min(depth[each] for each in operands) else []
-
-
-def _ending_weights(branch: Op, gated: bool) -> list[Op]:
-    """The last weight operations of a branch: back through everything that holds no weight."""
+def _ending_weights(branch: Op, beside: Collection[Op], gated: bool) -> list[Op]:
+    """The last weight operations of a branch: back through everything that holds no weight, as far as the stream."""
     found: list[Op] = []
-    waiting, seen = [branch], set()
+    waiting, seen = [branch], set(beside)
     while waiting:
         op = waiting.pop()
         if op in seen or not op.signal:

@@ -93,8 +93,10 @@ def endings(dataflow: Dataflow) -> Callable[[Op], list[Ending]]:
 
 
 def _looked_up(dataflow: Dataflow) -> Iterator[str]:
-    """Parameters of which entries are taken at places that an operand gives."""
+    """Parameters of which entries are taken at places that an operand gives, or multiplied by what marks them."""
     for op in dataflow.graph.nodes:
+        if op.spec is not None and op.spec.weights is not None and not op.signal:  # one-hot rows times the table
+            yield from (use.name for use in op.params)
         looks_up = Trait.LOOKUP in op.traits
         table = op.operands.get("weight" if looks_up else "input")
         if looks_up:

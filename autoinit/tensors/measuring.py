@@ -126,6 +126,9 @@ def is_zero(tensor: torch.Tensor) -> bool:
     """Whether every element is exactly zero (False on the meta device). Stops at the first part that is not."""
     if tensor.is_meta:
         return False
+    plain = tensor.layout is torch.strided and tensor.is_floating_point() and tensor.element_size() > 1
+    if plain and tensor.numel() and tensor.detach()[(0,) * tensor.dim()].item():
+        return False
     ordered = elements.any_order(elements.stored(tensor))
     size = ordered.numel()
     with np.errstate(invalid="ignore"):  # of memory that nothing has written
@@ -133,8 +136,8 @@ def is_zero(tensor: torch.Tensor) -> bool:
 
 
 def _block_moments(block: elements.Floats) -> Moments:
-    ends = torch.from_numpy(block).aminmax()
-    minimum, maximum = ends.min.item(), ends.max.item()
+    with np.errstate(invalid="ignore"):  # of memory that nothing has written
+        minimum, maximum = float(np.minimum.reduce(block)), float(np.maximum.reduce(block))
     if not (math.isfinite(minimum) and math.isfinite(maximum)):
         finite = block[np.isfinite(block)]
         rest = _block_moments(finite) if finite.size else Moments()

@@ -48,7 +48,11 @@ def _default() -> int:
 
 
 def _set_own(threads: int, default: int) -> None:
-    """Sets the number for this thread; torch makes it that of threads to come too, which is taken back."""
+    """Sets the number for this thread; torch makes it that of threads to come too, which is taken back.
+
+    A thread takes that of all when it is first asked, or first computes: asked before, it keeps its own.
+    """
+    torch.get_num_threads()
     torch.set_num_threads(threads)
     _in_another_thread(lambda: torch.set_num_threads(default))
 

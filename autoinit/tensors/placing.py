@@ -3,9 +3,10 @@
 Placements are read left to right: each parts what the one before has left, as `torch.chunk` does: equal pieces of
 ceil(n / processes) indices, the last ones short or empty. `_StridedShard(axis, split_factor)` cuts what is left into
 `split_factor` pieces, parts each, and holds its part of every one: so FSDP2 says that tensor parallelism came first.
+Where sizes do not divide, torch 2.9 cuts another way than later ones: torch itself is asked.
 
-Where sizes do not divide, the two ways of saying it can part company: FSDP2 really chunks the tensor-parallel piece,
-whatever the left-to-right reading says. The piece at hand tells which it is.
+There the two ways of saying it can part company, too: FSDP2 really chunks the tensor-parallel piece, whatever the
+left-to-right reading says. The piece at hand tells which it is.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 
 from autoinit.errors import PlanError
 from autoinit.tensors.boxes import Box, Positions, Region
-from autoinit.tensors.sharding import is_sharded, local_piece
+from autoinit.tensors.sharding import is_sharded, local_piece, packed_part, reads_fsdp2, split_factor
 
 LocalLayout = Callable[[str, torch.Tensor], Region | tuple[torch.Tensor, Region] | None]
 """Tells of a parameter, by its name and as the model holds it, what of it is here: a region of the whole tensor, or
@@ -54,6 +55,8 @@ def _fitting(
         expected = ways[0].local_shape
         raise PlanError(f"{of} holds a piece of shape {held}; expected {expected}. Tell what it holds by layout=.")
     if len(fitting) == 2 and repr(ways[0]) != repr(ways[1]):
+        if not reads_fsdp2(placements):
+            return fitting[1]
         raise PlanError(f"{of} does not divide evenly, and may hold {ways[0]} or {ways[1]}. Tell which by layout=.")
     return fitting[0]
 
@@ -84,14 +87,15 @@ def box_at(
         placement = placements[at]
         if not _is_shard(placement):
             continue
-        axis, pieces = placement.dim % len(shape), 1 if later[at] else _split_factor(placement)
-        axes[axis] = _part(axes[axis], pieces, mesh[at], coordinate[at])
+        axis, packed = placement.dim % len(shape), not later[at] and split_factor(placement) > 1
+        part = packed_part if packed else _chunk
+        axes[axis] = part(axes[axis], placement, mesh[at], coordinate[at])
     return Box(shape, axes)
 
 
 def _says_order(at: int, mesh: tuple[int, ...], placements: Sequence[Any]) -> bool:
     """Whether a packed shard only says that later axes of the mesh parted the tensor before: it has their pieces."""
-    factor = _split_factor(placements[at])
+    factor = split_factor(placements[at])
     later = [each for each in range(at + 1, len(mesh)) if factor > 1 and _is_shard(placements[each])]
     before = math.prod(mesh[each] for each in later if placements[each].dim == placements[at].dim)
     return 1 < factor == before
@@ -106,15 +110,7 @@ def _is_shard(placement: Any) -> bool:
     return True
 
 
-def _split_factor(placement: Any) -> int:
-    return int(getattr(placement, "split_factor", 1))
-
-
-def _part(indices: Positions, pieces: int, processes: int, number: int) -> Positions:
-    """The part of one process of several, in each of several pieces."""
-    return np.concatenate([_chunk(_chunk(indices, pieces, each), processes, number) for each in range(pieces)])
-
-
-def _chunk(indices: Positions, count: int, number: int) -> Positions:
-    size = -(-indices.size // count)
+def _chunk(indices: Positions, placement: object, processes: int, number: int) -> Positions:  # noqa: ARG001 - alike
+    """The part of one process of several, as `torch.chunk` cuts."""
+    size = -(-indices.size // processes)
     return indices[number * size : (number + 1) * size]

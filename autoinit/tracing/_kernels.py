@@ -55,6 +55,8 @@ def run(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     if not torch.is_grad_enabled():
         if func is F.interpolate:
             made = _resized(*args, **kwargs)
+        elif func is F.layer_norm:
+            made = _normed(*args, **kwargs)
         elif name == "scaled_dot_product_attention":
             made = _attended(*args, **kwargs)
         elif not kwargs and first.is_floating_point():
@@ -73,6 +75,14 @@ def _elementwise(name: str, x: torch.Tensor, others: tuple[Any, ...]) -> torch.T
     if not isinstance(other, torch.Tensor) or not other.is_meta or other.dtype != x.dtype:
         return None
     return x.new_empty(x.shape if x.shape == other.shape else np.broadcast_shapes(x.shape, other.shape))
+
+
+def _normed(x: torch.Tensor, normalized_shape: Any, *scales: Any, **__: Any) -> torch.Tensor | None:
+    shape = tuple(normalized_shape)
+    given = [each for each in scales[:2] if isinstance(each, torch.Tensor)]
+    fits = x.is_floating_point() and 0 < len(shape) <= x.dim() and x.shape[-len(shape) :] == shape
+    fits = fits and all(each.shape == shape and each.dtype == x.dtype for each in given)
+    return x.new_empty(x.shape) if fits else None
 
 
 def _attended(

@@ -193,6 +193,8 @@ def _letter(result: torch.Tensor, axis: int, shape: tuple[int, ...], layout: Lay
     Where it varies along several, as one half of a symmetric matrix does, the axis stays where it was, if it can.
     """
     if shape[axis] == 1:
+        if tuple(result.shape) == shape:  # one output of a weight that keeps its form
+            return layout.axes[axis]
         return layout.axes[0] if layout.axes.startswith("b") else "k"
     varying = [letter for letter, along in zip(layout.axes, _along(result), strict=True) if along]
     return layout.axes[axis] if len(varying) > 1 and tuple(result.shape) == shape else next(iter(varying), "b")

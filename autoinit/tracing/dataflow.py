@@ -127,17 +127,17 @@ class Op:
     call: Call | None = None
     acts: str = "mixing"
 
-    @property
+    @cached_property
     def spec(self) -> OpSpec | None:
         """The entry of the table of operations; None for inputs, parameters, outputs and what the table lacks."""
         return REGISTRY.specs.get(self.op) if self.role is not Role.UNKNOWN else None
 
-    @property
+    @cached_property
     def facts(self) -> Fact:
         """What holds of a nonlinearity's function."""
         return self.spec.facts if self.spec is not None else Fact.NONE
 
-    @property
+    @cached_property
     def traits(self) -> Trait:
         """What holds of the operation beside its role."""
         return self.spec.traits if self.spec is not None else Trait.NONE

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.modules.module as torch_modules
+import torch.utils._device
 
 from autoinit.tensors.process_state import alone
 from autoinit.tracing._keeping import Kept
@@ -82,16 +83,16 @@ def _set_autocast(held: dict[str, tuple[bool, torch.dtype]]) -> None:
         torch.set_autocast_dtype(kind, dtype)
 
 
-def _default_device() -> torch.device | None:
-    context = getattr(torch._GLOBAL_DEVICE_CONTEXT, "device_context", None)
-    return context.device if context is not None else None
+def _default_device() -> tuple[dict[str, Any], torch.device | None]:
+    return dict(vars(torch._GLOBAL_DEVICE_CONTEXT)), torch.utils._device.CURRENT_DEVICE
 
 
-def _set_default_device(held: torch.device | None) -> None:
-    torch.set_default_device(held)
-    context = torch._GLOBAL_DEVICE_CONTEXT
-    if held is None and getattr(context, "device_context", held) is None and hasattr(context, "device_context"):
-        del context.device_context  # as it was: with None there, torch 2.9 fails to tell its default device
+def _set_default_device(held: tuple[dict[str, Any], torch.device | None]) -> None:
+    """Put back what `torch.set_default_device` sets beside a function mode; itself it may lose modes, in torch 2.9."""
+    context = vars(torch._GLOBAL_DEVICE_CONTEXT)
+    context.clear()
+    context.update(held[0])
+    torch.utils._device.CURRENT_DEVICE = held[1]
 
 
 def _set_inference_mode(held: bool) -> None:
@@ -112,11 +113,37 @@ def _flag(owner: Any, name: str) -> tuple[Callable[[], Any], Callable[[Any], obj
     return lambda: getattr(owner, name), lambda held: setattr(owner, name, held)
 
 
+def _stack(kind: str, *which: None) -> tuple[Callable[[], Any], Callable[[Any], object]]:
+    """The modes that are entered: torch keeps a stack of those of functions, and one of those of dispatch.
+
+    which: of the second, None for those that users enter.
+    """
+    count, pop = getattr(torch._C, f"_len_torch_{kind}_stack"), getattr(torch._C, f"_pop_torch_{kind}_stack")
+    at, push = getattr(torch._C, f"_get_{kind}_stack_at"), getattr(torch._C, f"_push_on_torch_{kind}_stack")
+
+    def get() -> list[Any]:
+        return [at(number) for number in range(count())]
+
+    def put(held: list[Any]) -> None:
+        entered = get()  # held on to meanwhile: torch 2.9 fails where it pops a mode that nobody else holds
+        for mode in reversed([each for each in entered if each not in held]):
+            with contextlib.suppress(Exception):
+                mode.__exit__(None, None, None)
+        for _ in get():
+            pop(*which)
+        for mode in held:
+            push(mode)
+
+    return get, put
+
+
 _SWITCHES: tuple[tuple[Callable[[], Any], Callable[[Any], object]], ...] = (
     (_deterministic, _set_deterministic),
     _flag(torch.utils.deterministic, "fill_uninitialized_memory"),
     (_autocast, _set_autocast),
     (torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled),
+    _stack("function"),
+    _stack("dispatch", None),
     (_default_device, _set_default_device),
     (torch.get_default_dtype, torch.set_default_dtype),
     (torch.get_num_threads, torch.set_num_threads),

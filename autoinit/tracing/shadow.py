@@ -187,6 +187,8 @@ class _Shadowing:
 
     def _hooks(self, name: str, hooks: Mapping[Any, Any], module: nn.Module) -> OrderedDict[Any, Any]:
         """Without the user's."""
+        if not hooks:
+            return OrderedDict()
         kept = OrderedDict(
             (key, self.copier(hook))
             for key, hook in hooks.items()

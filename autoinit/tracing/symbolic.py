@@ -184,6 +184,8 @@ class SymbolicTracer(ShadowTracer):
 
     def create_arg(self, a: Any) -> Any:
         """Parameters passed as they are, found by identity too."""
+        if type(a) is _Proxy:
+            return a.node
         name = self._names.get(id(a)) if isinstance(a, nn.Parameter) else None
         return self.create_node("get_attr", name, (), {}) if name is not None else super().create_arg(a)
 
@@ -203,6 +205,9 @@ class SymbolicTracer(ShadowTracer):
         return node
 
 
+_WITHOUT_PARAMETERS = frozenset({_Proxy, torch.Tensor, int, float, bool, str, type(None), torch.dtype})
+
+
 class _Proxying(TorchFunctionMode):
     """Calls on parameters themselves (from `dict(self.named_parameters())`, say) are traced as those on proxies are."""
 
@@ -215,6 +220,8 @@ class _Proxying(TorchFunctionMode):
     ) -> Any:
         """Call it; with proxies in place of parameters, unless it only asks for a size or the like."""
         kwargs = kwargs or {}
+        if all(type(each) in _WITHOUT_PARAMETERS for each in (*args, *kwargs.values())):
+            return func(*args, **kwargs)
         held = [each for each in tree_leaves((args, kwargs)) if isinstance(each, (torch.Tensor, torch.fx.Proxy))]
         if not any(isinstance(each, nn.Parameter) for each in held):
             return func(*args, **kwargs)

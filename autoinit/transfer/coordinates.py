@@ -19,8 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoinit import formats
-from autoinit.errors import ArgumentError
-from autoinit.errors.arguments import all_of, refusal, require
+from autoinit.errors.arguments import all_of, refusal, require, require_call
 from autoinit.transfer.making import scaling
 from autoinit.transfer.record import Scaling
 from autoinit.transfer.rules import Optimizer
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 Parametrisation = Literal["scaled", "standard"]
 Batch = tuple[Any, Any]
 _LEAST_CHANGE = 1e-30
+_MOST_STEPS, _MOST_SEEDS, _MOST_WIDTHS, _MOST_WIDTH = 10_000, 1_000, 100, 1 << 20
+_MOST_RATE = 1e6
+_RATE = f"a learning rate: positive, up to {_MOST_RATE:g}"
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,14 @@ def coordinate_check(
 
     Args:
         make_model: builds a model of a width, such as 256. Its random numbers follow from the seed.
-        widths: at least two. The narrowest is the base of the others.
+        widths: two to 100, each up to 2^20. The narrowest is the base of the others.
         batches: (inputs, targets) for each step, or one such pair for all. Inputs that are a tuple are arguments, a
             dict keyword arguments.
         loss: of the model's output and the targets.
         optimizer: as for `scaling`; `muon` needs 2-D hidden weights.
         lr: of the narrowest model.
-        steps: of training.
-        seeds: starts that are averaged.
+        steps: of training, up to 10,000.
+        seeds: starts that are averaged, up to 1,000.
         depth: as for `scaling`.
         standard: whether to train the same models with one learning rate, from `autoinit`'s plan, as well.
         example_inputs: as for `plan`; the first batch's inputs if None and they are needed.
@@ -119,14 +121,19 @@ def coordinate_check(
     for name, value in (("make_model", make_model), ("loss", loss)):
         if not callable(value):
             raise refusal(name, value, "a function")
-    if not callable(batches) and not (isinstance(batches, tuple) and len(batches) == 2):
+    require_call("make_model", make_model, 256)
+    if callable(batches):
+        require_call("batches", batches, 0)
+    elif not (isinstance(batches, tuple) and len(batches) == 2):
         raise refusal("batches", batches, "a pair of inputs and targets, or a function of the step that gives one")
-    require("steps", steps, int, "a number of steps, 1 at least")
-    require("seeds", seeds, int, "a number of seeds, 1 at least")
-    require("lr", lr, (int, float), "a learning rate")
+    for name, count, most in (("steps", steps, _MOST_STEPS), ("seeds", seeds, _MOST_SEEDS)):
+        require(name, count, int, _whole(most))
+        if not 1 <= count <= most:
+            raise refusal(name, count, _whole(most))
+    require("lr", lr, (int, float), _RATE)
+    if not 0 < lr <= _MOST_RATE:
+        raise refusal("lr", lr, _RATE)
     require("standard", standard, bool, "True or False")
-    if steps < 1 or seeds < 1 or not lr > 0:
-        raise ArgumentError(f"steps={steps}, seeds={seeds}, lr={lr}: expected 1 at least, and a positive rate")
     draw = batches if callable(batches) else lambda _: batches
     which: tuple[Parametrisation, ...] = ("scaled", "standard") if standard else ("scaled",)
     trained = _Trained(make_model, chosen[0], draw, loss, optimizer, float(lr), steps, depth, example_inputs)
@@ -142,10 +149,16 @@ def coordinate_check(
     return CoordinateCheck(chosen, optimizer, float(lr), steps, changes, losses)
 
 
+def _whole(most: int) -> str:
+    return f"a whole number from 1 to {most:,}"
+
+
 def _widths(widths: Sequence[int]) -> tuple[int, ...]:
     found = tuple(sorted(all_of("widths", widths, int, "at least two widths, such as [64, 128, 256]")))
-    if len(set(found)) < 2 or found[0] < 1:
-        raise ArgumentError(f"widths={list(found)}: expected at least two different ones")
+    if len(set(found)) < 2 or len(found) > _MOST_WIDTHS or found[0] < 1 or found[-1] > _MOST_WIDTH:
+        raise refusal(
+            "widths", list(found), f"at least two different ones, {_MOST_WIDTHS} at most, each {_whole(_MOST_WIDTH)}"
+        )
     return found
 
 

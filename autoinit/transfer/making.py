@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from autoinit.errors import ArgumentError
+from autoinit.errors import ArgumentError, PlanError
 from autoinit.errors.arguments import require
 from autoinit.models import Model, ModelView
 from autoinit.plans.layers import LayerPlan, RestPlan, SlicePlan, root_mean_square
@@ -59,8 +59,8 @@ def scaling(
 
     Raises:
         ArgumentError: an argument has no meaning.
-        PlanError: the base is another architecture; or a table is tied to a head before which no norm stands, or one
-            whose gain is used as 1 + gain.
+        PlanError: the base is another architecture; a parameter has no elements; or a table is tied to a head before
+            which no norm stands, or one whose gain is used as 1 + gain.
         TraceError: a model could not be traced.
     """
     _require(width, base, optimizer, depth, adjust_lr_fn)
@@ -90,7 +90,11 @@ def scaling(
 def _facts(model: Model, example_inputs: Any) -> ModelFacts:
     view = ModelView.of(model)
     with collector_paused(), tensors_on_cpu():
-        return ModelFacts.of(view, trace_view(view, example_inputs))
+        facts = ModelFacts.of(view, trace_view(view, example_inputs))
+    empty = next((each for each in facts.parameters.values() if not (each.features and each.fan_in)), None)
+    if empty is not None:
+        raise PlanError(f"{empty.name} of shape {list(empty.shape)} has no elements: expected features that can grow")
+    return facts
 
 
 def _require(width: Any, base: Any, optimizer: Any, depth: Any, adjust_lr_fn: Any) -> None:

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 from autoinit.errors import LazyModuleError, PlanError
 from autoinit.models import ModelView, WeightStorage
 from autoinit.plans.distributions import RECIPE_DISTRIBUTIONS
-from autoinit.plans.layers import LayerPlan, RestPlan
+from autoinit.plans.layers import LayerPlan, OutputRows, RestPlan
 from autoinit.plans.plan import Plan
 from autoinit.tensors import overlaps
 from autoinit.writing import reparametrised
@@ -82,7 +82,10 @@ class RestWrite:
     def job(self, seed: int) -> Job:
         """Filling it. Its own name seeds the values."""
         each = self.plan
-        draw = Draw(each.distribution, each.std, seed, each.name, each.shape, mean=each.mean, box=self.piece.part)
+        draw = Draw(
+            each.distribution, each.std, seed, each.name, each.shape, slices=each.slices, mean=each.mean,
+            box=self.piece.part,
+        )  # fmt: skip
         return Job(each.name, self.tensor, draw)
 
 
@@ -214,7 +217,9 @@ def _rest(
     if piece.shape != plan.shape:
         was = piece.shape
         raise PlanError(f"{name}: planned for shape {plan.shape}, but it has {was}. Plan the model that is written.")
-    _check_number(plan.name, name, held, plan.std, constant=plan.distribution == "constant")
+    _check_rows(plan.name, name, plan.slices, plan.shape[0] if plan.shape else 1)
+    for std in (plan.std, *(part.std for part in plan.slices)):
+        _check_number(plan.name, name, held, std, constant=plan.distribution == "constant")
     return RestWrite(plan, piece, padded.get(id(held), ()))
 
 
@@ -249,10 +254,7 @@ def _check_write(write: WeightWrite, view: ModelView, pieces: Pieces) -> None:
         )
     if len(layer.axes) != len(shape):
         raise PlanError(f"{layer.name}: axes {layer.axes!r} do not fit the {len(shape)} axes of {stored.param}.")
-    rows = layer.size("o")
-    for start, stop in (run for part in layer.slices for run in part.rows):
-        if not 0 <= start < stop <= rows:
-            raise PlanError(f"{layer.name}: a slice has rows {start}:{stop}, but {stored.param} has {rows} outputs.")
+    _check_rows(layer.name, stored.param, layer.slices, layer.size("o"))
     constant = layer.distribution == "constant"
     _check_number(layer.name, stored.param, write.tensor, layer.std, constant=constant)
     for part in layer.slices:  # one that starts at zero may stand beside others
@@ -275,6 +277,12 @@ def _check_part(write: WeightWrite, view: ModelView) -> None:
             f"matrix gives ({layer.distribution}); up to {MOST_WHOLE:,} are drawn by every process. Write it before "
             f"it is sharded, or plan it with distribution='normal'."
         )
+
+
+def _check_rows(owner: str, param: str, slices: Sequence[OutputRows], rows: int) -> None:
+    for start, stop in (run for part in slices for run in part.rows):
+        if not 0 <= start < stop <= rows:
+            raise PlanError(f"{owner}: a slice has rows {start}:{stop}, but {param} has {rows} outputs.")
 
 
 def _check_number(owner: str, name: str, tensor: torch.Tensor, std: float, *, constant: bool) -> None:

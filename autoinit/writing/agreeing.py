@@ -193,7 +193,7 @@ def request(plan: Plan, *told: object) -> str:
          each.mirror, [(part.rows, part.std) for part in each.slices])
         for each in plan.layers
     ]  # fmt: skip
-    rest = [(each.name, each.shape, each.distribution, each.std, each.mean) for each in plan.rest]
+    rest = [(each.name, each.shape, each.distribution, each.std, each.mean, each.slices) for each in plan.rest]
     return hashlib.blake2b(repr((layers, rest, told)).encode(), digest_size=16).hexdigest()
 
 

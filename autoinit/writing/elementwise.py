@@ -79,14 +79,18 @@ def _by_quantiles(bits: Bits, out: Array, cut: float | None) -> None:
     np.right_shift(out.view(np.uint32), np.uint32(16), out=index.view(np.uint32))
     table, chosen = torch.from_numpy(_table(cut)), torch.from_numpy(index)
     torch.index_select(table, 0, chosen, out=torch.from_numpy(cells))
-    line = cells.view(np.float32)
-    out *= line[1::2]
-    out += line[::2]
+    half = index.view(np.float32)
+    np.copyto(index, cells, casting="unsafe")  # the lower halves
+    out *= half
+    np.right_shift(cells, 32, out=cells)
+    np.copyto(index, cells, casting="unsafe")
+    out += half
 
 
 @cache
 def _table(cut: float | None) -> Cells:
-    """For each upper half of a float32 number, the line of its cell: at zero and slope, float32, side by side.
+    """For each upper half of a float32 number, the line of its cell: the bits of its float32 slope, and above them
+    those of its value at zero.
 
     The ends of the cells are quantiles rounded to float32, so that the last digits of the mathematical library are
     lost.
@@ -97,9 +101,10 @@ def _table(cut: float | None) -> Cells:
     lines = np.zeros((1 << 16, 2), np.float32)
     for sign, first in ((1, 0), (-1, 1 << 15)):
         cells = lines[first + LOWEST : first + HIGHEST]
-        cells[:, 0] = sign * (quantiles[:-1] - slopes.astype(np.float64) * edges[:-1])
-        cells[:, 1] = slopes
-    return lines.view(np.int64)[:, 0]
+        cells[:, 0] = slopes
+        cells[:, 1] = sign * (quantiles[:-1] - slopes.astype(np.float64) * edges[:-1])
+    bits = lines.view(np.uint32).astype(np.int64)
+    return bits[:, 0] | bits[:, 1] << 32
 
 
 def quantile(tail: float, cut: float | None = None) -> float:

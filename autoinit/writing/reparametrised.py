@@ -25,8 +25,6 @@ from torch.nn.utils.weight_norm import WeightNorm
 from autoinit.errors import PlanError
 from autoinit.models import ModelView, WeightStorage
 from autoinit.models.storage import hook_of, parametrizations_of
-from autoinit.tensors import measuring
-from autoinit.tensors.measuring import WeightStats
 from autoinit.tracing.rng import untouched_generators
 from autoinit.writing import sampling
 
@@ -75,12 +73,6 @@ def fixes_scale(view: ModelView, stored: WeightStorage) -> bool:
             return False
     once = float(_effective(view, stored).norm())
     return once > 0 and math.isclose(float(doubled.norm()), once, rel_tol=ALIKE)
-
-
-def effective_stats(view: ModelView, stored: WeightStorage) -> WeightStats | None:
-    """Statistics of the weight as forward reads it; None where that cannot be told."""
-    weight = effective_weight(view, stored)
-    return measuring.weight_stats(weight) if weight is not None else None
 
 
 def effective_shape(view: ModelView, stored: WeightStorage) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 import torch
 
 from autoinit.plans.distributions import RECIPE_DISTRIBUTIONS, RecipeDistribution
-from autoinit.plans.layers import SlicePlan
+from autoinit.plans.layers import RestSlice, SlicePlan
 from autoinit.plans.mirror import Mirror
 from autoinit.tensors import elements
 from autoinit.tensors.boxes import Box, FlatRun
@@ -79,8 +79,8 @@ class Draw:
         shape, axes: geometry of the whole weight, one letter for each axis as in `Layout`; without letters the first
             axis is the output.
         std: of its elements.
-        slices: other standard deviations for some output rows (indices on all `o` axes together, flattened); rows that
-            no slice names have `std`.
+        slices: other standard deviations, and means, for some output rows (indices on all `o` axes together,
+            flattened); rows that no slice names have `std` and `mean`.
         delta: an orthogonal convolution's matrix sits at the centre of its kernel and all else is zero (Xiao et al.
             2018).
         mirror: makes the weight of a smaller matrix, which has the distribution; std and slices then say nothing.
@@ -94,7 +94,7 @@ class Draw:
     name: str
     shape: tuple[int, ...]
     axes: str = ""
-    slices: tuple[SlicePlan, ...] = ()
+    slices: tuple[SlicePlan | RestSlice, ...] = ()
     delta: bool = False
     mirror: Mirror | None = None
     mean: float = 0.0
@@ -119,18 +119,25 @@ class Draw:
         """Standard deviation of each element of the tensor, or of the whole weight where it holds a run of it; None
         where one serves all.
         """
-        if not self.slices:
-            return None
-        scales = torch.full((math.prod(self.sizes("o")),), self.std)
-        for part in self.slices:
-            for start, stop in part.rows:
-                scales[start:stop] = part.std
-        scales = scales.view([size if axis == "o" else 1 for size, axis in zip(self.shape, self.letters, strict=True)])
+        return self._by_row(self.std, [(part.rows, part.std) for part in self.slices]) if self.slices else None
+
+    @cached_property
+    def row_means(self) -> Array | None:
+        """Mean of each of these elements; None where one serves all."""
+        means = [(part.rows, part.mean) for part in self.slices if isinstance(part, RestSlice)]
+        return self._by_row(self.mean, means) if means else None
+
+    def _by_row(self, usual: float, others: Sequence[tuple[Rows, float]]) -> Array:
+        values = torch.full((math.prod(self.sizes("o")),), usual)
+        for rows, other in others:
+            for start, stop in rows:
+                values[start:stop] = other
+        values = values.view([size if axis == "o" else 1 for size, axis in zip(self.shape, self.letters, strict=True)])
         if isinstance(self.box, Box):
-            scales, shape = self.box.take(scales), self.box.local_shape
+            values, shape = self.box.take(values), self.box.local_shape
         else:
             shape = self.shape
-        return np.broadcast_to(scales.numpy(), shape)
+        return np.broadcast_to(values.numpy(), shape)
 
     @cached_property
     def pieces(self) -> tuple[Piece, ...]:
@@ -210,9 +217,9 @@ def _fill_run(tensor: torch.Tensor, draw: Draw, piece: Run) -> None:
         block: Array = whole[start:stop] if whole is not None and in_place else np.empty(stop - start, np.float32)
         bits = stream.run(start, stop - start) if draw.box is None else stream.at(draw.box.spans(start, stop))
         fill_unit(bits, block)
-        _scale(block, draw, start)
-        if draw.mean:
-            block += np.float32(draw.mean)
+        _by_row(np.multiply, block, draw.row_scales, draw.std, draw, start)
+        if draw.mean or draw.row_means is not None:
+            _by_row(np.add, block, draw.row_means, draw.mean, draw, start)
         if sender is not None:
             sender.send(start, block)
         elif not in_place:
@@ -228,16 +235,16 @@ def _elements(distribution: RecipeDistribution) -> Callable[[Bits, Array], None]
     return filler
 
 
-def _scale(block: Array, draw: Draw, start: int) -> None:
-    scales = draw.row_scales
-    if scales is None:
-        np.multiply(block, np.float32(draw.std), out=block)
+def _by_row(act: np.ufunc, block: Array, by_row: Array | None, usual: float, draw: Draw, start: int) -> None:
+    """Changes the elements of a block in place by a number that depends on their rows, or is one for all."""
+    if by_row is None:
+        act(block, np.float32(usual), out=block)
         return
     first = start + draw.box.start if isinstance(draw.box, FlatRun) else start
-    for index, begin, end in elements.boxes(scales.shape, first, first + block.size):
-        factors = scales[index]
-        box = block[begin - first : end - first].reshape(factors.shape)
-        np.multiply(box, factors, out=box)
+    for index, begin, end in elements.boxes(by_row.shape, first, first + block.size):
+        numbers = by_row[index]
+        box = block[begin - first : end - first].reshape(numbers.shape)
+        act(box, numbers, out=box)
 
 
 def _fill_matrix(tensor: torch.Tensor, draw: Draw, piece: Matrix) -> None:

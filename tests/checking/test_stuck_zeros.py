@@ -224,8 +224,49 @@ class Both(nn.Module):
         return self.second(torch.tanh(self.first(x)))
 
 
+class BehindZeroStates(nn.Module):
+    """A zero head behind a recurrent layer whose states and biases are zero, as modules, cells and functions."""
+
+    def __init__(self, spelling: str):
+        super().__init__()
+        kind = {"module": nn.LSTM, "function": nn.LSTM, "cell": nn.GRUCell}[spelling]
+        self.spelling, self.inner, self.head = spelling, kind(WIDTH, WIDTH), linear(None)
+        zero(self.head.weight, *(each for name, each in self.inner.named_parameters() if "bias" in name))
+
+    def forward(self, x):
+        state = x.new_zeros(1, x.shape[1], WIDTH)
+        if self.spelling == "cell":
+            inner = torch.stack([self.inner(step, state[0]) for step in x])
+        elif self.spelling == "module":
+            inner = self.inner(x, (state, state))[0]
+        else:
+            weights = list(self.inner.parameters())
+            inner = torch.lstm(x, (state, state), weights, True, 1, 0.0, False, False, False)[0]
+        return self.head(inner)
+
+
+class BehindAttention(nn.Module):
+    """A zero head behind attention as one function, with zero biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head = nn.MultiheadAttention(WIDTH, 1), linear(None)
+        zero(self.head.weight)
+
+    def forward(self, x):
+        fused, out = self.inner.in_proj_weight, self.inner.out_proj
+        made = F.multi_head_attention_forward(
+            x, x, x, WIDTH, 1, fused, self.inner.in_proj_bias, None, None, False, 0.0, out.weight, out.bias
+        )
+        return self.head(made[0])
+
+
 CASES: dict[str, tuple[Callable[[], nn.Module], set[str]]] = {
     "lora": (lambda: Lora(False, True), set()),
+    "head behind lstm": (lambda: BehindZeroStates("module"), set()),
+    "head behind torch.lstm": (lambda: BehindZeroStates("function"), set()),
+    "head behind a gru cell": (lambda: BehindZeroStates("cell"), set()),
+    "head behind attention": (BehindAttention, set()),
     "lora, the other factor": (lambda: Lora(True, False), set()),
     "lora, both factors": (lambda: Lora(True, True), {"a.weight", "b.weight"}),
     "zero before relu": (lambda: Hidden(F.relu), {"first.weight"}),

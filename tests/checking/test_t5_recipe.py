@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from autoinit import plan
 from autoinit.checking.checker import check
 from tests.shared.models.published import T5Attention
 from tests.shared.published_cases import WORDS, t5
@@ -84,3 +85,10 @@ def test_an_untied_head_of_std_1_is_a_fault(width, recipe):
     assert told(model, recipe) == {}
     nn.init.normal_(model.lm_head.weight)
     assert told(model, recipe) == {"lm_head.weight": (pytest.approx(width**-0.5), "error")}
+    assert told(model, "t5(head=transformers)") == {}
+
+
+def test_an_untied_head_is_written_as_either_library_has_it():
+    """Mesh TensorFlow: a dense layer, width^-1/2; transformers' `_init_weights`: N(0, 1), tied or not."""
+    for recipe, std in {"t5": 1 / 8, "t5(head=transformers)": 1}.items():
+        assert plan(t5(64, tied=False), (WORDS, WORDS), recipe=recipe)["lm_head"].std == std

@@ -217,6 +217,7 @@ def test_a_model_that_needs_memory_is_built_there_and_a_file_is_read_as_before(h
         (["nets.py:Token", "-o", "new"], "token is left without values"),
         (["nets.py:Normed", "-o", "new"], "up.weight is parametrised"),
         (["nets.py:Net", "-o", "full"], "full is a directory that is not empty"),
+        (["nets.py:Net", "-o", "x" * 300], "cannot be written: File name too long"),
         (["hf:llama", "-o", "llama"], "llama is a directory that is not empty"),
         (["nets.py:Net", "-o", "nets.py", "--shard-size", "1GB"], "nets.py is one file"),
         (["nets.py:Net", "-o", "x.safetensors", "--shard-size", "1GB"], "x.safetensors is one file"),

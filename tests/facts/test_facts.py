@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import autoinit
 from autoinit.facts import Facts, gather
 from autoinit.resolving import resolve
 from autoinit.tracing import trace
@@ -185,3 +187,219 @@ def test_convolutions_by_kind_in_both_tiers(inputs):
     assert [found[f"{at}.weight"].is_last for at in (0, 3, 5)] == [False, False, True]
     assert (found["1.weight"].kind, found["1.weight"].neutral, found["1.bias"].kind) == ("norm_gain", 1, "norm_shift")
     assert found["3.bias"].weight_shape == (8, 1, 3, 3)
+
+
+HEADS, HEAD_WIDTH = 4, WIDTH // 4
+
+
+class HeadByHead(nn.Module):
+    """A module for each head, as in teaching code."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.ModuleList([nn.Linear(WIDTH, HEAD_WIDTH) for _ in range(HEADS)]) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = zip(self.q, self.k, self.v, strict=True)
+        return torch.cat([(q(x) @ k(x).mT / 2).softmax(-1) @ v(x) for q, k, v in heads], dim=-1)
+
+
+class InThreeAxes(nn.Module):
+    """Weights of head, input and feature, by einsum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Parameter(torch.ones(HEADS, WIDTH, HEAD_WIDTH)) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (torch.einsum("btd,ndh->bnth", x, weight) for weight in (self.q, self.k, self.v))
+        return torch.einsum("bnts,bnsh->bnth", torch.einsum("bnth,bnsh->bnts", q, k).softmax(-1), v)
+
+
+class OverChannels(nn.Module):
+    """Places on the last axis, 9 of them, as images have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Conv2d(WIDTH, WIDTH, 1) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        image = x[:, :1, :, None, None].expand(-1, 1, -1, 3, 3).flatten(0, 1)
+        q, k, v = (conv(image).unflatten(1, (HEADS, HEAD_WIDTH)).flatten(3) for conv in (self.q, self.k, self.v))
+        return v @ (q.mT @ k).softmax(-1).mT
+
+
+class Packed(nn.MultiheadAttention):
+    def __init__(self) -> None:
+        super().__init__(WIDTH, HEADS, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x, x, x)[0]
+
+
+class Grouped(nn.Module):
+    """Two heads of queries, and one of keys and values of another width, by torch's function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(WIDTH, 8), nn.Linear(WIDTH, 4), nn.Linear(WIDTH, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q = self.q(x).unflatten(-1, (2, HEAD_WIDTH)).transpose(1, 2)
+        k, v = (each(x)[:, None].expand(-1, 2, -1, -1) for each in (self.k, self.v))
+        return F.scaled_dot_product_attention(q, k, v)
+
+
+@pytest.mark.parametrize("build", [Grouped, HeadByHead, InThreeAxes, OverChannels, Packed])
+def test_the_width_of_a_head_is_what_queries_and_keys_are_summed_over(build):
+    found = facts_of(build(), torch.ones(2, 5, WIDTH))
+    told = {(each.attention, each.head_width) for parts in found.values() for each in parts if each.kind == "weight"}
+    assert told - {("", 0)} == {(role, HEAD_WIDTH) for role in ("query", "key", "value")}
+
+
+class Parallel(nn.Module):
+    """Attention and MLP beside each other, added in one of several orders (GPT-J)."""
+
+    def __init__(self, add: Any, blocks: int = 2) -> None:
+        super().__init__()
+        self.norm, self.add = nn.ModuleList([nn.LayerNorm(WIDTH) for _ in range(blocks)]), add
+        self.attention = nn.ModuleList([Packed() for _ in range(blocks)])
+        self.up = nn.ModuleList([nn.Linear(WIDTH, 32) for _ in range(blocks)])
+        self.down = nn.ModuleList([nn.Linear(32, WIDTH) for _ in range(blocks)])
+        self.head = nn.Linear(WIDTH, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for norm, attention, up, down in zip(self.norm, self.attention, self.up, self.down, strict=True):
+            h = norm(x)
+            x = self.add(x, attention(h), down(F.gelu(up(h))))
+        return self.head(x)
+
+
+@pytest.mark.parametrize(
+    "add",
+    [
+        lambda x, a, b: x + a + b,
+        lambda x, a, b: x + (a + b),
+        lambda x, a, b: (a + b) + x,
+        lambda x, a, b: x + F.dropout(a + b, 0.1),
+    ],
+)
+def test_parallel_branches_are_two_however_they_are_added(add):
+    """Each spelling is the same function; packed queries, keys and values end no branch, what is behind them does."""
+    found = facts_of(Parallel(add), torch.ones(2, 5, WIDTH))
+    ends = {name: (each.branches, each.blocks) for name, (each, *_) in found.items() if each.ends_branch}
+    names = [f"{kind}.{block}" for block in (0, 1) for kind in ("attention", "down")]
+    expected = {f"{name}.out_proj.{what}" if "att" in name else f"{name}.{what}" for name in names
+                for what in ("weight", "bias")}  # fmt: skip
+    assert ends == dict.fromkeys(expected, (4, 2))
+
+
+def test_a_decoder_that_reads_an_encoder_by_packed_attention_does_not_hold_it():
+    """Two encoder blocks of two branches, two decoder blocks of three."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of nested tensors
+        model = nn.Transformer(WIDTH, 2, 2, 2, 32, batch_first=True, norm_first=True)
+    words = torch.ones(2, 5, WIDTH)
+    found = facts_of(model, (words, words))
+    told = {name: (each.branch, each.branches) for name, (each, *_) in found.items() if each.ends_branch}
+    assert told["encoder.layers.1.linear2.weight"] == (4, 4)
+    assert told["encoder.layers.0.self_attn.out_proj.weight"] == (1, 4)
+    assert told["decoder.layers.0.multihead_attn.out_proj.weight"] == (2, 6)
+    assert told["decoder.layers.1.linear2.weight"] == (6, 6)
+    assert "encoder.layers.0.self_attn.in_proj_weight" not in told
+
+
+class WrittenNorm(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * self.weight
+
+
+class NormedSums(nn.Module):
+    """Three blocks whose sums are normalised."""
+
+    def __init__(self, norm: Any) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([norm(WIDTH) for _ in range(3)])
+        self.up, self.down = (nn.ModuleList([nn.Linear(WIDTH, WIDTH) for _ in range(3)]) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for norm, up, down in zip(self.norms, self.up, self.down, strict=True):
+            x = norm(x + down(F.gelu(up(x))))
+        return x
+
+
+@pytest.mark.parametrize("norm", [nn.LayerNorm, nn.RMSNorm, WrittenNorm])
+def test_a_norm_of_the_sum_ends_a_stream_written_out_or_not(norm):
+    found = facts_of(NormedSums(norm), torch.ones(2, 5, WIDTH))
+    assert {each.branches for name, (each, *_) in found.items() if name.startswith("down")} == {1}
+    made = autoinit.plan(NormedSums(norm), torch.ones(2, 5, WIDTH), recipe="llama(depth=model)")
+    assert made["down.2"].std == pytest.approx(0.02 / 2**0.5)  # one block
+
+
+class Conditioned(nn.Module):
+    """Blocks that a vector modulates: it comes from beside the stream, in the first block and in the second."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.condition = nn.Linear(WIDTH, WIDTH)
+        self.modulation = nn.ModuleList([nn.Linear(WIDTH, 3 * WIDTH) for _ in range(2)])
+        self.up, self.down = (nn.ModuleList([nn.Linear(WIDTH, WIDTH) for _ in range(2)]) for _ in range(2))
+
+    def forward(self, x: Tensor, c: Tensor) -> Tensor:
+        c = F.silu(self.condition(c))
+        for modulation, up, down in zip(self.modulation, self.up, self.down, strict=True):
+            shift, scale, gate = modulation(c).chunk(3, dim=-1)
+            x = x + gate * down(F.gelu(up(F.layer_norm(x, (WIDTH,)) * (1 + scale) + shift)))
+        return x
+
+
+def test_what_modulates_a_branch_ends_none():
+    found = facts_of(Conditioned(), (torch.ones(2, WIDTH), torch.ones(2, WIDTH)))
+    ends = {name for name, (each, *_) in found.items() if each.ends_branch}
+    assert ends == {f"down.{block}.{what}" for block in (0, 1) for what in ("weight", "bias")}
+    weights = {found[f"up.{block}.weight"][0].branch_weights for block in (0, 1)}
+    assert weights == {3}
+
+
+class Scaled(nn.Module):
+    """Branches whose scale is added in one operation, and positions by numbers of the input's shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.places, self.kinds = nn.Embedding(9, WIDTH), nn.Embedding(9, WIDTH), nn.Embedding(2, WIDTH)
+        self.first, self.second = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.scales = nn.ParameterList([nn.Parameter(torch.ones(WIDTH)) for _ in range(2)])
+
+    def forward(self, words: Tensor, kinds: Tensor) -> Tensor:
+        places = torch.arange(words.shape[1]).expand_as(words)
+        x = self.words(words) + self.places(places) + self.kinds(kinds)
+        x = torch.addcmul(x, self.scales[0], self.first(F.layer_norm(x, (WIDTH,))))
+        return torch.addcmul(x, self.second(F.layer_norm(x, (WIDTH,))), self.scales[1])
+
+
+def test_scales_in_a_fused_sum_and_places_of_another_tensors_shape():
+    words = torch.arange(8).reshape(2, 4)
+    found = kinds(Scaled(), (words, words % 2))
+    tables = {"words.weight": "embedding", "places.weight": "position", "kinds.weight": "embedding"}
+    assert {name: found[name] for name in tables} == tables
+    assert {found["scales.0"], found["scales.1"]} == {"layer_scale"}
+
+
+class EqualisedHead(nn.Module):
+    """One output, whose weight is multiplied by a number as it is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, WIDTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * 0.25)
+
+
+def test_a_scaled_weight_of_one_output_is_no_convolution():
+    (found,) = facts_of(EqualisedHead(), torch.ones(2, WIDTH))["weight"]
+    assert (found.layout.axes, found.is_conv, found.fan_in, found.fan_out) == ("oi", False, WIDTH, 1)

@@ -72,6 +72,11 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a dtype of torch": (one(dtype="load"), "has the dtype 'load'"),
     "more fields": (one(code="import os"), "unknown field `code`"),
     "no field": ({"w": {"dtype": "F32"}}, "missing required field"),
+    "a name twice": (
+        b'{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"w":{"dtype":"I32","shape":[2],"data_offsets":[0,8]}}',
+        "its header has 'w' twice",
+    ),
+    "a field twice": (b'{"w":{"dtype":"F32","shape":[2],"shape":[2],"data_offsets":[0,8]}}', "has 'shape' twice"),
     "no JSON": (b"{w}", "damaged"),
     "half a character": (b'{"\\ud800": {}}', "damaged"),
     "nested": (b'{"w": ' + b"[" * 100_000, "damaged"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from torch import nn
 import autoinit
 from autoinit.cli import main
 from autoinit.errors import ArgumentError, LoadError
-from autoinit.loading import files_read_for, load
+from autoinit.loading import _archives, files_read_for, load
 from autoinit.models import ModelView
 
 
@@ -302,3 +303,30 @@ def test_tensors_that_overlap_in_memory_are_refused(tmp_path):
 def test_a_view_of_weights_alone_is_no_model():
     with pytest.raises(ArgumentError, match="model is a dict"):
         ModelView.of(state())
+
+
+def test_a_tensor_that_two_files_of_an_index_hold_is_refused(tmp_path):
+    """Which of them counts would hang on the order of the files."""
+    for name, value in (("one", 1.0), ("two", 2.0)):
+        save_file({name: torch.ones(2), "both": torch.full((2,), value)}, tmp_path / f"{name}.safetensors")
+    where = {"one": "one.safetensors", "two": "two.safetensors", "both": "one.safetensors"}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    with pytest.raises(LoadError, match=r"two of its files hold both; save the weights again$"):
+        load(str(tmp_path), alone=True)
+
+
+def test_what_the_files_of_an_index_unpack_to_is_bounded_together(tmp_path, monkeypatch):
+    """Each of three unpacks to 400,000 bytes of zeros, below what one file may; together they are above."""
+    monkeypatch.setattr(_archives, "SMALLEST_LIMIT", 1_000_000)
+    for number in range(3):
+        torch.save({f"w{number}": torch.zeros(100_000)}, tmp_path / "stored")
+        with ZipFile(tmp_path / "stored") as stored, ZipFile(tmp_path / f"{number}.bin", "w", ZIP_DEFLATED) as packed:
+            for record in stored.namelist():
+                packed.writestr(record, stored.read(record))
+    (tmp_path / "stored").unlink()
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text(json.dumps({"weight_map": {f"w{number}": f"{number}.bin" for number in range(3)}}))
+    said = "its files unpack to 1,200,000 bytes up to 2.bin, expected up to 1,000,000 for all"
+    with pytest.raises(LoadError, match=said):
+        load(str(index), alone=True)
+    assert load(str(index), alone=True, max_size=1_300_000).model.state_dict.keys() == {"w0", "w1", "w2"}

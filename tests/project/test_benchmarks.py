@@ -17,9 +17,7 @@ SCRIPT = Path(__file__).parents[2] / "benchmarks" / "speed.py"
 
 
 def speed(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(SCRIPT), *arguments]
-    wide = {**os.environ, "COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=wide)
+    return python(SCRIPT, *arguments, env={**os.environ, "COLUMNS": "200"})
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +68,10 @@ def test_says_which_targets_were_met(figures: dict[str, Any]) -> None:
 
 
 def test_refuses_numbers_that_mean_nothing() -> None:
-    done = speed("--repeats", "0")
+    """In an interpreter of its own, without a path to this repository."""
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, str(SCRIPT), "--repeats", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=alone)
     assert done.returncode == 2
     assert "--repeats" in done.stderr
 

@@ -121,7 +121,24 @@ def test_what_training_adds_up_to() -> None:
     # He's one seed takes 7, and mirrored's first rate 1 there.
     assert (he["epochs_there"], he["epochs_of_mirrored"]) == (7.0, 1.0)
     assert he["reached_by_kind"] == {"depth 30": [1, 3], "Adam": [1, 3], "depth 200": [0, 3]}
-    assert learning_table([mirrored, he]).row_count == 2
+    assert mirrored["epochs_by_kind"] == {"depth 30": 3.0, "contrast": 7.0}
+    shown = learning_table([mirrored, he])
+    assert [column.header for column in shown.columns[:5]] == ["", "depth 10 to 60", "depth 30", "contrast", "Adam"]
+    cells = [list(column.cells) for column in shown.columns[1:7]]
+    assert cells == [["3 of 3 (3.00)", "1 of 3 (7.00)"], ["3 of 3 (3.00)", "1 of 3 (7.00)"], ["2 of 3 (7.00)", ""],
+                     ["", "1 of 3 (7.00)"], ["", "0 of 3"], ["3.00", "1.00"]]  # fmt: skip
+
+
+def test_what_is_stored_is_shown_without_a_run(tmp_path: Path) -> None:
+    """Of all runs of depth 3 one is stored: one row, and nothing else is tried."""
+    lines = tmp_path / "lines.jsonl"
+    known = reached("he", "relu_3", {"0": [0, 0, 0, 4, 5, 0], "1": [0] * 6, "2": [0] * 6})
+    lines.write_text(json.dumps(known) + "\n")
+    given = ("--part", "training", "deep", "--models", "*_3", "*_sgd", "--resume", str(lines), "--stored")
+    done = python(SCRIPT, *given, env={**os.environ, "COLUMNS": "250", "OMP_NUM_THREADS": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "1 of 3 (4.00)" in done.stdout
+    assert len(lines.read_text().splitlines()) == 1
 
 
 def test_a_slice_trains_and_adds_up(tmp_path: Path) -> None:

@@ -153,5 +153,18 @@ def test_a_class_is_no_model():
             call(nn.ReLU)
 
 
+def test_functions_are_called_as_they_can_be():
+    """Before anything is built: a factory that needs arguments, a loop that takes no learning rate."""
+    for name, call in (
+        ("model", lambda: assert_well_initialized(nn.Linear)),
+        ("make_model", lambda: autoinit.compare(nn.Linear, lambda model, lr: iter([1.0]), lrs=[0.1], steps=1)),
+        ("train", lambda: autoinit.compare(nn.ReLU, lambda model: iter([1.0]), lrs=[0.1], steps=1)),
+        ("make_model", lambda: coordinate_check(lambda: nn.ReLU(), (1, 2), batches)),
+        ("batches", lambda: coordinate_check(nn.Identity, (1, 2), lambda: None)),
+    ):
+        with pytest.raises(ArgumentError, match=rf"^{name}=.*expected a function to be called with [012] arguments \("):
+            call()
+
+
 def test_what_cannot_be_shown_is_named_by_its_class():
     assert str(refusal("x", Unprintable(), "a number")) == "x=a Unprintable: expected a number"

@@ -236,6 +236,6 @@ MODELS: Mapping[str, LibraryModel] = {
             "*.conv1d.bias": "0: upstream leaves torch's default",
             "backbone.embeddings.weight": "N(0, 0.1): upstream 0.02",
         },
-        unsaid=("*.A_log", "*.D", "*.dt_proj.bias"),
+        unsaid=("*.A_log", "*.dt_proj.bias"),
     ),
 }  # fmt: skip

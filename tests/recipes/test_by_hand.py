@@ -89,13 +89,14 @@ class Denoiser(nn.Module):
 class Plain(nn.Module):
     """Residual branches of two convolutions without norms, each scaled by a number."""
 
-    def __init__(self, width: int = 16, branches: int = 4) -> None:
+    def __init__(self, width: int = 16, branches: int = 4, shared: bool = False) -> None:
         super().__init__()
         self.stem, self.head = nn.Conv2d(3, width, 3, padding=1), nn.Linear(width, 10)
         self.first, self.second = (
             nn.ModuleList([nn.Conv2d(width, width, 3, padding=1) for _ in range(branches)]) for _ in range(2)
         )
-        self.scales = nn.ParameterList([nn.Parameter(torch.ones(1)) for _ in range(branches)])
+        scales = [nn.Parameter(torch.ones(1)) for _ in range(branches)]
+        self.scales = nn.ParameterList(scales[:1] * branches if shared else scales)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -174,6 +175,7 @@ _IMAGE = torch.ones(1, 3, 8, 8)
 BY_HAND: Mapping[str, tuple] = {
     "olmo": (*_GPT2, "olmo", {
         "wte.weight": ("truncated_normal_3", CUT_3 / 8, 0),  # d = 64
+        "wpe.weight": ("truncated_normal_3", CUT_3 / 8, 0),
         "lm_head.weight": ("truncated_normal_3", CUT_3 / 8, 0),
         "blocks.0.attn.c_attn.weight": ("truncated_normal_3", CUT_3 / 8, 0),
         "blocks.0.attn.c_proj.weight": ("truncated_normal_3", CUT_3 / math.sqrt(2 * 64), 0),
@@ -245,6 +247,7 @@ BY_HAND: Mapping[str, tuple] = {
         "first.0.bias": ("constant", 0, 0),
     }),
     "rezero": (Plain, _IMAGE, "rezero", {"scales.3": ("constant", 0, 0)}),
+    "rezero, shared": (lambda: Plain(shared=True), _IMAGE, "rezero", {"scales.0": ("constant", 0, 0)}),
     "lora": (LowRank, _IMAGE, "lora", {
         "conv_a.weight": ("uniform", 27**-0.5 / math.sqrt(3), 0),
         "conv_b.weight": ("constant", 0, 0),
@@ -252,6 +255,11 @@ BY_HAND: Mapping[str, tuple] = {
         "b.weight": ("constant", 0, 0),
         "more_a": ("uniform", 8**-0.5 / math.sqrt(3), 0),
         "more_b": ("constant", 0, 0),
+    }),
+    "lstm": (lambda: nn.LSTMCell(12, 8), torch.ones(2, 12), "lstm", {
+        "weight_ih": ("orthogonal", 12**-0.5, 0),  # four gates of 8 by 12, each orthogonal
+        "weight_hh": ("orthogonal", 8**-0.5, 0),
+        "bias_ih": ("constant", 0, 0),
     }),
     "siren": (Sines, torch.ones(4, 2), "siren", {
         "first.weight": ("uniform", 1 / 2 / math.sqrt(3), 0),
@@ -275,7 +283,11 @@ BY_HAND: Mapping[str, tuple] = {
         "3.weight": ("normal", math.sqrt(2 / 1.0001 / 72), 0),
         "3.bias": ("constant", 0, 0),
     }),
-    "unet": (decoder, torch.ones(1, 16, 8, 8), "unet", {"3.weight": ("normal", math.sqrt(2 / 72), 0)}),
+    "unet": (decoder, torch.ones(1, 16, 8, 8), "unet", {
+        "0.weight": ("normal", math.sqrt(2 / 64), 0),  # 16 channels, 16 taps, of which an output pixel meets four
+        "3.weight": ("normal", math.sqrt(2 / 72), 0),
+        "3.bias": ("constant", 0, 0),
+    }),
     "mup": (*_GPT2, "mup(0.02, 4)", {
         "blocks.0.attn.c_attn.weight": ("normal", 0.01, 0),
         "lm_head.weight": ("normal", 0.005, 0),

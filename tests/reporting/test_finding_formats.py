@@ -641,3 +641,12 @@ def test_github_gets_paths_from_the_root_of_its_workspace(form, monkeypatch, tmp
     )
     assert "sub/nets.py" in CheckRun((CheckResult("nets", (found,)),)).to(form)
     assert str(tmp_path) not in CheckRun((CheckResult("nets", (found,)),)).to(form)
+
+
+def test_checks_print_by_themselves_as_their_text():
+    """On a rich console of the width of plain text, as `str`; a run of several and the result of one alike."""
+    run = nine()
+    for each in (run, *run.results):
+        file = io.StringIO()
+        Console(file=file, width=100).print(each)
+        assert file.getvalue() == f"{each}\n" == f"{run.to_text()}\n"

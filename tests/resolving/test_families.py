@@ -667,23 +667,45 @@ def squared_distances(z: Tensor, codes: Tensor) -> Tensor:
     return z.pow(2).sum(-1, keepdim=True) - 2 * z @ codes.t() + codes.pow(2).sum(-1)
 
 
+def one_hot(nearest: Tensor, codes: Tensor) -> Tensor:
+    return F.one_hot(nearest, codes.shape[0]).to(codes.dtype) @ codes
+
+
+def scattered(nearest: Tensor, codes: Tensor) -> Tensor:
+    marks = torch.zeros(nearest.shape[0], codes.shape[0]).scatter_(1, nearest[:, None], 1)
+    return torch.einsum("nk,kd->nd", marks, codes)
+
+
+def compared(nearest: Tensor, codes: Tensor) -> Tensor:
+    return torch.mm((nearest[:, None] == torch.arange(codes.shape[0])).float(), codes)
+
+
+TAKEN: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "embedding": lambda table, nearest: table(nearest),
+    "indexed": lambda table, nearest: table[nearest],
+    "one_hot": lambda table, nearest: one_hot(nearest, table.weight),
+    "scattered": lambda codes, nearest: scattered(nearest, codes),
+    "compared": lambda table, nearest: compared(nearest, table.weight),
+}
+
+
 @pytest.mark.parametrize("measure", [squared_distances, torch.cdist], ids=["written_out", "cdist"])
-@pytest.mark.parametrize("table", [True, False], ids=["embedding", "indexed"])
-def test_vector_quantisation(measure: Callable[[Tensor, Tensor], Tensor], table: bool):
+@pytest.mark.parametrize("taken", TAKEN)
+def test_vector_quantisation(measure: Callable[[Tensor, Tensor], Tensor], taken: str):
     """VQ-VAE: the nearest code by distance, and the straight-through sum. Distances only rank: the encoder feeds the
     sum, the decoder is as ever, and the codes are no layer.
     """
 
     def forward(net: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         z = net.encode(x)
-        codes = net.codes.weight if table else net.codes
-        nearest = measure(z, codes).argmin(-1)
-        q = net.codes(nearest) if table else codes[nearest]
+        nearest = measure(z, getattr(net.codes, "weight", net.codes)).argmin(-1)
+        q = TAKEN[taken](net.codes, nearest)
         loss = F.mse_loss(q, z.detach()) + 0.25 * F.mse_loss(z, q.detach())
         q = z + (q - z).detach()
         return net.out(F.relu(net.decode(q))), loss
 
-    codes: Any = nn.Embedding(10, HIDDEN) if table else nn.Parameter(torch.randn(10, HIDDEN))
+    plain = taken in ("indexed", "scattered")
+    codes: Any = nn.Parameter(torch.randn(10, HIDDEN)) if plain else nn.Embedding(10, HIDDEN)
     model = Net(
         forward,
         encode=nn.Linear(WIDTH, HIDDEN),

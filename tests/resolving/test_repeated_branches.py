@@ -72,13 +72,13 @@ TIERS: dict[str, Callable[[nn.Module], Any]] = {
 def test_the_count_of_a_stream(key: str, tier: str):
     order, count = ORDERS[key]
     (stream,) = streams(TIERS[tier](Stack(order)))
-    assert (len(stream.sums), stream.count) == (len(order), count)
+    assert (len(stream.branches), stream.count) == (len(order), count)
 
 
 def test_norms_behind_the_sums_leave_one_branch_each():
     """ALBERT itself: every sum is normalised at once, and nothing grows."""
     found = streams(trace(Stack((0, 1) * 12, first=False), (2, WIDTH)))
-    assert [len(stream.sums) for stream in found] == [1] * 24
+    assert [len(stream.branches) for stream in found] == [1] * 24
     assert branch_counts(trace(Stack((0, 1) * 12, first=False), (2, WIDTH))) == {}
 
 

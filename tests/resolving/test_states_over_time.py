@@ -65,7 +65,7 @@ def model(forward: Callable[[Any, Tensor], Tensor]) -> nn.Module:
 @pytest.mark.parametrize("forward", [zoneout, mixed_in, leaky, summed])
 def test_a_state_is_no_stream(forward: Callable[[Any, Tensor], Tensor]):
     dataflow = trace(model(forward), (STEPS, 2, WIDTH))
-    assert [len(stream.sums) for stream in streams(dataflow) if len(stream.sums) > 2] == []
+    assert [len(stream.branches) for stream in streams(dataflow) if len(stream.branches) > 2] == []
     assert not branch_counts(dataflow).keys() & {"linear/linear.weight", "cell/cell.weight_ih"}
 
 

@@ -463,6 +463,8 @@ CALLS: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {
     "attention": attends((2, 4, 5, 8), (2, 4, 6, 8), (2, 4, 6, 3)),
     "attention_mask": attends((2, 4, 5, 8), (2, 4, 6, 8), (2, 4, 6, 3), (5, 6)),
     "attention_groups": attends((2, 4, 5, 8), (2, 2, 6, 8), (2, 2, 6, 8), enable_gqa=True),
+    "layer_norm": (F.layer_norm, (empty(2, 3, 4), (3, 4), empty(3, 4)), {"eps": 1e-6}),
+    "layer_norm_half": (F.layer_norm, (empty(2, 4, dtype=torch.float16), [4]), {}),
     "attention_of_one": attends((5, 8), (6, 8), (6, 8)),
 }
 
@@ -477,6 +479,8 @@ def test_shapes_are_those_of_torch(name: str):
 
 MISFITS: dict[str, tuple[Any, tuple[Any, ...], dict[str, Any]]] = {
     "add": (torch.add, (empty(2, 4), empty(3)), {}),
+    "layer_norm": (F.layer_norm, (empty(2, 4), (2,)), {}),
+    "layer_norm_weight": (F.layer_norm, (empty(2, 4), (4,), empty(2)), {}),
     "attention": attends((2, 4, 5, 8), (2, 4, 6, 7), (2, 4, 6, 7)),
     "attention_groups": attends((2, 4, 5, 8), (2, 2, 6, 8), (2, 2, 6, 8)),
     "attention_mask": attends((2, 4, 5, 8), (2, 4, 6, 8), (2, 4, 6, 8), (5, 7)),

@@ -21,6 +21,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as torch_modules
+from torch.utils._python_dispatch import BaseTorchDispatchMode, is_in_torch_dispatch_mode
 
 from autoinit import ArgumentError, TraceError, autoinit, check, plan
 from autoinit.signal import measure
@@ -270,6 +271,10 @@ def default_device() -> Any:
     return torch.get_default_device(), torch._C._len_torch_function_stack()
 
 
+def dispatch_modes() -> Any:
+    return torch._C._len_torch_dispatch_stack(), is_in_torch_dispatch_mode()
+
+
 def anomaly() -> Any:
     return torch.is_anomaly_enabled()
 
@@ -282,6 +287,8 @@ SWITCHES: dict[str, tuple[Callable[[], object], Callable[[], Any]]] = {
     ),
     "device": (lambda: torch.set_default_device("cpu"), default_device),
     "meta": (lambda: torch.set_default_device("meta"), default_device),
+    "entered device": (lambda: torch.device("meta").__enter__(), default_device),
+    "dispatch mode": (lambda: BaseTorchDispatchMode().__enter__(), dispatch_modes),
     "dtype": (lambda: torch.set_default_dtype(torch.float64), torch.get_default_dtype),
     "threads": (lambda: torch.set_num_threads(torch.get_num_threads() + 1), torch.get_num_threads),
     "precision": (lambda: torch.set_float32_matmul_precision("medium"), torch.get_float32_matmul_precision),
@@ -318,7 +325,9 @@ def test_what_forward_switches_on_is_switched_back(name: str, read: Callable[[nn
     assert position() == before
 
 
-@pytest.mark.parametrize("name", ["deterministic", "device", "dtype", "environment", "collector"])
+@pytest.mark.parametrize(
+    "name", ["deterministic", "device", "entered device", "dispatch mode", "dtype", "environment", "collector"]
+)
 def test_it_is_switched_back_where_forward_fails(name: str):
     switch, position = SWITCHES[name]
 

@@ -375,6 +375,13 @@ def test_what_is_refused():
         type(scaled).from_json(json.dumps({**json.loads(scaled.to_json()), "version": 2}))
 
 
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
+def test_what_has_no_elements_cannot_grow():
+    for wide, arguments in ((8, {"base": plain(4, 0, 2)}), (0, {"width": 2})):
+        with pytest.raises(PlanError, match=r"0\.weight of shape \[0, 4\] has no elements: expected features"):
+            scaling(plain(4, wide, 2), **arguments)
+
+
 def test_a_trained_model_is_not_written():
     """Batch norms that have seen batches: nothing is written, the gains that the depth scales included."""
     model = ResNet(16, blocks=6)
@@ -415,6 +422,14 @@ def test_arguments_of_another_type_are_refused_by_name():
         (lambda: coordinate_check(MLP, [16, 32], batch, loss=3), "loss=3: expected a function"),
         (lambda: coordinate_check(MLP, 5, batch), "widths=5: expected at least two widths"),
         (lambda: coordinate_check(MLP, [16], batch), r"widths=\[16\]: expected at least two different ones"),
+        (lambda: coordinate_check(MLP, range(1, 102), batch), r"widths=\[1, .*: expected .* 100 at most"),
+        (lambda: coordinate_check(MLP, [16, 2**20 + 1], batch), r"widths=.* each a whole number from 1 to 1,048,576"),
+        (lambda: coordinate_check(MLP, [16, 32], batch, steps=10**30), "steps=10+: .*from 1 to 10,000"),
+        (lambda: coordinate_check(MLP, [16, 32], batch, steps=10_001), "steps=10001: .*from 1 to 10,000"),
+        (lambda: coordinate_check(MLP, [16, 32], batch, steps=0), "steps=0: .*from 1 to 10,000"),
+        (lambda: coordinate_check(MLP, [16, 32], batch, seeds=1_001), "seeds=1001: .*from 1 to 1,000"),
+        (lambda: coordinate_check(MLP, [16, 32], batch, lr=math.inf), "lr=inf: expected a learning rate"),
+        (lambda: coordinate_check(MLP, [16, 32], batch, lr=0), "lr=0: expected a learning rate"),
     ):
         with pytest.raises(ArgumentError, match=said):
             call()

@@ -60,12 +60,16 @@ def look(subject: Subject) -> Iterator[Finding]:
     recipe = subject.published.recipe
     for (param, rows), facts in subject.facts.items():
         parameter = subject.parameters.get(param)
-        if rows or parameter is None or parameter.is_meta or not parameter.requires_grad or not parameter.numel():
+        if parameter is None or parameter.is_meta or not parameter.requires_grad or not parameter.numel():
+            continue
+        if rows and facts.is_weight:  # a rule of scale judges it
             continue
         start = recipe.start(facts)
         if start is None or not _is_ours(facts, start) or not parameter.is_floating_point():
             continue
-        told = _stray(parameter.detach().to(torch.float64), start, subject.tolerance)
+        values = parameter.detach()
+        here = torch.cat([values[begin:end] for begin, end in rows]) if rows else values
+        told = _stray(here.to(torch.float64), start, subject.tolerance)
         if told:
             yield _finding(subject, facts, start, told)
 

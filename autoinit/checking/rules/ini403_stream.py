@@ -49,7 +49,7 @@ def look(subject: Subject) -> Iterator[Finding]:
     - De & Smith 2020: [Batch Normalization Biases Residual Blocks](https://arxiv.org/abs/2002.10444)
     - Radford et al. 2019 (GPT-2), section 2.3: residual weights scaled by 1 / sqrt(N)
     """
-    long = [stream for stream in streams(subject.dataflow) if len(stream.sums) >= BRANCHES]
+    long = [stream for stream in streams(subject.dataflow) if len(stream.branches) >= BRANCHES]
     if not long or subject.signal is None:
         return
     for stream in long:
@@ -57,11 +57,11 @@ def look(subject: Subject) -> Iterator[Finding]:
 
 
 def _judged(subject: Subject, stream: Stream) -> Iterator[Finding]:
-    first, last = _moment(subject, stream.sums[0]), _moment(subject, stream.sums[-1])
-    if first is None or last is None or not 0 < first * GROWTH < last or _is_normed(subject, stream.sums[-1]):
+    first, last = _moment(subject, stream.branches[0].sum), _moment(subject, stream.branches[-1].sum)
+    if first is None or last is None or not 0 < first * GROWTH < last or _is_normed(subject, stream.branches[-1].sum):
         return
-    layer = next(layer for layer in subject.plan.layers if stream.ends[0][0].name in layer.uses)
-    branches = len(stream.sums)
+    layer = next(layer for layer in subject.plan.layers if stream.branches[0].weights[0].name in layer.uses)
+    branches = len(stream.branches)
     each = (last / first) ** (1 / (branches - 1))
     fix = 'autoinit(model, residual="depth")'
     yield Finding(

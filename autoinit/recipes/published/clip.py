@@ -23,6 +23,6 @@ def clip(facts: Facts) -> Start | None:
     if not facts.is_weight:
         return usual(facts)
     if facts.ends_branch and facts.branches > 1:
-        return normal((facts.width * 2 * facts.blocks) ** -0.5)
+        return normal((facts.width * facts.branches) ** -0.5)
     inside_mlp = facts.branch and not facts.branch_attends
     return normal((facts.fan_in * (2 if inside_mlp else 1)) ** -0.5)

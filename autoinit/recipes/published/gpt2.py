@@ -20,12 +20,12 @@ def gpt2(facts: Facts, std: float = 0.02) -> Start | None:
     """A transformer whose branch ends are scaled by depth.
 
     - weights, embeddings, positions and heads: N(0, 0.02^2)
-    - the last weight of each branch: 0.02 / sqrt(2 L), for L blocks of two branches
+    - the last weight of each branch: 0.02 / sqrt(N), for N branches: 2 L in L blocks of attention and MLP
     - biases 0, norms at identity
 
     Argument: `std`, in place of 0.02.
     """
     if facts.kind in ("weight", "embedding", "position"):
         scaled = facts.ends_branch and facts.branches > 1
-        return normal(std / math.sqrt(2 * facts.blocks) if scaled else std)
+        return normal(std / math.sqrt(facts.branches) if scaled else std)
     return usual(facts)

@@ -7,7 +7,7 @@ import math
 from autoinit.facts import Facts
 from autoinit.recipes.published._common import torch_default, usual
 from autoinit.recipes.registry import register_recipe
-from autoinit.recipes.starts import ZERO, Start, normal, uniform
+from autoinit.recipes.starts import ZERO, Start, constant, normal, uniform
 
 
 @register_recipe("mamba", source="Gu & Dao 2023; state-spaces/mamba, models/mixer_seq_simple.py (_init_weights)")
@@ -19,8 +19,12 @@ def mamba(facts: Facts) -> Start | None:
     - the weight before softplus, which gives the step sizes: U(-r^-1/2, r^-1/2), r its fan_in, as torch's default is
     - embedding N(0, 0.02^2), the tied head too; norms at identity
 
-    The state matrix, its step's bias and the skip are patterns of their constructor, and are kept.
+    - the skip past the state space (D): 1
+
+    The state matrix and its step's bias are patterns of their constructor, and are kept.
     """
+    if facts.kind == "layer_scale":
+        return constant(1.0)
     if facts.kind == "embedding" or (facts.is_weight and facts.tied):
         return normal(0.02)
     if facts.kind == "bias" and (not facts.is_conv or facts.nonlinearity == "softplus"):
