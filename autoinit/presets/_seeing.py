@@ -16,6 +16,9 @@ from autoinit.resolving.residual import streams
 from autoinit.theory.layouts import size
 from autoinit.tracing.dataflow import Dataflow
 
+LARGE = 1 << 22
+"""Elements: an orthogonal weight of 1024 x 4096 takes half a second to draw, one of four times the width 64 times that."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -34,6 +37,7 @@ class Seen:
         full: whether it gives as many numbers as it is given.
         places: whether it gives a map of an image's places.
         acts: whether one of its outputs is one number and another several, as value and policy of an actor-critic.
+        large: whether it has a weight of which an orthogonal one takes long to draw.
     """
 
     norms: bool = False
@@ -48,6 +52,7 @@ class Seen:
     full: bool = False
     places: bool = False
     acts: bool = False
+    large: bool = False
 
 
 def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
@@ -67,6 +72,7 @@ def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
         draws=draws(dataflow, _fed(plan)),
         frequency=_frequency(rows),
         acts=_acts(plan),
+        large=any(math.prod(each.shape) > LARGE for each in plan.layers),
         **_outputs(dataflow, plan),
     )
 
@@ -78,7 +84,11 @@ def _outputs(dataflow: Dataflow, plan: Plan) -> dict[str, bool]:
     """
     ends = [op for op in dataflow.graph.nodes if op.ends]
     made = [each.shape for end in ends for each in dataflow.graph.predecessors(end) if each.made and each.shape]
-    given = max((math.prod(op.shape) for op in dataflow.graph.nodes if op.op == "input" and op.shape), default=math.inf)
+    inputs = [op for op in dataflow.graph.nodes if op.op == "input" and op.shape]
+    words = {
+        each for op in dataflow.graph.nodes if Trait.LOOKUP in op.traits for each in dataflow.graph.predecessors(op)
+    }
+    given = max((math.prod(each.shape) for each in inputs if each not in words), default=math.inf)
     if not made:
         conv = any(each.reason == "output" and "k" in each.axes for each in plan.layers)
         return {"dense": conv, "full": conv, "places": conv}

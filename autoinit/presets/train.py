@@ -5,7 +5,8 @@ branches and of heads, or a published recipe. What the caller gives is left as g
 
 Each row has a reason that does not rest on the benchmark, and the figures of `benchmarks/practice.py` that bear it out:
 the loss or the error after a short training at the best of several learning rates, as the plain assignment starts the
-network and as the row does. Lower is better.
+network and as the row does. Lower is better. A network with a weight of more than 4 million elements keeps normal ones
+where a row says orthogonal: these would take long to draw.
 """
 
 from __future__ import annotations
@@ -226,6 +227,8 @@ def row(seen: Seen) -> Decision:
     """The first row that fits, its options for what the graph shows; the last one always does."""
     found = next(each for each in ROWS if each.fits(seen))
     options = {name: value.format(frequency=seen.frequency) for name, value in found.options.items()}
+    if seen.large:
+        options.pop("distribution", None)
     return replace(found, options=options)
 
 

@@ -165,6 +165,26 @@ def test_the_row_of_a_network_and_a_plan_by_its_options(case: str):
     assert Plan.from_json(made.to_json()) == made
 
 
+def test_words_are_no_numbers():
+    """A recurrent model of words gives as many logits as it is given words, and is none with a dense output."""
+    model = Net(
+        lambda s, x: s.head(s.lstm(s.table(x))[0][:, -1]),
+        table=nn.Embedding(4, 8), lstm=nn.LSTM(8, 16, batch_first=True), head=nn.Linear(16, 4),
+    )  # fmt: skip
+    assert plan(model, torch.zeros(2, 4, dtype=torch.long), preset="train").preset == "train (gated recurrence)"
+
+
+@pytest.mark.parametrize(("width", "distribution"), [(2048, "orthogonal"), (2049, "normal")])
+def test_large_weights_stay_normal(width: int, distribution: str):
+    """2048 x 2048 are 2^22 elements."""
+    with torch.device("meta"):
+        model = nn.Sequential(nn.Linear(8, 2048), nn.LayerNorm(2048), nn.ReLU(), nn.Linear(2048, width), nn.ReLU(),
+                              nn.Linear(width, 4))  # fmt: skip
+    made = plan(model, ROW, preset="train")
+    assert (made.preset, made["3"].distribution) == ("train (norms)", distribution)
+    assert ("distribution='orthogonal'" in made.notes[-1]) == (width == 2048)
+
+
 def test_what_is_given_is_left_as_given():
     model = drawing(norm=False)
     kept = plan(model, ROW, preset="train", heads="zero")
