@@ -14,10 +14,10 @@ from autoinit.plans.plan import Plan
 from autoinit.resolving import Fed
 from autoinit.resolving.residual import streams
 from autoinit.theory.layouts import size
-from autoinit.tracing.dataflow import Dataflow
+from autoinit.tracing.dataflow import Dataflow, Op
 
 LARGE = 1 << 22
-"""Elements: an orthogonal weight of 1024 x 4096 takes half a second to draw, one of four times the width 64 times that."""
+"""Elements: to draw an orthogonal weight of n x n takes about n^3 operations."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +84,26 @@ def _outputs(dataflow: Dataflow, plan: Plan) -> dict[str, bool]:
     """
     ends = [op for op in dataflow.graph.nodes if op.ends]
     made = [each.shape for end in ends for each in dataflow.graph.predecessors(end) if each.made and each.shape]
-    inputs = [op for op in dataflow.graph.nodes if op.op == "input" and op.shape]
-    words = {
-        each for op in dataflow.graph.nodes if Trait.LOOKUP in op.traits for each in dataflow.graph.predecessors(op)
-    }
-    given = max((math.prod(each.shape) for each in inputs if each not in words), default=math.inf)
+    words = _looked_up(dataflow)
+    numbers = [op.shape for op in dataflow.graph.nodes if op.op == "input" and op.shape and op not in words]
+    given = max(map(math.prod, numbers), default=math.inf)
     if not made:
         conv = any(each.reason == "output" and "k" in each.axes for each in plan.layers)
         return {"dense": conv, "full": conv, "places": conv}
     full = any(math.prod(each) >= given for each in made)
     places = any(len(each) > 3 and math.prod(each[2:]) > 1 for each in made)
     return {"dense": full or places, "full": full, "places": places}
+
+
+def _looked_up(dataflow: Dataflow) -> set[Op]:
+    """What leads to the rows that are taken of tables, with no weight in between: words, not numbers."""
+    lookups = [op for op in dataflow.graph.nodes if Trait.LOOKUP in op.traits]
+    found: set[Op] = set()
+    while lookups:
+        before = {each for each in dataflow.graph.predecessors(lookups.pop()) if not each.made} - found
+        found |= before
+        lookups += before
+    return found
 
 
 def _acts(plan: Plan) -> bool:

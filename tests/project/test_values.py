@@ -10,8 +10,8 @@ import pytest
 from tests.project.package_imports import modules
 
 STATES = {
-    "Found", "Origins", "Pickled", "Progress", "Taken", "_Build", "_Following", "_Panel", "_Settling", "_Solver", "_Storage",
-    "_Unrolling", "_Wanted", "_Writing",
+    "Found", "Origins", "Pickled", "Progress", "Taken", "_Build", "_Following", "_Panel", "_Settling", "_Solver",
+    "_Storage", "_Unrolling", "_Wanted", "_Writing",
 }  # fmt: skip
 """What changes while it is worked on: sums, what has been found so far, an axis that is drawn on."""
 
