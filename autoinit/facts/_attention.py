@@ -40,8 +40,7 @@ def attention_role(dataflow: Dataflow, resolution: Resolution, ending: Ending, r
     softmax = _softmax_behind(dataflow, end)
     if softmax is None:
         return "value"
-    is_left = slot == next(iter(end.operands))
-    return "query" if is_left == _sums_over_last(softmax) else "key"
+    return "query" if (slot == _left(end)) == _sums_over_last(softmax) else "key"
 
 
 def head_width(dataflow: Dataflow, resolution: Resolution, ending: Ending, features: int, role: Attention) -> int:
@@ -70,12 +69,16 @@ def _axis(product: Op, slot: str, *, summed: bool) -> int:
     shape = product.operands[slot].shape
     if not shape or len(shape) < 2:
         return 0
-    if product.op in ("matmul", "bmm", "baddbmm"):
-        is_left = slot == next(name for name, each in product.operands.items() if each.signal)
-        return shape[-1 if is_left is summed else -2]
+    if product.op in ("matmul", "addmm"):
+        return shape[-1 if (slot == _left(product)) is summed else -2]
     if product.op == "einsum":
         return _axis_by_letters(product, slot, shape, summed)
     return shape[-1] if product.op == "scaled_dot_product_attention" else 0
+
+
+def _left(product: Op) -> str:
+    """The operand on the left of a product of two; what is added to the product is none."""
+    return next(name for name in product.operands if name != "bias")
 
 
 def _axis_by_letters(product: Op, slot: str, shape: tuple[int, ...], summed: bool) -> int:

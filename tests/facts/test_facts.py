@@ -48,6 +48,12 @@ def by_einsum(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return torch.einsum("bqk,bkd->bqd", torch.einsum("bqd,bkd->bqk", q, k).softmax(-1), v)
 
 
+def by_baddbmm(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """As with ALiBi: what is added to the product comes first."""
+    places = torch.arange(5.0).expand(2, 5, 5)
+    return torch.bmm(torch.baddbmm(places, q, k.mT, alpha=0.25).softmax(-1), v)
+
+
 class Attention(nn.Module):
     def __init__(self, spelling: Any) -> None:
         super().__init__()
@@ -58,7 +64,7 @@ class Attention(nn.Module):
         return self.out(self.spelling(self.q(x), self.k(x), self.v(x)))
 
 
-@pytest.mark.parametrize("spelling", [by_sdpa, by_matmul, by_columns, by_einsum])
+@pytest.mark.parametrize("spelling", [by_sdpa, by_matmul, by_columns, by_einsum, by_baddbmm])
 def test_queries_keys_and_values_are_told_apart(spelling):
     found = facts_of(Attention(spelling), torch.ones(2, 5, WIDTH))
     told = {name: found[f"{name}.weight"][0].attention for name in ("q", "k", "v", "out")}
@@ -250,7 +256,21 @@ class Grouped(nn.Module):
         return F.scaled_dot_product_attention(q, k, v)
 
 
-@pytest.mark.parametrize("build", [Grouped, HeadByHead, InThreeAxes, OverChannels, Packed])
+class InBatches(nn.Module):
+    """Two heads in the batch, with what is added to the product of queries and keys first (BLOOM)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.q, self.k, self.v = (nn.Linear(WIDTH, 2 * HEAD_WIDTH) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            each(x).unflatten(-1, (2, HEAD_WIDTH)).transpose(1, 2).flatten(0, 1) for each in (self.q, self.k, self.v)
+        )
+        return torch.bmm(torch.baddbmm(torch.arange(5.0).expand(4, 5, 5), q, k.mT).softmax(-1), v)
+
+
+@pytest.mark.parametrize("build", [Grouped, InBatches, HeadByHead, InThreeAxes, OverChannels, Packed])
 def test_the_width_of_a_head_is_what_queries_and_keys_are_summed_over(build):
     found = facts_of(build(), torch.ones(2, 5, WIDTH))
     told = {(each.attention, each.head_width) for parts in found.values() for each in parts if each.kind == "weight"}
