@@ -174,6 +174,15 @@ def test_words_are_no_numbers():
     assert plan(model, torch.zeros(2, 4, dtype=torch.long), preset="train").preset == "train (gated recurrence)"
 
 
+def test_numbers_that_a_weight_turns_into_words_stay_numbers():
+    """As in a VQ-VAE: as many numbers come out as were given, though rows of a table are taken on the way."""
+    model = Net(
+        lambda s, x: s.decoder(s.table(s.encoder(x).argmax(-1))),
+        encoder=nn.Linear(8, 4), table=nn.Embedding(4, 16), decoder=mlp(16, 16, 8),
+    )  # fmt: skip
+    assert plan(model, ROW, preset="train").preset == "train (dense output)"
+
+
 @pytest.mark.parametrize(("width", "distribution"), [(2048, "orthogonal"), (2049, "normal")])
 def test_large_weights_stay_normal(width: int, distribution: str):
     """2048 x 2048 are 2^22 elements."""

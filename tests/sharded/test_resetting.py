@@ -7,8 +7,14 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from autoinit import ArgumentError, PlanError, TrainedModelError, plan
+from autoinit.models import ModelView
+from autoinit.tensors.sharding import local_piece
+from autoinit.writing.trained import training_signs
+from tests.sharded.processes import stand_in_process
 
 
 class Turned(nn.Module):
@@ -212,3 +218,20 @@ def test_a_tie_that_to_empty_breaks_is_named_and_padding_is_zero(again: bool) ->
     assert [each.name for each in said.others] == []
     assert all(each.isfinite().all() for each in model.parameters())
     assert not model.table.weight[3].any()
+
+
+def test_what_fsdp_copies_to_fill_a_piece_up_is_no_training() -> None:
+    """Of 50 gains four processes hold 13, 13, 13 and 11: the last piece is a copy, in memory for 13."""
+    with stand_in_process(3, 4):
+        with torch.device("meta"):
+            model = nn.Sequential(nn.Linear(50, 50), nn.LayerNorm(50), nn.ReLU(), nn.Linear(50, 8))
+        made = plan(model)
+        fully_shard(model, mesh=init_device_mesh("cpu", (4,)))
+        model.to_empty(device="cpu")
+        gain = local_piece(model[1].weight)
+        assert (len(gain), gain._version) == (11, 1)
+        gain.data.copy_(torch.linspace(-1, 1, 11))
+        assert training_signs(ModelView.of(model), made, reset=True).strong == ()
+        with torch.no_grad():
+            gain.add_(1)
+        assert "gains of 1 norms" in training_signs(ModelView.of(model), made, reset=True).strong[0]

@@ -1,5 +1,7 @@
 """Signs of training: fresh models of every kind are not accused, trained ones are."""
 
+import copy
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
@@ -351,6 +353,16 @@ def test_what_was_written_is_a_sign_of_training_also_if_all_is_reset(told, write
         write_it(model)
     with pytest.raises(TrainedModelError, match=told + r".*force=True to write all the same\.$"):
         made.apply(model, seed=0, rest="reset")
+
+
+def test_a_loaded_model_with_vanished_gains_has_seen_batches():
+    """Torchvision's have such gains, which weight decay made. A copy's tensors are new: nothing has written them."""
+    model = nn.Sequential(nn.Conv2d(3, 32, 3), nn.BatchNorm2d(32), nn.ReLU(), nn.Conv2d(32, 32, 3))
+    model[1].num_batches_tracked.fill_(50)
+    with torch.no_grad():
+        model[1].weight[::4] = 1e-41
+    with pytest.raises(TrainedModelError, match="1 batch norms have seen training batches"):
+        plan(model, (2, 3, 16, 16)).apply(copy.deepcopy(model), seed=0)
 
 
 def test_memory_that_a_trained_model_left_is_named_as_such():
