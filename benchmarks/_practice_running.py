@@ -3,10 +3,12 @@
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from _practice_fresh import FRESH
 from _practice_held import NEW
 from _practice_images import IMAGES
 from _practice_others import OTHERS
@@ -19,7 +21,7 @@ from autoinit.comparing.trials import Course, fingerprint
 
 LEARN: dict[str, Practice] = {**IMAGES, **SEQUENCES, **OTHERS}
 """Those that the rows of the preset were chosen by."""
-HELD: dict[str, Practice] = NEW
+HELD: dict[str, Practice] = {**NEW, **FRESH}
 """Those that nothing was chosen by, held back until the preset was fixed."""
 NETWORKS = {**LEARN, **HELD}
 SEEDS = (0, 1, 2)
@@ -96,7 +98,7 @@ class Outcome:
         return {"network": self.network, "start": self.start, "rate": self.rate, "scores": scores}
 
 
-def outcome(runs: Runs, name: str, start: str, seeds: tuple[int, ...] = SEEDS) -> Outcome | None:
+def outcome(runs: Runs, name: str, start: str, seeds: Sequence[int] = SEEDS) -> Outcome | None:
     """Train where need be; None where there is no such start."""
     practice = NETWORKS[name]
 

@@ -128,6 +128,16 @@ ROWS: tuple[Decision, ...] = (
         advises=True,
     ),
     Decision(
+        "regression",
+        "up to six linear layers in a row give one number of numbers, and there are no norms",
+        lambda seen: seen.fits and not (seen.norms or seen.reads_tokens),
+        {"recipe": "torch"},
+        "the weaker the start, the smoother the function that few samples are fitted by (Woodworth et al. 2020, "
+        "section 3; Chizat, Oyallon & Bach 2019), and torch's own is the weakest in use",
+        (Figure("regression", "MLP of GELU, a regression", 0.0710, 0.0149),),
+        advises=True,
+    ),
+    Decision(
         "dense output with norms",
         "its output is as large as its input, or a map, and there are norms",
         lambda seen: seen.dense and seen.norms,
