@@ -11,9 +11,7 @@ from _practice_task import (
     Practice,
     adam,
     error,
-    excerpts,
     few_images,
-    mean_loss,
     seen,
     sgd,
     stepped,
@@ -179,7 +177,7 @@ def equation() -> nn.Sequential:
 
 
 def solution(x: Tensor) -> Tensor:
-    """u of u'' = -pi^2 sin(pi x) - 9 pi^2 sin(3 pi x) with u(-1) = u(1) = 0."""
+    """The u of u'' = -pi^2 sin(pi x) - 9 pi^2 sin(3 pi x) with u(-1) = u(1) = 0."""
     return (math.pi * x).sin() + (3 * math.pi * x).sin()
 
 

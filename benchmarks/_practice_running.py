@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from _practice_fresh import FRESH
-from _practice_held import NEW
+from _practice_held import HELD_BACK, SEEN
 from _practice_images import IMAGES
 from _practice_others import OTHERS
 from _practice_sequences import SEQUENCES
@@ -19,9 +19,9 @@ from torch import nn
 
 from autoinit.comparing.trials import Course, fingerprint
 
-LEARN: dict[str, Practice] = {**IMAGES, **SEQUENCES, **OTHERS}
+LEARN: dict[str, Practice] = {**IMAGES, **SEQUENCES, **OTHERS, **SEEN}
 """Those that the rows of the preset were chosen by."""
-HELD: dict[str, Practice] = {**NEW, **FRESH}
+HELD: dict[str, Practice] = {**HELD_BACK, **FRESH}
 """Those that nothing was chosen by, held back until the preset was fixed."""
 NETWORKS = {**LEARN, **HELD}
 SEEDS = (0, 1, 2)

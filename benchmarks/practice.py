@@ -47,7 +47,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--networks", nargs="+", metavar="GLOB", default=["*"], help="names to take, such as 'vgg*'")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS), help="default: all")
     parser.add_argument("--seeds", type=int, metavar="N", default=len(SEEDS),
-                        help="of what people do, the plan and the preset; other options get three (default: three)")  # fmt: skip
+                        help="of all but other options of ours, which get three (default: 3)")  # fmt: skip
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     return parser.parse_args(arguments)

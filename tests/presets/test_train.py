@@ -141,8 +141,8 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "regression by seven layers": (lambda: mlp(8, *[16] * 6, 1), ROW, "others without norms"),
     "regression with norms": (lambda: mlp(8, 16, 16, 1, norm=True), ROW, "norms"),
     "one number of an image": (
-        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)), IMAGE,
-        "others without norms",
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)),
+        IMAGE, "others without norms",
     ),
     "one number, bounded": (lambda: nn.Sequential(mlp(8, 16, 1), nn.Sigmoid()), ROW, "others without norms"),
     "one number of a word": (
