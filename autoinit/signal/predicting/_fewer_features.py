@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -172,19 +172,19 @@ def _shares(sources: Sequence[Op]) -> Iterator[Fraction]:
     yield from (Fraction(1, each) for each in range(int(1 / least), 1, -1) if common % each == 0)
 
 
-@dataclass
 class _Cutting:
-    """One try to do with a share of a group's features: the shapes that its operations then have."""
+    """One try to do with a share of a group's features.
 
-    dataflow: Dataflow
-    maps: set[Op]
-    group: set[Op]
-    share: Fraction
-    shapes: dict[Op, Shape] = field(default_factory=dict)
-    cuts: dict[Op, Mapping[Op, int]] = field(default_factory=dict)
-    means: set[Op] = field(default_factory=set)
-    _axes: dict[Op, int] = field(default_factory=dict)
-    """Of the shapes, the axis that has fewer entries, counted from the end."""
+    Attributes:
+        shapes, cuts, means: as of `Fewer`, of the operations that it has come to.
+    """
+
+    def __init__(self, dataflow: Dataflow, maps: set[Op], group: set[Op], share: Fraction) -> None:
+        self.dataflow, self.maps, self.group, self.share = dataflow, maps, group, share
+        self.shapes: dict[Op, Shape] = {}
+        self.cuts: dict[Op, Mapping[Op, int]] = {}
+        self.means: set[Op] = set()
+        self._axes: dict[Op, int] = {}  # of the shapes: which has fewer entries, counted from the end
 
     def takes(self, op: Op) -> bool:
         """Whether an operation, after those before it, can do with fewer, and all that read it."""
