@@ -58,7 +58,8 @@ def parameter_roles(dataflow: Dataflow) -> Mapping[str, ParameterRole]:
 
 
 _PRECEDENCE: tuple[Kind, ...] = (
-    "norm_gain", "norm_shift", "slope", "bias_table", "embedding", "position", "layer_scale", "token", "bias", "other",
+    "norm_gain", "norm_shift", "slope", "bias_table", "embedding", "position", "layer_scale", "token", "bias", "decay",
+    "other",
 )  # fmt: skip
 """Of several roles of one parameter the first: a position table that is joined to something is one all the same."""
 
@@ -108,7 +109,23 @@ def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole
         return ParameterRole("position", op) if weight is None else ParameterRole("bias", weight)
     if _scales_a_sum(op, slot) or (Trait.SCALING in op.traits and _is_added(op, dataflow)):
         return ParameterRole("layer_scale", op)
-    return ParameterRole("other", op)
+    return ParameterRole("decay" if _is_decay(dataflow, op, slot) else "other", op)
+
+
+def _is_decay(dataflow: Dataflow, op: Op, slot: str) -> bool:
+    """Whether a parameter's exponential multiplies a signal, of which the exponential is taken in turn."""
+    return _passed(dataflow, [op.operands[slot]], back=True) and _passed(dataflow, [op])
+
+
+def _passed(dataflow: Dataflow, waiting: list[Op], *, back: bool = False) -> bool:
+    """Whether an exponential comes next, behind operations that let everything through; or before, `back`."""
+    for op in waiting:
+        if op.op == "exp":
+            return True
+        if op is waiting[0] or op.role is Role.TRANSPARENT:
+            after = list(op.operands.values()) if back else dataflow.graph.successors(op)
+            waiting += (each for each in after if each not in waiting)
+    return False
 
 
 def _table(dataflow: Dataflow, op: Op) -> Kind:

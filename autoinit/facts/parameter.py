@@ -10,7 +10,7 @@ from autoinit.theory.layouts import Layout, size
 Rows = tuple[tuple[int, int], ...]
 Kind = Literal[
     "weight", "bias", "norm_gain", "norm_shift", "embedding", "position", "token", "bias_table", "layer_scale", "slope",
-    "other",
+    "decay", "other",
 ]  # fmt: skip
 Attention = Literal["", "query", "key", "value"]
 LowRank = Literal["", "down", "up"]
@@ -29,6 +29,7 @@ class Facts:
             looked up by what the model is given. `position`: a table that is added to a signal, or whose rows are
             looked up by numbers of places. `token`: joined to a signal as further places. `bias_table`: added to the
             logits of attention. `layer_scale`: multiplies a branch before it is added. `slope`: of PReLU.
+            `decay`: how fast states decay, on a logarithmic scale: exp(-t exp(it)) of a signal t (Mamba's `A_log`).
         shape: the parameter's.
         weight_shape: of the weight; of a bias that of the weight beside it.
         op: the operation that uses it.
