@@ -59,7 +59,7 @@ def parameter_roles(dataflow: Dataflow) -> Mapping[str, ParameterRole]:
 
 _PRECEDENCE: tuple[Kind, ...] = (
     "norm_gain", "norm_shift", "slope", "bias_table", "embedding", "position", "layer_scale", "token", "bias", "decay",
-    "other",
+    "learned_input", "other",
 )  # fmt: skip
 """Of several roles of one parameter the first: a position table that is joined to something is one all the same."""
 
@@ -99,7 +99,7 @@ def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole
     if op.op == "prelu":
         return ParameterRole("slope", op)
     if op.role is Role.WEIGHT:
-        return ParameterRole("bias", op) if slot.startswith("bias") else None
+        return ParameterRole("bias" if slot.startswith("bias") else "learned_input", op)
     if slot == "attn_mask" or (_adds(op) and _leads_to_softmax(dataflow, op)):
         return ParameterRole("bias_table", op)
     if Trait.JOINING in op.traits:
@@ -109,7 +109,22 @@ def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole
         return ParameterRole("position", op) if weight is None else ParameterRole("bias", weight)
     if _scales_a_sum(op, slot) or (Trait.SCALING in op.traits and _is_added(op, dataflow)):
         return ParameterRole("layer_scale", op)
+    if _is_spread(dataflow, op, meeting):
+        return ParameterRole("learned_input", op)
     return ParameterRole("decay" if _is_decay(dataflow, op, slot) else "other", op)
+
+
+def _is_spread(dataflow: Dataflow, op: Op, meeting: _Meeting) -> bool:
+    """Whether a signal without places multiplies a parameter that has them, for a weight to take."""
+    other = next((each for slot, each in op.operands.items() if slot != meeting.slot), None)
+    if Trait.SCALING not in op.traits or other is None or not other.shape or len(meeting.shape) < 2:
+        return False
+    places = zip(meeting.shape[:0:-1], other.shape[::-1], strict=False)
+    behind = list(dataflow.graph.successors(op))
+    for after in behind:
+        if after.role is Role.TRANSPARENT:
+            behind += (each for each in dataflow.graph.successors(after) if each not in behind)
+    return all(size == 1 for _, size in places) and any(each.role is Role.WEIGHT for each in behind)
 
 
 def _is_decay(dataflow: Dataflow, op: Op, slot: str) -> bool:
@@ -169,7 +184,7 @@ def _leads_to_softmax(dataflow: Dataflow, start: Op) -> bool:
 def _weight_before(op: Op) -> Op | None:
     """The weight operation that a signal comes straight from which a parameter is added to."""
     for here in op.operands.values():
-        while here.signal and here.role is Role.TRANSPARENT and here.acts == "rearranging":
+        while here.signal and here.role is Role.TRANSPARENT and (here.acts == "rearranging" or _adds(here)):
             carrying = [each for each in here.operands.values() if each.signal]
             if len(carrying) != 1:
                 break

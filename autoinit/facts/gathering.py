@@ -8,6 +8,7 @@ from typing import Any
 
 from autoinit.facts._attention import attention_role, head_width
 from autoinit.facts._branches import PlaceOnBranch, branch_places
+from autoinit.facts._gains import is_style, runtime_gain
 from autoinit.facts._low_rank import low_rank_factors
 from autoinit.facts._roles import looked_up, parameter_roles
 from autoinit.facts.parameter import Facts, LowRank
@@ -64,7 +65,7 @@ def _parts(
     if place is not None and slot is not None and slot.gates:  # the operation goes on behind this weight
         place = replace(place, ends=False, last=False)
     reads_input = all(op.role is Role.WEIGHT and not any(each.made for each in op.operands.values()) for op in ops)
-    standardised = resolution.factor == 0
+    standardised, gain = resolution.factor == 0, runtime_gain(dataflow, ops, resolution)
     reasons = {str(part.ending.reason) for part in resolution.slices}
     for part in resolution.slices or (SliceResolution((), resolution.ending),):
         here, ending = fans(resolution.layout, resolution.shape, part.rows), part.ending
@@ -82,9 +83,11 @@ def _parts(
             nonlinearity=ending.nonlinearity,
             normalised=ending.normalised or standardised,
             standardised=standardised,
+            runtime_gain=gain,
             gate=_gate(slot, part, resolution.slices),
             of_state=slot is not None and slot.of_state,
             low_rank=next((factors[op] for op in ops if op in factors), ""),
+            is_style=is_style(dataflow, resolution, ending),
             modulates=reasons == {"gate", "add"},
             tied=resolution.param in tables,
             reads_input=reads_input,

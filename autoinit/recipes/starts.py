@@ -77,7 +77,7 @@ def step_bias() -> Start:
 
 
 def log_counts(count: int) -> Start:
-    """The numbers log 1, ..., log n along the last axis: Mamba's state matrix. `std` and `mean` tell how these numbers lie."""
+    """The numbers log 1, ..., log n along the last axis: Mamba's state matrix. `std` and `mean` are theirs."""
     if count < 2:
         return ZERO
     values = state_spaces.log_counts(count)

@@ -23,5 +23,5 @@ def step_bias_moments() -> tuple[float, float]:
 
 
 def log_counts(count: int) -> list[float]:
-    """The numbers log 1, log 2, ..., log n: how fast the states of one channel decay, on a logarithmic scale (S4D-Real)."""
+    """The numbers log 1, ..., log n: how fast the states of one channel decay, on a logarithmic scale (S4D-Real)."""
     return [math.log(number) for number in range(1, count + 1)]
