@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -182,16 +183,27 @@ def _leads_to_softmax(dataflow: Dataflow, start: Op) -> bool:
 
 
 def _weight_before(op: Op) -> Op | None:
-    """The weight operation that a signal comes straight from which a parameter is added to."""
+    """The weight operation that the signal comes straight from which a parameter is added to; of a sum the first."""
+    found = []
     for here in op.operands.values():
-        while here.signal and here.role is Role.TRANSPARENT and (here.acts == "rearranging" or _adds(here)):
-            carrying = [each for each in here.operands.values() if each.signal]
-            if len(carrying) != 1:
-                break
-            (here,) = carrying
-        if here.role is Role.WEIGHT:
-            return here
-    return None
+        if here.signal:
+            moved = here.role is Role.TRANSPARENT and here.acts == "rearranging"
+            passed = moved or here.role is Role.ADD or (_adds(here) and not _holds_table(here))
+            found.append(here if here.role is Role.WEIGHT else _weight_before(here) if passed else None)
+    return found[0] if found and all(found) else None
+
+
+def _holds_table(op: Op) -> bool:
+    """Whether a parameter of more than one element is part of what an operation adds, and not multiplied as matrices
+    are: by a state that is still zero.
+    """
+    waiting = [each for each in op.operands.values() if not each.signal]
+    for each in waiting:
+        if each.spec is None or each.spec.weights is None:
+            waiting += each.operands.values()
+            if any(math.prod(use.shape) > 1 for use in each.params):
+                return True
+    return any(math.prod(use.shape) > 1 for use in op.params)
 
 
 def _scales_a_sum(op: Op, slot: str) -> bool:

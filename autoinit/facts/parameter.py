@@ -54,7 +54,9 @@ class Facts:
         head_width: features of one head of it; 0 where there is none, or no shapes.
         gate: of a recurrent layer, what these rows give: an LSTM's `input`, `forget`, `cell` or `output`, a GRU's
             `reset`, `update` or `new`; `new` in a layer without gates.
-        of_state: whether it is what a recurrent layer reads its own state by.
+        gates: of a weight whose rows make several gates of a layer that is written out: the rows of each, and its name.
+        of_state: whether it is what a recurrent layer reads its own state by; of the biases of a gate that is written
+            out, whether it is the last.
         low_rank: which factor of a low-rank addition to another weight it is (LoRA): `down` or `up`; empty for none.
         modulates: whether the weight gives both what signals are multiplied by and what is added to them (adaLN).
         tied: whether the weight is the table of an embedding too.
@@ -90,6 +92,7 @@ class Facts:
     attention: Attention = ""
     head_width: int = 0
     gate: str = ""
+    gates: tuple[tuple[Rows, str], ...] = ()
     of_state: bool = False
     low_rank: LowRank = ""
     modulates: bool = False

@@ -10,7 +10,7 @@ _POINTS = 4096
 
 def step_bias(share: float) -> float:
     """The number whose softplus is the step that so large a share of all steps is below."""
-    step = SHORTEST * (LONGEST / SHORTEST) ** share
+    step = SHORTEST * math.pow(LONGEST / SHORTEST, share)
     return step + math.log(-math.expm1(-step))
 
 
