@@ -67,8 +67,8 @@ def _gates(dataflow: Dataflow, op: Op) -> Iterator[tuple[Op, str]]:
                     yield from ((gate, "input"), (keep, "forget"), (new, "cell"))
                     yield from ((out, "output") for out in _outputs(dataflow, op))
         if update := _update(one, other):
-            new = next((each for each in (*_factors(one), one, *_factors(other)) if _bent(each)), None)
-            if new is not None:
+            bent = [each for each in (*_factors(one), one, *_factors(other)) if _bent(each)]
+            for new in bent[:1]:
                 yield from ((update, "update"), (new, "new"))
                 yield from ((gate, "reset") for each in _multiplied(new) for _, gate in _gated(each))
 
