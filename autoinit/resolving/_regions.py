@@ -344,20 +344,6 @@ def is_penalty(regions: Regions, op: Op) -> bool:
     return summed
 
 
-def cancels(region: Region) -> bool:
-    """Whether nothing of the start is left behind operations that only move, add and scale: a sample less its mean."""
-    if not any(op.op in ("sub", "rsub", "neg") for op in region.ops):
-        return False
-    phi = region.function()
-    some = torch.randn(region.start.shape or (4,), generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.random.fork_rng(devices=()):
-            once, thrice = (phi(scale * some) for scale in (1.0, 3.0) if torch.default_generator.manual_seed(0))
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
-        return False
-    return bool(torch.allclose(once, thrice, rtol=1e-4, atol=1e-6))
-
-
 def is_curved(region: Region) -> bool:
     """Whether the region could be anything but linear, by its operations."""
     return any(map(bends, region.ops))
