@@ -175,9 +175,7 @@ def _row(
     portrait = portray(view.parameters[name], layer.axes) if layer is not None else None
     if layer is not None and portrait is not None:
         found = recognise(portrait, layer)
-        return TensorRow(
-            name, shape, dtype, portrait.stats, tuple(each.name for each in found.recipes), found.family
-        )
+        return TensorRow(name, shape, dtype, portrait.stats, tuple(each.name for each in found.recipes), found.family)
     stats = weight_stats(tensor)
     if name not in view.parameters and tensor.dim() > 1 and _differ(stats):
         recipe = f"0 and {_other_than_zero(tensor):g}"
