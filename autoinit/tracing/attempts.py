@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from autoinit.errors import LazyModuleError
+from autoinit.errors import LazyModuleError, words_of
 from autoinit.models import ModelView
 from autoinit.tensors.sharding import is_sharded
 from autoinit.tracing._known_values import MOST_DECISIONS
@@ -40,7 +40,7 @@ class FailedError(Exception):
 
     def __init__(self, what: str, error: BaseException, module: str = "", *, undecided: bool = False) -> None:
         line: SourceLine | None = failing_line(error.__traceback__)
-        text = " ".join(str(error).split())
+        text = " ".join(words_of(error).split())
         where = "".join([f" in module {module!r}" if module else "", f" at {line}" if line else ""])
         super().__init__(f"{what}: {type(error).__name__}{where}: {text[:200]}{'...' if len(text) > 200 else ''}")
         self.what, self.reason = what, str(self).removeprefix(f"{what}: ")
@@ -120,7 +120,7 @@ def _record(view: ModelView, training: bool, inputs: Inputs, device: str, as_ass
     except LazyModuleError:
         raise
     except Exception as error:
-        if _NEEDS_GRADIENTS in str(error) and not torch.is_grad_enabled():
+        if _NEEDS_GRADIENTS in words_of(error) and not torch.is_grad_enabled():
             with torch.enable_grad():
                 return _record(view, training, inputs, device, as_assumed)
         raise FailedError(what, error, recorder.failed, undecided=recorder.answers.undecided) from error
