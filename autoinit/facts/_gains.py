@@ -60,7 +60,8 @@ def _is_demodulated(dataflow: Dataflow, op: Op, param: str) -> bool:
             if after.role in (Role.TRANSPARENT, Role.SPLIT) and after not in waiting:
                 waiting.append(after)
             beside = [each for each in after.operands.values() if each is not here]
-            if after.acts == "elementwise" and param in _parameters_of(beside):
+            multiplies = after.role is Role.PRODUCT or after.op == "addcmul"
+            if multiplies and param in _parameters_of(beside):
                 return True
     return False
 
