@@ -32,7 +32,7 @@ def is_style(dataflow: Dataflow, resolution: Resolution, ending: Ending) -> bool
     if end is None:
         return False
     entered = operands_entered(end, ending.path, resolution.uses)
-    return any(use.modulated and use.slot in entered for use in end.params)
+    return any(use.slot in entered for use in end.params)
 
 
 def _summed(resolution: Resolution) -> int:
