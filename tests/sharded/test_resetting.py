@@ -166,7 +166,7 @@ def test_a_module_without_a_method_gets_what_the_model_gives() -> None:
 
 @pytest.mark.parametrize("takes", [True, False], ids=["given a module", "of itself"])
 def test_the_models_own_tensors_get_what_it_gives(takes: bool) -> None:
-    """A class token that stands in the model itself, whose `_init_weights` alone knows of it; scales beside it do not."""
+    """A class token that stands in the model itself: its `_init_weights` knows of it, and of no scales beside."""
 
     class Whole(nn.Module):
         def __init__(self) -> None:
