@@ -12,6 +12,10 @@ from autoinit.reporting._rows import Row
 Token = str | tuple[int, ...]
 Name = tuple[Token, ...]
 
+_MOST_NUMBERS = 16
+"""Numbers of a name that are looked at: each is tried apart, beside all of the rest of the name."""
+_NUMBER = re.compile(r"((?<!\d)\d{1,18}(?!\d))")
+
 
 def collapse(rows: Sequence[Row]) -> list[Row]:
     """Merge rows that differ in the numbers of their names only; each stays where the first of its kind stood."""
@@ -49,8 +53,9 @@ class _MergedNames:
 
 
 def tokens_of(name: str) -> Name:
-    """A name in pieces: words, and sets of numbers (here of one each)."""
-    return tuple((int(part),) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
+    """A name in pieces: words, and sets of numbers (here of one each). Numbers beyond the limits are words."""
+    parts = _NUMBER.split(name, maxsplit=_MOST_NUMBERS)
+    return tuple((int(part),) if at % 2 else part for at, part in enumerate(parts))
 
 
 def spell(tokens: Name) -> str:
