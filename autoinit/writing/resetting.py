@@ -178,7 +178,7 @@ def _way(view: ModelView, module: nn.Module) -> tuple[str, Callable[[nn.Module],
     if not callable(models):
         return None
     if module is view.module:  # by the copy's own method, which may write to itself
-        return "_init_weights", lambda twin: twin._init_weights(*[twin][: _takes_a_module(models)])  # type: ignore[operator]
+        return "_init_weights", lambda twin: twin._init_weights(*[twin][: _takes_a_module(models)])
     return ("_init_weights", models) if _takes_a_module(models) else None
 
 
