@@ -29,6 +29,8 @@ _LEAST_KEPT = 0.25
 """The share of its input's second moment that a layer is taken to keep at least, whatever padding takes."""
 _BY_SIZE = 2.0
 """By how much the std of a layer that is planned by `signal` is taken to depend on the size of the input at most."""
+_BY_VALUES = 1.5
+"""The same of a mirrored layer that reads others' features, on the values of embeddings and others that are kept."""
 
 
 def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
@@ -56,7 +58,7 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
         if not has_pairs:  # which never come by chance
             tested += [part for part in drawn if part.layer.mirror is None]
         if (tested or has_pairs) and sum(map(follows, tested)) >= _MOST_FOLLOW * len(tested):
-            return tried if known_inputs else _as_they_are(tried, exactly)
+            return _as_they_are(tried, known_inputs=known_inputs, exactly=exactly)
     return looked_at
 
 
@@ -89,17 +91,20 @@ def _is_fixed(mirror: Mirror, exactly: bool) -> bool:
     return mirror.moment is None and (exactly or (mirror.steps == 1 and not makes_up))
 
 
-def _as_they_are(tried: Subject, exactly: bool) -> Subject:
-    """Without a word on layers whose std depends on the size of the input, or on its number of steps."""
-    actual = {
-        part.layer.name: with_std(part.layer, part.actual)
-        for part in tried.parts
-        if (
-            _follows(part, same_size=False, same_length=exactly)
-            if (mirror := part.layer.mirror) is None
-            else not (_is_fixed(mirror, exactly) and mirror.kept == 1 and (exactly or mirror.a == 1))
-        )
-    }
+def _as_they_are(tried: Subject, *, known_inputs: bool, exactly: bool) -> Subject:
+    """Without a word on layers whose std depends on what is not known: the size of the input or its number of steps, or
+    the values that other layers had when the plan was made.
+    """
+
+    def depends(part: Part) -> bool:
+        mirror = part.layer.mirror
+        if mirror is None:
+            return not known_inputs and _follows(part, same_size=False, same_length=exactly)
+        if known_inputs:
+            return mirror.moment is not None and 1 / _BY_VALUES < part.actual / part.place.std < _BY_VALUES
+        return not (_is_fixed(mirror, exactly) and mirror.kept == 1 and (exactly or mirror.a == 1))
+
+    actual = {part.layer.name: with_std(part.layer, part.actual) for part in tried.parts if depends(part)}
     layers = tuple(actual.get(layer.name, layer) for layer in tried.plan.layers)
     return replace(tried, plan=replace(tried.plan, layers=layers))
 

@@ -227,6 +227,53 @@ def test_a_stray_among_layers_with_norms_is_named() -> None:
         assert finding.layer == "inner.2"
 
 
+def test_what_reads_others_features_depends_on_their_values() -> None:
+    """A table that is kept: with twice its values, what reads it would be planned at half of its std. The layers
+    between, which read pairs alone, say that the model is mirrored still."""
+
+    class Tokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Embedding(50, 32)
+            self.layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(6))
+
+        def forward(self, ids: Tensor) -> Tensor:
+            x = self.table(ids)
+            for layer in self.layers:
+                x = F.relu(layer(x))
+            return x
+
+    model, ids = Tokens(), torch.arange(40).view(4, 10)
+    autoinit(model, ids, method="mirrored", seed=0, verbose=False)
+    with torch.no_grad():
+        model.table.weight.mul_(1.3)
+    assert [finding.layer for finding in check(model, ids).findings if finding.layer != "table"] == []
+    with torch.no_grad():
+        model.layers[0].weight.mul_(3)
+    assert [finding.layer for finding in check(model, ids).findings if finding.layer != "table"] == ["layers.0"]
+
+
+def test_single_taps_are_no_outliers() -> None:
+    """Two input channels are loud, behind a factor of 1/20 that is made up for: 2 of 16 columns are 20 times as large,
+    at one tap of nine."""
+
+    class Uneven(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 28, 1), nn.Conv2d(3, 4, 1)
+            self.c, self.d = nn.Conv2d(32, 16, 3, padding=1), nn.Conv2d(16, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.cat([F.relu(self.a(x)), F.relu(self.b(x)) / 20], 1)
+            return self.d(F.relu(self.c(x)))
+
+    model, x = Uneven(), torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    autoinit(model, x, method="mirrored", seed=0, verbose=False)
+    loud = model.c.weight[:, 28:].abs().max() / model.c.weight[:, :28].abs().max()
+    assert loud > 8
+    assert not check(model, x, select=["INI006"]).findings
+
+
 def test_other_starts_with_an_orthogonal_head_are_not_taken_for_it() -> None:
     """He's weights and an orthogonal head: held against each layer's own place, where all are as they should be."""
     model = Normed()
