@@ -16,13 +16,11 @@ import torch
 
 from autoinit.ops import Role, Trait
 from autoinit.resolving._factors import factor_inside
-from autoinit.resolving._labelling import LostError, combined, rearranged
+from autoinit.resolving._labelling import NO_RESULT, combined, rearranged
 from autoinit.resolving._labels import numbered, one_entry
 from autoinit.resolving.axes import InputAxis
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 from autoinit.tracing.rerunning import execute
-
-_NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError, LostError)
 
 
 @dataclass(frozen=True)
@@ -277,7 +275,7 @@ class _Following:
         first, *others = (_from_start(self.labels[each], self.found.starts, self.scales[each]) for each in signals)
         try:
             met = [each.broadcast_to(op.shape) for each in (first, *others)]
-        except _NO_RESULT:
+        except NO_RESULT:
             return None
         if not all(torch.equal(each, met[0]) for each in met):
             return None
@@ -298,7 +296,7 @@ class _Following:
             else:
                 (operand, labels), *others = known.items()
                 made = None if others else combined(op, operand, labels, known=False)
-        except _NO_RESULT:
+        except NO_RESULT:
             return None
         return made
 
@@ -367,7 +365,7 @@ def _multiplied_by(op: Op) -> float:
     try:
         zero, one = (execute(op, {operands[0]: torch.tensor([value])}) for value in (0.0, 1.0))
         return float(one - zero)
-    except _NO_RESULT:
+    except NO_RESULT:
         return 1.0
 
 

@@ -236,6 +236,5 @@ MODELS: Mapping[str, LibraryModel] = {
             "*.conv1d.bias": "0: upstream leaves torch's default",
             "backbone.embeddings.weight": "N(0, 0.1): upstream 0.02",
         },
-        unsaid=("*.A_log", "*.dt_proj.bias"),
     ),
 }  # fmt: skip
