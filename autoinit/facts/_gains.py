@@ -22,7 +22,8 @@ def runtime_gain(dataflow: Dataflow, ops: Sequence[Op], resolution: Resolution) 
     if resolution.factor == 0 or any(_is_demodulated(dataflow, op, resolution.param) for op in ops):
         return 0.0
     known = (resolution.factor or 1.0) * resolution.input_factor
-    return known if known != 1 else _on_styles(ops[0], _summed(resolution) ** -0.5)
+    summed = _summed(resolution)
+    return _on_styles(ops[0], summed**-0.5) if known == 1 and summed else known
 
 
 def is_style(dataflow: Dataflow, resolution: Resolution, ending: Ending) -> bool:

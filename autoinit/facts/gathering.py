@@ -11,6 +11,7 @@ from autoinit.facts._branches import PlaceOnBranch, branch_places
 from autoinit.facts._gains import is_style, runtime_gain
 from autoinit.facts._low_rank import low_rank_factors
 from autoinit.facts._roles import looked_up, parameter_roles
+from autoinit.facts._routers import is_router
 from autoinit.facts.parameter import Facts, LowRank
 from autoinit.ops import Role, WeightSlot
 from autoinit.resolving import Resolution, SliceResolution, slot_of
@@ -111,6 +112,7 @@ def _parts(
             of_state=slot is not None and slot.of_state,
             low_rank=next((factors[op] for op in ops if op in factors), ""),
             is_style=is_style(dataflow, resolution, ending),
+            is_router=is_router(dataflow, resolution, ending),
             modulates=reasons == {"gate", "add"},
             tied=resolution.param in tables,
             reads_input=reads_input,

@@ -43,6 +43,7 @@ class Facts:
         runtime_gain: what multiplies the weight, or what it takes, as the model runs: 1 / sqrt(fan_in) of an equalised
             learning rate; 0 where the weight's own norm divides it, or what it gives.
         is_style: whether what the rows give multiplies another weight.
+        is_router: whether the rows choose among experts, or say how much each counts.
         branch: number, from 1, of the branch of a residual stream that it lies in; 0 outside.
         branches: how many branches that stream has.
         ends_branch: whether nothing with a weight follows it on that branch.
@@ -82,6 +83,7 @@ class Facts:
     standardised: bool = False
     runtime_gain: float = 1.0
     is_style: bool = False
+    is_router: bool = False
     branch: int = 0
     branches: int = 0
     ends_branch: bool = False
@@ -125,7 +127,7 @@ class Facts:
     @property
     def is_head(self) -> bool:
         """Whether what it gives is the model's output, perhaps averaged with that of another head."""
-        return bool(self.layout.axes) and (
+        return bool(self.layout.axes and not self.is_router) and (
             self.reason in ("output", "softmax") or (self.is_last and not self.branch and self.attention == "")
         )
 

@@ -30,8 +30,8 @@ def stylegan2(facts: Facts) -> Start | None:
     if facts.kind == "bias":
         return constant(1.0) if facts.is_style or facts.reason in ("gate", "mixed") else ZERO
     if facts.is_weight:
-        root = math.sqrt(facts.size("i") * facts.size("k"))
-        return normal(1 / (facts.runtime_gain * root) if facts.runtime_gain else 1.0)
+        scale = facts.runtime_gain * math.sqrt(facts.size("i") * facts.size("k"))
+        return normal(1 / scale if scale else 1.0)
     if facts.kind == "position" or math.prod(facts.shape) == 1:
         return ZERO
     return usual(facts)
