@@ -79,7 +79,7 @@ def _numbers(numbers: tuple[int, ...]) -> str:
 def _signature(row: Row) -> Row:
     """What must agree for two rows to be one: all that the row says but its name and its measured numbers."""
     planned = tuple(replace(part, after=(), via=()) for part in row.slices)
-    return replace(row, name="", before=(), after=(), via=(), count=1, slices=planned)
+    return replace(row, name="", before=(), after=(), via=(), count=1, slices=planned, sampled=False)
 
 
 def _merge_once(found: list[_MergedNames]) -> list[_MergedNames]:
@@ -122,4 +122,5 @@ def _union(name: str, rows: list[Row]) -> Row:
         after=tuple(value for row in rows for value in row.after),
         count=sum(row.count for row in rows),
         slices=slices,
+        sampled=any(row.sampled for row in rows),
     )

@@ -245,6 +245,7 @@ def test_json_says_everything():
     assert first["shape"] == [64, 64, 3, 3]
     assert first["before"] == {
         "numel": 100, "mean": 0.0, "std": 0.024, "minimum": -0.048, "maximum": 0.048, "zeros": 0.0, "nonfinite": 0,
+        "sampled": False,
     }  # fmt: skip
     assert first["after"]["std"] == 0.0579
     fused = document["layers"][2]
