@@ -29,6 +29,8 @@ register_op("addcdiv", Role.ADD, names="addcdiv", signature="input, tensor1, ten
 register_op("mul", Role.PRODUCT, names=("mul", "multiply", "__mul__", "__rmul__", "__imul__", "imul"),
             signature="input, other", acts=Acts.ELEMENTWISE, function=torch.mul, traits=Trait.SCALING)  # fmt: skip
 
+register_op("ldexp", Role.PRODUCT, names="ldexp", signature="input, other", acts=Acts.ELEMENTWISE,
+            function=torch.ldexp, traits=Trait.SCALING, passes=("input",))  # fmt: skip
 
 register_op(
     "div",

@@ -15,9 +15,9 @@ import networkx as nx
 import torch
 
 from autoinit.ops import Role, Trait
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import LENDING, Dataflow, Op
 from autoinit.tracing.noise import SHAPED_ONLY
-from autoinit.tracing.rerunning import execute, substitute
+from autoinit.tracing.rerunning import NOT_RUN, execute, substitute
 
 _LIMIT = 64
 _LONGEST_RUN = 8
@@ -142,10 +142,12 @@ def evaluable(op: Op) -> bool:
         return True
     if op.signal or op.role is Role.UNKNOWN or op.call is None or _is_undefined(op.call.target):
         return False
-    moves = op.acts == "rearranging" and list(op.operands) == ["input"]
-    if not moves and op.op != "constant" and op.acts != "elementwise":
+    if op.op == "constant":  # of its operands it takes the shape
+        return True
+    moves = op.acts == "rearranging" and (list(op.operands) == ["input"] or op.op in LENDING)
+    if not moves and op.acts != "elementwise":
         return False
-    return all(map(evaluable, op.operands.values()))
+    return all(evaluable(each) for slot, each in op.operands.items() if slot == "input" or not moves)
 
 
 def _is_undefined(target: Any) -> bool:
@@ -353,7 +355,7 @@ def cancels(region: Region) -> bool:
     try:
         with torch.random.fork_rng(devices=()):
             once, thrice = (phi(scale * some) for scale in (1.0, 3.0) if torch.default_generator.manual_seed(0))
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+    except NOT_RUN:
         return False
     return bool(torch.allclose(once, thrice, rtol=1e-4, atol=1e-6))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoinit.ops import Fact, Role, Trait
-from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale
+from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale, slope
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
 from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_penalty, is_recombination
 from autoinit.resolving.noise import noise_layers
@@ -20,6 +20,7 @@ from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import PENALTY, Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
+from autoinit.tracing.rerunning import NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -174,7 +175,7 @@ class Walker:
         if wide is None:
             return None
         if is_recombination(wide):
-            return Step(wide.path, ending=_scored(wide.path)) if cancels(wide) else _over(wide)
+            return Step(wide.path, ending=_scored(wide.path)) if cancels(wide) else _over(wide, slope(wide))
         if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
         return self._softmax(wide)
@@ -231,7 +232,7 @@ class Walker:
     def _evaluated_anew(self, region: Region) -> Ending | None:
         try:
             return ending_of_function(region.function(), region.path)
-        except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
+        except NOT_RUN as error:
             names = ", ".join(op.op for op in region.ops)
             return unresolved(f"the composite of {names} could not be evaluated: {error}", region.path)
 

@@ -20,9 +20,9 @@ from autoinit.resolving._labelling import LostError, combined, rearranged
 from autoinit.resolving._labels import numbered, one_entry
 from autoinit.resolving._starting import features
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse, only_steers
-from autoinit.tracing.rerunning import execute
+from autoinit.tracing.rerunning import NOT_RUN, execute
 
-_NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError, LostError)
+_NO_RESULT = (*NOT_RUN, LostError)
 
 
 @dataclass(frozen=True)

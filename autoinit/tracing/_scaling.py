@@ -14,7 +14,7 @@ import torch
 from autoinit.ops import Fact, Role, Trait
 from autoinit.tracing.dataflow import Op
 from autoinit.tracing.mixtures import is_mixture
-from autoinit.tracing.rerunning import execute
+from autoinit.tracing.rerunning import NOT_RUN, execute
 
 _MOST_ELEMENTS = 1 << 20
 _SCALES = (2.0, 0.25)
@@ -114,7 +114,7 @@ def _std_at(parameter: Op, end: Op, weight: torch.Tensor, chain: list[Op]) -> fl
     values: dict[Op, Any] = {parameter: weight.clone()}  # it may be written to
     try:
         result = _value(end, values, chain)
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+    except NOT_RUN:
         return None  # an operation that cannot be run outside the model
     if not isinstance(result, torch.Tensor) or not result.is_floating_point() or result.numel() < 2:
         return None
