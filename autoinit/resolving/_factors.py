@@ -35,21 +35,19 @@ def factor_of(op: Op) -> float:
     signals = [slot for slot, each in op.operands.items() if each.signal]
     if op.role is not Role.TRANSPARENT or len(signals) != 1:
         return 1.0
-    if Trait.SCALING not in op.traits:
-        return _slope_of_sum(op, signals[0])
+    if op.op not in ("mul", "div"):
+        return _slope_of(op, signals[0])
     other = "other" if signals[0] == "input" else "input"
     number = _number(op.constants[other] if other in op.constants else op.operands.get(other))
     if number is None or not 0 < abs(number) < math.inf or op.constants.get("rounding_mode") is not None:
         return 1.0
-    if op.op == "ldexp":
-        return float(2**number) if signals[0] == "input" else 1.0
     return abs(number) if op.op == "mul" else 1 / abs(number)
 
 
-def _slope_of_sum(op: Op, slot: str) -> float:
-    """By how much a sum with constants multiplies a signal on its way: `torch.add(bias, z, alpha=3)`, `lerp`."""
-    is_sum = op.spec is not None and op.spec.role is Role.ADD
-    if not is_sum or (Trait.ADDING in op.traits and op.constants.get("alpha", 1) == 1):
+def _slope_of(op: Op, slot: str) -> float:
+    """By how much an operation multiplies the signal in this slot beside constants: `lerp`, `add(bias, z, alpha=3)`."""
+    weighs = Trait.ADDING not in op.traits or op.constants.get("alpha", 1) != 1
+    if op.spec is None or not weighs or not (op.spec.role is Role.ADD or Trait.SCALING in op.traits):
         return 1.0
     others = [each for name, each in op.operands.items() if name != slot]
     factors = [each for name, each in op.operands.items() if name not in (slot, "input")]

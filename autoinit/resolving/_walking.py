@@ -14,7 +14,7 @@ from typing import Any
 from autoinit.ops import Fact, Role, Trait
 from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale, slope
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
-from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_penalty, is_recombination
+from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_length, is_penalty, is_recombination
 from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import is_norm, is_softmax
 from autoinit.resolving.resolution import PENALTY, Ending, Reason
@@ -162,7 +162,7 @@ class Walker:
 
     def _at(self, ending: Ending, ops: tuple[Op, ...]) -> Step:
         """A step to an ending, which these operations are."""
-        if _may_be_penalty(ending) and is_penalty(self.regions, ops[-1]):
+        if _may_be_penalty(ending) and (is_penalty(self.regions, ops[-1]) or is_length(self.regions, ops[-1])):
             return Step(ending.path, ending=replace(ending, note=PENALTY))
         self.regions.activations.update(ops)
         if ending.reason is Reason.ACTIVATION:
@@ -327,7 +327,8 @@ def _may_be_penalty(ending: Ending) -> bool:
 
 def _continues(op: Op) -> bool:
     """Whether an operation after a nonlinearity makes it another function; another activation does not."""
-    return op.acts == "elementwise" and (op.role in (Role.NONLINEARITY, Role.PRODUCT) or Trait.CHOOSING in op.traits)
+    changes = op.role in (Role.NONLINEARITY, Role.PRODUCT) or Trait.CHOOSING in op.traits or op.op == "real"
+    return op.acts == "elementwise" and changes
 
 
 def _reason(op: Op) -> Reason | None:

@@ -19,6 +19,8 @@ from autoinit.tracing.rerunning import NOT_RUN, execute
 _MOST_ELEMENTS = 1 << 20
 _SCALES = (2.0, 0.25)
 """Beside 1: a step of rounding, or a bound, that is out of reach at one scale shows at another."""
+_NOTHING = 1e-6
+"""A std that is rounding alone."""
 _KEEPING = frozenset({"rearranging"})
 
 
@@ -85,6 +87,8 @@ def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -
     once = _std_at(parameter, end, weight, chain)
     scaled = {scale: _std_at(parameter, end, scale * weight, chain) for scale in _SCALES}
     stds = {scale: std for scale, std in scaled.items() if std is not None}
+    if once is not None and once < _NOTHING and _bend(chain):  # as softmax(E @ F) is where F has equal elements
+        return Rescaling(None, bends=True)
     if not once or weight.numel() < 2 or len(stds) < len(scaled):
         return Rescaling(None)
     if all(abs(std - once) < 1e-3 * once for std in stds.values()):
