@@ -177,11 +177,11 @@ def trained(method: str, setting: str, seeds: Sequence[int] = SEEDS) -> Record:
     data = digits(contrast=contrast)
     goal = REACHED_CONTRAST if contrast else REACHED
     start = time.perf_counter()
-    models = [drawn(method, activation, int(depth), seed, data, adam=adam) for seed in seeds]
-    initialised = time.perf_counter()
     # What has vanished leaves numbers too small for full speed.
     torch.set_flush_denormal(True)
     try:
+        models = [drawn(method, activation, int(depth), seed, data, adam=adam) for seed in seeds]
+        initialised = time.perf_counter()
         ensemble = Ensemble([model for model in models for _ in RATES], adam=adam)
         rates, of_seed = torch.tensor(RATES).repeat(len(seeds)), torch.tensor(seeds).repeat_interleave(len(RATES))
         best, reached = train(ensemble, data, rates, of_seed, EPOCHS, goal)

@@ -4,6 +4,7 @@
     python benchmarks/audit.py --library timm --every 12 --resume audit.jsonl --json audit.json
     python benchmarks/audit.py --models resnet18 'vit_b*' --kinds 20 --without-recording
     python benchmarks/audit.py --claims
+    python benchmarks/audit.py --outliers --resume outliers.jsonl
 
 Each model is constructed on the CPU from a fixed seed, with the weights that its constructor draws, and checked with
 `recipe="auto"`. Then it runs once in training mode (dropout and stochastic depth off) on a small Gaussian batch, and
@@ -16,7 +17,8 @@ the second moments before and after each weight are held against the findings:
 Models with more than --most parameters are passed over and counted. Of torchvision the classification models are taken.
 
 --claims holds some public models against the recipe that their libraries or papers claim, and shows what strays and the
-command that shows it.
+command that shows it. --outliers looks for elements far beyond all others (INI006) in the smallest model of each family
+of timm.
 
 A run that was stopped goes on with the same --resume FILE, which has a line for each model that is done: delete it
 after changing anything.
@@ -31,6 +33,7 @@ from functools import partial
 from pathlib import Path
 
 import _claims
+import _outliers
 from _audited import audit, kinds
 from _libraries import LIBRARIES, classifies, names
 from _signals import off
@@ -220,12 +223,22 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--limit", type=float, default=120.0, metavar="SECONDS", help="for one model's check, and its forward")
     add("--kinds", type=int, default=8, metavar="N", help="rows of each rule in the last table (default 8)")
     add("--claims", action="store_true", help="hold public models against the recipe that they claim, and no more")
+    add("--outliers", action="store_true", help="look for INI006 in each family of timm, and no more")
     add("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
     add("--json", type=Path, metavar="FILE", help="write all figures and records here")
     options = parser.parse_args(arguments)
     if options.every < 1 or options.offset < 0 or options.batch < 2 or min(options.limit, options.most) <= 0:
         parser.error("--every, --limit and --most take numbers above 0, --offset 0 or more, --batch 2 or more")
     return options
+
+
+def outliers(console: Console, options: argparse.Namespace) -> int:
+    """What INI006 finds in timm's families, printed."""
+    chosen = [("timm", each) for each in sliced(_outliers.families(), options)]
+    work = partial(_outliers.look, limit=options.limit, most=round(options.most * 1e6))
+    records, stopped = go_through(chosen, options.resume, "checking", work)
+    shown = [_outliers.failures(records, max(60, console.width - 40)), _outliers.tables(records)]
+    return finish(console, shown, [], records, options.json, complete=not stopped)
 
 
 def main() -> int:
@@ -235,6 +248,8 @@ def main() -> int:
     if options.claims:
         claimed = list(_claims.audited())
         return finish(console, [[_claims.table(claimed)]], [], claimed, options.json, complete=True)
+    if options.outliers:
+        return outliers(console, options)
     records, stopped = run(options)
     totals = totalled(records, options.library, summary)
     shown = [failures(records, max(60, console.width - 24)), *(tables(each, options.kinds) for each in totals)]

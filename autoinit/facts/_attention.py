@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from autoinit.facts.parameter import Attention, Rows
 from autoinit.ops import Role
@@ -31,7 +31,7 @@ def attention_role(dataflow: Dataflow, resolution: Resolution, ending: Ending, r
         return ""
     if end.role is Role.WEIGHT:
         return _inside(resolution, rows)
-    slots = _slots(end, ending.path, resolution.uses)
+    slots = operands_entered(end, ending.path, resolution.uses)
     if len(slots) != 1:
         return ""
     (slot,) = slots
@@ -54,7 +54,7 @@ def head_width(dataflow: Dataflow, resolution: Resolution, ending: Ending, featu
     if end.role is Role.WEIGHT:
         heads = end.constants.get("num_heads")
         return features // heads if isinstance(heads, int) and heads > 0 else 0
-    for slot in _slots(end, ending.path, resolution.uses):
+    for slot in operands_entered(end, ending.path, resolution.uses):
         if width := _axis(end, slot, summed=role != "value"):
             return width
     widths = [op.shape[-1] for op in ops[:-1] if op.shape]
@@ -105,7 +105,7 @@ def _inside(resolution: Resolution, rows: Rows) -> Attention:
     return _INSIDE[min(2, 3 * rows[0][0] // outputs)] if rows and outputs else ""
 
 
-def _slots(end: Op, path: Sequence[str], uses: Sequence[str]) -> set[str]:
+def operands_entered(end: Op, path: Sequence[str], uses: Sequence[str]) -> Collection[str]:
     """The operands as which a walk enters the operation where it ends."""
     before = {*path[:-1]} or {*uses}
     direct = {slot for slot, operand in end.operands.items() if operand.name in before}

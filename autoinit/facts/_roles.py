@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -58,7 +59,8 @@ def parameter_roles(dataflow: Dataflow) -> Mapping[str, ParameterRole]:
 
 
 _PRECEDENCE: tuple[Kind, ...] = (
-    "norm_gain", "norm_shift", "slope", "bias_table", "embedding", "position", "layer_scale", "token", "bias", "other",
+    "norm_gain", "norm_shift", "slope", "bias_table", "embedding", "position", "layer_scale", "token", "bias", "decay",
+    "learned_input", "other",
 )  # fmt: skip
 """Of several roles of one parameter the first: a position table that is joined to something is one all the same."""
 
@@ -98,7 +100,7 @@ def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole
     if op.op == "prelu":
         return ParameterRole("slope", op)
     if op.role is Role.WEIGHT:
-        return ParameterRole("bias", op) if slot.startswith("bias") else None
+        return ParameterRole("bias" if slot.startswith("bias") else "learned_input", op)
     if slot == "attn_mask" or (_adds(op) and _leads_to_softmax(dataflow, op)):
         return ParameterRole("bias_table", op)
     if Trait.JOINING in op.traits:
@@ -108,7 +110,38 @@ def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole
         return ParameterRole("position", op) if weight is None else ParameterRole("bias", weight)
     if _scales_a_sum(op, slot) or (Trait.SCALING in op.traits and _is_added(op, dataflow)):
         return ParameterRole("layer_scale", op)
-    return ParameterRole("other", op)
+    if _is_spread(dataflow, op, meeting):
+        return ParameterRole("learned_input", op)
+    return ParameterRole("decay" if _is_decay(dataflow, op, slot) else "other", op)
+
+
+def _is_spread(dataflow: Dataflow, op: Op, meeting: _Meeting) -> bool:
+    """Whether a signal without places multiplies a parameter that has them, for a weight to take."""
+    other = next((each for slot, each in op.operands.items() if slot != meeting.slot), None)
+    if Trait.SCALING not in op.traits or other is None or not other.shape or len(meeting.shape) < 2:
+        return False
+    places = zip(meeting.shape[:0:-1], other.shape[::-1], strict=False)
+    behind = list(dataflow.graph.successors(op))
+    for after in behind:
+        if after.role is Role.TRANSPARENT:
+            behind += (each for each in dataflow.graph.successors(after) if each not in behind)
+    return all(size == 1 for _, size in places) and any(each.role is Role.WEIGHT for each in behind)
+
+
+def _is_decay(dataflow: Dataflow, op: Op, slot: str) -> bool:
+    """Whether a parameter's exponential multiplies a signal, of which the exponential is taken in turn."""
+    return _passed(dataflow, [op.operands[slot]], back=True) and _passed(dataflow, [op])
+
+
+def _passed(dataflow: Dataflow, waiting: list[Op], *, back: bool = False) -> bool:
+    """Whether an exponential comes next, behind operations that let everything through; or before, `back`."""
+    for op in waiting:
+        if op.op == "exp":
+            return True
+        if op is waiting[0] or op.role is Role.TRANSPARENT:
+            after = list(op.operands.values()) if back else dataflow.graph.successors(op)
+            waiting += (each for each in after if each not in waiting)
+    return False
 
 
 def _table(dataflow: Dataflow, op: Op) -> Kind:
@@ -150,16 +183,27 @@ def _leads_to_softmax(dataflow: Dataflow, start: Op) -> bool:
 
 
 def _weight_before(op: Op) -> Op | None:
-    """The weight operation that a signal comes straight from which a parameter is added to."""
+    """The weight operation that the signal comes straight from which a parameter is added to; of a sum the first."""
+    found = []
     for here in op.operands.values():
-        while here.signal and here.role is Role.TRANSPARENT and here.acts == "rearranging":
-            carrying = [each for each in here.operands.values() if each.signal]
-            if len(carrying) != 1:
-                break
-            (here,) = carrying
-        if here.role is Role.WEIGHT:
-            return here
-    return None
+        if here.signal:
+            moved = here.role is Role.TRANSPARENT and here.acts == "rearranging"
+            passed = moved or here.role is Role.ADD or (_adds(here) and not _holds_table(here))
+            found.append(here if here.role is Role.WEIGHT else _weight_before(here) if passed else None)
+    return found[0] if found and all(found) else None
+
+
+def _holds_table(op: Op) -> bool:
+    """Whether a parameter of more than one element is part of what an operation adds, and not multiplied as matrices
+    are: by a state that is still zero.
+    """
+    waiting = [each for each in op.operands.values() if not each.signal]
+    for each in waiting:
+        if each.spec is None or each.spec.weights is None:
+            waiting += each.operands.values()
+            if any(math.prod(use.shape) > 1 for use in each.params):
+                return True
+    return any(math.prod(use.shape) > 1 for use in op.params)
 
 
 def _scales_a_sum(op: Op, slot: str) -> bool:

@@ -8,11 +8,14 @@ from typing import Any
 
 from autoinit.facts._attention import attention_role, head_width
 from autoinit.facts._branches import PlaceOnBranch, branch_places
+from autoinit.facts._gains import is_style, runtime_gain
 from autoinit.facts._low_rank import low_rank_factors
 from autoinit.facts._roles import looked_up, parameter_roles
+from autoinit.facts._routers import is_router
 from autoinit.facts.parameter import Facts, LowRank
 from autoinit.ops import Role, WeightSlot
 from autoinit.resolving import Resolution, SliceResolution, slot_of
+from autoinit.resolving.recurrences import WrittenGates, written_gates
 from autoinit.theory.fans import fans
 from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -27,16 +30,20 @@ def gather(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> tuple[Facts
     places = branch_places(dataflow)
     tables, last, factors = looked_up(dataflow), _last(dataflow), low_rank_factors(dataflow)
     shapes = {use.name: use.shape for op in dataflow.graph.nodes for use in op.params}
+    gates = {op.name: written for op, written in written_gates(dataflow).items()}
     found: list[Facts] = []
     weights: dict[str, tuple[Facts, ...]] = {}
     told: set[str] = set()
+    cells: dict[str, str] = {}
     for resolution in resolutions:
         parts = tuple(_parts(dataflow, resolution, places, tables, last, factors))
+        parts = tuple(_named(part, gates, resolution.uses) for part in parts)
         found += parts
         weights.update(dict.fromkeys(resolution.uses, parts))
         for bias in resolution.biases:
             if bias not in told:
                 found += _bias(parts, bias, shapes[bias])
+                cells.update((bias, gates[use].cell) for use in resolution.uses if use in gates)
         told.update((resolution.param, *resolution.biases))
     for name, role in parameter_roles(dataflow).items():
         if name in told:
@@ -44,10 +51,28 @@ def gather(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> tuple[Facts
         place = _branch(_place([role.at], places))
         if role.kind == "bias" and role.at.name in weights:
             found += _bias(weights[role.at.name], name, shapes[name])
+            cells.update((name, gates[use].cell) for use in [role.at.name] if use in gates)
         else:
             shape = shapes[name]
             found.append(Facts(name, role.kind, shape, op=role.at.op, neutral=role.neutral, order=role.order, **place))
-    return tuple(found)
+    return _opened(found, cells)
+
+
+def _named(part: Facts, gates: Mapping[str, WrittenGates], uses: Sequence[str]) -> Facts:
+    """A weight's part with the names of the gates that it makes, where these are written out."""
+    names = {rows: name for use in uses if use in gates for rows, name in gates[use].names.items()}
+    every = part.rows or ((0, part.features),)
+    return replace(part, gate=names[every]) if every in names else replace(part, gates=tuple(names.items()))
+
+
+def _opened(found: Sequence[Facts], cells: Mapping[str, str]) -> tuple[Facts, ...]:
+    """The facts, of which the last bias of each forget gate that is written out is marked.
+
+    cells: by bias the layer that it is of, where that is written out.
+    """
+    forgetting = ((at, each) for at, each in enumerate(found) if each.gate == "forget" and each.param in cells)
+    last = {cells[each.param]: at for at, each in forgetting}.values()
+    return tuple(replace(each, of_state=each.of_state or at in last) for at, each in enumerate(found))
 
 
 def _parts(
@@ -64,7 +89,7 @@ def _parts(
     if place is not None and slot is not None and slot.gates:  # the operation goes on behind this weight
         place = replace(place, ends=False, last=False)
     reads_input = all(op.role is Role.WEIGHT and not any(each.made for each in op.operands.values()) for op in ops)
-    standardised = resolution.factor == 0
+    standardised, gain = resolution.factor == 0, runtime_gain(dataflow, ops, resolution)
     reasons = {str(part.ending.reason) for part in resolution.slices}
     for part in resolution.slices or (SliceResolution((), resolution.ending),):
         here, ending = fans(resolution.layout, resolution.shape, part.rows), part.ending
@@ -82,9 +107,12 @@ def _parts(
             nonlinearity=ending.nonlinearity,
             normalised=ending.normalised or standardised,
             standardised=standardised,
+            runtime_gain=gain,
             gate=_gate(slot, part, resolution.slices),
             of_state=slot is not None and slot.of_state,
             low_rank=next((factors[op] for op in ops if op in factors), ""),
+            is_style=is_style(dataflow, resolution, ending),
+            is_router=is_router(dataflow, resolution, ending),
             modulates=reasons == {"gate", "add"},
             tied=resolution.param in tables,
             reads_input=reads_input,
@@ -98,6 +126,8 @@ def _parts(
 
 def _bias(parts: Sequence[Facts], name: str, shape: tuple[int, ...]) -> Iterator[Facts]:
     """The facts of a bias that is added to what a weight's parts give."""
+    if len(parts) == 1 and parts[0].gates and shape == (parts[0].features,):
+        parts = [replace(parts[0], rows=rows, gate=name, gates=()) for rows, name in parts[0].gates]
     by_rows = len(parts) > 1 and shape == (sum(part.features for part in parts),)
     for part in parts if by_rows else parts[:1]:
         yield replace(part, param=name, kind="bias", shape=shape, rows=part.rows if by_rows else ())

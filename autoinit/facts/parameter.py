@@ -10,7 +10,7 @@ from autoinit.theory.layouts import Layout, size
 Rows = tuple[tuple[int, int], ...]
 Kind = Literal[
     "weight", "bias", "norm_gain", "norm_shift", "embedding", "position", "token", "bias_table", "layer_scale", "slope",
-    "other",
+    "decay", "learned_input", "other",
 ]  # fmt: skip
 Attention = Literal["", "query", "key", "value"]
 LowRank = Literal["", "down", "up"]
@@ -29,6 +29,8 @@ class Facts:
             looked up by what the model is given. `position`: a table that is added to a signal, or whose rows are
             looked up by numbers of places. `token`: joined to a signal as further places. `bias_table`: added to the
             logits of attention. `layer_scale`: multiplies a branch before it is added. `slope`: of PReLU.
+            `decay`: how fast states decay, on a logarithmic scale: exp(-t exp(it)) of a signal t (Mamba's `A_log`).
+            `learned_input`: what a weight operation takes in place of a signal (StyleGAN2's constant).
         shape: the parameter's.
         weight_shape: of the weight; of a bias that of the weight beside it.
         op: the operation that uses it.
@@ -38,6 +40,10 @@ class Facts:
         reason, nonlinearity: what the rows feed and why it is that (see `Reason`).
         normalised: whether a norm takes the scale away, of what the rows give or of the weight itself.
         standardised: whether the weight itself is normalised before it is used.
+        runtime_gain: what multiplies the weight, or what it takes, as the model runs: 1 / sqrt(fan_in) of an equalised
+            learning rate; 0 where the weight's own norm divides it, or what it gives.
+        is_style: whether what the rows give multiplies another weight.
+        is_router: whether the rows choose among experts, or say how much each counts.
         branch: number, from 1, of the branch of a residual stream that it lies in; 0 outside.
         branches: how many branches that stream has.
         ends_branch: whether nothing with a weight follows it on that branch.
@@ -49,7 +55,9 @@ class Facts:
         head_width: features of one head of it; 0 where there is none, or no shapes.
         gate: of a recurrent layer, what these rows give: an LSTM's `input`, `forget`, `cell` or `output`, a GRU's
             `reset`, `update` or `new`; `new` in a layer without gates.
-        of_state: whether it is what a recurrent layer reads its own state by.
+        gates: of a weight whose rows make several gates of a layer that is written out: the rows of each, and its name.
+        of_state: whether it is what a recurrent layer reads its own state by; of the biases of a gate that is written
+            out, whether it is the last.
         low_rank: which factor of a low-rank addition to another weight it is (LoRA): `down` or `up`; empty for none.
         modulates: whether the weight gives both what signals are multiplied by and what is added to them (adaLN).
         tied: whether the weight is the table of an embedding too.
@@ -73,6 +81,9 @@ class Facts:
     nonlinearity: str = ""
     normalised: bool = False
     standardised: bool = False
+    runtime_gain: float = 1.0
+    is_style: bool = False
+    is_router: bool = False
     branch: int = 0
     branches: int = 0
     ends_branch: bool = False
@@ -83,6 +94,7 @@ class Facts:
     attention: Attention = ""
     head_width: int = 0
     gate: str = ""
+    gates: tuple[tuple[Rows, str], ...] = ()
     of_state: bool = False
     low_rank: LowRank = ""
     modulates: bool = False
@@ -115,7 +127,7 @@ class Facts:
     @property
     def is_head(self) -> bool:
         """Whether what it gives is the model's output, perhaps averaged with that of another head."""
-        return bool(self.layout.axes) and (
+        return bool(self.layout.axes and not self.is_router) and (
             self.reason in ("output", "softmax") or (self.is_last and not self.branch and self.attention == "")
         )
 

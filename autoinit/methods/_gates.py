@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from autoinit.methods._partners import Numbers
 from autoinit.ops import Role
 from autoinit.resolving import Ending, Reason, Resolution
 from autoinit.theory.mirrored import is_odd
@@ -69,8 +70,6 @@ def gate_in_one(resolution: Resolution, dataflow: Dataflow) -> tuple[Ending, Op,
     gated = next((each for each in resolution.slices if each is not gating), None)
     if len(resolution.slices) != 2 or gated is None or gating is None or gated.alternatives or gating.alternatives:
         return None
-    if len(gated.rows) != 1 or len(gating.rows) != 1:
-        return None
     end, gate = (dataflow.by_name[each.ending.path[-1]] for each in (gated, gating))
     if gated.ending.reason is Reason.GATE:
         product = end
@@ -80,8 +79,19 @@ def gate_in_one(resolution: Resolution, dataflow: Dataflow) -> tuple[Ending, Op,
         product = behind
     else:
         return None
-    (start, stop), (other_start, other_stop) = gated.rows[0], gating.rows[0]
-    return (gated.ending, product, other_start - start) if stop - start == other_stop - other_start else None
+    rows, gates = (np.concatenate([np.arange(*run) for run in each.rows]) for each in (gated, gating))
+    distance = int(gates[0] - rows[0])
+    taking_turns = np.array_equal(rows, gated_rows(len(rows), distance)) and np.array_equal(gates, rows + distance)
+    return (gated.ending, product, distance) if taking_turns else None
+
+
+def gated_rows(features: int, distance: int) -> Numbers:
+    """The rows of what is gated, where runs of |distance| rows of it and of its gates take turns: the two halves of a
+    weight, or every other row. A negative distance has the gates first.
+    """
+    turn, place = np.divmod(np.arange(features), abs(distance))
+    found: Numbers = turn * 2 * abs(distance) + place + max(0, -distance)
+    return found
 
 
 def _is_product(op: Op) -> bool:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from autoinit.methods._gates import Feeds, Part, Products, gate_in_one, part_of_product
+from autoinit.methods._gates import Feeds, Part, Products, gate_in_one, gated_rows, part_of_product
+from autoinit.methods._partners import Numbers
 from autoinit.ops import Role
 from autoinit.plans.layers import LayerPlan
 from autoinit.resolving import Ending, Reason, Resolution, merge
-from autoinit.resolving.features import InputAxis, Source, input_axis, output_axis
+from autoinit.resolving.axes import InputAxis, input_axis, output_axis
+from autoinit.resolving.features import Source
 from autoinit.tracing import Dataflow, Op
 
 _LINEAR = (Reason.ADD, Reason.OUTPUT, Reason.WEIGHT, Reason.SOFTMAX)
@@ -32,7 +34,7 @@ class MirrorableLayer:
     summed: whether others' outputs are added to its own before the nonlinearity, at one use at least. part: what it
     gives to a product with what another weight makes. reads_only: why its outputs cannot be paired whatever reads them;
     its columns can be all the same. rows: of such a one whose rows feed different things, runs of rows and by how much
-    each is multiplied before its nonlinearity.
+    each is multiplied before its nonlinearity. through: whether a depthwise convolution lies before its nonlinearity.
     """
 
     plan: LayerPlan
@@ -45,6 +47,7 @@ class MirrorableLayer:
     part: Part = ""
     reads_only: str = ""
     rows: tuple[tuple[int, int, float], ...] = ()
+    through: bool = False
 
     @property
     def bends(self) -> bool:
@@ -77,9 +80,9 @@ class MirrorableLayer:
         return self.outputs // 2 if self.gate else self.outputs
 
     @property
-    def first(self) -> int:
-        """The first of the output features that its readers see."""
-        return max(0, -self.gate)
+    def rows_read(self) -> Numbers:
+        """The output features that its readers see; of a gate, what is gated."""
+        return gated_rows(self.features, self.gate) if self.gate else np.arange(self.outputs)
 
     @property
     def spread(self) -> int:
@@ -98,14 +101,14 @@ class MirrorableLayer:
 
     @property
     def carries(self) -> bool:
-        """Whether it is a depthwise convolution that feeds no nonlinearity: of pairs it makes pairs."""
-        plain = not (self.bends or self.reads_only or self.transposed) and len(self.uses) == 1
-        return plain and self.plan.groups == self.inputs > 1
+        """Whether it is a depthwise convolution: of pairs it makes pairs."""
+        special = self.reads_only or self.transposed or self.gate or self.part or self.summed
+        return not special and len(self.uses) == 1 and self.plan.groups == self.inputs > 1
 
     def straight(self) -> MirrorableLayer:
-        """The same without a nonlinearity behind its sum."""
+        """The same without a nonlinearity behind its sum, or behind a depthwise convolution."""
         ending = replace(self.ending, reason=Reason.ADD, nonlinearity="linear", before=1.0, function=None)
-        return replace(self, ending=ending, ends=(frozenset(),) * len(self.uses), summed=False)
+        return replace(self, ending=ending, ends=(frozenset(),) * len(self.uses), summed=False, through=False)
 
     def sources(self) -> Iterator[Source]:
         """Its output features, at each use."""
@@ -141,7 +144,7 @@ def mirrorable(
         return "it feeds attention"
     if gate is not None:
         ending, product, distance = gate
-        if plan.groups > 1 and plan.groups % 2:
+        if plan.groups > 1 and (plan.groups % 2 or abs(distance) != plan.size("o") // 2):
             return reading_only("what is gated shares a group with its gates")
         return MirrorableLayer(plan, uses, ending, (frozenset({product}),), factor, distance)
     if plan.slices and (alike := _bent_alike(resolution)):
@@ -153,6 +156,9 @@ def mirrorable(
         covered = sum(stop - start for start, stop, _ in runs) == plan.size("o") and plan.groups == 1
         return replace(reading_only(why), rows=tuple(runs)) if covered else why
     found = [_behind(op, dataflow, feeds, products) for op in uses]
+    if len(uses) == 1 and (behind := _behind_depthwise(found[0][0], dataflow, feeds)) is not None:
+        bent = _with_twins(dataflow.by_name[behind.path[-1]], dataflow)
+        return MirrorableLayer(plan, uses, behind, (bent,), factor, through=True)
     curves = {(_function(ending), part) for ending, _, part, _ in found if ending.reason is Reason.ACTIVATION or part}
     if not curves and resolution.reason in _LINEAR:
         return MirrorableLayer(plan, uses, resolution.ending, (frozenset(),) * len(uses), factor)
@@ -168,6 +174,19 @@ def mirrorable(
     )
     ending, _, part, _ = found[0]
     return MirrorableLayer(plan, uses, ending, ends, factor, summed=any(each[1] for each in found), part=part)
+
+
+def _behind_depthwise(ending: Ending, dataflow: Dataflow, feeds: Feeds) -> Ending | None:
+    """Of a walk that ends at a depthwise convolution: the nonlinearity that this feeds, which makes up for factors."""
+    if ending.reason is not Reason.WEIGHT:
+        return None
+    op = dataflow.by_name[ending.path[-1]]
+    depthwise = op.constants.get("groups", 1) > 1 and all(
+        use.shape[1] == 1 for use in op.params if use.slot == "weight"
+    )
+    behind = feeds(op) if depthwise else []
+    plain = len(behind) == 1 and behind[0].reason is Reason.ACTIVATION and not behind[0].normalised
+    return replace(behind[0], before=1.0) if plain else None
 
 
 def _with_twins(end: Op, dataflow: Dataflow) -> frozenset[Op]:

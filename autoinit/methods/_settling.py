@@ -6,9 +6,8 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
-from typing import Any
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import networkx as nx
 import numpy as np
@@ -16,10 +15,11 @@ import torch
 
 from autoinit.methods._pairing import MirrorableLayer
 from autoinit.methods._partners import ALONE, Numbers, partners, runs
+from autoinit.methods._tangents import tangent_of
 from autoinit.plans.mirror import FeatureRun
-from autoinit.resolving import Reason
+from autoinit.resolving import Ending
 from autoinit.resolving.features import Origins, origins
-from autoinit.theory.mirrored import Tangent, tangent
+from autoinit.theory.mirrored import Tangent
 from autoinit.tracing import Dataflow, Op
 
 
@@ -54,6 +54,14 @@ class Settled:
         """Of a depthwise convolution that pairs go through: the runs of its channels; None of any other layer."""
         op = layer.uses[0]
         return self._runs(op, self.found.carried[op], 1, 1.0) if op in self.found.carried else None
+
+    def goes_again(self, layer: MirrorableLayer) -> bool:
+        """Whether pairs go through a depthwise convolution, and then through a nonlinearity once more."""
+        return any(layer.uses[0] in chain for chain in self.found.again.values())
+
+    def before_depthwise(self, layer: MirrorableLayer) -> float:
+        """By how much features are multiplied in front of a depthwise convolution that feeds a nonlinearity."""
+        return next(iter(self.found.scales[layer.uses[0]].values())) if layer.bends else 1.0
 
     def factor_in_sum(self, layer: MirrorableLayer) -> float:
         """By how much the layer's output is multiplied on its way to the sum in front of its nonlinearity."""
@@ -103,7 +111,7 @@ class Settled:
         if partner is None:
             yield FeatureRun(begin, len(local), paired=False, factor=own)
             return
-        for at, size, paired in runs(local - layer.first, partner) or ():
+        for at, size, paired in runs(_places(layer)[local], partner) or ():
             yield FeatureRun(begin + at, size, paired, factor=own if paired else 0.0)
 
 
@@ -128,13 +136,14 @@ def settle(
         ordered = {op: sources[op] for op in dataflow.graph.nodes if op in sources}
         readers = {op: reading for layer in kept.values() for op, reading in layer.readings()}
         found = origins(dataflow, ordered, readers, {layer.uses[0] for layer in made if layer.carries})
-        attempt = _Settling(dataflow, kept, [layer for layer in made if layer.bends], branches, found)
+        bending = [layer for layer in made if layer.bends and found.carried.keys().isdisjoint(layer.uses)]
+        attempt = _Settling(dataflow, kept, bending, branches, found)
         lost = attempt.lost()
         if not lost:
             return Settled(kept, found, attempt.tangents, attempt.partner, attempt.recurrent())
         for name, why in lost.items():
             reasons[name] = why
-            if kept[name].summed:
+            if kept[name].summed or kept[name].through:
                 kept[name] = kept[name].straight()
             else:
                 dropped.add(name)
@@ -202,7 +211,7 @@ class _Settling:
             members = list({self.by_use[op].plan.param: self.by_use[op] for op in ops}.values())
             most = self._most_driven(ops)
             bending = [layer for layer in members if layer.part != "gates"]
-            found = {layer.plan.param: tangent_of(layer, depth, most) for layer in bending}
+            found = {layer.plan.param: tangent_of(layer, self._again(layer), depth, most) for layer in bending}
             if not bending:
                 yield from self._members(ops, "nothing that is gated can be mirrored")
             elif None in found.values():
@@ -213,6 +222,10 @@ class _Settling:
             else:
                 shared = next(each for each in found.values() if each is not None)
                 self.tangents.update(dict.fromkeys((layer.plan.param for layer in members), shared))
+
+    def _again(self, layer: MirrorableLayer) -> tuple[Ending, ...]:
+        """The nonlinearities behind a layer's own that depthwise convolutions lead its features through."""
+        return tuple(self.reads[op].ending for op in self.found.again.get(layer.uses[0], ()))
 
     def _most_driven(self, ops: Iterable[Op]) -> float:
         """The largest scale of a nonlinearity: 1 / sqrt(L) where only ends of a stream's L branches read it.
@@ -255,7 +268,7 @@ class _Settling:
             local = self.found.columns[reader].numpy() - 1 - start
             mine = (local >= 0) & (local < layer.outputs)
             if mine.any():
-                yield reader, np.where(mine, local - layer.first, ALONE)
+                yield reader, np.where(mine, _places(layer)[np.where(mine, local, 0)], ALONE)
 
     def _groups(self, reader: Op) -> int:
         return self.reads[reader].plan.groups
@@ -304,41 +317,6 @@ def unpaired(features: int, groups: int) -> tuple[FeatureRun, ...]:
     return tuple(FeatureRun(start, size, paired=False) for start in range(0, features, size))
 
 
-def tangent_of(layer: MirrorableLayer, depth: int, most: float) -> Tangent | None:
-    """How a layer uses its nonlinearity, driven by `most` at most; None where no odd part of it is nearly linear."""
-    ending = layer.ending
-    gated = bool(layer.gate or layer.part)
-    if gated and ending.reason is Reason.GATE:
-        return Tangent(paired=True, a=most, c=1 / most)
-    if ending.function is None:
-        return None
-    key = (ending.nonlinearity, tuple(sorted(ending.params.items())))
-    if ending.nonlinearity == "custom":
-        found = tangent(ending.function, "custom", depth, most)
-    else:
-        found = _known(_Keyed(key, ending.function), depth, most)
-    return replace(found, paired=True) if gated and found is not None else found
-
-
-@dataclass(frozen=True)
-class _Keyed:
-    """A function that is told apart by its name and parameters."""
-
-    key: tuple[str, tuple[tuple[str, float], ...]]
-    function: Any
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Keyed) and other.key == self.key
-
-
-@cache
-def _known(function: _Keyed, depth: int, most: float) -> Tangent | None:
-    return tangent(function.function, function.key[0], depth, most)
-
-
 def _most_in_a_row(dataflow: Dataflow, ends: Collection[Op]) -> int:
     """The largest number of nonlinearities that end at these operations, on one way through the graph."""
     depth: dict[Op, int] = {}
@@ -356,15 +334,25 @@ def _output_runs(layer: MirrorableLayer, partner: Numbers | None) -> tuple[Featu
     """
     if partner is None:
         return unpaired(layer.outputs, layer.plan.groups)
-    found: list[tuple[int, int, bool]] = []
-    size = len(partner) // layer.groups
-    for start in range(0, len(partner), size):
-        pieces = runs(np.arange(start, start + size), partner)
+    rows = layer.rows_read
+    wholes = np.full(layer.outputs, ALONE)
+    for shift in {0, layer.gate}:
+        wholes[rows + shift] = np.where(partner == ALONE, ALONE, rows[partner] + shift)
+    found: list[FeatureRun] = []
+    size = layer.outputs // layer.plan.groups
+    for start in range(0, layer.outputs, size):
+        pieces = runs(np.arange(start, start + size), wholes)
         if pieces is None:
             raise ValueError
-        found += [(start + at, count, paired) for at, count, paired in pieces]
-    starts = sorted((layer.first, layer.first + layer.gate)) if layer.gate else [0]
-    return tuple(FeatureRun(start + at, count, paired) for start in starts for at, count, paired in found)
+        found += [FeatureRun(start + at, count, paired) for at, count, paired in pieces]
+    return tuple(found)
+
+
+def _places(layer: MirrorableLayer) -> Numbers:
+    """Of each output feature its place among those that readers see."""
+    found = np.full(layer.outputs, ALONE)
+    found[layer.rows_read] = np.arange(layer.features)
+    return found
 
 
 def _alike(source: Numbers, groups: int) -> Iterator[tuple[int, int]]:

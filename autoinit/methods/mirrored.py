@@ -9,9 +9,10 @@ A weight is mirrored if it is linear or a convolution, plain or transposed, of a
 the same nonlinearity, with an odd part, whose output is read in whole pairs by weights that are mirrored too, with
 nothing on the way that mixes features or bends them; or if it feeds no nonlinearity (the end of a residual branch, a
 head). What gates and what is gated may be made by weights of their own. A depthwise convolution passes pairs on: its
-filters are equal for both of a pair. A weight whose own outputs cannot be paired, or that is zero, still reads pairs.
-In front of the nonlinearity outputs of several mirrored weights may be added up: a recurrence keeps its own state, and
-what drives it shares the rest. Behind nonlinearities sums of pairs are pairs.
+filters are equal for both of a pair, and positive where it stands between two nonlinearities, of which relu(p relu(z))
+is p relu(z), and others are driven as one. A weight whose own outputs cannot be paired, or that is zero, still reads
+pairs. In front of the nonlinearity outputs of several mirrored weights may be added up: a recurrence keeps its own
+state, and what drives it shares the rest. Behind nonlinearities sums of pairs are pairs.
 
 In a residual network only the insides of branches are paired. Each of L branches gives 1 / L of the stream's power; it
 is the weight in front of its last nonlinearity that is divided by sqrt(L), where there is one, for that is the one that
@@ -26,7 +27,7 @@ networks. Reports of other methods say when a model is one.
 
 With norms everywhere there is nothing to gain: layers in front of a norm are planned by `signal`. Networks of three to
 five layers train as after He. Where the nonlinearity has no odd part (|x|, cos, x^2), where max pooling or a gate that
-is no half (SwiGLU) follows, or where a depthwise convolution feeds a nonlinearity, nothing is paired. A start for these
+is no half (SwiGLU) follows, nothing is paired. A start for these
 exists, deep kernel shaping (Martens et al. 2021), which moves and scales the nonlinearity itself. It is left out:
 absorbed into weights and biases it needs biases everywhere, zero padding breaks it in convolutions, whose borders have
 another mean than the activation, and no network that was measured needed it.
@@ -105,7 +106,7 @@ def _makers(
     made: dict[str, MakeMirror] = {}
     for name, layer in settled.layers.items():
         alone = layer.reads_only or (layer.bends and name not in settled.tangents)
-        if alone and settled.reads(layer) is None:
+        if alone and settled.reads(layer) is None and settled.copies(layer) is None:
             continue
         branches = max(ends[op] for op in layer.uses)
         summed = share_of_sum(layer, settled.layers.values(), settled.recurrent)
@@ -130,7 +131,7 @@ def _mirror(layer: MirrorableLayer, settled: Settled, given: Share, taps: Taps, 
     if pads(layer) and (reader is not None or copies is not None):
         kept = share_through_taps(layer.uses[0], layer.kernel, taps, share, transposed=layer.transposed)
     if copies is not None:
-        factor = 1 / math.sqrt(kept)
+        factor = 1 / math.sqrt(kept) / settled.before_depthwise(layer)
     if reader is None:
         inputs = tuple(replace(run, factor=factor) for run in unpaired(layer.inputs, layer.plan.groups))
     else:
@@ -138,6 +139,7 @@ def _mirror(layer: MirrorableLayer, settled: Settled, given: Share, taps: Taps, 
         inputs = tuple(replace(run, factor=run.factor / math.sqrt(kept)) for run in found)
     follows = copies is not None or (reader is not None and bool(settled.found.columns[reader].all()))
     a = here.a if here is not None else 1.0
+    alternating = layer.gate != 0 and layer.plan.groups == 1
     before = (1.0 if layer.rows else layer.ending.before) * settled.factor_in_sum(layer)
     return Mirror(
         outputs=settled.output_runs(layer),
@@ -151,8 +153,10 @@ def _mirror(layer: MirrorableLayer, settled: Settled, given: Share, taps: Taps, 
         a=a,
         c=here.c if here is not None else 1.0,
         groups=layer.plan.groups,
-        parts=2 if layer.gate and layer.plan.groups == 1 else 1,
+        parts=2 if alternating else 1,
+        turn=abs(layer.gate) if alternating and abs(layer.gate) < layer.features else 0,
         copies=tuple(run for run in copies or () if run.paired),
+        positive=settled.goes_again(layer),
     )
 
 

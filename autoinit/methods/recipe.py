@@ -21,7 +21,7 @@ from autoinit.facts import Facts, gather
 from autoinit.facts.parameter import Rows
 from autoinit.models import ModelView
 from autoinit.planning import plan_dataflow
-from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan, RestSlice, root_mean_square
+from autoinit.plans.layers import LayerPlan, OtherParameter, RestPlan, RestSlice, SlicePlan, root_mean_square
 from autoinit.plans.options import PlanOptions
 from autoinit.plans.plan import Plan
 from autoinit.recipes import DeclaredRecipe, Start, declared
@@ -59,6 +59,9 @@ def _layer(recipe: DeclaredRecipe, layer: LayerPlan, facts: Sequence[Facts]) -> 
         return replace(layer, status="kept", note=_silent(recipe), biases=())
     (first, *_) = starts.values()
     slices = tuple(replace(part, std=starts[part.rows].std) for part in layer.slices)
+    if facts[0].gates and first.distribution == "orthogonal":
+        shared = {**layer.shared(), "std": first.std}
+        slices = tuple(SlicePlan(**shared, rows=rows) for rows, _ in facts[0].gates)
     if len({part.std for part in slices}) == 1 and first.distribution != "orthogonal":
         std = slices[0].std
     else:

@@ -21,9 +21,17 @@ register_op(
 register_op(
     "avg_pool",
     Role.TRANSPARENT,
-    modules=(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
-    names=("avg_pool1d", "avg_pool2d", "avg_pool3d", "lp_pool1d", "lp_pool2d", "lp_pool3d"),
+    modules=(nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d),
+    names=("avg_pool1d", "avg_pool2d", "avg_pool3d"),
     signature="input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True",
+    traits=Trait.WINDOWED,
+)
+register_op(
+    "lp_pool",
+    Role.TRANSPARENT,
+    modules=(nn.LPPool1d, nn.LPPool2d, nn.LPPool3d),
+    names=("lp_pool1d", "lp_pool2d", "lp_pool3d"),
+    signature="input, norm_type, kernel_size, stride=None, ceil_mode=False",
     traits=Trait.WINDOWED,
 )
 register_op(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Distribution = Literal["normal", "uniform", "truncated_normal", "orthogonal"]
-RecipeDistribution = Distribution | Literal["truncated_normal_3", "constant"]
+RecipeDistribution = Distribution | Literal["truncated_normal_3", "step_bias", "log_counts", "constant"]
 """Those and what only published recipes write."""
 
 
@@ -48,5 +48,9 @@ RECIPE_DISTRIBUTIONS: Mapping[RecipeDistribution, DistributionRow] = {
         "normal, cut at three of its standard deviations, and of the planned std after the cut",
         "autoinit.writing.elementwise:truncated_normal_3",
     ),
+    "step_bias": DistributionRow(
+        "what softplus makes steps of, log-uniform from 0.001 to 0.1 (Mamba)", "autoinit.writing.elementwise:step_bias"
+    ),
+    "log_counts": DistributionRow("log 1, log 2, ... along the last axis", "autoinit.writing.elementwise:constant"),
     "constant": DistributionRow("one value throughout", "autoinit.writing.elementwise:constant"),
 }

@@ -61,8 +61,12 @@ class Mirror:
         groups: of a convolution; each has a matrix A of its own, and no run goes beyond its group.
         parts: into how many equal parts the rows of A fall, each orthogonal by itself: 2 in front of a gate, where half
             of the outputs is all that a mirrored network computes with at its start.
+        turn: how many rows of A the parts take in turn, where gates stand between what they gate; 0 where each part
+            is one run.
         copies: of a depthwise convolution that pairs go through: the paired runs of its channels. The second half of
             one has the filters of the first, so that what comes out is in pairs, too.
+        positive: of such a convolution between two nonlinearities: no filter has a negative number, so that what the
+            first has let through, as ReLU, the second lets through, too.
     """
 
     outputs: tuple[FeatureRun, ...]
@@ -77,7 +81,9 @@ class Mirror:
     c: float = 1.0
     groups: int = 1
     parts: int = 1
+    turn: int = 0
     copies: tuple[FeatureRun, ...] = ()
+    positive: bool = False
 
     @property
     def blocks(self) -> tuple[Block, ...]:

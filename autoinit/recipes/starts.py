@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import fmean, pstdev
 
 from autoinit.errors import ArgumentError
 from autoinit.plans.distributions import RecipeDistribution
+from autoinit.theory import state_spaces
 from autoinit.theory.truncation import TRUNCATED_STD, TRUNCATED_STD_3
 
 
@@ -66,6 +68,20 @@ def uniform(bound: float) -> Start:
 def constant(value: float) -> Start:
     """One value throughout."""
     return Start("constant", 0.0, value)
+
+
+def step_bias() -> Start:
+    """What softplus makes steps of, log-uniform from 0.001 to 0.1: the bias of Mamba's steps."""
+    mean, std = state_spaces.step_bias_moments()
+    return Start("step_bias", std, mean)
+
+
+def log_counts(count: int) -> Start:
+    """The numbers log 1, ..., log n along the last axis: Mamba's state matrix. `std` and `mean` are theirs."""
+    if count < 2:
+        return ZERO
+    values = state_spaces.log_counts(count)
+    return Start("log_counts", pstdev(values), fmean(values))
 
 
 def orthogonal(rows: int, columns: int, gain: float = 1.0) -> Start:

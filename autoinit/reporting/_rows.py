@@ -97,6 +97,8 @@ def _starts(rest: RestPlan) -> str:
 def _start(distribution: str, std: float, mean: float) -> str:
     if distribution == "constant":
         return f"{mean:g}"
+    if distribution == "log_counts":
+        return "log 1, log 2, ..."
     around = f" around {mean:g}" if mean else ""
     return f"{wording.distribution(distribution)} of std {std:.3g}{around}"
 

@@ -30,7 +30,7 @@ class LostError(Exception):
     """Labels could not be followed over an operation."""
 
 
-_NO_RESULT = (*NOT_RUN, LostError)
+NO_RESULT = (*NOT_RUN, LostError)
 """What calling a torch function on labels may raise."""
 
 
@@ -52,7 +52,7 @@ def moved(step: Step, op: Op, value: Any) -> Any:
         if not isinstance(value, torch.Tensor):
             return value
         return combined(to, op, value, known=step.normalised)
-    except _NO_RESULT:
+    except NO_RESULT:
         raise LostError from None
 
 

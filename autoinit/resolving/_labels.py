@@ -11,6 +11,7 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 _EXACT = 1 << 24
@@ -47,6 +48,15 @@ def _rows_of(labels: torch.Tensor) -> tuple[int, ...]:
     values = one_of_each(labels).numpy().reshape(-1)
     whole = values[values > OTHER].astype(np.intp)
     return tuple((np.flatnonzero(np.bincount(whole)) - 1).tolist())
+
+
+def runs(numbers: npt.ArrayLike) -> tuple[tuple[int, int], ...]:
+    """Ascending numbers as half-open runs."""
+    known = np.asarray(numbers)
+    breaks = np.flatnonzero(np.diff(known) > 1)
+    starts = np.concatenate((known[:1], known[breaks + 1]))
+    stops = np.concatenate((known[breaks], known[-1:])) + 1
+    return tuple(zip(starts.tolist(), stops.tolist(), strict=True))
 
 
 def one_entry(labels: torch.Tensor, axes: Iterable[int]) -> torch.Tensor | None:

@@ -17,7 +17,7 @@ import torch
 from autoinit.ops import Role, Trait
 from autoinit.tracing.dataflow import LENDING, Dataflow, Op
 from autoinit.tracing.noise import SHAPED_ONLY
-from autoinit.tracing.rerunning import NOT_RUN, execute, substitute
+from autoinit.tracing.rerunning import execute, substitute
 
 _LIMIT = 64
 _LONGEST_RUN = 8
@@ -384,20 +384,6 @@ def is_length(regions: Regions, op: Op) -> bool:
         summed |= after[0].acts == "reducing"
         after = list(regions.consumers(after[0]))
     return summed and len(after) == 1 and after[0].role is Role.ADD
-
-
-def cancels(region: Region) -> bool:
-    """Whether nothing of the start is left behind operations that only move, add and scale: a sample less its mean."""
-    if not any(op.op in ("sub", "rsub", "neg") for op in region.ops):
-        return False
-    phi = region.function()
-    some = torch.randn(region.start.shape or (4,), generator=torch.Generator().manual_seed(0))
-    try:
-        with torch.random.fork_rng(devices=()):
-            once, thrice = (phi(scale * some) for scale in (1.0, 3.0) if torch.default_generator.manual_seed(0))
-    except NOT_RUN:
-        return False
-    return bool(torch.allclose(once, thrice, rtol=1e-4, atol=1e-6))
 
 
 def is_curved(region: Region) -> bool:

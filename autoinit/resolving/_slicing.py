@@ -13,11 +13,10 @@ from math import prod
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from autoinit.resolving._labelling import LostError, moved
-from autoinit.resolving._labels import filled, numbered, rows
+from autoinit.resolving._labels import filled, numbered, rows, runs
 from autoinit.resolving._merging import merge
 from autoinit.resolving._starting import features, likely_shapes
 from autoinit.resolving._walking import Endings, Step, Walker, add_ending
@@ -153,13 +152,5 @@ def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, .
     for place, members in sorted(zip(places, groups, strict=True), key=lambda each: int(each[1][0])):
         endings = _gathered([pieces[number] for number in np.flatnonzero(place).tolist()])
         ending, alternatives = merge(endings or [Ending("linear", Reason.UNUSED)])
-        made.append(SliceResolution(_runs(members), ending, alternatives))
+        made.append(SliceResolution(runs(members), ending, alternatives))
     return tuple(made)
-
-
-def _runs(numbers: npt.NDArray[np.intp]) -> tuple[tuple[int, int], ...]:
-    """Ascending numbers as half-open runs."""
-    breaks = np.flatnonzero(np.diff(numbers) > 1)
-    starts = np.concatenate((numbers[:1], numbers[breaks + 1]))
-    stops = np.concatenate((numbers[breaks], numbers[-1:])) + 1
-    return tuple(zip(starts.tolist(), stops.tolist(), strict=True))

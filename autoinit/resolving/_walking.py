@@ -14,9 +14,9 @@ from typing import Any
 from autoinit.ops import Fact, Role, Trait
 from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale, slope
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
-from autoinit.resolving._regions import Region, Regions, cancels, is_curved, is_length, is_penalty, is_recombination
+from autoinit.resolving._regions import Region, Regions, is_curved, is_length, is_penalty, is_recombination
 from autoinit.resolving.noise import noise_layers
-from autoinit.resolving.normalising import is_norm, is_softmax
+from autoinit.resolving.normalising import cancels, is_norm, is_softmax
 from autoinit.resolving.resolution import PENALTY, Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
@@ -175,7 +175,9 @@ class Walker:
         if wide is None:
             return None
         if is_recombination(wide):
-            return Step(wide.path, ending=_scored(wide.path)) if cancels(wide) else _over(wide, slope(wide))
+            return (
+                Step(wide.path, ending=_scored(wide.path)) if cancels(wide, self._known) else _over(wide, slope(wide))
+            )
         if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
         return self._softmax(wide)
@@ -186,7 +188,9 @@ class Walker:
             return False
         if op not in self._differences:
             regions = [self.regions.between(start, op) for start in op.operands.values()]
-            self._differences[op] = any(each and is_recombination(each) and cancels(each) for each in regions)
+            self._differences[op] = any(
+                each and is_recombination(each) and cancels(each, self._known) for each in regions
+            )
         return self._differences[op]
 
     def _met_again(self, start: Op) -> Iterator[tuple[Region, Step]]:

@@ -16,21 +16,11 @@ import torch
 
 from autoinit.ops import Role, Trait
 from autoinit.resolving._factors import factor_inside
-from autoinit.resolving._labelling import LostError, combined, rearranged
+from autoinit.resolving._labelling import NO_RESULT, combined, rearranged
 from autoinit.resolving._labels import numbered, one_entry
-from autoinit.resolving._starting import features
-from autoinit.tracing.dataflow import Dataflow, Op, ParamUse, only_steers
-from autoinit.tracing.rerunning import NOT_RUN, execute
-
-_NO_RESULT = (*NOT_RUN, LostError)
-
-
-@dataclass(frozen=True)
-class InputAxis:
-    """How a weight operation reads features: `operand` holds them along `axis`, counted from the end."""
-
-    operand: Op
-    axis: int
+from autoinit.resolving.axes import InputAxis
+from autoinit.tracing.dataflow import Dataflow, Op, only_steers
+from autoinit.tracing.rerunning import execute
 
 
 @dataclass(frozen=True)
@@ -74,6 +64,7 @@ class Origins:
         joined: sources that are added up behind their nonlinearities, feature by feature: by the first, whose numbers
             the sum bears, itself and those that are added to it.
         carried: for each depthwise convolution that numbered features went through, their numbers as it reads them.
+        again: for each source, the depthwise convolutions behind whose nonlinearity its features are read, in order.
         lost: why the features of a source could not be followed to weights alone.
     """
 
@@ -84,6 +75,7 @@ class Origins:
     gated: dict[Op, list[Op]] = field(default_factory=dict)
     joined: dict[Op, list[Op]] = field(default_factory=dict)
     carried: dict[Op, torch.Tensor] = field(default_factory=dict)
+    again: dict[Op, tuple[Op, ...]] = field(default_factory=dict)
     lost: dict[Op, str] = field(default_factory=dict)
 
 
@@ -96,8 +88,8 @@ def origins(
         dataflow: traced with shapes.
         sources: by operation, in the order of the dataflow.
         readers: weight operations that may read them, and how.
-        carriers: those of them that treat each feature alone and feed no nonlinearity: depthwise convolutions. What
-            comes out of one bears the numbers that it reads.
+        carriers: those of them that treat each feature alone: depthwise convolutions. What comes out of one, and of
+            the nonlinearity that it feeds, bears the numbers that it reads.
     """
     found = Origins(_starts(sources))
     state = _Following(found, sources, carriers)
@@ -126,6 +118,9 @@ class _Following:
     Attributes:
         labels: by operation.
         past: operations behind a source's nonlinearity.
+        ends: of each operation in front of one, the operations that end it.
+        again: for each operation, the depthwise convolutions that features of a source went through behind their
+            nonlinearity, and that feed one themselves; sources without such are left out.
     """
 
     found: Origins
@@ -134,55 +129,78 @@ class _Following:
     labels: dict[Op, Any] = field(default_factory=dict)
     scales: dict[Op, dict[Op, float]] = field(default_factory=dict)
     past: set[Op] = field(default_factory=set)
+    ends: dict[Op, frozenset[Op]] = field(default_factory=dict)
+    again: dict[Op, dict[Op, tuple[Op, ...]]] = field(default_factory=dict)
 
     def visit(self, op: Op, readers: Mapping[Op, InputAxis]) -> None:
         known = {each: self.labels[each] for each in op.operands.values() if each in self.labels}
-        if known and op.signal:
+        if known and (op.signal or op.acts == "elementwise"):
             if op in readers and set(known) == {readers[op].operand}:
-                self._read(op, readers[op])
-                if op in self.carriers and op in self.found.columns:
-                    self._carry(op, readers[op])
+                if op in self.carriers and self._carry(op, readers[op]):
                     return
+                self._read(op, readers[op])
             elif not all(only_steers(op, slot) for slot, each in op.operands.items() if each in known):
                 self._pass(op, known)
         if op in self.sources:
             source = self.sources[op]
             assert op.shape is not None
             self.labels[op] = numbered(op.shape, (source.axis,), (source.features,)) + self.found.starts[op]
-            self.scales[op] = {op: 1.0}
+            self.scales[op], self.ends[op] = {op: 1.0}, source.ends
             if not source.ends:
                 self.past.add(op)
 
     def _read(self, op: Op, reading: InputAxis) -> None:
         """A weight reads numbered features: one for each of its columns, if they vary along no other axis."""
-        operand, axis = reading.operand, reading.axis
-        labels = self.labels[operand]
-        if not isinstance(labels, torch.Tensor):
-            self.lose(operand, f"{op.name} reads several tensors")
-            return
-        single = one_entry(labels, [each for each in range(labels.dim()) if each != labels.dim() + axis])
-        if single is None:
-            self.lose(operand, f"{op.name} reads them along several axes")
+        operand = reading.operand
+        single = self._single(reading)
+        if isinstance(single, str):
+            self.lose(operand, f"{op.name} reads {single}")
             return
         if operand not in self.past:
             self.lose(operand, f"{op.name} reads them before their nonlinearity")
             return
-        self.found.columns[op] = single.reshape(-1).long()
+        for source in self.scales[operand]:
+            again = self.again.get(operand, {}).get(source, ())
+            if self.found.again.setdefault(source, again) != again:
+                self.lose(operand, f"{op.name} reads them behind another number of nonlinearities than others do")
+        self.found.columns[op] = single
         self.found.scales[op] = {source: scale * factor_inside(op) for source, scale in self.scales[operand].items()}
 
-    def _carry(self, op: Op, reading: InputAxis) -> None:
-        """A depthwise convolution gives what it reads, each feature once or several times in a row."""
+    def _single(self, reading: InputAxis) -> torch.Tensor | str:
+        """The number of each feature along the axis that is read, or what is read instead."""
+        labels = self.labels[reading.operand]
+        if not isinstance(labels, torch.Tensor):
+            return "several tensors"
+        single = one_entry(labels, [each for each in range(labels.dim()) if each != labels.dim() + reading.axis])
+        return "them along several axes" if single is None else single.reshape(-1).long()
+
+    def _carry(self, op: Op, reading: InputAxis) -> bool:
+        """Whether a depthwise convolution gives what it reads, each feature once or several times in a row.
+
+        In front of features' nonlinearity it must feed that one; behind it it may feed none, or one of its own.
+        """
+        operand, own = reading.operand, self.sources[op].ends
+        single, behind = self._single(reading), operand in self.past
+        scales = {source: scale * factor_inside(op) for source, scale in self.scales[operand].items()}
+        alike = len(set(scales.values())) == 1 and self.found.joined.keys().isdisjoint(scales)
+        if isinstance(single, str) or (own and not alike) or (not behind and own != self.ends[operand]):
+            return False
         assert op.shape is not None
-        single = self.found.carried[op] = self.found.columns.pop(op)
+        self.found.carried[op], self.found.scales[op] = single, scales
         axis = len(op.shape) + reading.axis
         several = single.repeat_interleave(op.shape[axis] // len(single))
         self.labels[op] = several.view([-1 if each == axis else 1 for each in range(len(op.shape))]).expand(op.shape)
-        self.scales[op] = dict(self.found.scales.pop(op))
-        self.past.add(op)
+        self.scales[op], self.ends[op] = scales, own
+        before = self.again.get(operand, {})
+        self.again[op] = {each: (*before.get(each, ()), op) for each in scales} if behind and own else before
+        if not own:
+            self.past.add(op)
+        return True
 
     def _pass(self, op: Op, known: Mapping[Op, Any]) -> None:
-        ends = {end for each in known for source in self.scales[each] for end in self.sources[source].ends}
+        ends = frozenset[Op]().union(*(self.ends[each] for each in known))
         behind = [each in self.past for each in known]
+        chains = {(source, self.again.get(each, {}).get(source, ())) for each in known for source in self.scales[each]}
         problem = ""
         several = self._from_several(known)
         summing = Trait.ADDING in op.traits and several and not any(behind)
@@ -190,19 +208,26 @@ class _Following:
         gating = op.role is Role.PRODUCT and ends == {op} and several and not any(behind)
         if op.role is Role.WEIGHT:
             problem = f"{op.name}, which reads them, cannot be mirrored"
+        elif len(chains) > len(dict(chains)):
+            problem = f"{op.op} joins them with what has another number of nonlinearities behind it"
         elif any(behind) and op.role is Role.PRODUCT:
             problem = f"{op.op} multiplies them by another signal"
         elif any(behind) and not all(behind):
             problem = f"{op.op} joins them with what has no nonlinearity yet"
-        elif all(behind) and not joining and not _keeps(op):
+        elif not (joining or _keeps(op) or ((op.acts == "elementwise" or op in ends) and not all(behind))):
             problem = f"{op.op} mixes or bends them"
         meeting = summing or gating or joining
         moved = None if problem else self._summed(op, known) if meeting else self._moved(op, known)
         if moved is None:
             for each in known:
-                self.lose(each, problem or f"they cannot be followed through {op.op}")
+                lost = (
+                    f"{op.op} mixes or bends them"
+                    if op.acts == "reducing"
+                    else f"they cannot be followed through {op.op}"
+                )
+                self.lose(each, problem or lost)
             return
-        self.labels[op] = moved
+        self.labels[op], self.ends[op], self.again[op] = moved, ends, {source: each for source, each in chains if each}
         if op in ends:
             self.scales[op] = {source: 1.0 for each in known for source in self.scales[each]}
             if gating:
@@ -250,7 +275,7 @@ class _Following:
         first, *others = (_from_start(self.labels[each], self.found.starts, self.scales[each]) for each in signals)
         try:
             met = [each.broadcast_to(op.shape) for each in (first, *others)]
-        except _NO_RESULT:
+        except NO_RESULT:
             return None
         if not all(torch.equal(each, met[0]) for each in met):
             return None
@@ -271,7 +296,7 @@ class _Following:
             else:
                 (operand, labels), *others = known.items()
                 made = None if others else combined(op, operand, labels, known=False)
-        except _NO_RESULT:
+        except NO_RESULT:
             return None
         return made
 
@@ -327,8 +352,12 @@ def _alike(op: Op, known: Mapping[Op, Any]) -> torch.Tensor | None:
 
 
 def _multiplied_by(op: Op) -> float:
-    """The number by which an elementwise operation with constants multiplies a signal; 1 for any other."""
+    """The number by which an elementwise operation with constants multiplies a signal; of a sum over positions the
+    number of these, as if they were alike; 1 for any other.
+    """
     operands = [each for each in op.operands.values() if each.signal]
+    if op.op == "sum":
+        return prod(operands[0].shape or ()) / prod(op.shape or ())
     if op.acts != "elementwise" or op.role is not Role.TRANSPARENT or len(operands) != 1 or len(op.operands) != 1:
         return 1.0
     if Trait.NEUTRAL in op.traits:  # dropout by its expectation
@@ -336,11 +365,11 @@ def _multiplied_by(op: Op) -> float:
     try:
         zero, one = (execute(op, {operands[0]: torch.tensor([value])}) for value in (0.0, 1.0))
         return float(one - zero)
-    except _NO_RESULT:
+    except NO_RESULT:
         return 1.0
 
 
-_AVERAGING = frozenset({"avg_pool", "adaptive_avg_pool", "interpolate", "mean", "pad", "dropout"})
+_AVERAGING = frozenset({"avg_pool", "adaptive_avg_pool", "interpolate", "mean", "sum", "pad", "dropout"})
 """Operations that are linear in each feature by itself, beside elementwise ones with constants."""
 
 
@@ -349,31 +378,3 @@ def _keeps(op: Op) -> bool:
     if op.acts == "rearranging":
         return op.call is None or op.call.spec is None or not op.call.spec.ranks
     return op.role is Role.TRANSPARENT and (op.acts == "elementwise" or op.op in _AVERAGING)
-
-
-def output_axis(op: Op, param: str) -> int:
-    """The axis of an operation's output that holds the features of one of its weights, counted from the end."""
-    found = features(op, _use(op, param))
-    assert found is not None
-    axes, _ = found
-    return axes[0]
-
-
-def input_axis(op: Op, param: str) -> InputAxis | None:
-    """Where an operation reads the features that one of its weights sums over; None where that is not known."""
-    use = _use(op, param)
-    found = features(op, use)
-    signals = {slot: each for slot, each in op.operands.items() if slot not in ("bias", use.slot)}
-    if found is None or len(found[0]) != 1 or len(signals) != 1 or use.layout is None:
-        return None
-    ((slot, operand),) = signals.items()
-    if op.op != "einsum":
-        return InputAxis(operand, found[0][0])
-    letters = str(op.constants["equation"]).replace(" ", "").partition("->")[0].split(",")
-    summed = letters[int(use.slot.rpartition(".")[2])][use.layout.axes.index("i")]
-    there = letters[int(slot.rpartition(".")[2])]
-    return InputAxis(operand, there.index(summed) - len(there)) if there.count(summed) == 1 else None
-
-
-def _use(op: Op, param: str) -> ParamUse:
-    return next(use for use in op.params if use.name == param and use.layout is not None)

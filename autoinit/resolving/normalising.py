@@ -139,6 +139,12 @@ def is_softmax(region: Region, known: dict[Any, bool]) -> bool:
     return _reduces(region) and _shown("softmax", region, known, _ignores_shift)
 
 
+def cancels(region: Region, known: dict[Any, bool]) -> bool:
+    """Whether nothing of the start is left behind operations that only move, add and scale: a sample less its mean."""
+    differs = any(op.op in ("sub", "rsub", "neg") for op in region.ops)
+    return differs and _shown("difference", region, known, _stays_when_scaled)
+
+
 def _reduces(region: Region) -> bool:
     return any(op.acts == "reducing" or op.op == "logsumexp" for op in region.ops)
 
@@ -229,6 +235,13 @@ def _ignores_shift(phi: Phi, x: torch.Tensor) -> bool:
         return False
     shares = once if bool((once > 0).all()) else once.exp()
     return any(float((shares.sum(axis) - 1).abs().max()) < 1e-6 for axis in range(x.dim()))
+
+
+def _stays_when_scaled(phi: Phi, x: torch.Tensor) -> bool:
+    """With the same noise each time."""
+    with torch.random.fork_rng(devices=()):
+        once, thrice = (phi(scale * x) for scale in (1.0, 3.0) if torch.default_generator.manual_seed(0))
+    return bool(torch.allclose(once, thrice, rtol=1e-4, atol=1e-6))
 
 
 def _is_like(result: Any, x: torch.Tensor) -> bool:

@@ -38,6 +38,8 @@ def fill(
     parts = target.chunk(mirror.groups, int(transposed))
     for block, part in zip(mirror.blocks, parts, strict=True):
         _fill_block(part, mirror, block, reader, matrix)
+    if mirror.positive:
+        target.abs_()
     for run in mirror.copies:
         for at in range(run.start, run.start + run.dimensions):
             parts[at + run.dimensions].copy_(parts[at])
@@ -49,7 +51,9 @@ def _fill_block(target: torch.Tensor, mirror: Mirror, block: Block, reader: Read
     full = mirror.taps == "full"
     taps = None if full or not kernel else _taps(reader, mirror, block, kernel)
     columns = block.columns * (math.prod(kernel) if full else 1)
-    small = torch.cat([matrix(block.rows // mirror.parts, columns) for _ in range(mirror.parts)]).mul_(mirror.scale)
+    rows_of_part = block.rows // mirror.parts
+    parts = torch.stack([matrix(rows_of_part, columns) for _ in range(mirror.parts)]).mul_(mirror.scale)
+    small = parts.view(mirror.parts, -1, mirror.turn or rows_of_part, columns).transpose(0, 1)
     rows = _signed(small.reshape(block.rows, block.columns, -1), block.outputs)
     weight = _signed(rows.transpose(0, 1), block.inputs).transpose(0, 1)
     if taps is None:

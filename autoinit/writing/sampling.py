@@ -28,6 +28,7 @@ from autoinit.plans.mirror import Mirror
 from autoinit.tensors import elements
 from autoinit.tensors.boxes import Box, FlatRun
 from autoinit.tensors.parallel import one_thread
+from autoinit.theory.state_spaces import log_counts
 from autoinit.writing import _mirrored
 from autoinit.writing._sending import Sender, is_elsewhere
 from autoinit.writing._words import BLOCK, Bits, RandomStream, Reader
@@ -124,6 +125,9 @@ class Draw:
     @cached_property
     def row_means(self) -> Array | None:
         """Mean of each of these elements; None where one serves all."""
+        if self.distribution == "log_counts":
+            counts = torch.tensor(log_counts(self.shape[-1]))
+            return self._over_all(counts.view([1] * (len(self.shape) - 1) + [-1]))
         means = [(part.rows, part.mean) for part in self.slices if isinstance(part, RestSlice)]
         return self._by_row(self.mean, means) if means else None
 
@@ -132,7 +136,11 @@ class Draw:
         for rows, other in others:
             for start, stop in rows:
                 values[start:stop] = other
-        values = values.view([size if axis == "o" else 1 for size, axis in zip(self.shape, self.letters, strict=True)])
+        sizes = [size if axis == "o" else 1 for size, axis in zip(self.shape, self.letters, strict=True)]
+        return self._over_all(values.view(sizes))
+
+    def _over_all(self, values: torch.Tensor) -> Array:
+        """Values that are the same along some axes, as far as they are held here."""
         if isinstance(self.box, Box):
             values, shape = self.box.take(values), self.box.local_shape
         else:

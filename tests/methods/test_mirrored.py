@@ -88,6 +88,62 @@ def test_what_is_gated_and_its_gate_have_a_matrix_each(distribution: str) -> Non
     assert not torch.allclose(values, gate, atol=0.1)
 
 
+class InTurn(nn.Module):
+    """Runs of `turn` features and of their gates take turns."""
+
+    def __init__(self, turn: int) -> None:
+        super().__init__()
+        self.turn = turn
+
+    def forward(self, x: Tensor) -> Tensor:
+        values, gates = x.unflatten(-1, (-1, 2, self.turn)).unbind(-2)
+        return (values * torch.sigmoid(gates)).flatten(-2)
+
+
+@pytest.mark.parametrize("turn", [1, 4, 8])
+def test_gates_between_what_they_gate_have_a_matrix_of_their_own(turn: int) -> None:
+    """As above: 16 pairs through 30 layers, J is 8 x 16 with orthonormal rows, whatever rows the gates stand in."""
+    gates = [each for _ in range(30) for each in (nn.Linear(32, 64), InTurn(turn))]
+    model = nn.Sequential(nn.Linear(16, 64), InTurn(turn), *gates, nn.Linear(32, 8))
+    mirrored(model, 4, 16)
+    torch.testing.assert_close(torch.linalg.svdvals(assert_linear(model, 4, 16)), torch.ones(8), rtol=1e-4, atol=0)
+
+
+def test_a_depthwise_convolution_between_two_nonlinearities_keeps_the_power() -> None:
+    """relu(p relu(z)) - relu(p relu(-z)) = p z for a tap p > 0: of power 1 behind 10 such, without padding."""
+    layers = [
+        each
+        for _ in range(5)
+        for each in (nn.Conv1d(32, 32, 3, groups=32), nn.ReLU(), nn.Conv1d(32, 32, 1, bias=False), nn.ReLU())
+    ]
+    model = nn.Sequential(nn.Conv1d(16, 32, 1), nn.ReLU(), *layers, nn.Conv1d(32, 16, 1))
+    made = mirrored(model, 64, 16, 40)
+    assert made["2"].mirror.positive
+    assert not made["4"].mirror.positive
+    x = torch.randn(64, 16, 40, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert model(x).square().mean().item() == pytest.approx(1, rel=0.05)
+
+
+def test_gelu_twice_is_driven_less() -> None:
+    """psi(z) = gelu(gelu(a z)) - gelu(gelu(-a z)), with a from 0.02 to 1 in steps of 1 %: the largest at which the
+    slope's second moment, over its own, is 1.5 at most, by sums over 10,001 points."""
+    model = nn.Sequential(
+        nn.Conv1d(3, 8, 1), nn.GELU(), nn.Conv1d(8, 8, 3, groups=8), nn.GELU(), nn.Conv1d(8, 2, 1, bias=False)
+    )
+    made = plan(model, torch.zeros(4, 3, 9), method="mirrored")
+    z = torch.linspace(-6, 6, 10_001, dtype=torch.float64)
+    weights = torch.exp(-z.square() / 2)
+
+    def slope(a: float) -> float:
+        psi = F.gelu(F.gelu(a * z)) - F.gelu(F.gelu(-a * z))
+        steps = torch.gradient(psi, spacing=(z,))[0]
+        return float((steps.square() * weights).sum() / (psi.square() * weights).sum())
+
+    largest = max((a for a in torch.logspace(-1.7, 0, 393, dtype=torch.float64).tolist() if slope(a) <= 1.5), default=0)
+    assert made["0"].mirror.a == pytest.approx(largest, rel=0.02)
+
+
 def test_each_weight_is_written_in_signed_blocks() -> None:
     """[B; -B] first, [[A, -A], [-A, A]] inside, [C, -C] last; B, A, C orthonormal in rows or columns, times
     sqrt(rows / columns) where that is above 1."""
@@ -374,6 +430,74 @@ LINEAR_STARTS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         ),
         (4, 3, 9),
     ),
+    "depthwise between two nonlinearities": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3, 2, 1),
+            nn.ReLU(),
+            nn.Conv2d(8, 8, 3, padding=1, groups=8, bias=False),
+            nn.Threshold(0.0, 0.0),
+            nn.Conv2d(8, 6, 1),
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(6, 12, 3, groups=6),
+            nn.ReLU(),
+            nn.Conv2d(12, 12, 3, groups=12),
+            nn.ReLU(),
+            nn.Conv2d(12, 4, 1),
+        ),
+        (4, 3, 12, 12),
+    ),
+    "depthwise between two nonlinearities, beside what has one": (
+        lambda: Written(
+            lambda net, x: net.c(
+                torch.cat([F.relu(3 * net.b(F.pad(2 * net.a(x).clamp(min=0), (2, 0)))), F.gelu(net.d(x))], 1)
+            ),
+            a=nn.Conv1d(3, 8, 1),
+            b=nn.Conv1d(8, 8, 3, groups=8),
+            d=nn.Conv1d(3, 6, 1),
+            c=nn.Conv1d(14, 4, 1),
+        ),
+        (4, 3, 9),
+    ),
+    "depthwise in front of the nonlinearity": (
+        lambda: Written(
+            lambda net, x: net.c(F.silu(net.b(net.a(x).transpose(1, 2))[..., : x.shape[1]]).transpose(1, 2)),
+            a=nn.Linear(8, 16),
+            b=nn.Conv1d(16, 16, 4, groups=16, padding=3),
+            c=nn.Linear(16, 4),
+        ),
+        (4, 9, 8),
+    ),
+    "what is gated and gates in turn": (
+        lambda: Written(
+            lambda net, x: net.c(
+                F.gelu(net.b((h := net.a(x))[..., ::2] * torch.sigmoid(h[..., 1::2])))
+                .unflatten(-1, (-1, 2, 3))
+                .flatten(1)
+            ),
+            a=nn.Linear(8, 30),
+            b=nn.Linear(15, 12),
+            c=nn.Linear(12, 4),
+        ),
+        (4, 8),
+    ),
+    "gates first, in turns of four": (
+        lambda: Written(
+            lambda net, x: net.b((h := net.a(x).view(-1, 2, 2, 4))[:, :, 0].sigmoid().mul(h[:, :, 1]).reshape(-1, 8)),
+            a=nn.Linear(8, 16),
+            b=nn.Linear(8, 4),
+        ),
+        (4, 8),
+    ),
+    "relu as a product with a mask": (
+        lambda: Written(
+            lambda net, x: net.b((h := net.a(x)) * (h > 0).to(h.dtype)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)
+        ),
+        (4, 8),
+    ),
+    "sum over tokens": (
+        lambda: Written(lambda net, x: net.b(F.gelu(net.a(x)).sum(1)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)),
+        (4, 5, 8),
+    ),
     "transposed": (
         lambda: nn.Sequential(
             nn.Conv2d(2, 16, 3, stride=2, padding=1),
@@ -557,13 +681,50 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         "sum mixes or bends them",
     ),
     "output": (lambda: nn.Sequential(nn.Linear(8, 16), nn.ReLU()), (4, 8), "0", "they reach the model's output"),
-    "depthwise behind": (
-        lambda: nn.Sequential(
-            nn.Conv1d(3, 8, 1), nn.ReLU(), nn.Conv1d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv1d(8, 2, 1)
+    "max pooling before": (
+        lambda: nn.Sequential(nn.Conv1d(1, 8, 3), nn.MaxPool1d(2), nn.ReLU(), nn.Conv1d(8, 4, 4)),
+        (4, 1, 10),
+        "0",
+        "max_pool mixes or bends them",
+    ),
+    "pooling by the root of squares": (
+        lambda: nn.Sequential(nn.Conv1d(1, 8, 3), nn.ReLU(), nn.LPPool1d(2, 2), nn.Conv1d(8, 4, 4)),
+        (4, 1, 10),
+        "0",
+        "lp_pool mixes or bends them",
+    ),
+    "sorted before": (
+        lambda: Written(
+            lambda net, x: net.b(F.relu(net.a(x).sort(-1).values)), a=nn.Linear(8, 16), b=nn.Linear(16, 4)
         ),
-        (4, 3, 9),
+        (4, 8),
+        "a",
+        "sort mixes or bends them",
+    ),
+    "depthwise on the input": (
+        lambda: nn.Sequential(nn.Conv1d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv1d(8, 2, 1)),
+        (4, 8, 9),
         "0",
         "no two of its units are read by the same weights",
+    ),
+    "read behind one nonlinearity and behind two": (
+        lambda: Written(
+            lambda net, x: net.c(h := F.relu(net.a(x))) + net.d(F.relu(net.b(h))),
+            a=nn.Conv1d(3, 8, 1), b=nn.Conv1d(8, 8, 3, padding=1, groups=8), c=nn.Conv1d(8, 4, 1),
+            d=nn.Conv1d(8, 4, 1),
+        ),
+        (4, 3, 9),
+        "a",
+        "d reads them behind another number of nonlinearities than others do",
+    ),
+    "joined behind one nonlinearity and behind two": (
+        lambda: Written(
+            lambda net, x: net.c(torch.cat([h := F.relu(net.a(x)), F.relu(net.b(h))], 1)),
+            a=nn.Conv1d(3, 8, 1), b=nn.Conv1d(8, 8, 3, padding=1, groups=8), c=nn.Conv1d(16, 4, 1),
+        ),
+        (4, 3, 9),
+        "a",
+        "cat joins them with what has another number of nonlinearities behind it",
     ),
     "uses that feed different things": (
         lambda: Written(

@@ -112,6 +112,13 @@ MODELS: Mapping[str, LibraryModel] = {
     "llama, transformers": LibraryModel(
         hugging_face("Llama", "ForCausalLM", num_key_value_heads=1, **_SMALL, **_WORDS), "llama", _TOKENS
     ),
+    "mixtral, transformers": LibraryModel(
+        hugging_face(
+            "Mixtral", "ForCausalLM", num_key_value_heads=1, num_local_experts=4, **_SMALL, **_WORDS
+        ),
+        "llama",
+        _TOKENS,
+    ),
     "t5, transformers": LibraryModel(
         hugging_face(
             "T5", "ForConditionalGeneration", num_layers=2, d_model=64, d_kv=16, d_ff=128, num_heads=4, vocab_size=100
@@ -236,6 +243,5 @@ MODELS: Mapping[str, LibraryModel] = {
             "*.conv1d.bias": "0: upstream leaves torch's default",
             "backbone.embeddings.weight": "N(0, 0.1): upstream 0.02",
         },
-        unsaid=("*.A_log", "*.dt_proj.bias"),
     ),
 }  # fmt: skip

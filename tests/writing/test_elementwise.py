@@ -70,6 +70,21 @@ def test_uniform_numbers_are_the_upper_24_bits():
     np.testing.assert_allclose(made("uniform", integers), steps * math.sqrt(3) / 2**23, rtol=2e-7)
 
 
+def test_biases_of_steps_are_quantiles_too():
+    """softplus(b) is log-uniform from 0.001 to 0.1, so the integer i gives the step 0.01 * 10^(i / 2^31).
+
+    Straight lines over 1/4096 of log(100) = 4.6 leave (4.6 / 4096)^2 / 8 times a second derivative below 0.1.
+    """
+    integers = np.concatenate([ENDS, np.arange(-(2**31), 2**31, 999_983, dtype=np.int64).astype(np.int32)])
+    steps = 0.01 * 10 ** ((integers.astype(np.float64) + 0.5) / 2**31)
+    expected = np.log(np.expm1(steps))
+    numbers = made("step_bias", integers).astype(np.float64)
+    scale, at_zero = np.polyfit(numbers, expected, 1)
+    np.testing.assert_allclose(numbers * scale + at_zero, expected, rtol=0, atol=2e-6)
+    assert abs(numbers.mean()) < 1e-3
+    assert numbers.std() == pytest.approx(1, abs=1e-3)
+
+
 @pytest.mark.parametrize("cut", CUTS.values())
 def test_no_rounding_of_a_quantile_hangs_on_the_mathematical_library(cut: float | None):
     """Every end of a cell is hundreds of float64 steps away from where its rounding to float32 would change, far more

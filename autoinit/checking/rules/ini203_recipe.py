@@ -15,6 +15,7 @@ from autoinit.checking.rules.registry import About, rule
 from autoinit.facts import Facts
 from autoinit.recipes import Start
 from autoinit.recognising.noise import spread
+from autoinit.theory.state_spaces import LONGEST, SHORTEST, log_counts
 
 DEFAULT_STD = 1.0
 """Of torch's embeddings."""
@@ -84,10 +85,9 @@ def _is_ours(facts: Facts, start: Start) -> bool:
 
 def _stray(values: torch.Tensor, start: Start, tolerance: float) -> str:
     """What the values are, where they are not such as the recipe draws; rows of zeros, as of padding, do not count."""
-    if start.distribution == "constant":
-        if bool(torch.isclose(values, torch.full_like(values, start.mean), rtol=1e-5, atol=1e-12).all()):
-            return ""
-        return _told(values)
+    expected = _certain(values, start)
+    if expected is not None:
+        return "" if bool(torch.isclose(values, expected, rtol=1e-5, atol=1e-7).all()) else _told(values)
     if values.dim() > 1 and start.mean == 0:
         rows = values.flatten(1)
         values = rows[rows.any(1)] if bool(rows.any()) else rows
@@ -95,6 +95,13 @@ def _stray(values: torch.Tensor, start: Start, tolerance: float) -> str:
     less, more = spread(values.numel())
     fits = start.std * less / (1 + tolerance) <= actual <= start.std * more * (1 + tolerance)
     return "" if fits else _told(values)
+
+
+def _certain(values: torch.Tensor, start: Start) -> torch.Tensor | None:
+    """What the values must be where none is drawn."""
+    if start.distribution == "constant":
+        return torch.full_like(values, start.mean)
+    return values.new_tensor(log_counts(values.shape[-1])) if start.distribution == "log_counts" else None
 
 
 def _told(values: torch.Tensor) -> str:
@@ -106,7 +113,7 @@ def _told(values: torch.Tensor) -> str:
 def _finding(subject: Subject, facts: Facts, start: Start, told: str) -> Finding:
     assert subject.published is not None
     param = facts.param
-    layer, fix, origin = owner(subject, param), _fix(param, start), subject.origin(param)
+    layer, fix, origin = owner(subject, param), _fix(param, start, facts), subject.origin(param)
     return Finding(
         code="INI203",
         severity=Severity.WARNING if _is_left(subject, facts) else Severity.INFO,
@@ -130,8 +137,13 @@ def _is_left(subject: Subject, facts: Facts) -> bool:
     return facts.kind not in _QUIET and (std == 0 or math.isclose(std, DEFAULT_STD, rel_tol=0.05))
 
 
-def _fix(param: str, start: Start) -> str:
+def _fix(param: str, start: Start, facts: Facts) -> str:
     target = expression(param)
+    if start.distribution == "log_counts":
+        return f"{target}.data.copy_(torch.arange(1, {facts.shape[-1] + 1}).log())"
+    if start.distribution == "step_bias":
+        least, most = math.log(SHORTEST), math.log(LONGEST)
+        return f"{target}.data.uniform_({least:.4g}, {most:.4g}).exp_().expm1_().log_()"
     if start.distribution == "constant":
         return f"nn.init.constant_({target}, {start.mean:g})"
     if start.distribution == "uniform":

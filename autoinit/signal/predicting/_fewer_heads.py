@@ -11,8 +11,6 @@ from autoinit.signal.predicting._fewer_features import FEWEST, MOST_ELEMENTS
 from autoinit.signal.predicting.replaying import Runner
 from autoinit.tracing.dataflow import Op
 
-ATTENTION = "scaled_dot_product_attention"
-
 
 def attended(op: Op, run: Runner) -> Any:
     """Attention, of every n-th head alone where they are many; what these give stands in all their places.

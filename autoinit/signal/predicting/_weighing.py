@@ -31,7 +31,7 @@ class Weighing:
     Attributes:
         choose: is asked before each use of a weight.
         fresh: whether equal ids of a guessed input are different tokens.
-        fewer: how many features are drawn of what linear layers make, where not all.
+        fewer: the shapes of what is drawn of wide layers and tables, where it is not all.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Weighing:
         choose: Choose,
         *,
         fresh: bool,
-        fewer: Mapping[Op, int],
+        fewer: Mapping[Op, tuple[int, ...]],
     ) -> None:
         self.samples, self.generator, self.meter, self.choose, self.fresh = samples, generator, meter, choose, fresh
         self.fewer = fewer
@@ -67,7 +67,7 @@ class Weighing:
         x = _input(op, run, fed=op in self._fed)
         if op.shape is None:
             raise NoMapError("the output's shape is not known")
-        shape = (*op.shape[:-1], self.fewer.get(op, op.shape[-1]))
+        shape = self.fewer.get(op, op.shape)
         linear = linear_map(op, use, x, shape, self.samples, _padding_mode(op, run))
         linear = replace(linear, stands_in=_standing(op, x), stands_out=op.shape[-1] / shape[-1])
         if op not in self._pooled:
@@ -139,6 +139,8 @@ class Weighing:
             return run.call(op)  # type: ignore[no-any-return]
         fresh = self.fresh and ids.numel() > 1 and bool((ids == ids.flatten()[0]).all()) and _from_input(op)
         made = run.values.table(table, ids, fresh=fresh)
+        if op in self.fewer:
+            made = made[..., : self.fewer[op][-1]].contiguous()
         return made.requires_grad_() if made.is_leaf else made
 
     def _attention(self, op: Op, run: Runner) -> Any:

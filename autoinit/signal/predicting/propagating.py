@@ -22,8 +22,8 @@ from autoinit.plans.plan import Plan
 from autoinit.signal._metering import Meter, merged, number_of_draws, rows
 from autoinit.signal._samples import sample_axis
 from autoinit.signal.batches import ids_are_free, notes_on_ids
-from autoinit.signal.predicting._fewer_features import fewer_features, notes_on_fewer
-from autoinit.signal.predicting._fewer_heads import ATTENTION, attended
+from autoinit.signal.predicting._fewer_features import ATTENTION, Fewer, fewer_features
+from autoinit.signal.predicting._fewer_heads import attended
 from autoinit.signal.predicting._rowless import notes_on_rowless
 from autoinit.signal.predicting._saving import saved_short
 from autoinit.signal.predicting._stand_ins import Values
@@ -101,8 +101,9 @@ LARGE = 1 << 29
 """Bytes of surrogates from which on backward keeps them with three digits, in half the memory."""
 
 
-def _saving(dataflow: Dataflow) -> AbstractContextManager[Any]:
-    elements = sum(math.prod(op.shape) for op in dataflow.graph.nodes if op.signal and op.shape is not None)
+def _saving(dataflow: Dataflow, fewer: Fewer | None) -> AbstractContextManager[Any]:
+    some = fewer.shapes if fewer else {}
+    elements = sum(math.prod(some.get(op, op.shape or (0,))) for op in dataflow.graph.nodes if op.signal)
     if elements * 4 < LARGE:
         return nullcontext()
     return saved_short()
@@ -131,12 +132,12 @@ class Propagation:
         *,
         backward: bool,
         watch: Callable[[Op, Runner], None] | None = None,
-        fewer: Mapping[Op, int] | None = None,
+        fewer: Fewer | None = None,
     ) -> tuple[Meter, Runner, list[torch.Tensor]]:
         """Run the operations on surrogates.
 
         choose: may set a weight's std when its input is known. watch: is report_of of each operation that is done.
-        fewer: how many features are enough, of operations that need not draw all; then nor is all attention run.
+        fewer: what is enough to be drawn of wide layers; then nor is all attention run.
         """
         meter = Meter(self.samples, backward=backward, sample_axis=self.sample_axis)
         weighing = Weighing(
@@ -146,13 +147,14 @@ class Propagation:
             meter,
             choose,
             fresh=ids_are_free(self.given),
-            fewer=fewer or {},
+            fewer=fewer.shapes if fewer else {},
         )
-        with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward), _saving(self.dataflow):
+        instead = fewer.rules() | {op: attended for op in self.dataflow.graph if op.op == ATTENTION} if fewer else {}
+        with untouched_generators(), tensors_on_cpu(), torch.set_grad_enabled(backward), _saving(self.dataflow, fewer):
             torch.manual_seed(as_torch_takes(self.seed))
             runner = Runner(
                 self.dataflow, self.values, self._inputs(backward), weighing, meter.see, watch,
-                instead={ATTENTION: attended} if fewer is not None else {},
+                instead=instead,
             )  # fmt: skip
             outputs = runner.run()
             if backward:
@@ -214,7 +216,7 @@ class Propagation:
             self.again(self.seed + more).run(lambda *_: None, backward=backward, fewer=fewer)[0]
             for more in range(1, seeds)
         ]
-        self.values.notes.update(dict.fromkeys((*self.notes_on_inputs(), *notes_on_fewer(fewer))))
+        self.values.notes.update(dict.fromkeys((*self.notes_on_inputs(), *fewer.notes())))
         return report_of("predicted", self.view, self.dataflow, merged([meter, *others]), runner, started, layers)
 
 

@@ -36,7 +36,7 @@ class Runner:
         weigh: computes a weight operation.
         seen: called with each value that carries a signal.
         watch: called with each operation that is done, while the values of its operands are still held.
-        instead: computes operations of these names.
+        instead: computes these operations.
         failed: operations that could not be computed, and why.
     """
 
@@ -48,7 +48,7 @@ class Runner:
         weigh: Rule,
         seen: Callable[[Op, Any], None],
         watch: Callable[[Op, Runner], None] | None = None,
-        instead: Mapping[str, Rule] = MappingProxyType({}),
+        instead: Mapping[Op, Rule] = MappingProxyType({}),
     ) -> None:
         self.dataflow, self.values, self.inputs = dataflow, values, inputs
         self._weigh, self._seen, self._watch, self._instead = weigh, seen, watch, instead
@@ -110,23 +110,25 @@ class Runner:
             return self.values.of(op)
         if op.role is Role.WEIGHT or Trait.LOOKUP in op.traits:
             return self._weigh(op, self)
-        return self._instead.get(op.op, _called)(op, self)
+        return self._instead.get(op, _called)(op, self)
 
-    def arguments(self, op: Op) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The operands of a call, as values."""
+    def arguments(self, op: Op, known: Mapping[Op, Any] | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The operands of a call, as values; as those that are known, where any are given."""
         assert op.call is not None
-        known = cast("Mapping[Op, Any]", self)
+        known = cast("Mapping[Op, Any]", self) if known is None else known
         args, kwargs = substitute(op.call.args, known), substitute(dict(op.call.kwargs), known)
         return tuple(map(_on_cpu, args)), {name: _on_cpu(value) for name, value in kwargs.items()}
 
-    def call(self, op: Op, parameters: Mapping[str, torch.Tensor] | None = None) -> Any:
+    def call(
+        self, op: Op, parameters: Mapping[str, torch.Tensor] | None = None, known: Mapping[Op, Any] | None = None
+    ) -> Any:
         """The operation itself on its operands' values; never in place.
 
-        parameters: for a module, in place of its own.
+        parameters: for a module, in place of its own. known: values of operands, in place of those held here.
         """
         if op.call is None:
             raise UnknownValueError(f"{op.name} cannot be computed")
-        args, kwargs = self.arguments(op)
+        args, kwargs = self.arguments(op, known)
         target = op.call.target
         if target is None and type(self.values.view.submodule(op.module)) is nn.Identity and len(args) == 1:
             return args[0]
