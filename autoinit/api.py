@@ -114,8 +114,9 @@ def autoinit(
     shared = METHODS[chosen.method].needs_seed or chosen.preset != "none"
     if shared and chosen.seed is None:  # the plan measures the values that will be written
         options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
-    made = plan(model, example_inputs, **options)
-    done = made.apply(model, options.get("seed"), force=force)
+    with collector_paused():
+        made = plan(model, example_inputs, **options)
+        done = made.apply(model, options.get("seed"), force=force)
     if verbose:
         done.print()
     return done

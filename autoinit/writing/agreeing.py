@@ -128,7 +128,7 @@ class Processes:
         return {name: _together([each[row] for each in tables]) for row, name in enumerate(layers, start=1)}
 
 
-_FIELDS = ("finite", "mean", "squares", "minimum", "maximum", "zeros", "nonfinite")
+_FIELDS = ("finite", "mean", "squares", "minimum", "maximum", "zeros", "nonfinite", "unseen")
 _WIDTH = 2 + 2 * (1 + len(_FIELDS))
 
 
@@ -172,8 +172,8 @@ def _sum(rows: Sequence[np.ndarray[Any, Any]], at: int) -> Moments | None:
         return None
     total = Moments()
     for row in rows:
-        finite, mean, squares, low, high, zeros, nonfinite = row[at + 1 : at + 1 + len(_FIELDS)].tolist()
-        total += Moments(int(finite), mean, squares, low, high, int(zeros), int(nonfinite))
+        finite, mean, squares, low, high, *counts = row[at + 1 : at + 1 + len(_FIELDS)].tolist()
+        total += Moments(int(finite), mean, squares, low, high, *map(int, counts))
     return total
 
 
