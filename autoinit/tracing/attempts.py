@@ -103,7 +103,7 @@ def record_really(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:
 
 def _record(view: ModelView, training: bool, inputs: Inputs, device: str, as_assumed: int | None = None) -> Dataflow:
     model = view.module
-    what = f"recorded on {device}{in_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
+    what = f"recorded on {device}{in_mode(training)}, {_described(inputs)}"
     if device == "cpu" and _bytes(model) > _MOST_REAL_BYTES:
         size = f"{_bytes(model) / 2**30:.1f} GiB; real runs are made up to {_MOST_REAL_BYTES >> 30}"
         raise FailedError(what, MemoryError(f"a copy of its weights takes {size}"))
@@ -124,7 +124,7 @@ def _record(view: ModelView, training: bool, inputs: Inputs, device: str, as_ass
             with torch.enable_grad():
                 return _record(view, training, inputs, device, as_assumed)
         raise FailedError(what, error, recorder.failed, undecided=recorder.answers.undecided) from error
-    origin = () if inputs.origin == "given" else (f"input {_shapes(inputs)} {inputs.origin}",)
+    origin = () if inputs.origin == "given" else (_described(inputs),)
     notes = notes_on((*shadow.notes, *origin, *recorder.answers.assumed.notes()), training)
     return build(expand(graph, shadow.module), shadow.module, "recorded", notes, values=view.tensors)
 
@@ -178,8 +178,8 @@ def notes_on(notes: tuple[str, ...], training: bool) -> tuple[str, ...]:
     return notes if training else (*notes, "traced in evaluation mode, since training mode failed")
 
 
-def _shapes(inputs: Inputs) -> str:
+def _described(inputs: Inputs) -> str:
+    """The inputs by their shapes, and where they come from."""
     values = (*inputs.args, *inputs.kwargs.values())
-    return ", ".join(
-        str(tuple(each.shape)) if isinstance(each, torch.Tensor) else type(each).__name__ for each in values
-    )
+    shapes = [str(tuple(each.shape)) if isinstance(each, torch.Tensor) else type(each).__name__ for each in values]
+    return f"input {', '.join(shapes)} {inputs.origin}" if shapes else "without any input"
