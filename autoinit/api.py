@@ -14,7 +14,7 @@ import torch
 from autoinit.comparing import trainings
 from autoinit.comparing.comparison import Comparison
 from autoinit.comparing.trials import Course, Score, Train, Write
-from autoinit.errors import ArgumentError
+from autoinit.errors import ArgumentError, words_of
 from autoinit.errors.arguments import all_of, refusal, require, require_call, texts
 from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
@@ -114,8 +114,9 @@ def autoinit(
     shared = METHODS[chosen.method].needs_seed or chosen.preset != "none"
     if shared and chosen.seed is None:  # the plan measures the values that will be written
         options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
-    made = plan(model, example_inputs, **options)
-    done = made.apply(model, options.get("seed"), force=force)
+    with collector_paused():
+        made = plan(model, example_inputs, **options)
+        done = made.apply(model, options.get("seed"), force=force)
     if verbose:
         done.print()
     return done
@@ -307,7 +308,7 @@ def gain(
             return phi(z, **given)
         except (TypeError, ValueError, AttributeError) as error:
             raise refusal(
-                "nonlinearity", phi, f"a function of a tensor and {sorted(given)}; it says: {error}"
+                "nonlinearity", phi, f"a function of a tensor and {sorted(given)}; it says: {words_of(error)}"
             ) from error
 
     return gains.gain("custom", None, called)

@@ -35,7 +35,8 @@ def torchvision(name: str, arguments: Mapping[str, Any], trust: bool, device: De
 def transformers(name: str, arguments: Mapping[str, Any], trust: bool, device: Device) -> nn.Module:
     """The model of a configuration: a directory with a `config.json`, such a file, or a model type (`bert`).
 
-    The class is the first of the configuration's `architectures`, or the bare model where it names none.
+    The class is the first of the configuration's `architectures`, or the bare model where it names none. Its tensors
+    have the dtype that the configuration names, as transformers reads it; `dtype` among the arguments is another.
     """
     library = _import("transformers", "transformers")
 
@@ -46,7 +47,7 @@ def transformers(name: str, arguments: Mapping[str, Any], trust: bool, device: D
             config = library.AutoConfig.for_model(name, **arguments)
         named = (config.architectures or [None])[0]
         if named is not None and hasattr(library, named):
-            return getattr(library, named)(config)
+            return getattr(library, named)._from_config(config)
         return library.AutoModel.from_config(config, trust_remote_code=trust)
 
     if not os.path.exists(name):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property, lru_cache
 
 from autoinit.ops import recurrent_gates
 from autoinit.plans.layers import LayerPlan, RowsPlan
-from autoinit.recognising._readings import Rows, place_of, readings
+from autoinit.recognising._readings import Reading, Rows, place_of, readings
 from autoinit.recognising.recipes import Recipe, RecipeKind, written
+from autoinit.theory.fans import Mode
 
 ROOT_3 = math.sqrt(3)
 DIGITS = (1.0, 2.0, 5.0, 3.0, 4.0, 6.0, 8.0, 7.0, 9.0)
@@ -22,12 +23,17 @@ USUAL_DEPTHS = (2, 4, 6, 8, 12, 24, 32, 36, 48)
 """Numbers of blocks by which people scale residual branches."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidate:
     """A recipe and how unusual it is: minus the logarithm of how often it is met, up to a constant."""
 
     recipe: Recipe
     doubt: float
+
+    @cached_property
+    def doubted(self) -> Recipe:
+        """The recipe, with its doubt."""
+        return replace(self.recipe, doubt=self.doubt)
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,7 @@ def _truncated(made: Sequence[Candidate], shrunk: float, window: Window) -> tupl
     return (*corrected, *(_uncorrected(each, shrunk) for each in others if each.recipe.std * shrunk in window))
 
 
+@lru_cache(maxsize=4096)
 def _uncorrected(each: Candidate, shrunk: float) -> Candidate:
     recipe = each.recipe
     absolute = recipe.kind == "absolute"
@@ -198,15 +205,44 @@ def _bounded(name: str, size: int) -> Candidate:
                             1 / math.sqrt(3 * size), 1 / ROOT_3), 0.0)  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class _FanScale:
+    """The std that one gain and one fan give."""
+
+    std: float
+    distribution: str
+    kind: RecipeKind
+    mode: Mode
+    gain: Gain
+    fans: str
+    doubt: float
+
+    @cached_property
+    def candidate(self) -> Candidate:
+        """The recipe, written out: most are not asked for."""
+        name = _name(self.kind, self.distribution, self.mode, self.gain, self.fans)
+        recipe = Recipe(name, self.kind, self.distribution, self.std, self.gain.value, self.gain.name, self.mode,
+                        self.fans)  # fmt: skip
+        return Candidate(recipe, self.doubt)
+
+
 def _fan_based(layer: LayerPlan, rows: Rows, distribution: str, window: Window) -> Iterator[Candidate]:
     place = place_of(layer, rows)
     if place.fan_in > 0 and place.fan_in**-0.25 in window:
         yield Candidate(Recipe(f"{distribution} of std fan_in^(-1/4)", "kaiming", distribution, place.fan_in**-0.25,
                                mode="fan_in", fans="true"), 6.0)  # fmt: skip
-    own = tuple(_own(place))
-    by_kind = {"kaiming": _merged(own, "he"), "xavier": _merged(own, "xavier")}
+    scales = _fan_scales(place.gain, _own_name(place), readings(layer, rows), "k" in layer.axes, distribution)
+    yield from (scale.candidate for scale in scales if scale.std in window)
+
+
+@lru_cache(maxsize=1024)
+def _fan_scales(
+    gain: float, name: str, read: tuple[Reading, ...], kernel: bool, distribution: str
+) -> tuple[_FanScale, ...]:
+    """Every gain with every fan, each fan once. gain, name: those of the plan. kernel: the weight has one."""
+    made: list[_FanScale] = []
     met: set[tuple[str, float]] = set()
-    for reading in readings(layer, rows):
+    for reading in read:
         for mode, fan in reading.by_mode.items():
             kind: RecipeKind = "xavier" if mode == "fan_avg" else "kaiming"
             if reading.fans == "shape[0]" and (mode != "fan_in" or ("fan_out", round(fan, 6)) in met):
@@ -214,30 +250,30 @@ def _fan_based(layer: LayerPlan, rows: Rows, distribution: str, window: Window) 
             if (mode, round(fan, 6)) in met:
                 continue
             met.add((mode, round(fan, 6)))
-            for gain, doubt in by_kind[kind]:
-                std = gain.value / math.sqrt(fan)
-                if std in window and not (gain is _DEFAULT_GAIN and (distribution != "uniform" or mode == "fan_in")):
-                    name = _name(kind, distribution, mode, gain, reading.fans)
-                    yield Candidate(Recipe(name, kind, distribution, std, gain.value, gain.name, mode, reading.fans),
-                                    doubt + reading.doubt + _MODES[mode]["k" in layer.axes])  # fmt: skip
+            for each, doubt in _merged(gain, name, kind):
+                if each is not _DEFAULT_GAIN or (distribution == "uniform" and mode != "fan_in"):
+                    std, doubts = each.value / math.sqrt(fan), doubt + reading.doubt + _MODES[mode][kernel]
+                    made.append(_FanScale(std, distribution, kind, mode, each, reading.fans, doubts))
+    return tuple(made)
 
 
-def _merged(own: tuple[Gain, ...], scheme: str) -> list[tuple[Gain, float]]:
+@lru_cache(maxsize=1024)
+def _merged(gain: float, name: str, kind: RecipeKind) -> tuple[tuple[Gain, float], ...]:
     """Gains with how unusual they are, most usual first, without those that a more usual one stands for."""
     kept: list[tuple[Gain, float]] = []
-    gains = [(gain, gain.he if scheme == "he" else gain.xavier) for gain in (*own, *_GAINS, _DEFAULT_GAIN)]
-    for gain, doubt in sorted(gains, key=lambda each: each[1]):
-        if doubt < math.inf and not any(abs(gain.value / other.value - 1) < SAME for other, _ in kept):
-            kept.append((gain, doubt))
-    return kept
+    gains = (*_own(gain, name), *_GAINS, _DEFAULT_GAIN)
+    doubts = [(each, each.xavier if kind == "xavier" else each.he) for each in gains]
+    for each, doubt in sorted(doubts, key=lambda pair: pair[1]):
+        if doubt < math.inf and not any(abs(each.value / other.value - 1) < SAME for other, _ in kept):
+            kept.append((each, doubt))
+    return tuple(kept)
 
 
-def _own(place: RowsPlan) -> Iterator[Gain]:
+def _own(gain: float, name: str) -> Iterator[Gain]:
     """The gain that a place calls for, and the same passed where a slope is expected."""
-    name = _own_name(place)
-    yield Gain(place.gain, name, 3.0 if name == "linear" else 1.5, 2.5)
-    if place.gain != 1:
-        yield Gain(_slope(place.gain), f"leaky_relu({written(place.gain)})", 6.0)
+    yield Gain(gain, name, 3.0 if name == "linear" else 1.5, 2.5)
+    if gain != 1:
+        yield Gain(_slope(gain), f"leaky_relu({written(gain)})", 6.0)
 
 
 def _own_name(place: RowsPlan) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -92,11 +92,12 @@ def weights_report(weights: WeightsAlone, name: str = "state dict") -> WeightsRe
     started = time.perf_counter()
     view = ModelView.of(weights)
     layers = {layer.param: layer for layer in guessed_layers(view)}
+    owners = {bias: layer for layer in reversed(layers.values()) for bias in layer.biases}
     held = list(weights.state_dict.items())
     rows: dict[str, TensorRow] = {}
 
     def look(name: str, tensor: torch.Tensor) -> None:
-        rows[name] = _row(view, layers, name, tensor)
+        rows[name] = _row(view, layers.get(name), owners.get(name), name, tensor)
 
     in_parallel(Task(max(1, tensor.numel()), partial(look, each, tensor)) for each, tensor in held)
     return WeightsReport(name, tuple(_tied(rows, held)), (_needed(weights),), time.perf_counter() - started)
@@ -164,19 +165,22 @@ def _operation(view: ModelView, param: str, shape: tuple[int, ...]) -> str:
     return "linear" if len(shape) == 2 else f"conv{len(shape) - 2}d"
 
 
-def _row(view: ModelView, layers: Mapping[str, LayerPlan], name: str, tensor: torch.Tensor) -> TensorRow:
-    floating = tensor.is_floating_point() and tensor.layout is torch.strided
-    stats = weight_stats(tensor) if floating and tensor.numel() else None
+def _row(
+    view: ModelView, layer: LayerPlan | None, owner: LayerPlan | None, name: str, tensor: torch.Tensor
+) -> TensorRow:
+    """layer: the tensor as a matrix. owner: the layer whose bias it is."""
     dtype, shape = str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape)
-    if name in layers and stats is not None:
-        portrait = portray(view.parameters[name], layers[name].axes)
-        if portrait is not None:
-            found = recognise(portrait, layers[name])
-            return TensorRow(name, shape, dtype, stats, tuple(each.name for each in found.recipes), found.family)
+    if not (tensor.is_floating_point() and tensor.layout is torch.strided and tensor.numel()):
+        return TensorRow(name, shape, dtype, None)
+    portrait = portray(view.parameters[name], layer.axes) if layer is not None else None
+    if layer is not None and portrait is not None:
+        found = recognise(portrait, layer)
+        return TensorRow(name, shape, dtype, portrait.stats, tuple(each.name for each in found.recipes), found.family)
+    stats = weight_stats(tensor)
     if name not in view.parameters and tensor.dim() > 1 and _differ(stats):
         recipe = f"0 and {_other_than_zero(tensor):g}"
     else:
-        recipe = _recipe_of_vector(layers, name, stats) if stats is not None else ""
+        recipe = _recipe_of_vector(owner, stats) if stats is not None else ""
     return TensorRow(name, shape, dtype, stats, (recipe,) if recipe else ())
 
 
@@ -188,13 +192,12 @@ def _other_than_zero(mask: torch.Tensor) -> float:
     return float(other_than_zero(mask.flatten())[0])
 
 
-def _recipe_of_vector(layers: Mapping[str, LayerPlan], name: str, stats: WeightStats) -> str:
+def _recipe_of_vector(owner: LayerPlan | None, stats: WeightStats) -> str:
     """What gives a tensor that is no matrix its values: one number, or torch's default of biases."""
     if stats.nonfinite:
         return ""
     if stats.minimum == stats.maximum:
         return "zeros" if stats.maximum == 0 else "ones" if stats.maximum == 1 else f"constant({written(stats.mean)})"
-    owner = next((layer for layer in layers.values() if name in layer.biases), None)
     if owner is None:
         return ""
     gates = recurrent_gates(owner.op)

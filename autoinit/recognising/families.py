@@ -18,6 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
@@ -142,6 +143,7 @@ def alignment_misfit(matrix: Matrix) -> str:
     return ""
 
 
+@cache
 def truncated_kurtosis(cut: float) -> tuple[float, float]:
     """Kurtosis of N(0, 1) cut at +-c, and the variance of a sample's times its size.
 
@@ -155,6 +157,7 @@ def truncated_kurtosis(cut: float) -> tuple[float, float]:
     return _kurtosis_and_variance(moments[4] / second**2, moments[6] / second**3, moments[8] / second**4)
 
 
+@cache
 def truncated_std(cut: float) -> float:
     """Standard deviation of N(0, 1) cut at +-c: sqrt(1 - 2 c phi(c) / mass)."""
     mass = math.erf(cut / math.sqrt(2))

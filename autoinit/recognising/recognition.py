@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -102,20 +102,21 @@ class Evidence:
         return Window(least, self.std / (low * (1 - PRECISION)) if low > 0 else math.inf)
 
     def fitting(self, made: Mapping[Drawn, tuple[Candidate, ...]]) -> list[Candidate]:
-        """The candidates that fit, the most plausible first."""
+        """The candidates that fit, the most plausible first: by doubt, family and std (minus the log of how likely)."""
         odds = dict(zip(self.fit.likely, self.fit.odds, strict=True))
         scored = []
         for family, offered in made.items():
-            window = self.window(family)
-            fitting = (each for each in offered if each.recipe.std in window and self._fits_bound(each.recipe))
-            scored += [(self._doubt(each, odds[family]), each) for each in fitting]
+            window, variance = self.window(family), self._variance(family)
+            for each in offered:
+                recipe = each.recipe
+                if recipe.std in window and self._fits_bound(recipe):
+                    misfit = math.log(self.std / recipe.std) ** 2 / (2 * variance)
+                    scored.append((each.doubt - odds[family] + misfit, each))
         return [each for _, each in sorted(scored, key=lambda pair: pair[0])]
 
-    def _doubt(self, candidate: Candidate, odds: float) -> float:
-        """Minus the logarithm of how plausible a candidate is, its std and its family being as they are."""
-        kurtosis = kurtosis_of(candidate.recipe.distribution, self.fit.cut)
-        variance = (kurtosis - 1) / (4 * self.count) + (PRECISION / 5) ** 2
-        return candidate.doubt - odds + math.log(self.std / candidate.recipe.std) ** 2 / (2 * variance)
+    def _variance(self, family: Drawn) -> float:
+        """Of the logarithm of a sample's std, precision included."""
+        return (kurtosis_of(family, self.fit.cut) - 1) / (4 * self.count) + (PRECISION / 5) ** 2
 
     def _fits_bound(self, recipe: Recipe) -> bool:
         """The largest of n uniform magnitudes is below b (1 - d) with probability (1 - d)^n."""
@@ -148,7 +149,7 @@ def _drawn(evidence: Evidence, layer: LayerPlan, rows: Rows) -> list[Recipe]:
             for family, window in windows.items()
         }
         found = evidence.fitting(more)
-    return [replace(each.recipe, doubt=each.doubt) for each in found]
+    return [each.doubted for each in found]
 
 
 def _single(portrait: Portrait, rows: Rows) -> Iterator[Recipe]:

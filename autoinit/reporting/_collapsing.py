@@ -12,6 +12,10 @@ from autoinit.reporting._rows import Row
 Token = str | tuple[int, ...]
 Name = tuple[Token, ...]
 
+_MOST_NUMBERS = 16
+"""Numbers of a name that are looked at: each is tried apart, beside all of the rest of the name."""
+_NUMBER = re.compile(r"((?<!\d)\d{1,18}(?!\d))")
+
 
 def collapse(rows: Sequence[Row]) -> list[Row]:
     """Merge rows that differ in the numbers of their names only; each stays where the first of its kind stood."""
@@ -49,8 +53,9 @@ class _MergedNames:
 
 
 def tokens_of(name: str) -> Name:
-    """A name in pieces: words, and sets of numbers (here of one each)."""
-    return tuple((int(part),) if part.isdecimal() else part for part in re.split(r"(\d+)", name))
+    """A name in pieces: words, and sets of numbers (here of one each). Numbers beyond the limits are words."""
+    parts = _NUMBER.split(name, maxsplit=_MOST_NUMBERS)
+    return tuple((int(part),) if at % 2 else part for at, part in enumerate(parts))
 
 
 def spell(tokens: Name) -> str:
@@ -74,7 +79,7 @@ def _numbers(numbers: tuple[int, ...]) -> str:
 def _signature(row: Row) -> Row:
     """What must agree for two rows to be one: all that the row says but its name and its measured numbers."""
     planned = tuple(replace(part, after=(), via=()) for part in row.slices)
-    return replace(row, name="", before=(), after=(), via=(), count=1, slices=planned)
+    return replace(row, name="", before=(), after=(), via=(), count=1, slices=planned, sampled=False)
 
 
 def _merge_once(found: list[_MergedNames]) -> list[_MergedNames]:
@@ -117,4 +122,5 @@ def _union(name: str, rows: list[Row]) -> Row:
         after=tuple(value for row in rows for value in row.after),
         count=sum(row.count for row in rows),
         slices=slices,
+        sampled=any(row.sampled for row in rows),
     )

@@ -27,6 +27,7 @@ class Row:
         remarks: lines that belong under the row.
         count: weights that the row stands for.
         slices: rows of the parts of the weight.
+        sampled: whether `before` is of samples.
     """
 
     name: str
@@ -43,6 +44,12 @@ class Row:
     remarks: tuple[str, ...] = ()
     count: int = 1
     slices: tuple[Row, ...] = ()
+    sampled: bool = False
+
+    @property
+    def was(self) -> str:
+        """The old std; behind a tilde where it is a sample's."""
+        return ("~" if self.sampled else "") + wording.spread(self.before) if self.op else ""
 
     @property
     def result(self) -> str:
@@ -123,6 +130,7 @@ def _row(
         via=layer.path,
         remarks=tuple(_remarks(layer)),
         slices=tuple(_slices(layer, full=full)),
+        sampled=old is not None and old.sampled,
     )
 
 

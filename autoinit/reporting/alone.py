@@ -35,7 +35,7 @@ def render(report: WeightsReport, width: int, *, full: bool = False, rule: str =
     yield from _body(groups, width, rule)
     yield Text()
     if len(shown) < len(report.rows):
-        line = f"Not shown: {_plain_ones([row for row in report.rows if row not in shown])} (--all shows them)."
+        line = f"Not shown: {_plain_ones([row for row in report.rows if _is_plain(row)])} (--all shows them)."
         yield from (Text(each, style="dim") for each in wrap(line, width, subsequent_indent="  "))
     for note in report.notes:
         yield from (Text(line, style="magenta") for line in wrap(f"Note: {note}", width, subsequent_indent="  "))

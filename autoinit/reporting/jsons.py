@@ -10,8 +10,8 @@ The document is one object, or an array of such for several reports:
     seconds     in all
     counts      {"planned", "kept", "skipped", "unresolved"}: layers of each status
     layers      one object for each layer, in the plan's order: the fields of `LayerPlan`, and
-                before, after: {"numel", "mean", "std", "minimum", "maximum", "zeros", "nonfinite"}, or null where
-                there was nothing to measure (`after`: where nothing was written)
+                before, after: {"numel", "mean", "std", "minimum", "maximum", "zeros", "nonfinite", "sampled"}, or null
+                where there was nothing to measure (`after`: where nothing was written)
     rest        what a recipe writes beside the layers' weights: {"name", "shape", "kind", "distribution", "std",
                 "mean"}
     others      parameters that the plan does not touch: {"name", "shape", "kind", "note"}

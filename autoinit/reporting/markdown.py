@@ -53,7 +53,7 @@ def _outcome(report: Report) -> str:
 
 
 def _table_row(name: str, row: Row) -> str:
-    before = wording.spread(row.before) if row.op else ""
+    before = row.was
     cells = (row.op, row.nonlinearity, row.why, row.scheme, row.fan, before, row.result, "; ".join(row.remarks))
     return f"| {' | '.join(map(cell, (name, *map(prose, cells))))} |"
 

@@ -83,7 +83,7 @@ def _with_slices(rows: Sequence[Row]) -> Iterator[Row]:
 
 
 def _report_cells(row: Row) -> Sequence[str]:
-    before = wording.spread(row.before) if row.op else ""
+    before = row.was
     times = f"\u00d7{row.count}" if row.count > 1 else ""
     remarks = "; ".join(row.remarks)
     return row.name, times, row.op, row.nonlinearity, row.why, row.scheme, row.fan, before, row.result, remarks

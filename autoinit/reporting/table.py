@@ -236,14 +236,14 @@ class _ReportTable:
 
     @property
     def _before_width(self) -> int:
-        return max(len(self._before_title), max(len(wording.spread(row.before)) for row in self.rows))
+        return max(len(self._before_title), max(len(row.was) for row in self.rows))
 
     @property
     def _before_title(self) -> str:
         return "std" if self.joined else "std before"
 
     def _std(self, row: Row) -> str:
-        before = wording.spread(row.before) if row.op else ""
+        before = row.was
         sign = self.glyphs.arrow if row.op and row.status == "planned" else " " * len(self.glyphs.arrow)
         return f"{before.rjust(self._before_width)} {sign} {row.result if row.op or row.status == 'planned' else ''}"
 

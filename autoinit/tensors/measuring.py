@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from autoinit.tensors import elements
 
 BLOCK = 1 << 18
 """Elements that are measured at once: few enough that each pass after the first reads the cache."""
+_RUN, _SHARE = 509, 16
+"""Elements in a row that are sampled, of so many times as many."""
 TRANSFER = 1 << 20
 """Elements that are brought from another device at once."""
 
@@ -26,6 +28,7 @@ class WeightStats:
     Attributes:
         zeros: the fraction that is exactly zero.
         nonfinite: how many are NaN or infinite.
+        sampled: whether all but numel are of a sample: of a large weight before it is written.
     """
 
     numel: int
@@ -35,13 +38,12 @@ class WeightStats:
     maximum: float
     zeros: float
     nonfinite: int
+    sampled: bool = False
 
     def scaled(self, factor: float) -> WeightStats:
         """The statistics of the same weight times a factor."""
         ends = sorted((self.minimum * factor, self.maximum * factor))
-        return WeightStats(
-            self.numel, self.mean * factor, self.std * abs(factor), ends[0], ends[1], self.zeros, self.nonfinite
-        )
+        return replace(self, mean=self.mean * factor, std=self.std * abs(factor), minimum=ends[0], maximum=ends[1])
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Moments:
         finite: how many elements are finite; mean, squares, minimum, maximum are theirs, squares being the sum of
             squared deviations from the mean.
         zeros, nonfinite: counts.
+        unseen: how many elements a sample left out.
     """
 
     finite: int = 0
@@ -61,6 +64,7 @@ class Moments:
     maximum: float = -math.inf
     zeros: int = 0
     nonfinite: int = 0
+    unseen: int = 0
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of both parts together (Chan, Golub & LeVeque 1983)."""
@@ -75,6 +79,7 @@ class Moments:
             max(self.maximum, other.maximum),
             self.zeros + other.zeros,
             self.nonfinite + other.nonfinite,
+            self.unseen + other.unseen,
         )
 
     def repeated(self, times: int) -> Moments:
@@ -87,16 +92,18 @@ class Moments:
             self.maximum,
             self.zeros * times,
             self.nonfinite * times,
+            self.unseen * times,
         )
 
     def stats(self) -> WeightStats:
         """The statistics that follow."""
-        numel = self.finite + self.nonfinite
-        zeros = self.zeros / numel if numel else 0.0
+        seen = self.finite + self.nonfinite
+        zeros, rest = self.zeros / seen if seen else 0.0, (self.nonfinite, self.unseen > 0)
+        numel = seen + self.unseen
         if not self.finite:
-            return WeightStats(numel, math.nan, math.nan, math.nan, math.nan, zeros, self.nonfinite)
+            return WeightStats(numel, math.nan, math.nan, math.nan, math.nan, zeros, *rest)
         std = math.sqrt(self.squares / self.finite)
-        return WeightStats(numel, self.mean, std, self.minimum, self.maximum, zeros, self.nonfinite)
+        return WeightStats(numel, self.mean, std, self.minimum, self.maximum, zeros, *rest)
 
 
 def moments(tensor: torch.Tensor, start: int = 0, stop: int | None = None) -> Moments:
@@ -109,6 +116,22 @@ def moments(tensor: torch.Tensor, start: int = 0, stop: int | None = None) -> Mo
         end = min(begin + step, stop)
         total += _block_moments(elements.read(tensor, begin, end) if whole is None else whole[begin:end])
     return total
+
+
+def sampled_moments(tensor: torch.Tensor, start: int, stop: int) -> Moments:
+    """The moments of a sixteenth of the elements start:stop of the flattened tensor, of all where they are few.
+
+    Where memory is at hand it is runs of an odd length, so that they begin in other columns of other rows.
+    """
+    if stop - start < _RUN * _SHARE:
+        return moments(tensor, start, stop)
+    whole = elements.direct(tensor)
+    if whole is None:
+        seen = moments(tensor, start, start + (stop - start) // _SHARE)
+    else:
+        runs = (stop - start) // _RUN
+        seen = _block_moments(whole[start : start + runs * _RUN].reshape(runs, _RUN)[::_SHARE].reshape(-1))
+    return replace(seen, unseen=stop - start - seen.finite - seen.nonfinite)
 
 
 def weight_stats(tensor: torch.Tensor) -> WeightStats | None:
@@ -136,8 +159,7 @@ def is_zero(tensor: torch.Tensor) -> bool:
 
 
 def _block_moments(block: elements.Floats) -> Moments:
-    with np.errstate(invalid="ignore"):  # of memory that nothing has written
-        minimum, maximum = float(np.minimum.reduce(block)), float(np.maximum.reduce(block))
+    minimum, maximum = (each.item() for each in torch.aminmax(torch.from_numpy(block)))
     if not (math.isfinite(minimum) and math.isfinite(maximum)):
         finite = block[np.isfinite(block)]
         rest = _block_moments(finite) if finite.size else Moments()

@@ -40,10 +40,18 @@ class _Proxy(torch.fx.Proxy):
             super().__setattr__(name, value)
 
 
+def _tracing_flag() -> tuple[Any, str]:
+    """Where torch.fx notes that it traces: newer versions for this thread alone."""
+    local = getattr(fx, "_is_fx_tracing_tls", None)
+    return (fx, "_is_fx_tracing_flag") if local is None else (local, "flag")
+
+
 @contextmanager
 def _all_taken_back() -> Iterator[None]:
     """Takes back what torch.fx replaces, also where an interrupt hits it while it takes that back itself."""
-    prior = fx.CURRENT_PATCHER, fx._is_fx_tracing_flag, nn.Module.__call__, nn.Module.__getattr__
+    prior = fx.CURRENT_PATCHER, nn.Module.__call__, nn.Module.__getattr__
+    holder, flag = _tracing_flag()
+    tracing = getattr(holder, flag, False)
 
     def take_back() -> None:
         patcher = fx.CURRENT_PATCHER
@@ -51,8 +59,8 @@ def _all_taken_back() -> Iterator[None]:
             for each in patcher.patches_made:
                 with suppress(KeyError):  # it was taken back already
                     each.revert()
-        fx.CURRENT_PATCHER, fx._is_fx_tracing_flag = prior[:2]
-        nn.Module.__call__, nn.Module.__getattr__ = prior[2:]  # type: ignore[method-assign]
+        setattr(holder, flag, tracing)
+        fx.CURRENT_PATCHER, nn.Module.__call__, nn.Module.__getattr__ = prior  # type: ignore[method-assign]
 
     try:
         yield

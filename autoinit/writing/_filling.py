@@ -22,7 +22,7 @@ class Job:
     """One tensor to fill.
 
     Attributes:
-        inline: whether to measure each part just before and after it is filled.
+        inline: whether to measure each part just after it is filled, and before: of large tensors a sample.
     """
 
     name: str
@@ -99,7 +99,9 @@ def _fill(
 ) -> None:
     progress.started.add(job.name)
     if found is not None and isinstance(piece, sampling.Run):
-        found[0][piece.start] = measuring.moments(job.tensor, piece.start, piece.stop)
+        some = len(job.draw.pieces) > 1
+        moments = measuring.sampled_moments if some else measuring.moments
+        found[0][piece.start] = moments(job.tensor, piece.start, piece.stop)
     sampling.fill_piece(job.tensor, job.draw, piece)
     if found is not None and isinstance(piece, sampling.Run):
         found[1][piece.start] = measuring.moments(job.tensor, piece.start, piece.stop)

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from autoinit import errors
-from autoinit.errors import ApplyError, PlanError
+from autoinit.errors import ApplyError, PlanError, words_of
 from autoinit.plans.plan import Plan
 from autoinit.tensors.boxes import Box, Region
 from autoinit.tensors.measuring import Moments
@@ -53,7 +53,7 @@ class Word(msgspec.Struct):
     @classmethod
     def of(cls, seed: int, request: str, signs: TrainingSigns, error: Exception | None) -> Word:
         """What a process says that has found signs of training, or an error."""
-        kind, text = ("", "") if error is None else (type(error).__name__, str(error))
+        kind, text = ("", "") if error is None else (type(error).__name__, words_of(error))
         return cls(str(seed), request, kind, text, signs.certain, signs.doubtful, signs.weak, signs.unwritten)
 
     def packed(self) -> bytes:
@@ -128,7 +128,7 @@ class Processes:
         return {name: _together([each[row] for each in tables]) for row, name in enumerate(layers, start=1)}
 
 
-_FIELDS = ("finite", "mean", "squares", "minimum", "maximum", "zeros", "nonfinite")
+_FIELDS = ("finite", "mean", "squares", "minimum", "maximum", "zeros", "nonfinite", "unseen")
 _WIDTH = 2 + 2 * (1 + len(_FIELDS))
 
 
@@ -172,8 +172,8 @@ def _sum(rows: Sequence[np.ndarray[Any, Any]], at: int) -> Moments | None:
         return None
     total = Moments()
     for row in rows:
-        finite, mean, squares, low, high, zeros, nonfinite = row[at + 1 : at + 1 + len(_FIELDS)].tolist()
-        total += Moments(int(finite), mean, squares, low, high, int(zeros), int(nonfinite))
+        finite, mean, squares, low, high, *counts = row[at + 1 : at + 1 + len(_FIELDS)].tolist()
+        total += Moments(int(finite), mean, squares, low, high, *map(int, counts))
     return total
 
 

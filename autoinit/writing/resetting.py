@@ -10,6 +10,7 @@ embedding's table may be as large as a model: its N(0, 1) is drawn part by part 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from operator import methodcaller
 import torch
 from torch import nn
 
-from autoinit.errors import PlanError
+from autoinit.errors import PlanError, words_of
 from autoinit.models import ModelView
 from autoinit.models.wrappers import user_class
 from autoinit.tensors.process_state import silenced
@@ -95,7 +96,7 @@ class Reset:
                 self.run(twin)
             except Exception as error:  # the user's own code may raise anything
                 kind = type(error).__name__
-                raise PlanError(f"{self.path}: its {self.method} fails ({kind}: {error}).") from error
+                raise PlanError(f"{self.path}: its {self.method} fails ({kind}: {words_of(error)}).") from error
         after = _content(twin, self.leaves)
         return {
             name: values
@@ -167,10 +168,24 @@ def resets(view: ModelView, pieces: Pieces, written: Collection[str]) -> tuple[t
 def _way(view: ModelView, module: nn.Module) -> tuple[str, Callable[[nn.Module], object]] | None:
     """The name of what resets a module, and a call of it on a copy; None if there is nothing.
 
-    Its own method comes first, then `_init_weights(module)` of the whole model, as transformers' models have it.
+    Its own method comes first, then `_init_weights(module)` of the whole model, as transformers' models have it; the
+    model's own tensors may also be what an `_init_weights()` writes.
     """
     for name in _METHODS:
         if callable(getattr(module, name, None)):
             return name, methodcaller(name)
     models = getattr(view.module, "_init_weights", None)
-    return ("_init_weights", models) if callable(models) and module is not view.module else None
+    if not callable(models):
+        return None
+    if module is view.module:  # by the copy's own method, which may write to itself
+        return "_init_weights", lambda twin: twin._init_weights(*[twin][: _takes_a_module(models)])
+    return ("_init_weights", models) if _takes_a_module(models) else None
+
+
+def _takes_a_module(method: Callable[..., object]) -> bool:
+    """Whether it resets the module that it is given, as in transformers, and not all that it finds in itself."""
+    try:
+        inspect.signature(method).bind(None)
+    except TypeError:
+        return False
+    return True

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-import transformers
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -15,6 +14,8 @@ import autoinit
 from autoinit import checkpoints
 from autoinit.loading import load
 from tests.shared.command_line import refused, run
+
+transformers = pytest.importorskip("transformers", reason="no release of it takes Python 3.10")
 
 NETS = """\
 import torch
@@ -183,6 +184,21 @@ def test_transformers_reads_a_configurations_model(here):
     model, told = transformers.AutoModelForCausalLM.from_pretrained("out", output_loading_info=True)
     assert not any(told.values())
     assert all(torch.equal(tensor, expected[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_configurations_dtype_is_that_of_its_files(here):
+    """As transformers builds and reads it: float32 values, rounded; another one where it is asked for."""
+    Path("llama/config.json").write_text(json.dumps(LLAMA | {"dtype": "bfloat16"}))
+    run("apply", "hf:llama", "-o", "out", "--seed", "3")
+    run("apply", "hf:llama", "-o", "wide", "--seed", "3", "--arg", "dtype=float32")
+    found, wide = read("out")[0], read("wide")[0]
+    assert {each.dtype for each in found.values()} == {torch.bfloat16}
+    assert {each.dtype for each in wide.values()} == {torch.float32}
+    assert all(torch.equal(found[name], wide[name].bfloat16()) for name in wide)
+    for directory, dtype in ("out", "bfloat16"), ("wide", "float32"):
+        assert json.loads(Path(directory, "config.json").read_text())["dtype"] == dtype
+        model = transformers.AutoModelForCausalLM.from_pretrained(directory)
+        assert model.dtype == getattr(torch, dtype)
 
 
 def test_report_and_check_read_the_directory(here):

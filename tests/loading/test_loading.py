@@ -422,6 +422,17 @@ def test_transformers_configuration_directory(here):
     assert type(loaded.model).__name__ == "GPT2LMHeadModel"
     assert loaded.model.lm_head.weight.shape == (11, 8)
     assert type(load("tiny").model).__name__ == "GPT2LMHeadModel"
+    assert loaded.model.lm_head.weight.dtype == torch.float32
+    for named, arguments, dtype in (
+        ({"dtype": "bfloat16"}, {}, torch.bfloat16),
+        ({"torch_dtype": "float16"}, {}, torch.float16),  # as transformers wrote it before its version 5
+        ({"dtype": "bfloat16"}, {"dtype": "float32"}, torch.float32),
+        ({"dtype": "bfloat16", "architectures": None}, {}, torch.bfloat16),
+    ):
+        (here / "tiny" / "config.json").write_text(json.dumps(config | named))
+        model = load("hf:tiny", arguments=arguments).model
+        assert {each.dtype for each in model.parameters()} == {dtype}
+    assert torch.get_default_dtype() == torch.float32
     (here / "empty").mkdir()
     with pytest.raises(LoadError, match=r"is a directory, not a file; one with a config\.json"):
         load("empty")

@@ -18,6 +18,7 @@ from autoinit.cli import main
 from autoinit.errors import ArgumentError, LoadError
 from autoinit.loading import _archives, files_read_for, load
 from autoinit.models import ModelView
+from autoinit.recognising import alone
 
 
 def drawn(*shape, std=1.0, seed=0):
@@ -330,3 +331,11 @@ def test_what_the_files_of_an_index_unpack_to_is_bounded_together(tmp_path, monk
     with pytest.raises(LoadError, match=said):
         load(str(index), alone=True)
     assert load(str(index), alone=True, max_size=1_300_000).model.state_dict.keys() == {"w0", "w1", "w2"}
+
+
+def test_no_row_is_held_against_all_others(monkeypatch):
+    """20,000 tensors, half of them zeros, took 97 s: each zero was looked for among all the others."""
+    rows = {f"{kind}.{at}": torch.zeros(4) if kind == "b" else drawn(4, 3) for at in range(30) for kind in "ab"}
+    made = autoinit.report(rows)
+    monkeypatch.setattr(alone.TensorRow, "__eq__", None)
+    assert "Not shown: 30 of zeros" in str(made)

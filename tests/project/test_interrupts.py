@@ -44,7 +44,7 @@ def test_an_interrupt_while_fx_takes_its_patches_back(monkeypatch, kind, number)
         trace(made, tier="symbolic")
     assert (nn.Module.__call__, nn.Module.__getattr__) == before
     assert fx.CURRENT_PATCHER is None
-    assert not fx._is_fx_tracing_flag
+    assert not fx.is_fx_symbolic_tracing()
     assert made(torch.ones(2, 4)).shape == (2, 4)
     monkeypatch.undo()
     assert list(plan(made)) == ["0", "2"]

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import re
+import tracemalloc
 
 import pytest
 from rich.console import Console
@@ -12,7 +13,7 @@ from rich.console import Console
 from autoinit.plans.layers import Alternative, LayerPlan, OtherParameter, SlicePlan
 from autoinit.plans.plan import Plan, Report
 from autoinit.reporting import _wording as wording
-from autoinit.reporting._collapsing import collapse
+from autoinit.reporting._collapsing import collapse, runs
 from autoinit.reporting._columns import Cell, Column, fit, lay_out, natural_widths
 from autoinit.reporting._grouping import group
 from autoinit.reporting._rows import rows_of
@@ -244,6 +245,7 @@ def test_json_says_everything():
     assert first["shape"] == [64, 64, 3, 3]
     assert first["before"] == {
         "numel": 100, "mean": 0.0, "std": 0.024, "minimum": -0.048, "maximum": 0.048, "zeros": 0.0, "nonfinite": 0,
+        "sampled": False,
     }  # fmt: skip
     assert first["after"]["std"] == 0.0579
     fused = document["layers"][2]
@@ -372,3 +374,17 @@ def test_spread():
     assert wording.spread((0.1, 0.3)) == "0.1..0.3"
     assert wording.spread((None,)) == "-"
     assert wording.spread((math.nan, 0.1)) == "nan"
+
+
+@pytest.mark.parametrize("part", [".".join(["1"] * 3000), "1" * 5000, "\u0661" * 20])
+def test_names_of_very_many_numbers_or_digits_cost_no_more_than_their_length(part):
+    """Each of 3,000 numbers took a copy of the whole name: 240 kB of names took 6 GB. int() refuses 5,000 digits."""
+    names = [f"{end}.{part}" for end in range(40)]
+    tracemalloc.start()
+    try:
+        found = runs(names, [0] * 40)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert found == [(f"{{0-39}}.{part}", tuple(range(40)))]
+    assert peak < 10_000_000

@@ -164,6 +164,39 @@ def test_a_module_without_a_method_gets_what_the_model_gives() -> None:
     assert "without values of its own: turned.scale (rest='reset' finds no way to reset them)" in report.plan.notes
 
 
+@pytest.mark.parametrize("takes", [True, False], ids=["given a module", "of itself"])
+def test_the_models_own_tensors_get_what_it_gives(takes: bool) -> None:
+    """A class token that stands in the model itself: its `_init_weights` knows of it, and of no scales beside."""
+
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token, self.layer, self.turned = nn.Parameter(torch.zeros(8)), nn.Linear(8, 8), Turned()
+            self.written = 0
+
+        def _init_weights(self, *modules: nn.Module) -> None:
+            self.written += 1
+            if not modules or modules[0] is self:
+                nn.init.constant_(self.token, 0.5)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.turned(self.layer(x + self.token))
+
+    class Alone(Whole):
+        def _init_weights(self) -> None:  # type: ignore[override]
+            super()._init_weights()
+
+    model = Whole() if takes else Alone()
+    made = plan(model)
+    for each in (*model.parameters(), *model.buffers()):
+        each.data.fill_(float("nan"))
+    report = made.apply(model, seed=0, rest="reset")
+    assert (model.token == 0.5).all()
+    assert model.written == int(takes)  # asked for `turned` alone; for itself a copy is
+    (left,) = (note for note in report.plan.notes if "turned.scale" in note)
+    assert "token" not in left
+
+
 def test_a_word_that_is_no_choice_is_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
     with pytest.raises(ArgumentError, match="rest='clear': expected 'keep' or 'reset'"):

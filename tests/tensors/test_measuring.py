@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from autoinit.tensors import elements
-from autoinit.tensors.measuring import BLOCK, is_zero, weight_stats
+from autoinit.tensors.measuring import BLOCK, is_zero, moments, sampled_moments, weight_stats
 
 
 def reference(tensor):
@@ -27,6 +27,33 @@ def test_agrees_with_numpy(dtype, size):
     assert stats.std == pytest.approx(std, rel=1e-5, abs=1e-9)
     assert (stats.minimum, stats.maximum, stats.nonfinite) == (minimum, maximum, 0)
     assert stats.zeros == pytest.approx(zeros)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_a_sample_stands_for_all(dtype):
+    """2^18 / 16 numbers of N(0.3, 0.2): mean to 0.2 / 128, std to 1 / sqrt(2 * 2^14) = 0.6 %, within four of these."""
+    tensor = (torch.randn(512, 512, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.3).to(dtype)
+    found = sampled_moments(tensor, 0, tensor.numel())
+    stats = found.stats()
+    assert stats.sampled
+    assert stats.numel == tensor.numel()
+    assert abs(found.finite - 2**14) <= 509
+    assert stats.mean == pytest.approx(0.3, abs=4 * 0.2 / 128)
+    assert stats.std == pytest.approx(0.2, rel=0.023)
+    few = sampled_moments(tensor, 1000, 9000)
+    assert few == moments(tensor, 1000, 9000)
+    assert not few.stats().sampled
+    both = (found + few).repeated(2).stats()
+    assert (both.numel, both.sampled) == (2 * (tensor.numel() + 8000), True)
+
+
+def test_a_sample_sees_all_columns():
+    """Of 64 columns one is 8, all others 0: 64 / 64 = 1 on average, in a sixteenth of the rows' worth of runs."""
+    tensor = torch.zeros(4096, 64)
+    tensor[:, 5] = 8
+    found = sampled_moments(tensor, 0, tensor.numel())
+    assert found.mean == pytest.approx(8 / 64, rel=0.02)
+    assert found.stats().zeros == pytest.approx(63 / 64, rel=0.001)
 
 
 def test_constants_have_no_spread():

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from autoinit.errors import ApplyError, ArgumentError, LazyModuleError, PlanErro
 from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.how import How
+from autoinit.tensors.measuring import weight_stats
 from autoinit.writing import _preflight as preflight
 from autoinit.writing import applying, sampling
 from autoinit.writing.applying import measure, write
@@ -78,6 +80,24 @@ def test_without_measuring():
     assert (dict(written.before), dict(written.after)) == ({}, {})
 
 
+def test_large_weights_are_sampled_before_and_seen_whole_after():
+    """600 x 600 is more than one piece of 2^18; He's std is sqrt(2 / 600) = 0.0577."""
+    model = nn.Sequential(nn.Linear(600, 600), nn.ReLU(), nn.Linear(600, 300), nn.ReLU(), nn.Linear(300, 4))
+    nn.init.normal_(model[0].weight, std=0.5)
+    report = autoinit(model, seed=0, verbose=False, force=True)
+    before, after = report.before["0"], report.after["0"]
+    assert before.sampled
+    assert before.numel == after.numel == 360_000
+    assert before.std == pytest.approx(0.5, rel=0.02)
+    assert after == weight_stats(model[0].weight)
+    assert not after.sampled
+    assert not any(each.sampled for name in ("2", "4") for each in (report.before[name], report.after[name]))
+    assert re.search(r"~0\.(5|49\d|50\d) -> 0\.057[6-8]", str(report))
+    assert str(report).count("~") == 1
+    page = report.to_html()
+    assert '"before":"~0.' in page.replace(" ", "")
+
+
 def test_measure_changes_nothing():
     model = mlp()
     before, rng = state(model), torch.get_rng_state()
@@ -130,6 +150,7 @@ import hashlib, torch
 torch.set_num_threads({threads})
 from autoinit.models import ModelView
 from autoinit.plans.how import How
+from autoinit.tensors.measuring import weight_stats
 from autoinit.writing.applying import write
 from tests.shared.plan_builders import plan_all
 model = torch.nn.Sequential(torch.nn.Linear(900, 1500), torch.nn.Linear(1500, 300))

@@ -54,7 +54,7 @@ def planned_layer(
         "fan": "" if unresolved else wording.fan(layer.mode, layer.fan_in, layer.fan_out),
         "shape": " x ".join(map(str, layer.shape)),
         "std": number(layer.std) if layer.status == "planned" else None,
-        "before": None if before is None else number(before.std),
+        "before": None if before is None else f"~{before.std:.3g}" if before.sampled else number(before.std),
         "after": None if after is None else number(after.std),
         "note": layer.note,
         "recipe": "",
