@@ -1,5 +1,7 @@
 """Training every network under every start: what was trained once, from the same numbers, is never trained again."""
 
+import copy
+import functools
 import json
 import math
 import statistics
@@ -56,7 +58,7 @@ class Runs:
         if key not in self.known:
             practice = NETWORKS[name]
             course = Course(practice.make, practice.train, practice.steps, practice.score, limit=LIMIT)
-            found = course.run("", model, rate, seed)
+            found = course.run("", copy.deepcopy(model), rate, seed)
             line = dict(zip(("network", "start", "seed", "rate"), key, strict=True))
             line |= {"score": found.score if math.isfinite(found.score) else None, "seconds": round(found.seconds, 2)}
             if self.file is not None:
@@ -102,13 +104,15 @@ def outcome(runs: Runs, name: str, start: str, seeds: Sequence[int] = SEEDS) -> 
     """Train where need be; None where there is no such start."""
     practice = NETWORKS[name]
 
+    made = functools.cache(lambda seed: started(practice, start, seed))
+    if made(seeds[0]) is None:
+        return None
+
     def score(seed: int, rate: float) -> float:
-        model = started(practice, start, seed)
+        model = made(seed)
         assert model is not None
         return runs.score(name, model, seed, rate)
 
-    if started(practice, start, seeds[0]) is None:
-        return None
     by_rate = {rate: [score(seeds[0], rate)] for rate in practice.rates}
     first, second = sorted(by_rate, key=lambda rate: by_rate[rate][0])[:2]
     kept = [first, second] if by_rate[second][0] <= CLOSE * by_rate[first][0] else [first]
