@@ -36,7 +36,7 @@ class WrittenGates:
 
 
 def written_gates(dataflow: Dataflow) -> Mapping[Op, WrittenGates]:
-    """The weight operations that make gates of a state; of one that is made in a loop, those of the first step."""
+    """The weight operations that make gates of a state; of one that is made in a loop, those of the first steps."""
     found: dict[Op, dict[Rows, str]] = {}
     cells: dict[Op, str] = {}
     known: dict[str, str] = {}
@@ -69,7 +69,7 @@ def _cells(dataflow: Dataflow, op: Op) -> Iterator[tuple[Op, dict[Op, str]]]:
     for one, other in (terms, terms[::-1]) if len(terms) == 2 else ():
         for new, gate in _gated(one):
             for state, keep in _gated(other):
-                if _bent(new) and not _bent(state) and keep is not gate:
+                if _bent(new) and keep is not gate:
                     outputs = dict.fromkeys(_outputs(dataflow, op), "output")
                     yield _plain(state), {**outputs, gate: "input", keep: "forget", new: "cell"}
         for update, state in _updates(one, other):

@@ -76,6 +76,14 @@ def by_matmul() -> Recurrent:
     return Recurrent(lambda net, x, h: (x @ net.w + h @ net.u + net.b).chunk(4, -1), lstm, w=w, u=u, b=b)
 
 
+def by_two_products() -> Recurrent:
+    """Each with a bias of its own; the state is no signal at the first step."""
+    w, u, b, c = weights((INPUTS, 4 * UNITS), (UNITS, 4 * UNITS), (4 * UNITS,), (4 * UNITS,))
+    return Recurrent(
+        lambda net, x, h: ((x @ net.w + net.b) + (h @ net.u + net.c)).chunk(4, -1), lstm, w=w, u=u, b=b, c=c
+    )
+
+
 def four(inputs: int, **settings: bool) -> nn.ModuleList:
     return nn.ModuleList([nn.Linear(inputs, UNITS, **settings) for _ in range(4)])
 
@@ -125,6 +133,7 @@ NETWORKS: dict[str, tuple[Callable[[], Recurrent], dict[str, int]]] = {
         {"both.0.bias": 0},
     ),
     "matmul": (by_matmul, {"b": 1}),
+    "two products": (by_two_products, {"c": 1}),
     "gru": (
         lambda: Recurrent(
             lambda net, x, h: (*net.x(x).chunk(3, 1), *net.h(h).chunk(3, 1)), gru, **of_input_and_state(3)
