@@ -44,12 +44,9 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
     if not (has_pairs or any(part.portrait.orthogonal or _has_single_taps(part) for part in looked_at.parts)):
         return looked_at
     with suppress(AutoinitError):  # a forward that cannot be recorded knows no shapes, and has no mirrored plan
-        dataflow = looked_at.dataflow
-        if dataflow.tier == "symbolic":
-            dataflow = trace_view(looked_at.view, tier="recorded")
-        here = replace(looked_at, dataflow=dataflow, resolutions={each.name: each for each in resolve(dataflow)})
+        here = as_recorded(looked_at)
         tried = _against(here, "xavier")
-        if _has_small_heads(tried.parts):
+        if has_small_heads(tried.parts):
             tried = _against(here, "small")
         exactly = known_inputs or not _is_recurrent(tried.plan)
         follows = partial(_follows, same_size=known_inputs, same_length=exactly)
@@ -62,6 +59,18 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
     return looked_at
 
 
+def as_recorded(looked_at: Subject) -> Subject:
+    """The model by a dataflow that knows shapes.
+
+    Raises:
+        AutoinitError: no forward can be recorded.
+    """
+    if looked_at.dataflow.tier != "symbolic":
+        return looked_at
+    dataflow = trace_view(looked_at.view, tier="recorded")
+    return replace(looked_at, dataflow=dataflow, resolutions={each.name: each for each in resolve(dataflow)})
+
+
 def _against(looked_at: Subject, heads: Heads) -> Subject:
     """The model held against the mirrored plan whose heads start so."""
     options = complete({"method": "mirrored", "heads": heads})
@@ -71,7 +80,7 @@ def _against(looked_at: Subject, heads: Heads) -> Subject:
     return replace(looked_at, plan=replace(mirrored, model=looked_at.plan.model))
 
 
-def _has_small_heads(parts: Sequence[Part]) -> bool:
+def has_small_heads(parts: Sequence[Part]) -> bool:
     """Whether heads are nearer to a small start than to that of their place: what reads a draw from them sees it."""
     heads = [part for part in parts if part.head]
     return bool(heads) and all(part.actual < part.place.std * math.sqrt(HEAD_FACTORS["small"]) for part in heads)

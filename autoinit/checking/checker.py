@@ -9,6 +9,7 @@ from dataclasses import replace
 from types import NoneType
 from typing import Any
 
+from autoinit.checking._by_signal import held_by_signal
 from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
@@ -103,6 +104,7 @@ def check(
             )
             if recipe == "auto":
                 looked_at = held_as_mirrored(looked_at, known_inputs=example_inputs is not None)
+                looked_at = looked_at if looked_at.plan.method == "mirrored" else held_by_signal(looked_at)
             if base is not None:
                 looked_at = replace(looked_at, following=following(view, base, optimizer, example_inputs))
             followed = recognised(looked_at.parts) if recipe == "auto" else given
