@@ -1,4 +1,4 @@
-"""Models that `method="signal"` started: their weights are held against that plan, not against each layer's own place."""
+"""Models that `method="signal"` started: weights are held against that plan, not against each layer's own place."""
 
 from __future__ import annotations
 
@@ -16,18 +16,22 @@ from autoinit.planning.heads import with_heads
 from autoinit.plans.options import Heads, Residual
 from autoinit.recognising.noise import spread
 
-_MOST_FOLLOW = 0.8
+_FEWEST = 6
+"""Weights; the stds of fewer agree by chance."""
+_MOST_FOLLOW, _MORE_THAN_PLACES = 0.8, 0.2
+"""Shares of the weights: those with the plan's stds, and by how much they outnumber those with the stds of places."""
 
 
 def held_by_signal(looked_at: Subject) -> Subject:
     """The same model held against the plan by `signal`, if nearly all of its weights have that plan's stds.
 
     It is tried where some weights have not the std of their place and no published recipe tells why, and taken where
-    more weights have its stds than have those of their places. What padding takes depends on the size of the input: a
+    clearly more weights have its stds than have those of their places. What padding takes depends on the size of the input: a
     std within the tolerance of that at the size traced is the plan's.
     """
-    near = _near(looked_at)
-    if not looked_at.parts or near == len(_drawn(looked_at)) or recognised(looked_at.parts):
+    near, count = _near(looked_at), len(_drawn(looked_at))
+    least = max(near + _MORE_THAN_PLACES * count, _MOST_FOLLOW * count)
+    if count < _FEWEST or least > count or recognised(looked_at.parts):
         return looked_at
     heads: Heads = "small" if has_small_heads(looked_at.parts) else "xavier"
     branches = any(part.branches > 1 for part in looked_at.parts)
@@ -36,7 +40,7 @@ def held_by_signal(looked_at: Subject) -> Subject:
         here = as_recorded(looked_at)
         for residual in ways:
             tried = _against(here, heads, residual)
-            if _near(tried) >= max(near + 1, _MOST_FOLLOW * len(_drawn(tried))):
+            if _near(tried) >= least:
                 return tried
     return looked_at
 
