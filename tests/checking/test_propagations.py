@@ -39,9 +39,9 @@ def backwards(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     made: list[bool] = []
 
     class Counted(Propagation):
-        def report(self, *, backward: bool, started: float, layers: Plan | None = None) -> Any:
+        def report(self, *, backward: bool, **given: Any) -> Any:
             made.append(backward)
-            return super().report(backward=backward, started=started, layers=layers)
+            return super().report(backward=backward, **given)
 
     monkeypatch.setattr(signals, "Propagation", Counted)
     return made
