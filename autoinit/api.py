@@ -14,7 +14,7 @@ import torch
 from autoinit.comparing import running
 from autoinit.comparing.comparison import Comparison
 from autoinit.comparing.trials import Course, Score, Train, Write
-from autoinit.errors import ArgumentError
+from autoinit.errors import ArgumentError, words_of
 from autoinit.errors.arguments import all_of, refusal, require, require_call, texts
 from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
@@ -308,7 +308,7 @@ def gain(
             return phi(z, **given)
         except (TypeError, ValueError, AttributeError) as error:
             raise refusal(
-                "nonlinearity", phi, f"a function of a tensor and {sorted(given)}; it says: {error}"
+                "nonlinearity", phi, f"a function of a tensor and {sorted(given)}; it says: {words_of(error)}"
             ) from error
 
     return gains.gain("custom", None, called)

@@ -282,7 +282,7 @@ def _monai_inputs(name: str) -> Any:
     special: dict[str, Any] = {
         "AHNet": (torch.zeros(1, 1, 128, 128, SIZE),),
         "ControlNet": (images, torch.zeros(1, dtype=torch.long), torch.zeros(1, 1, 512, 512)),
-        "NaViT": ([[torch.zeros(1, SIZE, SIZE)]],),
+        "NaViT": ([[torch.zeros(1, SIZE, SIZE, SIZE)]],),
         "SPADEAutoencoderKL": (torch.zeros(1, 1, SIZE, SIZE), images),
         "VoxelMorph": (volume, volume),
     }

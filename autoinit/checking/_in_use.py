@@ -13,7 +13,7 @@ from autoinit.checking._subject import Subject
 from autoinit.ops import Role, Trait
 from autoinit.plans.layers import LayerPlan
 from autoinit.tracing.dataflow import Op
-from autoinit.tracing.rerunning import execute
+from autoinit.tracing.rerunning import NOT_RUN, execute
 from autoinit.tracing.rng import untouched_generators
 
 
@@ -66,7 +66,7 @@ def _value(subject: Subject, op: Op) -> torch.Tensor | None:
     try:
         with torch.no_grad(), untouched_generators():
             value = _computed(subject, op)
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+    except NOT_RUN:
         return None
     return value if isinstance(value, torch.Tensor) and not value.is_meta else None
 

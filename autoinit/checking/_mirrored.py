@@ -27,19 +27,21 @@ from autoinit.tracing.tiers import trace_view
 _MOST_FOLLOW, _EXACT = 0.8, 0.03
 _LEAST_KEPT = 0.25
 """The share of its input's second moment that a layer is taken to keep at least, whatever padding takes."""
-_FEWEST, _MOST = 3, 0.8
-"""Number and share of orthogonal weights from which on they may be those of odd nonlinearities, which have no pairs."""
+_BY_SIZE = 2.0
+"""By how much the std of a layer that is planned by `signal` is taken to depend on the size of the input at most."""
+_BY_VALUES = 1.5
+"""The same of a mirrored layer that reads others' features, on the values of embeddings and others that are kept."""
 
 
 def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
     """The same model held against the mirrored plan, if most of its weights have that plan's stds.
 
-    A model is tried if one of its weights holds features in pairs of opposite sign, or if nearly all are orthogonal.
-    What a layer reads from outside of mirrored ones has a second moment that depends on the input's size: without
-    known inputs such a layer is held against the std that it has.
+    A model is tried if one of its weights holds features in pairs of opposite sign, or is orthogonal: where nearly all
+    others have norms, a head may be all that is mirrored. What a layer reads from outside of mirrored ones has a second
+    moment that depends on the input's size: without known inputs such a layer is held against the std that it has.
     """
     has_pairs = _has_pairs(looked_at)
-    if not (has_pairs or _is_orthogonal(looked_at.parts)):
+    if not (has_pairs or any(part.portrait.orthogonal or _has_single_taps(part) for part in looked_at.parts)):
         return looked_at
     with suppress(AutoinitError):  # a forward that cannot be recorded knows no shapes, and has no mirrored plan
         dataflow = looked_at.dataflow
@@ -50,14 +52,13 @@ def held_as_mirrored(looked_at: Subject, *, known_inputs: bool) -> Subject:
         if _has_small_heads(tried.parts):
             tried = _against(here, "small")
         exactly = known_inputs or not _is_recurrent(tried.plan)
-        inside = [
-            part for part in tried.parts if part.layer.mirror is not None and _is_fixed(part.layer.mirror, exactly)
-        ]
         follows = partial(_follows, same_size=known_inputs, same_length=exactly)
-        if has_pairs and not inside:  # pairs never come by chance
-            return tried if known_inputs else _as_they_are(tried, exactly)
-        if inside and sum(map(follows, inside)) >= _MOST_FOLLOW * len(inside):
-            return tried if known_inputs else _as_they_are(tried, exactly)
+        drawn = [part for part in tried.parts if part.layer.status == "planned" and not part.fixed]
+        tested = [part for part in drawn if part.layer.mirror is not None and _is_fixed(part.layer.mirror, exactly)]
+        if not has_pairs:  # which never come by chance
+            tested += [part for part in drawn if part.layer.mirror is None]
+        if (tested or has_pairs) and sum(map(follows, tested)) >= _MOST_FOLLOW * len(tested):
+            return _as_they_are(tried, known_inputs=known_inputs, exactly=exactly)
     return looked_at
 
 
@@ -90,14 +91,20 @@ def _is_fixed(mirror: Mirror, exactly: bool) -> bool:
     return mirror.moment is None and (exactly or (mirror.steps == 1 and not makes_up))
 
 
-def _as_they_are(tried: Subject, exactly: bool) -> Subject:
-    """Without a word on layers whose std depends on the size of the input, or on its number of steps."""
-    actual = {
-        part.layer.name: with_std(part.layer, part.actual)
-        for part in tried.parts
-        if (mirror := part.layer.mirror) is not None
-        and not (_is_fixed(mirror, exactly) and mirror.kept == 1 and (exactly or mirror.a == 1))
-    }
+def _as_they_are(tried: Subject, *, known_inputs: bool, exactly: bool) -> Subject:
+    """Without a word on layers whose std depends on what is not known: the size of the input or its number of steps, or
+    the values that other layers had when the plan was made.
+    """
+
+    def depends(part: Part) -> bool:
+        mirror = part.layer.mirror
+        if mirror is None:
+            return not known_inputs and _follows(part, same_size=False, same_length=exactly)
+        if known_inputs:
+            return mirror.moment is not None and 1 / _BY_VALUES < part.actual / part.place.std < _BY_VALUES
+        return not (_is_fixed(mirror, exactly) and mirror.kept == 1 and (exactly or mirror.a == 1))
+
+    actual = {part.layer.name: with_std(part.layer, part.actual) for part in tried.parts if depends(part)}
     layers = tuple(actual.get(layer.name, layer) for layer in tried.plan.layers)
     return replace(tried, plan=replace(tried.plan, layers=layers))
 
@@ -105,10 +112,6 @@ def _as_they_are(tried: Subject, exactly: bool) -> Subject:
 def _has_pairs(looked_at: Subject) -> bool:
     weights = ((looked_at.parameters[each.param], each.axes) for each in looked_at.plan.layers if not each.reparam)
     return any(without_partners(weight, axes).shape != weight.shape for weight, axes in weights if not weight.is_meta)
-
-
-def _is_orthogonal(parts: Sequence[Part]) -> bool:
-    return sum(part.portrait.orthogonal or _has_single_taps(part) for part in parts) >= max(_FEWEST, _MOST * len(parts))
 
 
 def _has_single_taps(part: Part) -> bool:
@@ -127,6 +130,8 @@ def _follows(part: Part, *, same_size: bool, same_length: bool) -> bool:
     less, more = spread(part.count)
     low, high = less / (1 + _EXACT), more * (1 + _EXACT)
     mirror = part.layer.mirror
+    if mirror is None and not same_size:
+        low, high = low / _BY_SIZE, high * _BY_SIZE
     if mirror is not None and mirror.kept != 1 and not same_size:
         low, high = low * math.sqrt(mirror.kept), high * math.sqrt(mirror.kept / _LEAST_KEPT)
     if mirror is not None and mirror.a != 1 and not same_length:

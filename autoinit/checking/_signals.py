@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from autoinit.errors import words_of
 from autoinit.models import ModelView
 from autoinit.plans.plan import Plan
 from autoinit.signal.predicting.propagating import InputSignal, Propagation
@@ -47,7 +48,7 @@ def predict(view: ModelView, dataflow: Dataflow, plan: Plan, *, backward: bool) 
         started = time.perf_counter()
         return Prediction(propagation.report(backward=backward, started=started, layers=plan, most=MOST_ELEMENTS))
     except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError) as error:
-        return Prediction(None, f"{type(error).__name__}: {' '.join(str(error).split())[:160]}", failed=True)
+        return Prediction(None, f"{type(error).__name__}: {' '.join(words_of(error).split())[:160]}", failed=True)
 
 
 def few_samples(model: nn.Module, example_inputs: Any) -> Any:

@@ -20,7 +20,7 @@ from autoinit.checking.findings import CheckFailure, CheckResult, CheckRun
 from autoinit.checking.fixing import fix
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import check_prefixes, enabled_codes, join_unused
-from autoinit.errors import ArgumentError, AutoinitError, PlanError, TrainedModelError
+from autoinit.errors import ArgumentError, AutoinitError, PlanError, TrainedModelError, words_of
 from autoinit.loading import Loaded, load
 from autoinit.loading.examples import example_inputs
 from autoinit.loading.importing import importable
@@ -100,7 +100,9 @@ def check_models(
         try:
             of_all = f" ({number} of {len(configuration.models)})" if len(configuration.models) > 1 else ""
             looks.append(checks.one(entry, of_all))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - it must not hide the findings of the others
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - it must not hide the findings of the others
             failures.append(CheckFailure(entry.name, _in_a_line(error)))
             checks.watcher.failed(failures[-1], error)
     results = [each.result for each in looks]
@@ -285,6 +287,6 @@ def _with_notes(result: CheckResult, *notes: str) -> CheckResult:
 
 
 def _in_a_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in words_of(error).splitlines() if line.strip()]
     said = "; ".join(lines).replace(":; ", ": ")
     return said if isinstance(error, AutoinitError) else f"{type(error).__name__}: {said}"

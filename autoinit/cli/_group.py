@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from typing import Any
 
 import click
 
 from autoinit._escaping import visible
 from autoinit.cli._talking import say
-from autoinit.errors import AutoinitError, TraceError
+from autoinit.errors import AutoinitError, TraceError, words_of
 
 _INTERRUPTED = 130
 _UNREAD = 1
@@ -47,8 +48,10 @@ class Commands(click.Group):
         except click.Abort:
             click.echo("error: interrupted", err=True)
             sys.exit(_INTERRUPTED)
-        except Exception as error:
-            if wants_traceback():
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # SystemExit, too, of the model's code: it would end in silence
+            if wants_traceback() and not isinstance(error, SystemExit):
                 raise
             if isinstance(error, TraceError):
                 _fail(str(error))  # an account of several lines
@@ -62,11 +65,15 @@ class Commands(click.Group):
 
 def unforeseen(error: BaseException) -> str:
     """What is said of a failure that is none of autoinit's own errors."""
-    if "embedded null" in str(error):  # from click, which looks at paths; its words differ from Python to Python
+    if "embedded null" in words_of(error):  # from click, which looks at paths; its words differ from Python to Python
         return "no name of a file holds a null byte"
-    if isinstance(error, MemoryError) or _NO_MEMORY in str(error):
+    if isinstance(error, MemoryError) or _NO_MEMORY in words_of(error):
         return f"there is not enough memory ({str(error).rpartition(_NO_MEMORY)[2].strip(': ') or 'asked by Python'})"
-    return f"unexpected {type(error).__name__}: {error} (AUTOINIT_DEBUG=1 shows where; please report it)"
+    if not isinstance(error, Exception):
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        said = f"{type(error).__name__}: {words_of(error)}".strip(": ")
+        return f"the model's code ended the command at {frame.filename}:{frame.lineno}: {said}"
+    return f"unexpected {type(error).__name__}: {words_of(error)} (AUTOINIT_DEBUG=1 shows where; please report it)"
 
 
 def _fail(message: str) -> None:

@@ -6,6 +6,16 @@
 from __future__ import annotations
 
 
+def words_of(error: BaseException) -> str:
+    """What an exception says; nothing where its own class fails to say it."""
+    try:
+        return str(error)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # noqa: BLE001 - of a class that anybody wrote
+        return ""
+
+
 class AutoinitError(Exception):
     """Base of every error that autoinit raises on purpose."""
 

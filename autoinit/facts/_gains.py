@@ -32,7 +32,7 @@ def is_style(dataflow: Dataflow, resolution: Resolution, ending: Ending) -> bool
     if end is None:
         return False
     entered = operands_entered(end, ending.path, resolution.uses)
-    return any(use.modulated and use.slot in entered for use in end.params)
+    return any(use.slot in entered for use in end.params)
 
 
 def _summed(resolution: Resolution) -> int:
@@ -60,7 +60,8 @@ def _is_demodulated(dataflow: Dataflow, op: Op, param: str) -> bool:
             if after.role in (Role.TRANSPARENT, Role.SPLIT) and after not in waiting:
                 waiting.append(after)
             beside = [each for each in after.operands.values() if each is not here]
-            if after.acts == "elementwise" and param in _parameters_of(beside):
+            multiplies = after.role is Role.PRODUCT or after.op == "addcmul"
+            if multiplies and param in _parameters_of(beside):
                 return True
     return False
 

@@ -106,7 +106,7 @@ def _role(dataflow: Dataflow, meeting: _Meeting, of_norm: bool) -> ParameterRole
     if Trait.JOINING in op.traits:
         return ParameterRole("token", op, order=[*op.operands].index(slot))
     if _adds(op):
-        weight = _weight_before(op) if sum(size > 1 for size in meeting.shape) == 1 else None
+        weight = _weight_before(op) if _is_vector(meeting.shape) and math.prod(meeting.shape) > 1 else None
         return ParameterRole("position", op) if weight is None else ParameterRole("bias", weight)
     if _scales_a_sum(op, slot) or (Trait.SCALING in op.traits and _is_added(op, dataflow)):
         return ParameterRole("layer_scale", op)
@@ -194,16 +194,20 @@ def _weight_before(op: Op) -> Op | None:
 
 
 def _holds_table(op: Op) -> bool:
-    """Whether a parameter of more than one element is part of what an operation adds, and not multiplied as matrices
-    are: by a state that is still zero.
+    """Whether a parameter that is no vector is part of what an operation adds, and not multiplied as matrices are: by a
+    state that is still zero.
     """
     waiting = [each for each in op.operands.values() if not each.signal]
+    used = [*op.params]
     for each in waiting:
         if each.spec is None or each.spec.weights is None:
             waiting += each.operands.values()
-            if any(math.prod(use.shape) > 1 for use in each.params):
-                return True
-    return any(math.prod(use.shape) > 1 for use in op.params)
+            used += each.params
+    return any(not _is_vector(use.shape) for use in used)
+
+
+def _is_vector(shape: tuple[int, ...]) -> bool:
+    return sum(size > 1 for size in shape) <= 1
 
 
 def _scales_a_sum(op: Op, slot: str) -> bool:

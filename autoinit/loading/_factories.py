@@ -12,7 +12,7 @@ import sys
 import sysconfig
 import traceback
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,7 +53,8 @@ def build(spec: str, arguments: Mapping[str, Any], device: Device = IN_MEMORY) -
 
 def _import(name: str) -> ModuleType:
     try:
-        return importlib.import_module(name)
+        with _users_code(f"importing {name}", but=ModuleNotFoundError):
+            return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise _failure(f"importing {name}", error) from error
@@ -61,8 +62,6 @@ def _import(name: str) -> ModuleType:
         path = getattr(sys.modules.get(parent), "__path__", None) if parent else None
         known = [each.name for each in pkgutil.iter_modules(path)]
         raise LoadError(f"no module {error.name!r} to import{did_you_mean(last, known)}") from error
-    except (Exception, SystemExit) as error:
-        raise _failure(f"importing {name}", error) from error
 
 
 def _run_file(path: Path) -> ModuleType:
@@ -75,10 +74,8 @@ def _run_file(path: Path) -> ModuleType:
         raise LoadError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
-    try:
+    with _users_code(f"running {path}"):
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise _failure(f"running {path}", error) from error
     return module
 
 
@@ -102,11 +99,8 @@ def _call(factory: object, spec: str, arguments: Mapping[str, Any], device: Devi
             f"{spec} is a {type(factory).__name__}; a factory is a function or class that gives a torch.nn.Module"
         )
     _check_arguments(factory, spec, arguments)
-    try:
-        with device():
-            model = factory(**arguments)
-    except (Exception, SystemExit) as error:
-        raise _failure(f"calling {spec}", error) from error
+    with _users_code(f"calling {spec}"), device():
+        model = factory(**arguments)
     if not isinstance(model, nn.Module):
         raise LoadError(f"{spec} gave a {type(model).__name__}; a factory gives a torch.nn.Module")
     return model
@@ -121,6 +115,19 @@ def _check_arguments(factory: Any, spec: str, arguments: Mapping[str, Any]) -> N
         signature.bind(**arguments)
     except TypeError as error:
         raise LoadError(f"{spec}{signature}: {error}; arguments are given as --arg NAME=VALUE") from error
+
+
+@contextlib.contextmanager
+def _users_code(doing: str, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+    """Whatever code of the user raises is a failure of what it was doing, but an interrupt. but: what goes through."""
+    try:
+        yield
+    except but:
+        raise
+    except BaseException as error:  # what is no Exception, as SystemExit, would end the command in silence
+        if type(error) is KeyboardInterrupt:
+            raise
+        raise _failure(doing, error) from error
 
 
 def _failure(doing: str, error: BaseException) -> LoadError:

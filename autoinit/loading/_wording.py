@@ -5,12 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from autoinit.errors import words_of
+
 _LISTED = 5
 
 
 def one_line(error: BaseException) -> str:
     """The type and the first line of the message."""
-    lines = str(error).strip().splitlines()
+    lines = words_of(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 

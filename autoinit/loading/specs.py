@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
-from autoinit.errors import AutoinitError, LoadError
+from autoinit.errors import AutoinitError, LoadError, words_of
 from autoinit.loading import _factories as factories
 from autoinit.loading import _libraries as libraries
 from autoinit.loading import _weights as weights
@@ -109,7 +109,7 @@ def load(
         if not meta:
             raise
         made = _model(spec, given, trust, max_size, IN_MEMORY, alone=without)
-        loaded = replace(made, notes=(*made.notes, f"built in memory, for on the meta device {error}"))
+        loaded = replace(made, notes=(*made.notes, f"built in memory, for on the meta device {words_of(error)}"))
     if weights_file is None:
         return loaded
     path = Path(weights_file)

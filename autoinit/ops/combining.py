@@ -29,6 +29,11 @@ register_op("addcdiv", Role.ADD, names="addcdiv", signature="input, tensor1, ten
 register_op("mul", Role.PRODUCT, names=("mul", "multiply", "__mul__", "__rmul__", "__imul__", "imul"),
             signature="input, other", acts=Acts.ELEMENTWISE, function=torch.mul, traits=Trait.SCALING)  # fmt: skip
 
+for _name in ("deg2rad", "rad2deg"):
+    register_op(_name, Role.PRODUCT, names=_name, acts=Acts.ELEMENTWISE, traits=Trait.SCALING,
+                function=getattr(torch, _name))  # fmt: skip
+register_op("ldexp", Role.PRODUCT, names="ldexp", signature="input, other", acts=Acts.ELEMENTWISE,
+            function=torch.ldexp, traits=Trait.SCALING, passes=("input",))  # fmt: skip
 
 register_op(
     "div",
@@ -54,7 +59,12 @@ register_op("dist", Role.PRODUCT, names=("dist", "cdist", "pdist", "pairwise_dis
             modules=(nn.PairwiseDistance, nn.CosineSimilarity), signature="input, other")  # fmt: skip
 register_op("solve", Role.PRODUCT, names=("solve_triangular", "linalg_solve_triangular", "solve", "linalg_solve",
             "triangular_solve", "cholesky_solve", "lu_solve"), signature="input, other")  # fmt: skip
-register_op("cross", Role.PRODUCT, names=("cross", "outer", "ger", "kron", "atan2", "hypot"), signature="input, other")
+register_op(
+    "cross",
+    Role.PRODUCT,
+    names=("cross", "outer", "ger", "kron", "atan2", "arctan2", "hypot"),
+    signature="input, other",
+)
 register_op(
     "scaled_dot_product_attention",
     Role.PRODUCT,
@@ -69,7 +79,7 @@ register_op(
     passes=("value",),
 )
 
-for _name in ("maximum", "minimum", "fmax", "fmin"):
+for _name in ("maximum", "minimum", "fmax", "fmin", "logaddexp", "logaddexp2"):
     register_op(_name, Role.TRANSPARENT, names=_name, signature="input, other", acts=Acts.ELEMENTWISE,
                 function=getattr(torch, _name), traits=Trait.CHOOSING)  # fmt: skip
 register_op("where", Role.TRANSPARENT, names="where", signature="condition, input=None, other=None",
@@ -84,11 +94,19 @@ register_op("stack", Role.TRANSPARENT, names=("stack", "hstack", "vstack", "dsta
 register_op(
     "scatter",
     Role.TRANSPARENT,
-    names=("scatter", "scatter_add", "scatter_reduce", "index_add", "index_copy", "index_put", "masked_scatter",
-           "diagonal_scatter", "index_fill", "put", "index_reduce"),
+    names=("scatter_add", "scatter_reduce", "index_add", "diagonal_scatter", "index_fill", "put", "index_reduce"),
     signature="input",
     traits=Trait.SUMMING,
 )  # fmt: skip
+# Before what each of these gives is walked, it is written out as an item set, where it is one.
+register_op("scatter_copy", Role.TRANSPARENT, names="scatter", signature="input, dim, index, src=None, reduce=None",
+            traits=Trait.SUMMING)  # fmt: skip
+register_op("index_copy", Role.TRANSPARENT, names="index_copy", signature="input, dim, index, source",
+            traits=Trait.SUMMING)  # fmt: skip
+register_op("index_put", Role.TRANSPARENT, names="index_put", signature="input, indices, values, accumulate=False",
+            traits=Trait.SUMMING)  # fmt: skip
+register_op("masked_scatter", Role.TRANSPARENT, names="masked_scatter", signature="input, index, value",
+            traits=Trait.CHOOSING)  # fmt: skip
 register_op("setitem", Role.TRANSPARENT, names=("setitem", "__setitem__"), signature="input, index, value",
             traits=Trait.CHOOSING)  # fmt: skip
 register_op("slice_scatter", Role.TRANSPARENT, names="slice_scatter",

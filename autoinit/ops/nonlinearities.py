@@ -78,6 +78,15 @@ for _name, _also, _facts in (
     ("nan_to_num", (), _SMALL | Fact.ODD | Fact.HOMOGENEOUS | Fact.STRAIGHT),
     ("ndtr", (), Fact.BOUNDED | Fact.SHARE),
     ("log_ndtr", (), Fact.NONE),
+    ("ndtri", (), Fact.NONE),
+    ("erfcx", (), Fact.NONE),
+    ("entr", (), Fact.NONE),
+    ("lgamma", ("gammaln",), Fact.NONE),
+    ("digamma", ("psi",), Fact.NONE),
+    ("i0", (), Fact.NONE),
+    ("i0e", (), Fact.BOUNDED),
+    ("i1", (), _SMALL | Fact.ODD),
+    ("i1e", (), _SMALL | Fact.ODD | Fact.BOUNDED),
 ):
     register_op(
         _name,

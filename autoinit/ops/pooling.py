@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from autoinit.ops.registry import Acts, register_op
@@ -128,4 +129,5 @@ register_op(
     signature="input",
     traits=Trait.SUMMING,
 )  # fmt: skip
+register_op("real", Role.TRANSPARENT, names="real", acts=Acts.ELEMENTWISE, function=torch.real)
 register_op("complex", Role.TRANSPARENT, names=("complex", "polar", "imag"), signature="input, imag=None")

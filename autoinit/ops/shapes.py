@@ -17,7 +17,7 @@ register_op(
     Role.TRANSPARENT,
     modules=nn.Identity,
     names=("clone", "contiguous", "detach", "alias", "lift_fresh", "lift_fresh_copy", "positive", "__pos__", "pos",
-           "requires_grad", "data", "real", "conj", "resolve_conj", "resolve_neg", "retain_grad", "pin_memory",
+           "requires_grad", "data", "conj", "resolve_conj", "resolve_neg", "retain_grad", "pin_memory",
            "fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine", "fused_moving_avg_obs_fake_quant",
            "_fused_moving_avg_obs_fq_helper", "_fake_quantize_learnable_per_tensor_affine",
            "_fake_quantize_learnable_per_channel_affine", "_assert_tensor_metadata",
@@ -68,7 +68,7 @@ _REARRANGING = {
     "expand": "expand expand_as broadcast_to expand_copy",
     "repeat": "repeat tile repeat_interleave",
     "roll": "roll flip fliplr flipud rot90",
-    "diagonal": "diagonal diag diag_embed tril triu tril_ triu_",
+    "diagonal": "diagonal diag diag_embed diagflat tril triu tril_ triu_",
     "pixel_shuffle": "pixel_shuffle",
     "pixel_unshuffle": "pixel_unshuffle",
     "channel_shuffle": "channel_shuffle native_channel_shuffle",
@@ -126,6 +126,7 @@ for _name, _spellings, _signature in (
 ):
     register_op(_name, Role.TRANSPARENT, names=_spellings.split(), signature=_signature, acts=Acts.REARRANGING,
                 ranks=True)  # fmt: skip
+register_op("diff", Role.TRANSPARENT, names="diff", signature="input, n=1, dim=-1", acts=Acts.MIXING)
 register_op("msort", Role.TRANSPARENT, names="msort", acts=Acts.MIXING)
 register_op("values", Role.TRANSPARENT, names="values", acts=Acts.MIXING)  # of what max, sort and topk return
 register_op("pack", Role.TRANSPARENT, names=("_pack_padded_sequence", "_pad_packed_sequence"),

@@ -144,7 +144,8 @@ register_op(
     signature="bias, input, other, beta=1, alpha=1",
     weights=_either(("bias",)),
 )
-register_op("sparse_mm", Role.PRODUCT, functions=torch.sparse.mm, signature="input, other", weights=_either())
+register_op("sparse_mm", Role.PRODUCT, functions=torch.sparse.mm, names=("_sparse_mm", "smm"),
+            signature="input, other", weights=_either())  # fmt: skip
 
 
 def _vector_product(bias: tuple[str, ...] = ()) -> Callable[[Constants], tuple[WeightSlot, ...]]:

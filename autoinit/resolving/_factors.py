@@ -13,10 +13,12 @@ from typing import Any
 import torch
 
 from autoinit.ops import Role, Trait
-from autoinit.resolving._regions import Regions, evaluable, value_outside
+from autoinit.resolving._regions import Region, Regions, evaluable, value_outside
 from autoinit.resolving.normalising import is_unit_norm
 from autoinit.theory.fans import fans
-from autoinit.tracing.dataflow import Op
+from autoinit.tracing.dataflow import LENDING, Op
+from autoinit.tracing.noise import SHAPED_ONLY
+from autoinit.tracing.rerunning import NOT_RUN
 
 _BYTES = (127.5, 128.0, 255.0, 256.0)
 """What bytes are divided by: 1 over them brings an image to the unit range."""
@@ -31,8 +33,10 @@ _FARTHEST = 64
 def factor_of(op: Op) -> float:
     """By how much an operation multiplies the one signal that it takes: a number's magnitude, or 1."""
     signals = [slot for slot, each in op.operands.items() if each.signal]
-    if op.role is not Role.TRANSPARENT or Trait.SCALING not in op.traits or len(signals) != 1:
+    if op.role is not Role.TRANSPARENT or len(signals) != 1:
         return 1.0
+    if op.op not in ("mul", "div"):
+        return _slope_of(op, signals[0])
     other = "other" if signals[0] == "input" else "input"
     number = _number(op.constants[other] if other in op.constants else op.operands.get(other))
     if number is None or not 0 < abs(number) < math.inf or op.constants.get("rounding_mode") is not None:
@@ -40,15 +44,44 @@ def factor_of(op: Op) -> float:
     return abs(number) if op.op == "mul" else 1 / abs(number)
 
 
+def _slope_of(op: Op, slot: str) -> float:
+    """By how much an operation multiplies the signal in this slot beside constants: `lerp`, `add(bias, z, alpha=3)`."""
+    weighs = Trait.ADDING not in op.traits or op.constants.get("alpha", 1) != 1
+    if op.spec is None or not weighs or not (op.spec.role is Role.ADD or Trait.SCALING in op.traits):
+        return 1.0
+    others = [each for name, each in op.operands.items() if name != slot]
+    factors = [each for name, each in op.operands.items() if name not in (slot, "input")]
+    if not all(map(evaluable, others)) or any(_number(each) is None for each in factors):
+        return 1.0
+    return slope(Region(op.operands[slot], op, (op,)))
+
+
+def slope(region: Region) -> float:
+    """By how much a region of elementwise operations multiplies its start; 1 if it does more, or is not known."""
+    if any(op.signal and op.acts != "elementwise" for op in region.ops):
+        return 1.0
+    some = torch.tensor([0.0, 1.0, 3.0, -2.0], dtype=torch.float64)
+    try:
+        found = region.function()(some)
+    except NOT_RUN:
+        return 1.0
+    risen = found - found[0]
+    is_straight = bool(torch.allclose(risen, risen[1] * some, rtol=1e-6)) and math.isfinite(risen[1])
+    return abs(float(risen[1])) or 1.0 if is_straight else 1.0
+
+
 def _number(value: Any) -> float | None:
-    """A number, or a constant tensor all of whose elements have one magnitude; parameters are no constants."""
+    """A number, or a constant tensor all of whose elements have one magnitude.
+
+    A parameter of one element counts with the value that it has; larger ones are gains that are learned.
+    """
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, Op) or not evaluable(value) or not all(map(_is_uniform, _sources(value))):
         return None
     try:
-        made = value_outside(value, torch.zeros(1))
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+        made = value_outside(value, torch.zeros(1, dtype=torch.float64))
+    except NOT_RUN:
         return None
     magnitudes = torch.as_tensor(made).double().abs()
     if not magnitudes.numel() or not bool((magnitudes == magnitudes.max()).all()):
@@ -57,16 +90,18 @@ def _number(value: Any) -> float | None:
 
 
 def _sources(op: Op) -> Iterator[Op]:
-    """What a constant is computed from."""
-    if not op.operands:
+    """What a constant is computed from; what lends it a shape is no part of it."""
+    if not op.operands or op.op in SHAPED_ONLY:
         yield op
-    for each in op.operands.values():
-        yield from _sources(each)
+        return
+    for slot, each in op.operands.items():
+        if slot == "input" or op.op not in LENDING:
+            yield from _sources(each)
 
 
 def _is_uniform(op: Op) -> bool:
     if op.op == "parameter":
-        return False
+        return "value" in op.constants and math.prod(op.shape or ()) == 1
     return op.op != "buffer" or math.isclose(abs(op.constants["value"]), op.constants["rms"], rel_tol=1e-6)
 
 

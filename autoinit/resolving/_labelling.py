@@ -21,7 +21,7 @@ from autoinit.resolving._starting import likely_outputs
 from autoinit.resolving._walking import Step
 from autoinit.tracing.dataflow import Op, only_steers
 from autoinit.tracing.recording import Strided
-from autoinit.tracing.rerunning import execute, substitute
+from autoinit.tracing.rerunning import NOT_RUN, execute, substitute
 
 _INDEXED = frozenset({"getitem", "gather", "take_along_dim"})
 
@@ -30,7 +30,7 @@ class LostError(Exception):
     """Labels could not be followed over an operation."""
 
 
-NO_RESULT = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError, LostError)
+NO_RESULT = (*NOT_RUN, LostError)
 """What calling a torch function on labels may raise."""
 
 

@@ -15,7 +15,7 @@ import networkx as nx
 import torch
 
 from autoinit.ops import Role, Trait
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import LENDING, Dataflow, Op
 from autoinit.tracing.noise import SHAPED_ONLY
 from autoinit.tracing.rerunning import execute, substitute
 
@@ -95,9 +95,9 @@ def _evaluated(op: Op, values: dict[Op, Any], like: torch.Tensor) -> Any:
     inside = [values[each] for each in op.operands.values() if each in values]
     if Trait.NEUTRAL in op.traits and inside:
         return inside[0].to(like.dtype) if op.op == "cast" and inside[0].dtype is torch.bool else inside[0]
-    if op.op == "setitem":
-        return _written_over(op, values)
     outside = {each: value_outside(each, like) for each in op.operands.values() if each not in values}
+    if op.op == "setitem":
+        return _written_over(op, {**values, **outside})
     return _spread(op, execute(op, {**values, **outside}), like)
 
 
@@ -113,6 +113,8 @@ def _written_over(op: Op, values: dict[Op, Any]) -> Any:
     """`x[index] = value`, on a copy."""
     assert op.call is not None
     target, index, value = (substitute(each, values) for each in op.call.args)
+    if isinstance(value, torch.Tensor) and value.shape == target.shape == getattr(index, "shape", None):
+        return torch.where(index, value, target)  # one number for all places
     result = target.clone()
     result[index] = value
     return result
@@ -142,10 +144,12 @@ def evaluable(op: Op) -> bool:
         return True
     if op.signal or op.role is Role.UNKNOWN or op.call is None or _is_undefined(op.call.target):
         return False
-    moves = op.acts == "rearranging" and list(op.operands) == ["input"]
-    if not moves and op.op != "constant" and op.acts != "elementwise":
+    if op.op == "constant":  # of its operands it takes the shape
+        return True
+    moves = op.acts == "rearranging" and (list(op.operands) == ["input"] or op.op in LENDING)
+    if not moves and op.acts != "elementwise":
         return False
-    return all(map(evaluable, op.operands.values()))
+    return all(evaluable(each) for slot, each in op.operands.items() if slot == "input" or not moves)
 
 
 def _is_undefined(target: Any) -> bool:
@@ -187,7 +191,8 @@ class Regions:
                 continue
             members = set(group)
             for end in group:
-                if end.signal and any(after not in members for after in self.consumers(end)):
+                leaves = end.signal and any(after not in members for after in self.consumers(end))
+                if leaves and not _is_part(end, members, {start: False}):
                     needed = self._needed(end, start, {start, *group})
                     yield Region(start, end, tuple(op for op in group if op in needed))
 
@@ -267,6 +272,8 @@ class Regions:
             return None
         if len(exits) != 1 or exits[0] is start or not exits[0].signal:
             return None
+        if _is_part(exits[0], members, {start: False}):
+            return None
         needed = self._needed(exits[0], start, members)
         return Region(start, exits[0], tuple(op for op in ops if op in needed))
 
@@ -309,11 +316,36 @@ def _joins_elementwise(op: Op, members: set[Op]) -> bool:
         return any(each in members for each in op.operands.values())
     if op.op == "size":
         return False
-    if op.op == "setitem":
-        return op.operands.get("index") in members and all(each in members for each in op.operands.values())
+    if op.op in _PLACED:
+        return op.operands.get("index") in members and all(
+            each in members or evaluable(each) for each in op.operands.values()
+        )
+    if _is_taken_by(op, members):
+        return True
     if op.acts != "elementwise" or op.role in (Role.WEIGHT, Role.UNKNOWN) or op.call is None:
         return False
     return all(each in members or evaluable(each) for each in op.operands.values())
+
+
+_PLACED = frozenset({"setitem", "masked_scatter"})
+"""Operations that write to the places where a condition holds."""
+_TAKING = frozenset({"getitem", "gather"})
+
+
+def _is_taken_by(op: Op, members: set[Op]) -> bool:
+    """Whether an operation takes the elements for which a condition on them holds."""
+    return op.op in _TAKING and len(op.operands) > 1 and all(each in members for each in op.operands.values())
+
+
+def _is_part(op: Op, members: set[Op], known: dict[Op, bool]) -> bool:
+    """Whether an operation of a region gives values for some of the start's elements alone."""
+    if op not in known:
+        held = [op.operands.get("input")] if op.op in _PLACED else op.operands.values()
+        taken = _is_taken_by(op, members)
+        known[op] = taken or any(
+            each is not None and each in members and _is_part(each, members, known) for each in held
+        )
+    return known[op]
 
 
 def _joins_wide(op: Op, members: set[Op]) -> bool:
@@ -342,6 +374,16 @@ def is_penalty(regions: Regions, op: Op) -> bool:
             seen.add(after)
             waiting.append(after)
     return summed
+
+
+def is_length(regions: Regions, op: Op) -> bool:
+    """Whether what an operation gives is summed up, and the sum added to something: `exp(z @ W - (z ** 2).sum(-1))`."""
+    summed = False
+    after = list(regions.consumers(op))
+    while len(after) == 1 and after[0].role is Role.TRANSPARENT:
+        summed |= after[0].acts == "reducing"
+        after = list(regions.consumers(after[0]))
+    return summed and len(after) == 1 and after[0].role is Role.ADD
 
 
 def is_curved(region: Region) -> bool:

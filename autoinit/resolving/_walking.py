@@ -12,14 +12,15 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from autoinit.ops import Fact, Role, Trait
-from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale
+from autoinit.resolving._factors import factor_behind, factor_of, keeps_scale, slope
 from autoinit.resolving._naming import NAMED, ending_of, ending_of_function, unresolved
-from autoinit.resolving._regions import Region, Regions, is_curved, is_penalty, is_recombination
+from autoinit.resolving._regions import Region, Regions, is_curved, is_length, is_penalty, is_recombination
 from autoinit.resolving.noise import noise_layers
 from autoinit.resolving.normalising import cancels, is_norm, is_softmax
 from autoinit.resolving.resolution import PENALTY, Ending, Reason
 from autoinit.theory.activations import ACTIVATIONS, SOFTMAXES
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
+from autoinit.tracing.rerunning import NOT_RUN
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,7 @@ class Walker:
 
     def _at(self, ending: Ending, ops: tuple[Op, ...]) -> Step:
         """A step to an ending, which these operations are."""
-        if _may_be_penalty(ending) and is_penalty(self.regions, ops[-1]):
+        if _may_be_penalty(ending) and (is_penalty(self.regions, ops[-1]) or is_length(self.regions, ops[-1])):
             return Step(ending.path, ending=replace(ending, note=PENALTY))
         self.regions.activations.update(ops)
         if ending.reason is Reason.ACTIVATION:
@@ -174,7 +175,9 @@ class Walker:
         if wide is None:
             return None
         if is_recombination(wide):
-            return Step(wide.path, ending=_scored(wide.path)) if cancels(wide, self._known) else _over(wide)
+            return (
+                Step(wide.path, ending=_scored(wide.path)) if cancels(wide, self._known) else _over(wide, slope(wide))
+            )
         if is_norm(wide, self._known):
             return Step(wide.path, to=wide.end, normalised=True, region=wide)
         return self._softmax(wide)
@@ -233,7 +236,7 @@ class Walker:
     def _evaluated_anew(self, region: Region) -> Ending | None:
         try:
             return ending_of_function(region.function(), region.path)
-        except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
+        except NOT_RUN as error:
             names = ", ".join(op.op for op in region.ops)
             return unresolved(f"the composite of {names} could not be evaluated: {error}", region.path)
 
@@ -328,7 +331,8 @@ def _may_be_penalty(ending: Ending) -> bool:
 
 def _continues(op: Op) -> bool:
     """Whether an operation after a nonlinearity makes it another function; another activation does not."""
-    return op.acts == "elementwise" and (op.role in (Role.NONLINEARITY, Role.PRODUCT) or Trait.CHOOSING in op.traits)
+    changes = op.role in (Role.NONLINEARITY, Role.PRODUCT) or Trait.CHOOSING in op.traits or op.op == "real"
+    return op.acts == "elementwise" and changes
 
 
 def _reason(op: Op) -> Reason | None:

@@ -10,6 +10,7 @@ import torch
 from autoinit.ops import WEIGHTED_SUM, Role, Trait
 from autoinit.resolving._regions import Region, Regions, bends
 from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.rerunning import NOT_RUN
 
 _LONGEST = 16
 """Operations that a written norm has at most."""
@@ -167,7 +168,7 @@ def _tried(shows: Callable[[Phi, torch.Tensor], bool], phi: Phi, shape: tuple[in
     x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     try:
         return shows(phi, x)
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+    except NOT_RUN:
         return None
 
 

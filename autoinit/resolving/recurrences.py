@@ -36,41 +36,46 @@ class WrittenGates:
 
 
 def written_gates(dataflow: Dataflow) -> Mapping[Op, WrittenGates]:
-    """The weight operations that make gates of a state; of one that is made in a loop, those of the first step."""
+    """The weight operations that make gates of a state; of one that is made in a loop, those of the first steps."""
     found: dict[Op, dict[Rows, str]] = {}
     cells: dict[Op, str] = {}
     known: dict[str, str] = {}
+    seen: dict[Op, set[str]] = {}
     for op in dataflow.graph.nodes:
-        gates = dict(_gates(dataflow, op))
-        ways = {gate: _way_back(gate) for gate in gates}
-        weights = {source for way in ways.values() for source in way if source.role is Role.WEIGHT}
-        names = {use.name for each in weights for use in each.params}
-        if names <= known.keys():
-            continue
-        cell = next((known[each] for each in sorted(names & known.keys())), op.name)
-        known.update(dict.fromkeys(names, cell))
-        for gate, name in gates.items():
-            for source in ways[gate]:
-                for part in _rows_in(gate, source, ways[gate]) if source.role is Role.WEIGHT else ():
-                    found.setdefault(source, {}).setdefault(part, name)
-                    cells[source] = cell
+        for state, gates in _cells(dataflow, op):
+            ways = {gate: _way_back(gate) for gate in gates}
+            names = {
+                use.name for way in ways.values() for each in way if each.role is Role.WEIGHT for use in each.params
+            }
+            seen[op] = names
+            if (state.made and not names & seen.get(state, set())) or names <= known.keys():
+                continue
+            cell = next((known[each] for each in sorted(names & known.keys())), op.name)
+            known.update(dict.fromkeys(names, cell))
+            for gate, name in gates.items():
+                for source in ways[gate]:
+                    for part in _rows_in(gate, source, ways[gate]) if source.role is Role.WEIGHT else ():
+                        found.setdefault(source, {}).setdefault(part, name)
+                        cells[source] = cell
     return {op: WrittenGates(cells[op], names) for op, names in found.items()}
 
 
-def _gates(dataflow: Dataflow, op: Op) -> Iterator[tuple[Op, str]]:
-    """The signals that are the gates of the state that a sum makes, and what each is called."""
+def _cells(dataflow: Dataflow, op: Op) -> Iterator[tuple[Op, dict[Op, str]]]:
+    """Where a sum has the form of a cell's next state: the state before, and its gates with their names.
+
+    A highway has a GRU's form; what it keeps other weights have made.
+    """
     terms = _terms(op)
     for one, other in (terms, terms[::-1]) if len(terms) == 2 else ():
         for new, gate in _gated(one):
             for state, keep in _gated(other):
-                if _bent(new) and not _bent(state) and keep is not gate:
-                    yield from ((gate, "input"), (keep, "forget"), (new, "cell"))
-                    yield from ((out, "output") for out in _outputs(dataflow, op))
-        if update := _update(one, other):
-            bent = [each for each in (*_factors(one), one, *_factors(other)) if _bent(each)]
-            for new in bent[:1]:
-                yield from ((update, "update"), (new, "new"))
-                yield from ((gate, "reset") for each in _multiplied(new) for _, gate in _gated(each))
+                if _bent(new) and keep is not gate:
+                    outputs = dict.fromkeys(_outputs(dataflow, op), "output")
+                    yield _plain(state), {**outputs, gate: "input", keep: "forget", new: "cell"}
+        for update, state in _updates(one, other):
+            for new in [each for each in (*_factors(one), one, *_factors(other)) if _bent(each)][:1]:
+                resets = (gate for each in _multiplied(new) for _, gate in _gated(each))
+                yield _plain(state), {**dict.fromkeys(resets, "reset"), update: "update", new: "new"}
 
 
 def _terms(op: Op) -> tuple[Op, ...]:
@@ -92,15 +97,16 @@ def _gated(op: Op) -> Iterator[tuple[Op, Op]]:
             yield value, gate
 
 
-def _update(one: Op, other: Op) -> Op | None:
-    """The gate z of z a + (1 - z) b, or of b + z (a - b)."""
-    for _, gate in _gated(one):
-        if any(_complements(each, gate) for each in _factors(other)):
-            return gate
+def _updates(one: Op, other: Op) -> Iterator[tuple[Op, Op]]:
+    """The gate z of z a + (1 - z) b, or of b + z (a - b), and a or b: whichever is no new state."""
+    for value, gate in _gated(one):
+        for part, rest in zip(_factors(other), _factors(other)[::-1], strict=True):
+            if _complements(part, gate):
+                yield gate, rest if _bent(value) else value
     for difference, gate in _gated(other):
-        if difference.op == "sub" and one in map(_plain, difference.operands.values()):
-            return gate
-    return None
+        parts = [each for each in difference.operands.values() if _plain(each) is not one]
+        if difference.op == "sub" and len(parts) == 1:
+            yield gate, parts[0]
 
 
 def _multiplied(new: Op) -> Iterator[Op]:

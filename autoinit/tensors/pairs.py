@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import torch
 
 from autoinit.tensors.elements import Index
@@ -27,6 +29,12 @@ def without_partners(weight: torch.Tensor, axes: str) -> torch.Tensor:
             if len(kept) < weight.shape[axis]:
                 weight = weight.index_select(axis, torch.tensor(kept, device=weight.device))
     return weight
+
+
+def has_single_taps(weight: torch.Tensor, axes: str) -> bool:
+    """Whether a convolution has as many numbers that are not zero as one tap of its kernel has."""
+    area = prod(size for size, axis in zip(weight.shape, axes, strict=True) if axis == "k")
+    return area > 1 and int(torch.count_nonzero(weight)) * area == weight.numel()
 
 
 def _first_may_have_partner(features: torch.Tensor) -> bool:

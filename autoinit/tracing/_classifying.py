@@ -12,7 +12,7 @@ from autoinit.ops import REGISTRY, WEIGHTED_SUM, OpSpec, Role, WeightSlot
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.tracing._operands import operand_layout
 from autoinit.tracing._weighted_sums import weighted_sum
-from autoinit.tracing.dataflow import Call, Op, ParamUse
+from autoinit.tracing.dataflow import LENDING, Call, Op, ParamUse
 from autoinit.tracing.mixtures import is_mixture
 
 
@@ -42,10 +42,6 @@ def slots(bound: Mapping[str, Any]) -> Iterator[tuple[str, Op]]:
         else:
             for op in operands_of(value):
                 yield name, op
-
-
-_LENDING = frozenset({"cast", "view", "expand", "output_in_place"})
-"""What comes beside their input lends its type or its shape, and no signal."""
 
 
 def classified(
@@ -88,7 +84,7 @@ def _classified(
         spec = REGISTRY.specs["index"]
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
-    lent = spec.name in _LENDING
+    lent = spec.name in LENDING
     carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not lent)]
     made = [slot for slot in carrying if operands[slot].made]
     role = spec.role

@@ -9,7 +9,7 @@ from typing import Any
 import torch.fx
 from torch import nn
 
-from autoinit.ops import REGISTRY, OpSpec, Role
+from autoinit.ops import REGISTRY, OpSpec, Role, Trait
 from autoinit.tracing._weighted_sums import SUMS
 from autoinit.tracing.dataflow import bare_name
 
@@ -26,7 +26,31 @@ def is_open(kind: str, target: Any, operands: Any, root: nn.Module) -> bool:
     spec = REGISTRY.of_name(str(target)) if kind == "call_method" else REGISTRY.of_function(target)
     if spec is not None and spec.role is Role.SPLIT:
         return not _is_plain_pick(operands[0] if operands else None, root)
-    return spec is None or _sums_products(spec, target, operands) or _takes_changed_weight(spec, operands)
+    return (
+        spec is None
+        or _scales_by_unknown(spec, operands)
+        or _sums_products(spec, target, operands)
+        or _takes_changed_weight(spec, operands)
+    )
+
+
+def _scales_by_unknown(spec: OpSpec, operands: Any) -> bool:
+    """Whether it multiplies by a size, or by a tensor that was computed on meta: a recording knows them."""
+    if Trait.SCALING not in spec.traits:
+        return False
+    return any(_lacks_value(each) for each in _flat(operands))
+
+
+def _lacks_value(node: torch.fx.Node) -> bool:
+    """Whether a node is a tensor on meta that no module holds, or is computed from a size alone."""
+    if node.op == "get_attr":
+        return "constant" in node.meta and bool(node.meta["constant"].is_meta)
+    here: torch.fx.Node | None = node
+    while here is not None and len(here.all_input_nodes) == 1:
+        if here.target in ("size", "numel") or (here.target is getattr and here.args[1] == "shape"):
+            return True
+        here = here.all_input_nodes[0] if here.op == "call_function" else None
+    return False
 
 
 def _is_plain_pick(operand: Any, root: nn.Module) -> bool:

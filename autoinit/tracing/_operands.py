@@ -20,7 +20,7 @@ from autoinit.tracing._scaling import Rescaling, scaling
 from autoinit.tracing.dataflow import Left, Op, ParamUse, only_steers
 from autoinit.tracing.mixtures import is_mixture, mixed
 from autoinit.tracing.noise import SHAPED_ONLY, scales_of_noise
-from autoinit.tracing.rerunning import execute
+from autoinit.tracing.rerunning import NOT_RUN, execute
 
 
 def operand_layout(
@@ -256,7 +256,7 @@ def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     if op.op == "size" or (moves and any(value is not None for value in operands.values())):
         try:
             return execute(op, operands)
-        except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+        except NOT_RUN:
             return None  # an operand besides the parameter has no value here
     if op.op == "setitem":  # a part of it is written to
         return operands.get(op.operands["input"]) if "input" in op.operands else None

@@ -48,12 +48,17 @@ def _inplace_position(node: torch.fx.Node) -> bool:
 def viewed(op: Op) -> tuple[Op, tuple[Op, ...]]:
     """The tensor that `op` is a view of, and the operations that take the view; `op` and none if it is no view."""
     chain: tuple[Op, ...] = ()
-    while op.acts == Acts.REARRANGING.value or _shares(op):
+    while (op.acts == Acts.REARRANGING.value and not _copies(op)) or _shares(op):
         before = op.call.args[0] if op.call and op.call.args else None
         if not isinstance(before, Op):
             break
         chain, op = (op, *chain), before
     return op, chain
+
+
+def _copies(op: Op) -> bool:
+    """Whether it takes elements at places that a tensor names, which makes a copy."""
+    return op.role is Role.SPLIT and len(op.operands) > 1
 
 
 _DATA = operator.attrgetter("data").__reduce__()

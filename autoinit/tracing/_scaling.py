@@ -14,11 +14,13 @@ import torch
 from autoinit.ops import Fact, Role, Trait
 from autoinit.tracing.dataflow import Op
 from autoinit.tracing.mixtures import is_mixture
-from autoinit.tracing.rerunning import execute
+from autoinit.tracing.rerunning import NOT_RUN, execute
 
 _MOST_ELEMENTS = 1 << 20
 _SCALES = (2.0, 0.25)
 """Beside 1: a step of rounding, or a bound, that is out of reach at one scale shows at another."""
+_NOTHING = 1e-6
+"""A std that is rounding alone."""
 _KEEPING = frozenset({"rearranging"})
 
 
@@ -85,6 +87,8 @@ def _measured(parameter: Op, end: Op, shape: tuple[int, ...], chain: list[Op]) -
     once = _std_at(parameter, end, weight, chain)
     scaled = {scale: _std_at(parameter, end, scale * weight, chain) for scale in _SCALES}
     stds = {scale: std for scale, std in scaled.items() if std is not None}
+    if once is not None and once < _NOTHING and _bend(chain):  # as softmax(E @ F) is where F has equal elements
+        return Rescaling(None, bends=True)
     if not once or weight.numel() < 2 or len(stds) < len(scaled):
         return Rescaling(None)
     if all(abs(std - once) < 1e-3 * once for std in stds.values()):
@@ -114,7 +118,7 @@ def _std_at(parameter: Op, end: Op, weight: torch.Tensor, chain: list[Op]) -> fl
     values: dict[Op, Any] = {parameter: weight.clone()}  # it may be written to
     try:
         result = _value(end, values, chain)
-    except (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError):
+    except NOT_RUN:
         return None  # an operation that cannot be run outside the model
     if not isinstance(result, torch.Tensor) or not result.is_floating_point() or result.numel() < 2:
         return None

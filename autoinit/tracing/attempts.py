@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from autoinit.errors import LazyModuleError
+from autoinit.errors import LazyModuleError, words_of
 from autoinit.models import ModelView
 from autoinit.tensors.sharding import is_sharded
 from autoinit.tracing._known_values import MOST_DECISIONS
@@ -40,7 +40,7 @@ class FailedError(Exception):
 
     def __init__(self, what: str, error: BaseException, module: str = "", *, undecided: bool = False) -> None:
         line: SourceLine | None = failing_line(error.__traceback__)
-        text = " ".join(str(error).split())
+        text = " ".join(words_of(error).split())
         where = "".join([f" in module {module!r}" if module else "", f" at {line}" if line else ""])
         super().__init__(f"{what}: {type(error).__name__}{where}: {text[:200]}{'...' if len(text) > 200 else ''}")
         self.what, self.reason = what, str(self).removeprefix(f"{what}: ")
@@ -103,7 +103,7 @@ def record_really(view: ModelView, training: bool, inputs: Inputs) -> Dataflow:
 
 def _record(view: ModelView, training: bool, inputs: Inputs, device: str, as_assumed: int | None = None) -> Dataflow:
     model = view.module
-    what = f"recorded on {device}{in_mode(training)}, input {_shapes(inputs)} {inputs.origin}"
+    what = f"recorded on {device}{in_mode(training)}, {_described(inputs)}"
     if device == "cpu" and _bytes(model) > _MOST_REAL_BYTES:
         size = f"{_bytes(model) / 2**30:.1f} GiB; real runs are made up to {_MOST_REAL_BYTES >> 30}"
         raise FailedError(what, MemoryError(f"a copy of its weights takes {size}"))
@@ -120,11 +120,11 @@ def _record(view: ModelView, training: bool, inputs: Inputs, device: str, as_ass
     except LazyModuleError:
         raise
     except Exception as error:
-        if _NEEDS_GRADIENTS in str(error) and not torch.is_grad_enabled():
+        if _NEEDS_GRADIENTS in words_of(error) and not torch.is_grad_enabled():
             with torch.enable_grad():
                 return _record(view, training, inputs, device, as_assumed)
         raise FailedError(what, error, recorder.failed, undecided=recorder.answers.undecided) from error
-    origin = () if inputs.origin == "given" else (f"input {_shapes(inputs)} {inputs.origin}",)
+    origin = () if inputs.origin == "given" else (_described(inputs),)
     notes = notes_on((*shadow.notes, *origin, *recorder.answers.assumed.notes()), training)
     return build(expand(graph, shadow.module), shadow.module, "recorded", notes, values=view.tensors)
 
@@ -178,8 +178,8 @@ def notes_on(notes: tuple[str, ...], training: bool) -> tuple[str, ...]:
     return notes if training else (*notes, "traced in evaluation mode, since training mode failed")
 
 
-def _shapes(inputs: Inputs) -> str:
+def _described(inputs: Inputs) -> str:
+    """The inputs by their shapes, and where they come from."""
     values = (*inputs.args, *inputs.kwargs.values())
-    return ", ".join(
-        str(tuple(each.shape)) if isinstance(each, torch.Tensor) else type(each).__name__ for each in values
-    )
+    shapes = [str(tuple(each.shape)) if isinstance(each, torch.Tensor) else type(each).__name__ for each in values]
+    return f"input {', '.join(shapes)} {inputs.origin}" if shapes else "without any input"

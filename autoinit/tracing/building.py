@@ -299,3 +299,7 @@ def _overwrite(state: _Build, op: Op, target: Any) -> None:
         written = overwritten(root, chain, op)
         _connect(state, written, written.operands.items())
         state.latest[root] = written
+        for position, view in enumerate(chain[:-1], 1):
+            changed = overwritten(view, chain[position:], op)
+            _connect(state, changed, changed.operands.items())
+            state.latest[view] = changed

@@ -157,6 +157,10 @@ class Op:
         return f"Op({self.name}: {self.op}, {self.role})"
 
 
+LENDING = frozenset({"cast", "view", "expand", "output_in_place"})
+"""Operations to which what comes beside their input lends its type or its shape, and no signal."""
+
+
 def only_steers(op: Op, slot: str) -> bool:
     """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
     if op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits):

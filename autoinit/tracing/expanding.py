@@ -10,26 +10,34 @@ import torch
 import torch.fx
 from torch import nn
 
-from autoinit.ops import REGISTRY, OpSpec
+from autoinit.ops import REGISTRY, Acts, OpSpec
 from autoinit.ops.combining import output_in_place
+from autoinit.tracing._overwriting import writes
+from autoinit.tracing.dataflow import bare_name
 
 
 def expand(graph: torch.fx.Graph, module: nn.Module) -> torch.fx.Graph:
     """Write out what is several things at once, so that each has its own walk.
 
     `glu(x, dim)` becomes `a * sigmoid(b)`, `a, b = chunk(x, 2, dim)`. Of `broadcast_tensors(a, b)` and the like each
-    output becomes an operation of its own, on its own operand. `slice_scatter(x, y, ...)` writes `y` into a copy of x.
+    output becomes an operation of its own, on its own operand. `slice_scatter(x, y, ...)` writes `y` into a copy of x,
+    as `index_copy` and its like do, `index_copy_` into x itself.
     """
     for node in list(graph.nodes):
         spec = _spec(node, module)
         if spec is None:
             continue
+        if spec.name in ("getitem", "setitem") and (mask := _mask_of(node.args[1])) is not None:
+            node.args = (node.args[0], mask, *node.args[2:])
         if spec.name == "glu":
             dim = getattr(module.get_submodule(str(node.target)), "dim", -1) if node.op == "call_module" else None
             bound = spec.bind(node.args, node.kwargs)
             _write_out_glu(graph, node, bound["input"], bound["dim"] if dim is None else dim)
-        elif spec.name in _PLACES:
-            _write_out_scatter(graph, node, spec.bind(node.args, node.kwargs), _PLACES[spec.name])
+        elif spec.name in _WRITTEN:
+            bound = spec.bind(node.args, node.kwargs)
+            value, place = bound.get(_WRITTEN[spec.name]), _place(spec.name, bound)
+            if place is not None and isinstance(value, torch.fx.Node):
+                _write_out_scatter(graph, node, bound["input"], place, value, inside=writes(node, module))
         elif spec.each and callable(node.target):
             _write_out_each(graph, node, spec.bind(node.args, {})[spec.variadic])
     return graph
@@ -58,26 +66,72 @@ def _write_out_glu(graph: torch.fx.Graph, node: torch.fx.Node, operand: torch.fx
     graph.erase_node(node)
 
 
-_PLACES: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
-    "slice_scatter": lambda bound: slice(bound["start"], bound["end"], bound["step"]),
-    "select_scatter": lambda bound: bound["index"],
+_WRITTEN: Mapping[str, str] = {
+    "slice_scatter": "src",
+    "select_scatter": "src",
+    "index_copy": "source",
+    "index_put": "values",
+    "scatter_copy": "src",
 }
-"""What is written to along `dim`, of the functional forms of writing to a part."""
+"""The functional forms of writing to a part, and what of their arguments is written."""
+
+
+def _place(name: str, bound: Mapping[str, Any]) -> Any:
+    """The index of the part that is written to; None where it is none, or something else happens to it."""
+    every = slice(None)
+    if name == "index_put":
+        index = tuple(every if each is None else each for each in bound["indices"])
+        return None if bound["accumulate"] else _mask_of(index) or (index[0] if len(index) == 1 else index)
+    if name == "slice_scatter":
+        here: Any = slice(bound["start"], bound["end"], bound["step"])
+    elif name == "scatter_copy":
+        here = _along_one_axis(bound["index"]) if bound["reduce"] is None else None
+    else:
+        here = bound["index"]
+    dim = bound["dim"]
+    if here is None or not isinstance(dim, int):
+        return None
+    return (*(every,) * dim, here) if dim >= 0 else (..., here, *(every,) * (-dim - 1))
+
+
+def _mask_of(index: Any) -> torch.fx.Node | None:
+    """The condition, where an index lists all the places at which it holds: `x[condition.nonzero(as_tuple=True)]`."""
+    places = index if isinstance(index, (tuple, list)) else (index,)
+    if not places or not all(isinstance(each, torch.fx.Node) for each in places):
+        return None
+    found = places[0]
+    if found.target is operator.getitem:
+        found = found.args[0]
+        if [each.args for each in places] != [(found, axis) for axis in range(len(places))]:
+            return None
+    elif len(places) > 1:
+        return None
+    name = bare_name(found.target) if isinstance(found, torch.fx.Node) else ""
+    lists = name == "nonzero_numpy" or (name == "nonzero" and found.kwargs.get("as_tuple") is True)
+    return found.args[0] if lists or (name == "where" and len(found.args) == 1) else None
+
+
+def _along_one_axis(index: Any) -> torch.fx.Node | None:
+    """The list of places that an index repeats along all other axes (`even.expand_as(x)`)."""
+    while isinstance(index, torch.fx.Node) and len(index.meta.get("shape") or ()) != 1:
+        spec = REGISTRY.of_name(str(index.target)) if index.op == "call_method" else REGISTRY.of_function(index.target)
+        if spec is None or spec.acts is not Acts.REARRANGING or not index.args:
+            return None
+        index = index.args[0]
+    return index if isinstance(index, torch.fx.Node) else None
 
 
 def _write_out_scatter(
-    graph: torch.fx.Graph, node: torch.fx.Node, bound: Mapping[str, Any], place: Callable[[Mapping[str, Any]], Any]
+    graph: torch.fx.Graph, node: torch.fx.Node, target: Any, place: Any, value: torch.fx.Node, *, inside: bool
 ) -> None:
-    dim, here = bound["dim"], place(bound)
-    every = slice(None)
-    index = (*(every,) * dim, here) if dim >= 0 else (..., here, *(every,) * (-dim - 1))
+    """`target[place] = value`, in place or on a copy."""
     with graph.inserting_before(node):
-        copied = graph.call_function(torch.clone, (bound["input"],))
-        written = graph.call_function(operator.setitem, (copied, index, bound["src"]))
-    for made in (copied, written):
-        _placed(made, node)
-        _shaped(made, node)
-    node.replace_all_uses_with(written)
+        made = [] if inside else [graph.call_function(torch.clone, (target,))]
+        made.append(graph.call_function(operator.setitem, (made[0] if made else target, place, value)))
+    for each in made:
+        _placed(each, node)
+        _shaped(each, node)
+    node.replace_all_uses_with(made[-1])
     graph.erase_node(node)
 
 

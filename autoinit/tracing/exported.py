@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import operator
 import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 import torch.fx
@@ -79,7 +80,7 @@ def exported_model(program: ExportedModel | ExportedProgram) -> ExportedModel:
         **dict(signature.inputs_to_lifted_tensor_constants),
     }
     graph = torch.fx.Graph()
-    made: dict[torch.fx.Node, torch.fx.Node] = {}
+    made: _Made = {}
     outputs = set(signature.user_outputs)
     for node in program.graph.nodes:
         constant = None
@@ -90,11 +91,41 @@ def exported_model(program: ExportedModel | ExportedProgram) -> ExportedModel:
             graph.output([made[each] for each in node.all_input_nodes if each.name in outputs])
             continue
         else:
-            made[node] = graph.node_copy(node, lambda old: made[old])
+            _copied(node, program.graph_module, graph, made)
+            continue
         made[node].meta = _meta(node.meta)
         if isinstance(constant, torch.Tensor):
             made[node].meta["constant"] = constant
     return ExportedModel(graph, program.state_dict, tuple(dict.fromkeys(signature.parameters)))
+
+
+_Made: TypeAlias = dict[torch.fx.Node, Any]
+"""The copies of nodes; of a block, the tuple of what it gives."""
+_BLOCKS = frozenset({"wrap_with_set_grad_enabled", "wrap_with_autocast"})
+"""What `torch.no_grad()` and `torch.autocast(...)` in a forward become."""
+
+
+def _copied(node: torch.fx.Node, module: torch.fx.GraphModule, graph: torch.fx.Graph, made: _Made) -> None:
+    """Copy a node of the module's graph into another graph; a block under `no_grad` or `autocast` node by node."""
+    if node.target is operator.getitem and isinstance(made[node.args[0]], tuple):  # type: ignore[index]
+        made[node] = made[node.args[0]][node.args[1]]  # type: ignore[index]
+        return
+    if getattr(node.target, "__name__", "") not in _BLOCKS:
+        made[node] = graph.node_copy(node, lambda old: made[old])
+        made[node].meta = _meta(node.meta)
+        return
+    at = next(at for at, each in enumerate(node.args) if isinstance(each, torch.fx.Node))
+    block = module.get_submodule(str(node.args[at].target))  # type: ignore[union-attr]
+    assert isinstance(block, torch.fx.GraphModule)
+    *nodes, output = block.graph.nodes
+    inside: _Made = {}
+    operands = iter(node.args[at + 1 :])
+    for each in nodes:
+        if each.op == "placeholder":
+            inside[each] = made[next(operands)]  # type: ignore[index]
+        else:
+            _copied(each, block, graph, inside)
+    made[node] = tuple(inside[each] for each in output.args[0])
 
 
 def place_of(path: str, stack_trace: str | None) -> dict[str, Any]:

@@ -10,6 +10,9 @@ import torch
 
 from autoinit.tracing.dataflow import Op
 
+NOT_RUN = (RuntimeError, TypeError, KeyError, IndexError, ValueError, AttributeError)
+"""What an operation that is called outside its model may raise: it has no result there."""
+
 
 def with_item(base: torch.Tensor, index: Any, value: Any) -> torch.Tensor:
     """A copy of a tensor with some of its elements written: at an index, or in a view of it."""

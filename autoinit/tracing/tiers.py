@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from autoinit.errors import ArgumentError, TraceError
+from autoinit.errors import ArgumentError, TraceError, words_of
 from autoinit.errors.arguments import refusal
 from autoinit.models import Model, ModelView
 from autoinit.tensors.process_state import silenced, tensors_on_cpu
@@ -239,7 +239,7 @@ def _recorded(view: ModelView, inputs: _GivenInputs, training: bool, failed: _Fa
 def _recorded_really(view: ModelView, inputs: _GivenInputs, training: bool, failed: _Failures) -> Dataflow:
     """Once, since it is a whole forward: with the inputs that only wanted values on meta, or else the first."""
     tried = inputs if inputs is not None else [each for each, _ in failed] or guessed_inputs(view.module)
-    wanting = [each for each, failure in failed if _NEEDS_VALUES.search(str(failure.error))]
+    wanting = [each for each, failure in failed if _NEEDS_VALUES.search(words_of(failure.error))]
     one = [replace(each, repaired=None) for each in itertools.islice(wanting or tried, 1)]
     return _first(partial(record_really, view, training), one, "recorded", [])
 

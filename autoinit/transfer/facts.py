@@ -188,8 +188,10 @@ def _entering(op: Op) -> Iterator[str]:
 
 def _gains_behind(head: Op, norms: Collection[str]) -> list[str]:
     """The parameters of the last norm before an operation, back through what holds no other weights."""
-    here = head.operands["input"]
-    found: list[str] = []
+    signals = [each for each in head.operands.values() if each.signal]
+    if len(signals) != 1:
+        return []
+    here, found = signals[0], list[str]()
     while here.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM, Role.PRODUCT) and here.signal:
         entering = [name for name in _entering(here) if name in norms]
         if entering and "add" in _between_parameters(here):

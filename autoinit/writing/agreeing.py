@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 
 from autoinit import errors
-from autoinit.errors import ApplyError, PlanError
+from autoinit.errors import ApplyError, PlanError, words_of
 from autoinit.plans.plan import Plan
 from autoinit.tensors.boxes import Box, Region
 from autoinit.tensors.measuring import Moments
@@ -53,7 +53,7 @@ class Word(msgspec.Struct):
     @classmethod
     def of(cls, seed: int, request: str, signs: TrainingSigns, error: Exception | None) -> Word:
         """What a process says that has found signs of training, or an error."""
-        kind, text = ("", "") if error is None else (type(error).__name__, str(error))
+        kind, text = ("", "") if error is None else (type(error).__name__, words_of(error))
         return cls(str(seed), request, kind, text, signs.certain, signs.doubtful, signs.weak, signs.unwritten)
 
     def packed(self) -> bytes:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 import torch
 
 from autoinit import provenance
-from autoinit.errors import ApplyError, ArgumentError, TrainedModelError
+from autoinit.errors import ApplyError, ArgumentError, TrainedModelError, words_of
 from autoinit.models import ModelView
 from autoinit.plans.how import How
 from autoinit.plans.plan import Plan
@@ -324,7 +324,7 @@ class _Writing:
         return {each.layer.name: stats[each.layer.name] for each in self.targets.all if each.layer.name in stats}
 
     def _account(self, error: BaseException, progress: filling.Progress) -> str:
-        failure = f"{type(error).__name__}: {error}"
+        failure = f"{type(error).__name__}: {words_of(error)}"
         if self.undo.enabled:
             return f"Writing failed ({failure}). Every weight is as it was."
         complete, partial = progress.complete, progress.partial

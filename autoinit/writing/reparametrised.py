@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.weight_norm import WeightNorm
 
-from autoinit.errors import PlanError
+from autoinit.errors import PlanError, words_of
 from autoinit.models import ModelView, WeightStorage
 from autoinit.models.storage import hook_of, parametrizations_of
 from autoinit.tracing.rng import untouched_generators
@@ -104,8 +104,8 @@ def inverse(
                 values = each.right_inverse(values)  # type: ignore[operator]
         except (RuntimeError, ValueError, NotImplementedError) as error:
             raise PlanError(
-                f"{stored.weight}: {label} cannot take the weight that is planned ({error}). Leave the layer out "
-                f"(skip=), or write it before it is parametrised."
+                f"{stored.weight}: {label} cannot take the weight that is planned ({words_of(error)}). Leave the "
+                f"layer out (skip=), or write it before it is parametrised."
             ) from error
     return (values,) if isinstance(values, torch.Tensor) else tuple(values)
 

@@ -19,7 +19,7 @@ from operator import methodcaller
 import torch
 from torch import nn
 
-from autoinit.errors import PlanError
+from autoinit.errors import PlanError, words_of
 from autoinit.models import ModelView
 from autoinit.models.wrappers import user_class
 from autoinit.tensors.process_state import silenced
@@ -96,7 +96,7 @@ class Reset:
                 self.run(twin)
             except Exception as error:  # the user's own code may raise anything
                 kind = type(error).__name__
-                raise PlanError(f"{self.path}: its {self.method} fails ({kind}: {error}).") from error
+                raise PlanError(f"{self.path}: its {self.method} fails ({kind}: {words_of(error)}).") from error
         after = _content(twin, self.leaves)
         return {
             name: values

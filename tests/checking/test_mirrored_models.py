@@ -105,6 +105,42 @@ class Gated(nn.Module):
         return self.head(x)
 
 
+class Normed(nn.Module):
+    """Norms everywhere: the head is all that is mirrored."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 3, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.inner = nn.ModuleList(nn.Conv2d(16, 16, 3, padding=1, bias=False) for _ in range(6))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(16) for _ in range(6))
+        self.head = nn.Linear(16, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.norm(self.stem(x))), 2)
+        for i in range(0, 6, 2):
+            branch = self.norms[i + 1](self.inner[i + 1](F.relu(self.norms[i](self.inner[i](x)))))
+            x = F.relu(x + branch)
+        return self.head(x.mean((2, 3)))
+
+
+def pooled() -> nn.Module:
+    """Max pooling behind half of the nonlinearities: what lies before it is planned by `signal`."""
+    return nn.Sequential(
+        nn.Conv2d(3, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(),
+        nn.MaxPool2d(2), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 16, 3, padding=1), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 8),
+    )  # fmt: skip
+
+
+def between() -> nn.Module:
+    """Depthwise convolutions between nonlinearities, as MobileNet's without norms."""
+    layers: list[nn.Module] = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU()]
+    for _ in range(3):
+        layers += [nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.ReLU(), nn.Conv2d(16, 16, 1), nn.ReLU()]
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 8))
+
+
 class Sequence(nn.Module):
     """torch's recurrent module, and a layer behind its last state."""
 
@@ -137,6 +173,9 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
         (8, 7, 16),
     ),
     "nn.RNN of tanh in both directions": (lambda: Sequence(bidirectional=True), (8, 12, 16)),
+    "norms everywhere": (Normed, (8, 3, 32, 32)),
+    "max pooling": (pooled, (8, 3, 16, 16)),
+    "depthwise between nonlinearities": (between, (8, 3, 16, 16)),
     "glu": (lambda: nn.Sequential(nn.Linear(16, 64), nn.GLU(), nn.Linear(32, 8)), (8, 16)),
 }
 
@@ -153,6 +192,7 @@ def test_nothing_is_found_right_after_it(name: str) -> None:
 
 
 PREDICTED = (
+    "depthwise between nonlinearities",
     "transposed and grouped",
     "separable",
     "gates of two weights",
@@ -174,6 +214,72 @@ def test_what_is_predicted_is_what_its_weights_make(name: str) -> None:
     predicted, measured = propagate(made, x, model=model), measure(model, x)
     for layer in made:
         assert predicted[layer].q == pytest.approx(measured[layer].q, rel=0.2)
+
+
+def test_a_stray_among_layers_with_norms_is_named() -> None:
+    """A head is all that is mirrored; one of the others, tripled, is still held against its own std."""
+    model, x = Normed(), torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    autoinit(model, x, method="mirrored", seed=0, verbose=False)
+    with torch.no_grad():
+        model.inner[2].weight.mul_(3)
+    for given in ((x,), ()):
+        (finding,) = check(model, *given).findings
+        assert finding.layer == "inner.2"
+
+
+def test_what_reads_others_features_depends_on_their_values() -> None:
+    """A factor that is kept: at 1.3 in place of 1, what reads it would be planned at 1 / 1.3 of its std. The layers
+    between, which read pairs alone, say that the model is mirrored still."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.factor = nn.Parameter(torch.ones(32))
+            self.layers = nn.ModuleList(nn.Linear(32, 32) for _ in range(6))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.tanh(x) * self.factor
+            for layer in self.layers:
+                x = F.relu(layer(x))
+            return x
+
+    model, x = Scaled(), torch.randn(8, 32, generator=torch.Generator().manual_seed(0))
+    autoinit(model, x, method="mirrored", seed=0, verbose=False)
+    with torch.no_grad():
+        model.factor.mul_(1.3)
+    assert not check(model, x, select=["INI1"]).findings
+    with torch.no_grad():
+        model.layers[0].weight.mul_(3)
+    assert [finding.layer for finding in check(model, x, select=["INI1"]).findings] == ["layers.0"]
+
+
+def test_single_taps_are_no_outliers() -> None:
+    """Two input channels are loud, behind a factor of 1/20 that is made up for: 2 of 16 columns are 20 times as large,
+    at one tap of nine."""
+
+    class Uneven(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b = nn.Conv2d(3, 28, 1), nn.Conv2d(3, 4, 1)
+            self.c, self.d = nn.Conv2d(32, 16, 3, padding=1), nn.Conv2d(16, 4, 1)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = torch.cat([F.relu(self.a(x)), F.relu(self.b(x)) / 20], 1)
+            return self.d(F.relu(self.c(x)))
+
+    model, x = Uneven(), torch.randn(8, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    autoinit(model, x, method="mirrored", seed=0, verbose=False)
+    loud = model.c.weight[:, 28:].abs().max() / model.c.weight[:, :28].abs().max()
+    assert loud > 8
+    assert not check(model, x, select=["INI006"]).findings
+
+
+def test_other_starts_with_an_orthogonal_head_are_not_taken_for_it() -> None:
+    """He's weights and an orthogonal head: held against each layer's own place, where all are as they should be."""
+    model = Normed()
+    autoinit(model, verbose=False, seed=0)
+    nn.init.orthogonal_(model.head.weight)
+    assert not check(model, torch.randn(8, 3, 32, 32)).findings
 
 
 def test_a_stray_among_mirrored_layers_is_named() -> None:

@@ -146,3 +146,90 @@ def test_standard_output_that_cannot_be_written_is_one_line(here):
     said = done.stderr.decode()
     assert said.splitlines()[0] == "error: the output cannot be written: No space left on device"
     assert done.returncode != 0
+
+
+ENDS = """
+import sys
+from torch import nn
+
+
+class Own(BaseException):
+    pass
+
+
+class Halt(KeyboardInterrupt):
+    pass
+
+
+class Mute(BaseException):
+    def __str__(self):
+        raise SystemExit(0)
+
+
+class Speechless(Exception):
+    def __str__(self):
+        raise RuntimeError("again")
+
+
+def raising(error):
+    def build():
+        raise error
+
+    return build
+
+
+own, halt, mute, leave = raising(Own("x")), raising(Halt("y")), raising(Mute()), raising(SystemExit(0))
+stop = raising(KeyboardInterrupt())
+
+
+class Forward(nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+
+    def forward(self, x):
+        sys.exit(0)
+
+
+class Foreign(Forward):
+    def forward(self, x):
+        raise Own("forward")
+
+
+class Wordless(Forward):
+    def forward(self, x):
+        raise Speechless
+"""
+
+
+@pytest.mark.parametrize(("name", "said"), {
+    "own": "calling ends.py:own failed at ends.py:26: Own: x",
+    "halt": "calling ends.py:halt failed at ends.py:26: Halt: y",
+    "mute": "calling ends.py:mute failed at ends.py:26: Mute",
+    "leave": "calling ends.py:leave failed at ends.py:26: SystemExit: 0",
+    "Forward": "the model's code ended the command at ends.py:40: SystemExit: 0",
+    "Foreign": "the model's code ended the command at ends.py:45: Own: forward",
+}.items())  # fmt: skip
+@pytest.mark.parametrize("command", COMMANDS)
+def test_code_that_raises_what_is_no_exception_fails_like_any_other(here, command, name, said):
+    """sys.exit(0) in forward ended the command with status 0 and no word."""
+    Path("ends.py").write_text(ENDS)
+    if command == "check":
+        result = CliRunner().invoke(main, ["check", f"ends.py:{name}"])
+        assert result.exit_code == 2
+        assert said.rpartition("ends.py:")[2].split(": ", 1)[1] in result.stderr
+    else:
+        assert said in refused(command, f"ends.py:{name}").replace(f"{here}/", "")
+
+
+def test_an_interrupt_of_a_factory_stays_one(here):
+    Path("ends.py").write_text(ENDS)
+    result = CliRunner().invoke(main, ["report", "ends.py:stop"])
+    assert (result.exit_code, result.stderr.strip()) == (130, "error: interrupted")
+
+
+def test_an_error_that_cannot_say_itself(here):
+    Path("ends.py").write_text(ENDS)
+    result = CliRunner().invoke(main, ["report", "ends.py:Wordless"])
+    assert result.exit_code == 2
+    assert "Speechless at ends.py:50" in result.stderr.replace(f"{here}/", "")
+    assert "unexpected" not in result.stderr

@@ -125,6 +125,24 @@ def test_a_depthwise_convolution_between_two_nonlinearities_keeps_the_power() ->
         assert model(x).square().mean().item() == pytest.approx(1, rel=0.05)
 
 
+def test_numbers_around_a_depthwise_convolution_are_made_up_for() -> None:
+    """gelu(3 b(2 gelu(z))): one tap of 1 / 6, so that the second GELU gets what the first gives."""
+    model = Written(
+        lambda net, x: net.c(F.gelu(3 * net.b(2 * F.gelu(net.a(x))))),
+        a=nn.Conv1d(3, 8, 1), b=nn.Conv1d(8, 8, 3, groups=8), c=nn.Conv1d(8, 4, 1),
+    )  # fmt: skip
+    mirrored(model, 4, 3, 9)
+    torch.testing.assert_close(model.b.weight.sum((1, 2)), torch.full((8,), 1 / 6), rtol=1e-5, atol=0)
+
+
+def test_a_sum_over_tokens_is_made_up_for() -> None:
+    """Of five alike: 4 rows of 8 pairs, orthonormal times 1 / 5."""
+    model = Written(lambda net, x: net.b(F.gelu(net.a(x)).sum(1)), a=nn.Linear(8, 16), b=nn.Linear(16, 4))
+    mirrored(model, 4, 5, 8)
+    rows = 5 * model.b.weight.detach()[:, :8]
+    torch.testing.assert_close(rows @ rows.T, torch.eye(4), rtol=1e-4, atol=1e-5)
+
+
 def test_gelu_twice_is_driven_less() -> None:
     """psi(z) = gelu(gelu(a z)) - gelu(gelu(-a z)), with a from 0.02 to 1 in steps of 1 %: the largest at which the
     slope's second moment, over its own, is 1.5 at most, by sums over 10,001 points."""
@@ -700,6 +718,24 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         (4, 8),
         "a",
         "sort mixes or bends them",
+    ),
+    "a sum in front of a depthwise convolution that feeds a nonlinearity": (
+        lambda: Written(
+            lambda net, x: net.c(F.gelu(net.b(F.gelu(net.a(x)) + F.gelu(net.d(x))))),
+            a=nn.Conv1d(3, 8, 1), b=nn.Conv1d(8, 8, 3, groups=8), c=nn.Conv1d(8, 4, 1), d=nn.Conv1d(3, 8, 1),
+        ),
+        (4, 3, 9),
+        "a",
+        "no two of its units are read by the same weights",
+    ),
+    "gates in turn within groups": (
+        lambda: Written(
+            lambda net, x: net.c((h := net.a(x))[:, ::2] * torch.sigmoid(h[:, 1::2])),
+            a=nn.Conv1d(4, 16, 1, groups=2), c=nn.Conv1d(8, 4, 1),
+        ),
+        (4, 4, 9),
+        "a",
+        "what is gated shares a group with its gates",
     ),
     "depthwise on the input": (
         lambda: nn.Sequential(nn.Conv1d(8, 8, 3, groups=8), nn.ReLU(), nn.Conv1d(8, 2, 1)),

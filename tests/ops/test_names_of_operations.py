@@ -132,7 +132,18 @@ def test_what_joins_chooses_and_ranks():
     }
     assert found == {
         Trait.JOINING: {"cat", "stack", "group", "block_diag"},
-        Trait.CHOOSING: {"where", "masked_fill", "setitem", "maximum", "minimum", "fmax", "fmin"},
+        Trait.CHOOSING: {
+            "where",
+            "masked_fill",
+            "setitem",
+            "maximum",
+            "minimum",
+            "fmax",
+            "fmin",
+            "logaddexp",
+            "logaddexp2",
+            "masked_scatter",
+        },
         Trait.RANKING: {"index", "comparison", "rounding"},
     }
 

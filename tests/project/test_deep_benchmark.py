@@ -40,6 +40,28 @@ def test_the_recurrence_calls_its_weight_at_every_step_but_the_first() -> None:
     assert len(calls) == 49
 
 
+@pytest.mark.parametrize("name", ["gated_30", "tanh_30", "mixed_30", "vgg_19", "residual_20", "recurrent_50"])
+def test_what_is_predicted_of_mirrored_plans_is_what_their_weights_make(name: str) -> None:
+    """Second moments within a tenth at every layer; of the head behind a mean over 64 positions, which is one draw's
+    chance, within a fourth."""
+    from _networks import NETWORKS
+    from _plain import Plain
+
+    from autoinit import plan
+    from autoinit.signal import measure, propagate
+
+    torch.manual_seed(0)
+    model = NETWORKS[name]() if name in NETWORKS else Plain("mlp", name.removesuffix("_30"), 30, 64)
+    shape = (1, 8, 8) if name in NETWORKS else (64,)
+    x = torch.randn(256, *shape, generator=torch.Generator().manual_seed(0))
+    made = plan(model, x, method="mirrored")
+    made.apply(model, seed=0, force=True)
+    predicted, measured = propagate(made, x, model=model), measure(model, x)
+    for layer in made:
+        near = 0.25 if (name, layer) == ("residual_20", "head") else 0.1
+        assert predicted[layer].q == pytest.approx(measured[layer].q, rel=near), layer
+
+
 def test_scores_follow_by_hand() -> None:
     from _depth import score, squared_error
 

@@ -288,6 +288,11 @@ BY_HAND: Mapping[str, tuple] = {
         "3.weight": ("normal", math.sqrt(2 / 72), 0),
         "3.bias": ("constant", 0, 0),
     }),
+    "stylegan2": (decoder, torch.ones(1, 16, 8, 8), "stylegan2", {
+        "0.weight": ("normal", 1 / 16, 0),  # nothing multiplies it: 16 channels, 16 taps, whatever the stride
+        "3.weight": ("normal", 72**-0.5, 0),
+        "3.bias": ("constant", 0, 0),
+    }),
     "mup": (*_GPT2, "mup(0.02, 4)", {
         "blocks.0.attn.c_attn.weight": ("normal", 0.01, 0),
         "lm_head.weight": ("normal", 0.005, 0),

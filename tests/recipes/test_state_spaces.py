@@ -116,3 +116,20 @@ def test_one_decay_for_each_head_is_kept():
 
     made = autoinit.plan(nn.Sequential(Heads(), Heads()), WORDS, recipe="mamba", zeros="reset")
     assert {each.name: each.kind for each in made.others} == {"0.p": "decay", "1.p": "decay"}
+
+
+def test_an_exponential_that_scales_is_no_decay():
+    """CLIP's temperature, and the power of a noise: exp(parameter) times a signal, of which no exponential is taken."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.up, self.down = nn.Linear(16, 8), nn.Linear(8, 16)
+            self.heat, self.power = nn.Parameter(torch.zeros([])), nn.Parameter(torch.zeros(4, 8))
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = F.relu(self.up(x)[..., None, :] * self.power.exp()).sum(-2)
+            return (self.down(x) * self.heat.exp()).softmax(-1)
+
+    made = autoinit.plan(Scaled(), WORDS, recipe="mamba")
+    assert {each.name: each.kind for each in made.others} == {"heat": "other", "power": "other"}

@@ -76,6 +76,14 @@ def by_matmul() -> Recurrent:
     return Recurrent(lambda net, x, h: (x @ net.w + h @ net.u + net.b).chunk(4, -1), lstm, w=w, u=u, b=b)
 
 
+def by_two_products() -> Recurrent:
+    """Each with a bias of its own; the state is no signal at the first step."""
+    w, u, b, c = weights((INPUTS, 4 * UNITS), (UNITS, 4 * UNITS), (4 * UNITS,), (4 * UNITS,))
+    return Recurrent(
+        lambda net, x, h: ((x @ net.w + net.b) + (h @ net.u + net.c)).chunk(4, -1), lstm, w=w, u=u, b=b, c=c
+    )
+
+
 def four(inputs: int, **settings: bool) -> nn.ModuleList:
     return nn.ModuleList([nn.Linear(inputs, UNITS, **settings) for _ in range(4)])
 
@@ -125,6 +133,7 @@ NETWORKS: dict[str, tuple[Callable[[], Recurrent], dict[str, int]]] = {
         {"both.0.bias": 0},
     ),
     "matmul": (by_matmul, {"b": 1}),
+    "two products": (by_two_products, {"c": 1}),
     "gru": (
         lambda: Recurrent(
             lambda net, x, h: (*net.x(x).chunk(3, 1), *net.h(h).chunk(3, 1)), gru, **of_input_and_state(3)
@@ -162,19 +171,45 @@ def test_gates_are_orthogonal_and_one_bias_opens_the_forget_gate(name: str):
     assert [str(each) for each in told if "by the recipe" in each.message or each.severity != "info"] == []
 
 
+class Unlike(nn.Module):
+    """What has the form of gates, and makes no state: WaveNet's gate on a stream, two such units, a highway."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.both, self.way = nn.Linear(UNITS, UNITS), nn.Linear(UNITS, 4 * UNITS), nn.Linear(UNITS, UNITS)
+        self.gate, self.head = nn.Linear(UNITS, UNITS), nn.Linear(UNITS, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.stem(x))
+        first, one, second, two = self.both(x).chunk(4, -1)
+        x = x + torch.tanh(first) * torch.sigmoid(one)
+        x = torch.tanh(first) * torch.sigmoid(one) + torch.tanh(second) * torch.sigmoid(two) + x
+        share = torch.sigmoid(self.gate(x))
+        return self.head(share * F.relu(self.way(x)) + (1 - share) * x)
+
+
 def test_what_looks_like_gates_and_makes_no_state_is_kept():
-    """A sigmoid times a tanh (WaveNet) that is added to a stream."""
-
-    class Gated(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.both, self.way = nn.Linear(UNITS, 2 * UNITS), nn.Linear(UNITS, UNITS)
-            self.head = nn.Linear(UNITS, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            new, gate = self.both(x).chunk(2, -1)
-            x = x + torch.tanh(new) * torch.sigmoid(gate)
-            return self.head(F.relu(self.way(x)) + x)
-
-    made = autoinit.plan(Gated(), torch.ones(2, UNITS), recipe="lstm")
+    made = autoinit.plan(Unlike(), torch.ones(2, UNITS), recipe="lstm")
     assert ({each.status for each in made.layers}, made.rest) == ({"kept"}, ())
+
+
+def test_a_state_that_another_network_starts():
+    """The first step reads what a linear layer makes of a code; the next one what the step before made."""
+
+    class Decoder(Recurrent):
+        def forward(self, x: Tensor) -> Tensor:
+            state, memory = self.start(x[:, 0]), self.start(x[:, 1])
+            for step in x.unbind(1):
+                state, memory = self.cell(self.gates(self, step, state), state, memory)
+            return self.head(state)
+
+    spelled = {"lstm": (lstm, 4), "gru": (gru, 3)}
+    for cell, count in spelled.values():
+        parts = {**of_input_and_state(count), "start": nn.Linear(INPUTS, UNITS)}
+        gates: Gates = (
+            (lambda net, x, h: (net.x(x) + net.h(h)).chunk(4, 1))
+            if count == 4
+            else (lambda net, x, h: (*net.x(x).chunk(3, 1), *net.h(h).chunk(3, 1)))
+        )
+        made = autoinit.plan(Decoder(gates, cell, **parts), STEPS, recipe="lstm")
+        assert {each.param for each in made.layers if each.status == "planned"} == {"x.weight", "h.weight"}

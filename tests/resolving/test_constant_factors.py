@@ -127,6 +127,32 @@ def test_a_hard_sigmoid_of_another_slope_is_a_gate(slope: float):
     assert (only.nonlinearity, only.std) == ("hardsigmoid", pytest.approx(XAVIER))
 
 
+OTHERWISE: dict[str, Callable[[Any, Tensor], Tensor]] = {
+    "parameter": lambda net, z: torch.sin(net.learned * z),
+    "parameter_of_one_element": lambda net, z: torch.sin(z * net.learned_too),
+    "sum": lambda net, z: torch.sin(torch.add(net.zeros, z, alpha=8)),
+    "lerp": lambda net, z: torch.sin(torch.lerp(net.zeros, z, 8.0)),
+    "addcmul": lambda net, z: torch.sin(torch.addcmul(net.zeros, z, net.learned, value=1)),
+    "ldexp": lambda net, z: torch.sin(torch.ldexp(z, torch.tensor(3))),
+    "lent_shape": lambda net, z: torch.sin(torch.full_like(z, 8.0) * z),
+    "new_tensor": lambda net, z: torch.sin(z / z.new_full((WIDTH,), 1 / 8)),
+    "expanded": lambda net, z: torch.sin(z * net.learned.detach().expand_as(z)),
+    "with_itself": lambda net, z: torch.sin(9 * z - z),
+    "computed_buffer": lambda net, z: torch.sin(z * net.square.sqrt()),
+    "size": lambda net, z: torch.sin(z * z.shape[-1] / 2),
+}
+
+
+@pytest.mark.parametrize("inputs", [(3, WIDTH), None], ids=["input", "no_input"])
+@pytest.mark.parametrize("key", OTHERWISE)
+def test_a_frequency_of_eight_that_comes_otherwise(key: str, inputs: Any):
+    """sin(8 z), 1.5209 / 8 / sqrt(16), whatever holds the eight."""
+    eight = torch.tensor(8.0)
+    parts = {"learned": nn.Parameter(eight), "learned_too": nn.Parameter(eight[None]), "square": torch.tensor(64.0)}
+    layer = plan(between(OTHERWISE[key], zeros=torch.zeros(WIDTH), **parts), inputs)["first"]
+    assert (layer.nonlinearity, layer.std) == ("sin", pytest.approx(SIN / 8 / math.sqrt(WIDTH), rel=1e-5))
+
+
 @pytest.mark.parametrize(
     "change",
     [

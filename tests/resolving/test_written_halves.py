@@ -69,13 +69,40 @@ def selected(x: Tensor) -> Tensor:
     return torch.select_scatter(torch.zeros_like(x).select_scatter(first, -1, 0), second, -1, 1).flatten(-2)
 
 
+EVEN = torch.arange(0, WIDTH, 2)
+
+
+def index_copied(x: Tensor) -> Tensor:
+    first, second = turned(x[..., 0::2], x[..., 1::2])
+    return torch.zeros_like(x).index_copy(-1, EVEN, first).index_copy_(-1, EVEN + 1, second)
+
+
+def index_put(x: Tensor) -> Tensor:
+    first, second = turned(x[..., 0::2], x[..., 1::2])
+    out = torch.empty_like(x)
+    out[..., EVEN], out[..., EVEN + 1] = first, second
+    return out
+
+
+def scattered_along(x: Tensor) -> Tensor:
+    first, second = turned(x[..., 0::2], x[..., 1::2])
+    out = torch.zeros_like(x).scatter(-1, EVEN.expand_as(first), first)
+    return out.scatter_(-1, (EVEN + 1).expand_as(second), second)
+
+
+def written_into_a_view(x: Tensor) -> Tensor:
+    out = torch.empty_like(x).view(*x.shape[:-1], PAIRS, 2)
+    out[..., 0], out[..., 1] = turned(x[..., 0::2], x[..., 1::2])
+    return out.flatten(-2)
+
+
 def stacked(x: Tensor) -> Tensor:
     return torch.stack(turned(x[..., 0::2], x[..., 1::2]), -1).flatten(-2)
 
 
-ROTARY: dict[str, Callable[[Tensor], Tensor]] = {
-    each.__name__: each for each in (stacked, written, written_into_itself, copied, halves, pairs, scattered, selected)
-}
+WRITTEN = (written, written_into_itself, copied, halves, pairs, index_copied, index_put, written_into_a_view)
+SCATTERED = (scattered, selected, scattered_along)
+ROTARY: dict[str, Callable[[Tensor], Tensor]] = {each.__name__: each for each in (stacked, *WRITTEN, *SCATTERED)}
 
 
 def attention(rotate: Callable[[Tensor], Tensor]) -> Net:
@@ -122,6 +149,45 @@ def test_halves_that_are_written_apart_stay_apart():
     stds = [relu(WIDTH).std, tanh(WIDTH, HALF).std]
     assert [(part.rows, part.nonlinearity) for part in made.slices] == [(((0, 4),), "relu"), (((4, 8),), "tanh")]
     assert [part.std for part in made.slices] == pytest.approx(stds)
+
+
+RECTIFIERS: dict[str, tuple[Callable[[Tensor], Tensor], float]] = {
+    "places": (lambda x: with_zeros(x, (x < 0).nonzero(as_tuple=True)), 0.0),
+    "where": (lambda x: with_zeros(x, torch.where(x < 0)), 0.0),
+    "put": (lambda x: x.index_put((x < 0,), torch.tensor(0.0)), 0.0),
+    "masked_scatter": (lambda x: torch.zeros_like(x).masked_scatter(x > 0, x[x > 0]), 0.0),
+    "masked_select": (lambda x: torch.zeros_like(x).masked_scatter(x > 0, x.masked_select(x > 0)), 0.0),
+    "copied": (lambda x: with_values(torch.zeros_like(x), x > 0, x[x > 0]), 0.0),
+    "scaled": (lambda x: with_values(x.clone(), x < 0, 0.1 * x[x < 0]), 0.1),
+}
+
+
+def with_zeros(x: Tensor, places: Any) -> Tensor:
+    return with_values(x.clone(), places, 0.0)
+
+
+def with_values(out: Tensor, places: Any, values: Any) -> Tensor:
+    out[places] = values
+    return out
+
+
+@pytest.mark.parametrize("way", ["recorded", "exported"])
+@pytest.mark.parametrize("key", RECTIFIERS)
+def test_rectifiers_written_by_places(key: str, way: str):
+    """He's sqrt(2 / (1 + a^2)) / sqrt(8), a the slope of what is below zero."""
+    change, slope = RECTIFIERS[key]
+    parts = {"layer": nn.Linear(WIDTH, WIDTH), "last": nn.Linear(WIDTH, 1)}
+    model, x = Net(lambda net, x: net.last(change(net.layer(x))), **parts), numbers(2, WIDTH)
+    layer = (plan(model, x) if way == "recorded" else plan(torch.export.export(model, (x,))))["layer"]
+    assert layer.nonlinearity == ("leaky_relu" if slope else "relu")
+    assert layer.std == pytest.approx(math.sqrt(2 / (1 + slope**2) / WIDTH), rel=1e-4)
+
+
+def test_some_places_alone_are_no_function():
+    """x[x > 0] gives some of the elements, which feed a sum: the layer is linear, at Xavier's sqrt(2 / 16)."""
+    model = Net(lambda net, x: (y := net.layer(x))[y > 0].mean() + y.mean(), layer=nn.Linear(WIDTH, WIDTH))
+    layer = plan(model, numbers(2, WIDTH))["layer"]
+    assert (layer.nonlinearity, layer.std) == ("linear", pytest.approx(math.sqrt(2 / (2 * WIDTH))))
 
 
 def test_places_written_by_their_sign_are_a_nonlinearity():

@@ -207,6 +207,37 @@ def test_a_tied_head_reads_what_its_norm_scales_down():
         assert torch.equal(model.norm.weight.detach(), torch.full((64,), 0.25))
 
 
+class ByMatmul(TiedHead):
+    """A tied head as a product."""
+
+    def forward(self, x):
+        return x @ self.weight.t()
+
+
+class ByEinsum(TiedHead):
+    """The table first."""
+
+    def forward(self, x):
+        return torch.einsum("vd,btd->btv", self.weight, x)
+
+
+class TableFirst(TiedHead):
+    """The table on the left."""
+
+    def forward(self, x):
+        return (self.weight @ x.mT).mT
+
+
+@pytest.mark.parametrize("head", [ByMatmul, ByEinsum, TableFirst])
+def test_a_tied_head_is_one_however_it_is_written(head):
+    scaled, usual = (
+        scaling(GPT(64, tied=each), base=GPT(16, tied=each), example_inputs=IDS) for each in (head, TiedHead)
+    )
+    assert {name: (each.kind, each.lr, each.fill) for name, each in scaled.items()} == {
+        name: (each.kind, each.lr, each.fill) for name, each in usual.items()
+    }
+
+
 class Gemma(nn.Module):
     """A gain that is used as 1 + gain, before a tied head."""
 

@@ -55,7 +55,8 @@ def look(subject: Subject) -> Iterator[Finding]:
     The largest of n independent normal numbers is about sigma sqrt(2 ln n), 5.3 sigma for a million; of uniform or
     truncated ones it is less. Elements beyond twice that are named, with sigma taken from the median magnitude of the
     whole, of their row and of their column, so that rows of another scale are no outliers. Parameters of two or more
-    axes and at least 256 elements, fresh from their initialisation; training makes outliers of its own.
+    axes and at least 256 elements, fresh from their initialisation; training makes outliers of its own. Of mirrored
+    weights (`autoinit explain mirrored`) most elements are zero by design, and none is named.
 
     ## Why it matters
 
@@ -79,9 +80,17 @@ def look(subject: Subject) -> Iterator[Finding]:
     - pytorch/pytorch#145498, pytorch/torchtitan#2269: values pile up at the bound in bfloat16
     - huggingface/pytorch-image-models#1286: the bounds are absolute, not in sigma
     """
+    mirrored = {layer.param for layer in subject.plan.layers if layer.mirror is not None}
     for param, stats in all_stats(subject):
         parameter = subject.parameters[param]
-        if parameter.dim() < 2 or stats.numel < FEWEST or stats.nonfinite or parameter.is_meta or extreme(stats):
+        if (
+            param in mirrored
+            or parameter.dim() < 2
+            or stats.numel < FEWEST
+            or stats.nonfinite
+            or parameter.is_meta
+            or extreme(stats)
+        ):
             continue
         if max(-stats.minimum, stats.maximum) > _limit(stats.numel) * math.hypot(stats.std, stats.mean):
             found = _outliers(parameter.detach())

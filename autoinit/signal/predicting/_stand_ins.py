@@ -11,7 +11,7 @@ from autoinit.ops import Role, Trait
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.mirror import Mirror
 from autoinit.plans.plan import Plan
-from autoinit.tensors.pairs import without_partners
+from autoinit.tensors.pairs import has_single_taps, without_partners
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 from autoinit.writing.reparametrised import effective_weight
 from autoinit.writing.sampling import fill
@@ -60,14 +60,19 @@ class Values:
         self._known.pop(param, None)
 
     def has_pairs(self, use: ParamUse) -> bool:
-        """Whether a weight holds features in pairs of opposite sign: its outputs are no independent fields then."""
+        """Whether a weight starts mirrored, with features in pairs of opposite sign or with single taps.
+
+        What it gives are no independent fields then.
+        """
         if use.name in self.mirrors:
             return True
         if use.name not in self._paired:
             own = use.layout is not None and not use.transform and use.name not in self._planned
             tensor = self.view.parameters[use.name]
-            alone = without_partners(tensor, use.layout.axes) if own and use.layout and not tensor.is_meta else tensor
-            self._paired[use.name] = alone is not tensor
+            axes = use.layout.axes if own and use.layout and not tensor.is_meta else ""
+            self._paired[use.name] = bool(axes) and (
+                without_partners(tensor, axes) is not tensor or has_single_taps(tensor.detach(), axes)
+            )
         return self._paired[use.name]
 
     def sigma(self, use: ParamUse) -> torch.Tensor:

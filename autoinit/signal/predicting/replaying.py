@@ -11,7 +11,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from autoinit.errors import MemoryLimitError
+from autoinit.errors import MemoryLimitError, words_of
 from autoinit.ops import Role, Trait
 from autoinit.signal.batches import tensors_in
 from autoinit.signal.predicting._stand_ins import Values
@@ -91,7 +91,7 @@ class Runner:
         except MemoryLimitError:
             raise
         except Exception as error:  # noqa: BLE001 - any operation may fail on values; the report names it
-            self.failed[op] = f"{type(error).__name__}: {' '.join(str(error).split())[:160]}"
+            self.failed[op] = f"{type(error).__name__}: {' '.join(words_of(error).split())[:160]}"
         else:
             self._seen(op, value)
             if self._watch is not None:

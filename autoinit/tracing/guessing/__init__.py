@@ -57,7 +57,7 @@ def _guesses(subject: GuessedModel) -> Iterator[Inputs]:
             args = _positional(subject, inputs.args[0])
             yield repairing(replace(inputs, args=args), subject.positional)
     if subject.arguments and not subject.required:
-        yield Inputs((), {}, "of no arguments")
+        yield Inputs((), {}, "left out")
 
 
 def _positional(subject: GuessedModel, first: torch.Tensor) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from autoinit.errors import words_of
 from autoinit.tracing.guessing import _resizing as resizing
 from autoinit.tracing.guessing import _tokens as tokens
 from autoinit.tracing.guessing._arguments import entry_of, made
@@ -86,7 +87,7 @@ def _call(request: Request, names: Iterable[str], repairs: int = 0) -> Inputs | 
 
 def _repaired(request: Request, given: Mapping[str, Any], repairs: int, error: BaseException) -> Inputs | None:
     """Another call, after what this one's failure says is missing; None if it was made before."""
-    again = _otherwise(request, given, repairs, str(error), _is_of_none(error))
+    again = _otherwise(request, given, repairs, words_of(error), _is_of_none(error))
     if again is None or _key(again) in request.seen:
         return None
     request.seen.add(_key(again))

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from autoinit.errors import words_of
 from autoinit.tracing.inputs import Inputs
 
 _MOST = 5  # changes of one call
@@ -130,7 +131,7 @@ def _repaired(
     inputs: Inputs, names: tuple[str, ...], changes: tuple[Change, ...], error: BaseException
 ) -> Inputs | None:
     given = {**dict(zip(names, inputs.args, strict=False)), **inputs.kwargs}
-    change = next_change(str(error), given, changes)
+    change = next_change(words_of(error), given, changes)
     if change is None:
         return None
     args = tuple(change.applied(name, value) for name, value in zip_longest(names, inputs.args, fillvalue=""))
