@@ -191,6 +191,7 @@ def _diffusers_inputs(name: str) -> Any:
     image = (1, channels, *frames, side, side)
     texts_of = ("cross_attention_dim", "joint_attention_dim", "caption_channels", "text_embed_dim", "text_dim")
     wide = first(*texts_of, "text_in_dim", "caption_projection_dim", otherwise=channels)
+    conditions = first("conditioning_channels", "in_channels", otherwise=3)
     is_of_tokens = any(key in inspect.signature(model.forward).parameters for key in ("img_ids", "image_rotary_emb"))
     known: dict[str, Any] = {
         "sample": image,
@@ -200,10 +201,12 @@ def _diffusers_inputs(name: str) -> Any:
         "pooled_projections": (1, first("pooled_projection_dim", otherwise=768)),
         "img_ids": (tokens, 3),
         "txt_ids": (texts, 3),
-        "controlnet_cond": (1, first("conditioning_channels", "in_channels", otherwise=3), 8 * side, 8 * side),
+        "controlnet_cond": (1, tokens, channels) if is_of_tokens else (1, conditions, 8 * side, 8 * side),
     }
     given: dict[str, Any] = {key: torch.zeros(shape) for key, shape in known.items()}
-    given |= {"timestep": torch.ones(1), "guidance": torch.ones(1), "controlnet_cond_scale": 1.0}
+    given |= {"timestep": torch.ones(1), "controlnet_cond_scale": 1.0}
+    given |= {"guidance": torch.ones(1)} if config.get("guidance_embeds", True) else {}
+    given |= dict.fromkeys(("original_size", "target_size", "crop_coords"), torch.ones(1, 2))
     given["added_cond_kwargs"] = {"resolution": torch.ones(1, 2), "aspect_ratio": torch.ones(1, 1)}
     return {key: given[key] for key in inspect.signature(model.forward).parameters if key in given}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from autoinit.ops import Role
@@ -57,7 +57,7 @@ def _places(stream: Stream) -> dict[Op, PlaceOnBranch]:
         in_line = _in_line(before, on_stream, branch.end)
         if any(op.role is Role.WEIGHT for op in in_line):
             inside = _inside(branch.end, before, in_line)
-            ends = _ending(branch.end, inside).items()
+            ends = _ending(branch.end, inside, branch.inside).items()
             found.append((inside, {op: last for op, last in ends if op in in_line or op.op == "parameter"}))
         behind |= before | {branch.sum}
         on_stream |= in_line | {branch.sum}
@@ -125,8 +125,11 @@ def _inside(end: Op, before: set[Op], in_line: set[Op]) -> set[Op]:
     return inside
 
 
-def _ending(end: Op, inside: set[Op]) -> dict[Op, bool]:
-    """The last weights and norms of a branch, and the parameters behind them, and whether each is the very last."""
+def _ending(end: Op, inside: set[Op], sums: Collection[Op]) -> dict[Op, bool]:
+    """The last weights and norms of a branch, and the parameters behind them, and whether each is the very last.
+
+    sums: that lie on the branch.
+    """
     found: dict[Op, bool] = {}
     waiting = [(end, False, True)]
     while waiting:
@@ -135,7 +138,7 @@ def _ending(end: Op, inside: set[Op]) -> dict[Op, bool]:
             continue
         if op.role is Role.WEIGHT or op.op == "parameter" or (op.role is Role.NORM and not behind_norm):
             found[op] = last or found.get(op, False)
-        passed = op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM)
+        passed = op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM) or op in sums
         if passed or (op.role is Role.PRODUCT and op.acts == "elementwise"):
             acting = bool(op.params) or any(each.op == "parameter" for each in op.operands.values())
             behind_norm = behind_norm or op.role is Role.NORM

@@ -130,7 +130,8 @@ def _is_spread(dataflow: Dataflow, op: Op, meeting: _Meeting) -> bool:
 
 def _is_decay(dataflow: Dataflow, op: Op, slot: str) -> bool:
     """Whether a parameter's exponential multiplies a signal, of which the exponential is taken in turn."""
-    return _passed(dataflow, [op.operands[slot]], back=True) and _passed(dataflow, [op])
+    beside = op.operands.get(slot)  # none where the operation's own parameter is meant, such as an activation's
+    return beside is not None and _passed(dataflow, [beside], back=True) and _passed(dataflow, [op])
 
 
 def _passed(dataflow: Dataflow, waiting: list[Op], *, back: bool = False) -> bool:

@@ -11,7 +11,7 @@ import msgspec
 
 from autoinit import formats
 from autoinit.errors import ArgumentError, PlanError
-from autoinit.errors.arguments import require
+from autoinit.errors.arguments import require, require_call
 from autoinit.models import Model, ModelView
 from autoinit.models.wrappers import resharded
 from autoinit.plans.how import How, Rest
@@ -139,6 +139,8 @@ class Plan(Mapping[str, LayerPlan]):
         require("rest", rest, str, "'keep' or 'reset'")
         if rest not in ("keep", "reset"):
             raise ArgumentError(f"rest={rest!r}: expected 'keep' or 'reset'")
+        if layout is not None:
+            require_call("layout", layout, "name", "tensor")
         how = How(report, force, rest, partial, layout)
         written = write(self, ModelView.of(resharded(model)), seed, how)
         others = tuple(each for each in self.others if each.name not in written.reset)

@@ -1,7 +1,8 @@
 """Residual streams: which sums form one, and which weights end the branches that add into it.
 
 A stream is a chain of sums in which one operand of each is the sum before it, passed on through operations without
-weights. The other operand is a branch; where it is a sum itself (x + (a + b), parallel branches), each term is one.
+weights. The other operand is a branch; where it is a sum itself (x + (a + b), parallel branches), each term is one, but
+for shares of a softmax: what experts give is one branch, in whatever way it is added up.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 from autoinit.ops import Role
 from autoinit.resolving.normalising import written_norms
 from autoinit.resolving.resolver import slot_of
+from autoinit.theory.activations import SOFTMAXES
 from autoinit.tracing.dataflow import Dataflow, Op, only_steers
 
+_NEAREST = 16
+"""Operations that are looked at between a softmax and what it multiplies."""
 _PASSED = frozenset({Role.TRANSPARENT, Role.SPLIT, Role.NONLINEARITY})
 
 
@@ -27,12 +31,14 @@ class Branch:
         end: what it gives.
         weights: those that end it.
         beside: the other operands of the sum, by which the stream goes on.
+        inside: sums that lie on it.
     """
 
     sum: Op
     end: Op
     weights: tuple[Op, ...]
     beside: tuple[Op, ...]
+    inside: frozenset[Op] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,9 +75,10 @@ def streams(dataflow: Dataflow, *, gated: bool = False) -> tuple[Stream, ...]:
     for add, first in chains.firsts.items():
         beside, ends = chains.parts(add, depth)
         for end in ends:
-            weights = tuple(_ending_weights(end, beside, gated))
+            inside = chains.mixed(end)
+            weights = tuple(_ending_weights(end, {*beside}, inside, gated))
             if weights:
-                found.setdefault(first, []).append(Branch(add, end, weights, beside))
+                found.setdefault(first, []).append(Branch(add, end, weights, beside, inside))
     return tuple(Stream(tuple(branches)) for branches in found.values() if not _is_state(branches))
 
 
@@ -116,6 +123,7 @@ class _Chains:
         self.passed: dict[Op, Op] = {}
         self.skips: dict[Op, Op] = {}
         self.inner: set[Op] = set()
+        self._graph = dataflow.graph
         self._order = {op: number for number, op in enumerate(dataflow.graph.nodes)}
         for op in dataflow.graph.nodes:
             if op.role is Role.ADD:
@@ -148,16 +156,33 @@ class _Chains:
         operands = [each for each in add.operands.values() if each.signal]
         continuing = [each for each in operands if each in self.passed]
         for skip in operands:
-            within = [each for each in continuing if each is not skip and self._is_fresh(each, skip)]
-            if within and len(within) == len(operands) - 1:
-                self.inner.update(_sum_of(each) for each in within)
+            within = [self._terms_alone(each, skip) for each in continuing if each is not skip]
+            if all(within) and 0 < len(within) == len(operands) - 1:
+                self.inner.update(*within)
                 return skip
         return continuing[0] if continuing else None
 
-    def _is_fresh(self, op: Op, skip: Op) -> bool:
-        """Whether it gives a sum that no stream has gone on with, and that comes from `skip`."""
+    def _terms_alone(self, op: Op, skip: Op) -> list[Op]:
+        """The sums, last to first, in which what comes from `skip` is added up and that nothing reads on the way.
+
+        Empty where it gives no sum, does not come from `skip`, or gives a stream, whose branches read the sums.
+        """
         total = _sum_of(op)
-        return self.firsts.get(total) is total and total not in self.skips and self._comes_from(total, skip)
+        found = [total] if total in self.firsts else []
+        while (before := self.skips.get(found[-1]) if found else None) is not None:
+            alone = self._read_once(before)
+            if alone is None or alone not in self.firsts:
+                return []
+            found.append(alone)
+        return found if found and self._comes_from(total, skip) else []
+
+    def _read_once(self, op: Op) -> Op | None:
+        """The sum before operations that neither weight nor bend it, if all of them are read once; else None."""
+        while self._graph.out_degree(op) == 1:
+            if op in self.firsts or len(op.operands) != 1:
+                return op
+            (op,) = op.operands.values()
+        return None
 
     def _comes_from(self, op: Op, source: Op) -> bool:
         waiting, seen = [op], {op}
@@ -173,9 +198,39 @@ class _Chains:
     def _terms(self, op: Op) -> list[Op]:
         """The terms of a sum of branches; what is none, alone."""
         total = _sum_of(op)
-        if total not in self.inner:
+        if total not in self.inner or self.mixed(op):
             return [op]
         return [term for each in total.operands.values() if each.signal for term in self._terms(each)]
+
+    def mixed(self, op: Op) -> frozenset[Op]:
+        """The sums by which shares of a softmax are added up, if it gives such a sum."""
+        found: list[Op] = []
+        terms = [op] if _sum_of(op) in self.inner else []
+        for term in terms:
+            total = _sum_of(term)
+            if total in self.inner or (total.op == "add" and total.role is Role.TRANSPARENT):  # to zeros, the first
+                found.append(total)
+                terms += (each for each in total.operands.values() if each.signal)
+            elif not _is_share(total):
+                return frozenset()
+        return frozenset(found)
+
+
+def _is_share(op: Op) -> bool:
+    """Whether a softmax gives what multiplies the rest."""
+    return op.role is Role.PRODUCT and op.acts == "elementwise" and any(map(_is_of_softmax, op.operands.values()))
+
+
+def _is_of_softmax(op: Op) -> bool:
+    """Whether it comes from a softmax straight, by choosing of its numbers or by dividing them by their sum."""
+    for _ in range(_NEAREST):
+        if op.op in SOFTMAXES:
+            return True
+        before = [each for each in op.operands.values() if each.signal]
+        if not before or op.role not in (Role.TRANSPARENT, Role.SPLIT, Role.PRODUCT):
+            return False
+        op = before[0]
+    return False
 
 
 def _sum_of(op: Op) -> Op:
@@ -206,8 +261,11 @@ def _depths(dataflow: Dataflow) -> dict[Op, int]:
     return depths
 
 
-def _ending_weights(branch: Op, beside: Collection[Op], gated: bool) -> list[Op]:
-    """The last weight operations of a branch: back through everything that holds no weight, as far as the stream."""
+def _ending_weights(branch: Op, beside: Collection[Op], inside: Collection[Op], gated: bool) -> list[Op]:
+    """The last weight operations of a branch: back through everything that holds no weight, as far as the stream.
+
+    inside: sums that lie on the branch.
+    """
     found: list[Op] = []
     waiting, seen = [branch], set(beside)
     while waiting:
@@ -217,8 +275,10 @@ def _ending_weights(branch: Op, beside: Collection[Op], gated: bool) -> list[Op]
         seen.add(op)
         if op.role is Role.WEIGHT:
             found.append(op)
-        elif op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM) or (
-            gated and op.role is Role.PRODUCT and op.acts == "elementwise"
+        elif (
+            op.role in (Role.TRANSPARENT, Role.SPLIT, Role.NORM)
+            or op in inside
+            or (gated and op.role is Role.PRODUCT and op.acts == "elementwise")
         ):
             waiting.extend(op.operands.values())
     return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from autoinit.errors import ArgumentError, PlanError
+from autoinit.errors import ArgumentError, AutoinitError, PlanError, words_of
 from autoinit.models import ModelView
 from autoinit.tensors.boxes import Box, FlatRun, Region
 from autoinit.tensors.placing import LocalLayout, box_of
@@ -73,14 +73,20 @@ class Pieces:
 
         Raises:
             PlanError: its placements do not fit what is here.
-            ArgumentError: the layout gave something else than a region that fits the tensor.
+            ArgumentError: the layout failed, or gave something else than a region that fits the tensor.
         """
         if name not in self._found:
             self._found[name] = self._told(name, self.view.held[name])
         return self._found[name]
 
     def _told(self, name: str, held: torch.Tensor) -> LocalPiece:
-        told = self.layout(name, held.detach()) if self.layout is not None else None
+        try:
+            told = self.layout(name, held.detach()) if self.layout is not None else None
+        except AutoinitError:
+            raise
+        except Exception as error:
+            failure = f"{type(error).__name__}: {words_of(error)}"
+            raise ArgumentError(f"layout({name!r}, ...) failed: {failure}; nothing was written") from error
         if told is None:
             return piece_of(name, held)
         tensor, region = told if isinstance(told, tuple) else (held, told)

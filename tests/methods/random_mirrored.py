@@ -43,6 +43,7 @@ CURVES: dict[str, tuple[Curve, float]] = {
     "where": (lambda x: torch.where(x > 0, x, 0.3 * x), 1.3),
     "gate": (lambda x: F.glu(x, 1), 1.0),
     "written gate": (lambda x: torch.mul(*_halves(x, 1)), 1.0),
+    "gate in turn": (lambda x: x[:, ::2] * torch.sigmoid(x[:, 1::2]), 1.0),
 }
 """Each nonlinearity over axis 1 and what it leaves of a pair. Gates halve the features."""
 
@@ -82,7 +83,7 @@ class Network(nn.Module):
                 self.gated,
                 self.summed,
             ]
-            kinds += [self.thinned] * self.convolutional
+            kinds += [self.thinned, self.between] * self.convolutional
             self.parts.append(self.draw.choice(kinds)())
         self.parts.append(self.ending())
 
@@ -126,7 +127,7 @@ class Network(nn.Module):
             x = layer(x)
             if not linear:
                 return curve(x)
-            return slope / 2 * (x.chunk(2, 1)[0] if "gate" in name else x)
+            return slope / 2 * (x[:, ::2] if name == "gate in turn" else x.chunk(2, 1)[0] if "gate" in name else x)
 
         return run
 
@@ -206,6 +207,21 @@ class Network(nn.Module):
 
         def run(x: Tensor, linear: bool) -> Tensor:
             x = point(depthwise(bent(x, linear)))
+            return x / 2 if linear else F.silu(x)
+
+        return self.joint(run)
+
+    def between(self) -> Callable[[Tensor, bool], Tensor]:
+        """A depthwise convolution between two ReLUs: relu(p relu(z)) is p relu(z) for p > 0."""
+        self.names.append("depthwise between nonlinearities")
+        layer, times = self.weight(self.width, 8), self.draw.choice((1, 2))
+        depthwise = nn.Conv2d(8, 8 * times, 3, padding=1, groups=8)
+        self.layers.append(depthwise)
+        point = self.weight(8 * times, 8)
+
+        def run(x: Tensor, linear: bool) -> Tensor:
+            x = layer(x) / 2 if linear else F.relu(layer(x))
+            x = point(depthwise(x) if linear else F.relu(depthwise(x)))
             return x / 2 if linear else F.silu(x)
 
         return self.joint(run)

@@ -26,7 +26,7 @@ def test_the_networks_hold_every_piece() -> None:
     assert any(layer.groups > 1 for layer in convolutions)
     assert any(layer.dilation[0] > 1 for layer in convolutions)
     assert any(isinstance(layer, nn.ConvTranspose2d) for layer in layers)
-    assert len({name for network in networks for name in network.names}) == 15
+    assert len({name for network in networks for name in network.names}) == 17
     assert {layer.out_channels // layer.groups for layer in convolutions if layer.groups == layer.in_channels} == {1, 2}
 
 

@@ -451,3 +451,59 @@ def test_what_is_made_up_for_is_told():
     made = plan(between(lambda net, z: 0.5 * torch.relu(4 * z)), (3, WIDTH))
     note = "its output is multiplied by 4 before relu: std / 4; relu is multiplied by 0.5: std / 0.5"
     assert made["first"].note == note
+
+
+# Blocks, and what an activation's argument takes of itself.
+
+
+def guarded(z: Tensor) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return torch.sin(30 * z)
+
+
+def finer(z: Tensor) -> Tensor:
+    """FINER (Liu et al. 2024): the frequency grows with |z|, and gets no gradient."""
+    with torch.no_grad():
+        scale = z.abs() + 1
+    return torch.sin(30 * scale * z)
+
+
+@pytest.mark.parametrize("tier", ["recorded", "exported"])
+def test_a_block_under_autocast_is_followed(tier: str):
+    """SIREN again: sqrt(2 / (1 - e^-2)) / 30 / sqrt(16)."""
+    layer = planned(between(lambda net, z: guarded(z)), tier)["first"]
+    assert (layer.nonlinearity, layer.std) == ("sin", pytest.approx(SIN / 30 / math.sqrt(WIDTH), rel=1e-5))
+
+
+@pytest.mark.parametrize("tier", ["recorded", "exported"])
+def test_a_frequency_that_grows_with_its_argument(tier: str):
+    """1 / sqrt(E[sin(30 (|z| + 1) z)^2]) by a sum over two million points of the normal density."""
+    z = torch.linspace(-8, 8, 2_000_001, dtype=torch.float64)
+    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
+    moment = float((density * torch.sin(30 * (z.abs() + 1) * z).square()).sum() * (z[1] - z[0]))
+    layer = planned(between(lambda net, z: finer(z)), tier)["first"]
+    assert layer.reason == "activation"
+    assert layer.std == pytest.approx(1 / math.sqrt(moment * WIDTH), rel=1e-3)
+
+
+def test_a_length_that_is_taken_off_is_no_square():
+    """Performer's features, exp(z W - |z|^2 / 2): z feeds a difference, linear, at Xavier's sqrt(2 / 32)."""
+    change = between(
+        lambda net, z: torch.exp(z @ net.projection - z.square().sum(-1, keepdim=True) / 2),
+        projection=torch.eye(WIDTH),
+    )
+    layer = plan(change, (3, WIDTH))["first"]
+    assert (layer.nonlinearity, layer.std) == ("linear", pytest.approx(XAVIER))
+
+
+def test_an_adjacency_that_is_learned_behind_a_softmax_is_left():
+    """Graph WaveNet, softmax(relu(E F)) h: neither E nor F is a weight that a scale belongs to."""
+    model = Net(
+        lambda net, x: torch.relu(torch.softmax(torch.relu(net.e @ net.f), 1) @ net.layer(x)),
+        layer=nn.Linear(WIDTH, WIDTH),
+        e=nn.Parameter(torch.randn(3, 2, generator=torch.Generator().manual_seed(0))),
+        f=nn.Parameter(torch.randn(2, 3, generator=torch.Generator().manual_seed(1))),
+    )
+    made = plan(model, (3, WIDTH))
+    assert [layer.name for layer in made.layers] == ["layer"]
+    assert {other.name for other in made.others if "not proportional" in other.note} == {"e", "f"}

@@ -6,6 +6,8 @@ Each piece must hold the elements that one process writes there.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -184,4 +186,38 @@ def test_what_a_layout_may_not_say(told: object, error: type[Exception], match: 
     before = copy.deepcopy(model.state_dict())
     with pytest.raises(error, match=match):
         made.apply(model, seed=9, layout=lambda name, _: told if name == "up.weight" else None)
+    assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
+
+
+class _SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("again")
+
+
+def _raising(error: Exception) -> Callable[[str, torch.Tensor], object]:
+    def layout(name: str, _: torch.Tensor) -> object:
+        if name == "up.weight":
+            raise error
+        return None
+
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("layout", "match"),
+    [
+        (_raising(KeyError("rank")), r"layout\('up.weight', ...\) failed: KeyError: 'rank'; nothing was written"),
+        (_raising(_SpeechlessError()), r"layout\('up.weight', ...\) failed: _SpeechlessError: ; nothing"),
+        (lambda name, _: Box((3, 3), [(0,), (5,)]), r"layout\('up.weight', ...\) failed: IndexError: "),
+        (lambda: None, "expected a function to be called with 2 arguments"),
+        (5, "layout=5: expected a function to be called with 2 arguments"),
+    ],
+)
+def test_a_layout_that_fails(layout: Any, match: str) -> None:
+    """Its own errors came through raw, also those of regions that it makes wrongly."""
+    made, _ = whole()
+    model = Net()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(ArgumentError, match=match):
+        made.apply(model, seed=9, layout=layout)
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())

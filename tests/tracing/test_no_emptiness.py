@@ -114,6 +114,22 @@ def test_a_forward_that_reaches_no_weight_is_an_error(use: Any, example: Any):
     assert set(plan(model, ({"x": torch.zeros(2, 3)},))) == {"a", "b"}
 
 
+class Sealed(nn.Module):
+    """Reads an attribute that no tensor has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, record: Any = None) -> Tensor | None:
+        return None if record is None or record.kind != "told" else self.layer(record.told)
+
+
+def test_what_is_read_without_any_input_is_said():
+    with pytest.raises(TraceError, match=r"reaches none of its 1 weights \(layer\.weight\), without any input\. It"):
+        plan(Sealed())
+
+
 def test_a_model_without_weights_is_no_error():
     assert len(plan(nn.Sequential(nn.ReLU(), nn.Dropout()), (2, 3))) == 0
 
