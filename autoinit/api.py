@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import torch
 
-from autoinit.comparing import running
+from autoinit.comparing import trainings
 from autoinit.comparing.comparison import Comparison
 from autoinit.comparing.trials import Course, Score, Train, Write
 from autoinit.errors import ArgumentError, words_of
@@ -242,7 +242,7 @@ def compare(
         if number < 1:
             raise refusal(name, number, "a number, 1 at least")
     course = Course(make_model, train, steps, score, float(give_up), float(limit))
-    return running.run(course, _written(starts, example_inputs), rates, seeds)
+    return trainings.run(course, _written(starts, example_inputs), rates, seeds)
 
 
 def _written(starts: Any, example_inputs: Any) -> dict[str, Write]:

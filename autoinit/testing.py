@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from torch import nn
 
+from autoinit.checking.base_model import Groups
 from autoinit.checking.baselines import read_baseline, stale_note
 from autoinit.checking.checker import check
 from autoinit.checking.findings import CheckResult, CheckRun, Severity
-from autoinit.checking.following import Groups
 from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.errors import ArgumentError

@@ -1,13 +1,17 @@
 """Training every network under every start: what was trained once, from the same numbers, is never trained again."""
 
+import copy
+import functools
 import json
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from _practice_held import NEW
+from _practice_fresh import FRESH
+from _practice_held import HELD_BACK, SEEN
 from _practice_images import IMAGES
 from _practice_others import OTHERS
 from _practice_sequences import SEQUENCES
@@ -17,9 +21,9 @@ from torch import nn
 
 from autoinit.comparing.trials import Course, fingerprint
 
-LEARN: dict[str, Practice] = {**IMAGES, **SEQUENCES, **OTHERS}
+LEARN: dict[str, Practice] = {**IMAGES, **SEQUENCES, **OTHERS, **SEEN}
 """Those that the rows of the preset were chosen by."""
-HELD: dict[str, Practice] = NEW
+HELD: dict[str, Practice] = {**HELD_BACK, **FRESH}
 """Those that nothing was chosen by, held back until the preset was fixed."""
 NETWORKS = {**LEARN, **HELD}
 SEEDS = (0, 1, 2)
@@ -54,7 +58,7 @@ class Runs:
         if key not in self.known:
             practice = NETWORKS[name]
             course = Course(practice.make, practice.train, practice.steps, practice.score, limit=LIMIT)
-            found = course.run("", model, rate, seed)
+            found = course.run("", copy.deepcopy(model), rate, seed)
             line = dict(zip(("network", "start", "seed", "rate"), key, strict=True))
             line |= {"score": found.score if math.isfinite(found.score) else None, "seconds": round(found.seconds, 2)}
             if self.file is not None:
@@ -96,17 +100,19 @@ class Outcome:
         return {"network": self.network, "start": self.start, "rate": self.rate, "scores": scores}
 
 
-def outcome(runs: Runs, name: str, start: str, seeds: tuple[int, ...] = SEEDS) -> Outcome | None:
+def outcome(runs: Runs, name: str, start: str, seeds: Sequence[int] = SEEDS) -> Outcome | None:
     """Train where need be; None where there is no such start."""
     practice = NETWORKS[name]
 
+    made = functools.cache(lambda seed: started(practice, start, seed))
+    if made(seeds[0]) is None:
+        return None
+
     def score(seed: int, rate: float) -> float:
-        model = started(practice, start, seed)
+        model = made(seed)
         assert model is not None
         return runs.score(name, model, seed, rate)
 
-    if started(practice, start, seeds[0]) is None:
-        return None
     by_rate = {rate: [score(seeds[0], rate)] for rate in practice.rates}
     first, second = sorted(by_rate, key=lambda rate: by_rate[rate][0])[:2]
     kept = [first, second] if by_rate[second][0] <= CLOSE * by_rate[first][0] else [first]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import gc
+import importlib
 import importlib.abc
 import importlib.machinery
 import itertools
@@ -59,8 +60,7 @@ class Changed(importlib.abc.MetaPathFinder):
     """Imports one module from another tree than its file's."""
 
     def __init__(self, path: Path, code: CodeType) -> None:
-        parts = path.relative_to(ROOT).with_suffix("").parts
-        self.name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        self.name = _module(path)
         self.code = code
 
     def find_spec(
@@ -144,10 +144,17 @@ def _noticed(work: Callable[[], str], seconds: float) -> str:
 def _put_in(change: Change) -> None:
     """Give each function that a change makes another its new code, wherever it is held."""
     codes = _new_codes(change)
+    importlib.import_module(_module(ROOT / change.file))  # as yet unloaded, it would be loaded unchanged
     for function in [each for each in gc.get_objects() if type(each) is FunctionType]:
         old = function.__code__
         if old.co_filename == str(ROOT / change.file):
             _, function.__code__ = codes.get((old.co_name, old.co_firstlineno), (old, old))
+
+
+def _module(path: Path) -> str:
+    """The name of the module that a file of the package is."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def _new_codes(change: Change) -> dict[tuple[str, int], tuple[CodeType, CodeType]]:

@@ -3,13 +3,13 @@
     python benchmarks/practice.py --resume practice.jsonl --json practice.json
     python benchmarks/practice.py --half learn --networks 'vgg*' gpt --starts library plain train
 
-26 networks on scikit-learn's digits, on the source of Python's library, and on data that is made: convolutional ones
+32 networks on scikit-learn's digits, on the source of Python's library, and on data that is made: convolutional ones
 with and without norms, U-Net, autoencoders, a GAN, transformers, recurrent networks, a graph, points, fields, an
-actor-critic, a detector's head, a flow. Each is trained from the library's default, a He
+actor-critic, a detector's head, a flow, a differential equation. Each is trained from the library's default, a He
 loop, a Xavier loop, LSUV, the literature's recipe for it, and from autoinit's methods and options, at the same three to
 five learning rates and for the same 30 to 300 steps, 120 seconds at most.
 
-The first seed is trained at every rate; the other two at the best of them, and at the second best where its score is
+The first seed is trained at every rate; the others at the best of them, and at the second best where its score is
 within a fifth of it. What counts is the mean of the seeds' scores at the rate where it is lowest; lower is better.
 A win or a loss is a difference of more than two standard errors.
 
@@ -31,9 +31,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _practice_running import HELD, LEARN, Outcome, Runs, outcome
+from _practice_running import HELD, LEARN, SEEDS, Outcome, Runs, outcome
 from _practice_starts import STARTS
-from _practice_tables import counted, counts, figures
+from _practice_tables import MAIN, counted, counts, figures
 from rich.console import Console
 from rich.progress import Progress
 
@@ -46,6 +46,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--half", nargs="+", choices=HALVES, default=list(HALVES), help="default: both")
     parser.add_argument("--networks", nargs="+", metavar="GLOB", default=["*"], help="names to take, such as 'vgg*'")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=list(STARTS), help="default: all")
+    parser.add_argument("--seeds", type=int, metavar="N", default=len(SEEDS),
+                        help="of all but other options of ours, which get three (default: 3)")  # fmt: skip
     parser.add_argument("--resume", type=Path, metavar="FILE", help="go on from, and add to, these JSON lines")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     return parser.parse_args(arguments)
@@ -73,7 +75,7 @@ def main() -> int:
         for name, start in chosen:
             progress.update(task, description=f"{name}, {start}".ljust(24))
             try:
-                made = outcome(runs, name, start)
+                made = outcome(runs, name, start, range(options.seeds) if start in MAIN else SEEDS)
             except KeyboardInterrupt:
                 stopped = True
                 break

@@ -13,7 +13,7 @@ from torch import nn
 
 from autoinit.checking._part import Part
 from autoinit.checking._signals import Prediction, predict
-from autoinit.checking.following import FollowedBase
+from autoinit.checking.base_model import FollowedBase
 from autoinit.checking.recipes import Published
 from autoinit.checking.scale.reach import surroundings
 from autoinit.facts import Facts, gather, head_rows

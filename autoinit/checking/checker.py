@@ -13,8 +13,8 @@ from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.alone import as_alone, askable, weights_notes, weights_subject
+from autoinit.checking.base_model import Groups, following
 from autoinit.checking.findings import CheckResult, Finding, Severity
-from autoinit.checking.following import Groups, following
 from autoinit.checking.recipes import Published, published, recognised
 from autoinit.checking.rules.registry import About, rules
 from autoinit.checking.selecting import Ignore, enabled_codes

@@ -16,6 +16,8 @@ from autoinit.resolving.residual import streams
 from autoinit.theory.layouts import size
 from autoinit.tracing.dataflow import Dataflow, Op
 
+SHALLOW = 6
+"""Layers: through more of them the library's default loses the signal."""
 LARGE = 1 << 22
 """Elements: to draw an orthogonal weight of n x n takes about n^3 operations."""
 
@@ -36,6 +38,7 @@ class Seen:
         dense: whether it gives as many numbers as it is given, or a map of an image's places.
         full: whether it gives as many numbers as it is given.
         places: whether it gives a map of an image's places.
+        fits: whether up to six linear layers in a row give one number of numbers, as in a regression.
         acts: whether one of its outputs is one number and another several, as value and policy of an actor-critic.
         large: whether it has a weight of which an orthogonal one takes long to draw.
     """
@@ -51,6 +54,7 @@ class Seen:
     dense: bool = False
     full: bool = False
     places: bool = False
+    fits: bool = False
     acts: bool = False
     large: bool = False
 
@@ -71,6 +75,7 @@ def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
         gated=any(recurrent_gates(op.op) > 1 for op in dataflow.graph.nodes),
         draws=draws(dataflow, _fed(plan)),
         frequency=_frequency(rows),
+        fits=_fits(plan),
         acts=_acts(plan),
         large=any(math.prod(each.shape) > LARGE for each in plan.layers),
         **_outputs(dataflow, plan),
@@ -111,6 +116,15 @@ def _acts(plan: Plan) -> bool:
     heads = [each for each in plan.layers if each.reason in ("output", "softmax") and "k" not in each.axes]
     features = {size(each.axes, each.shape, "o") for each in heads}
     return 1 in features and len(features) > 1
+
+
+def _fits(plan: Plan) -> bool:
+    """Whether a few linear layers end in one number, and nothing but activations stands between them."""
+    inner = [each for each in plan.layers if each.reason == "activation"]
+    ends = [each for each in plan.layers if each.reason == "output"]
+    linear = not any("k" in each.axes or each.slices for each in plan.layers)
+    alone = len(ends) == 1 and len(inner) == len(plan.layers) - 1
+    return linear and alone and len(plan.layers) <= SHALLOW and size(ends[0].axes, ends[0].shape, "o") == 1
 
 
 def _fed(plan: Plan) -> Iterator[Fed]:

@@ -22,7 +22,7 @@ from autoinit import formats
 from autoinit.errors.arguments import all_of, refusal, require, require_call
 from autoinit.transfer.making import scaling
 from autoinit.transfer.record import Scaling
-from autoinit.transfer.rules import Optimizer
+from autoinit.transfer.rules import OPTIMIZERS, Optimizer
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -235,8 +235,7 @@ class _Trained:
 def _optimizers(name: Optimizer, groups: list[dict[str, Any]], lr: float) -> list[torch.optim.Optimizer]:
     """Torch's optimizers of these groups: of Muon two."""
     if name != "muon":
-        made = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}[name]
-        return [made(groups, lr=lr)]
+        return [OPTIMIZERS[name].kind(groups, lr=lr)]  # type: ignore[call-arg]
     parts = [[group for group in groups if group["use_muon"] is by_muon] for by_muon in (True, False)]
     for group in parts[0]:
         group.pop("eps")

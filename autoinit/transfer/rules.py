@@ -25,8 +25,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import torch
 
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
 MuonAdjustment = Literal["original", "match_rms_adamw"]
@@ -78,11 +80,13 @@ class OptimizerRule:
         width: the learning rate's growth from that of the weight.
         depth: its growth inside a branch, from m_L and alpha.
         eps: whether the optimizer has an eps that gradients are compared with.
+        kind: torch's class of it.
     """
 
     width: Callable[[Growth], float]
     depth: Callable[[float, float], float]
     eps: bool
+    kind: type[torch.optim.Optimizer]
 
 
 def _adam_width(grown: Growth) -> float:
@@ -93,16 +97,17 @@ def _adam_depth(branches: float, alpha: float) -> float:
     return math.pow(branches, alpha - 1)
 
 
-_ADAM = OptimizerRule(_adam_width, _adam_depth, eps=True)
+_ADAM = OptimizerRule(_adam_width, _adam_depth, eps=True, kind=torch.optim.Adam)
 OPTIMIZERS: Mapping[Optimizer, OptimizerRule] = {
-    "adamw": _ADAM,
+    "adamw": replace(_ADAM, kind=torch.optim.AdamW),
     "adam": _ADAM,
     "sgd": OptimizerRule(
         width=lambda grown: grown.features / grown.fan_in,
         depth=lambda branches, alpha: math.pow(branches, 2 * alpha - 1),
         eps=False,
+        kind=torch.optim.SGD,
     ),
-    "muon": _ADAM,  # for all that is no hidden matrix: AdamW stands beside it
+    "muon": replace(_ADAM, kind=torch.optim.Muon),  # of what is no hidden matrix, for which AdamW stands beside it
 }
 """A row for each optimizer."""
 

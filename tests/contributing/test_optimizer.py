@@ -12,6 +12,7 @@ FILE = "autoinit/transfer/rules.py"
 USED = """
     import json
     from pathlib import Path
+    import torch
     from torch import nn
     import autoinit
     from tests.contributing.within import command
@@ -28,7 +29,10 @@ USED = """
         refused = str(error)
     shown = command("scaling", "net.py:build", "--width", "4", "--optimizer", "signs", "--format", "json")
     again = autoinit.Scaling.from_json(made.to_json())
-    print(json.dumps([made["2.weight"].lr, refused, json.loads(shown)["optimizer"], again.optimizer]))
+    batch = torch.zeros(4, 4), torch.zeros(4, dtype=torch.long)
+    checked = autoinit.coordinate_check(build, [16, 32], batch, steps=1, standard=False, optimizer="signs")
+    names = [json.loads(shown)["optimizer"], again.optimizer, checked.optimizer]
+    print(json.dumps([made["2.weight"].lr, refused, *names]))
 """
 
 
@@ -38,12 +42,13 @@ def test_an_optimizer_is_a_row(tmp_path: Path) -> None:
     copy.edit(FILE, 'Literal["adamw", "adam", "sgd", "muon"]', 'Literal["adamw", "adam", "sgd", "muon", "signs"]')
     copy.edit(
         FILE,
-        '    "muon": _ADAM,',
-        '    "signs": OptimizerRule(lambda grown: grown.fan_in**-2, _adam_depth, eps=False),\n    "muon": _ADAM,',
+        '    "muon": replace(_ADAM',
+        '    "signs": OptimizerRule(lambda grown: grown.fan_in**-2, _adam_depth, eps=False, kind=torch.optim.Rprop),\n'
+        '    "muon": replace(_ADAM',
     )
-    lr, refused, shown, again = json.loads(copy.run(USED))
+    lr, refused, *names = json.loads(copy.run(USED))
     assert lr == 1 / 16
     assert refused.startswith("optimizer='sign': expected one of adamw, adam, sgd, signs")
-    assert (shown, again) == ("signs", "signs")
+    assert names == ["signs"] * 3
     assert copy.touched == [FILE]
     assert promised("optimizer of `scaling`", copy.touched)

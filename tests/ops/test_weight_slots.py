@@ -108,3 +108,37 @@ def test_what_has_no_gradient_bears_no_signal(name: str) -> None:
     assert not found.signal
     (added,) = (op for op in traced.graph.nodes if op.op == "add")
     assert str(added.role) == "transparent"  # a sum of one signal
+
+
+@pytest.mark.parametrize(
+    ("name", "constants", "expected"),
+    [
+        ("rnn_relu", {"has_biases": False, "num_layers": 1}, [("params.0", ("relu",)), ("params.1", ("relu",))]),
+        (
+            *("rnn_tanh", {"has_biases": True, "num_layers": 1, "bidirectional": False}),
+            [("params.0", ("tanh",)), ("params.1", ("tanh",))],
+        ),
+        (
+            *("rnn_relu", {"has_biases": True, "num_layers": 1, "bidirectional": True}),
+            [(f"params.{place}", ("relu",)) for place in (0, 1, 4, 5)],
+        ),
+        ("lstm", {"has_biases": True, "bidirectional": True}, []),  # of how many layers, nobody knows
+    ],
+)
+def test_weights_of_a_functional_recurrent_layer_and_what_they_feed(
+    name: str, constants: dict[str, Any], expected: list[tuple[str, tuple[str, ...]]]
+) -> None:
+    """torch lists w_ih, w_hh, and b_ih, b_hh where there are biases, for each layer and each direction."""
+    slots = REGISTRY.specs[name].weights(constants)  # type: ignore[misc]
+    assert [(each.slot, each.gates) for each in slots if each.slot.startswith("params")] == expected
+
+
+def test_an_attentions_projection_is_three() -> None:
+    """Queries, keys and values, one after the other."""
+    slots = REGISTRY.specs["multi_head_attention"].weights({})  # type: ignore[misc]
+    assert {each.slot: each.gates for each in slots if each.gates} == {
+        "in_proj_weight": ("attention", "attention", "attention"),
+        "q_proj_weight": ("attention",),
+        "k_proj_weight": ("attention",),
+        "v_proj_weight": ("attention",),
+    }

@@ -89,12 +89,12 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, str]] = {
                     c=nn.Linear(8, 1)), (16, 2), "waves",
     ),
     "sines of no frequency": (
-        lambda: Net(lambda s, x: s.b(torch.sin(s.a(x))), a=nn.Linear(2, 8), b=nn.Linear(8, 1)), (16, 2),
+        lambda: Net(lambda s, x: s.b(torch.sin(s.a(x))), a=nn.Linear(4, 8), b=nn.Linear(8, 3)), (16, 4),
         "others without norms",
     ),
     "a sine among others": (
         lambda: Net(lambda s, x: s.d(F.relu(s.c(F.relu(s.b(torch.sin(30 * s.a(x))))))), a=nn.Linear(8, 8),
-                    b=nn.Linear(8, 8), c=nn.Linear(8, 8), d=nn.Linear(8, 1)), ROW, "others without norms",
+                    b=nn.Linear(8, 8), c=nn.Linear(8, 8), d=nn.Linear(8, 3)), ROW, "others without norms",
     ),
     "one block": (
         lambda: Net(lambda s, x: s.h(x + s.b(x)), b=mlp(8, 16, 8), h=nn.Linear(8, 2)), ROW, "others without norms"
@@ -135,6 +135,20 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, str]] = {
     ),
     "stream": (lambda: streaming(norm=False), (4, 16), "residual stream without norms"),
     "plain": (lambda: mlp(8, 16, 4), ROW, "others without norms"),
+    "regression": (lambda: mlp(8, 16, 16, 1), ROW, "regression"),
+    "regression of one number": (lambda: mlp(1, 16, 16, 1), (16, 1), "regression"),
+    "regression by six layers": (lambda: mlp(8, *[16] * 5, 1), ROW, "regression"),
+    "regression by seven layers": (lambda: mlp(8, *[16] * 6, 1), ROW, "others without norms"),
+    "regression with norms": (lambda: mlp(8, 16, 16, 1, norm=True), ROW, "norms"),
+    "one number of an image": (
+        lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)),
+        IMAGE, "others without norms",
+    ),
+    "one number, bounded": (lambda: nn.Sequential(mlp(8, 16, 1), nn.Sigmoid()), ROW, "others without norms"),
+    "one number of a word": (
+        lambda: nn.Sequential(nn.Embedding(9, 8), nn.Flatten(), mlp(40, 16, 1)),
+        torch.zeros(2, 5, dtype=torch.long), "others without norms",
+    ),
     "pooled": (
         lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4)),
         IMAGE, "others without norms",

@@ -19,7 +19,7 @@ LATE = {
     "autoinit.cli": "`autoinit --help` and errors of usage must not wait for torch",
     "autoinit.plans.plan": "`Plan.apply` is the step up",
     "autoinit.pytest_plugin": "pytest loads it at every start",
-    "autoinit.comparing.running": "the package is imported wherever a model is built; a bar is for terminals",
+    "autoinit.comparing.trainings": "the package is imported wherever a model is built; a bar is for terminals",
     "autoinit.formats": "values print without rich until they are asked to",
     "autoinit.reporting.signals.plotting": "matplotlib is an extra",
     "autoinit.reporting.scalings.plotting": "matplotlib is an extra",

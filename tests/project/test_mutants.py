@@ -89,6 +89,29 @@ def test_changes_of_a_file_against_its_tests(tmp_path: Path) -> None:
     assert json.loads(kept.read_text())["failed"] == []
 
 
+LATE = """
+import sys
+sys.path.append(sys.argv[1])
+from _mutations import changes
+from _trying import ROOT, _put_in
+sys.path.insert(0, str(ROOT))
+file = ROOT / "autoinit" / "theory" / "gains.py"
+change = next(each for each in changes(file, ROOT) if each.after == "0 >= gain < math.inf")
+assert "autoinit.theory.gains" not in sys.modules
+_put_in(change)
+from autoinit.theory.fans import Fans
+from autoinit.theory.gains import std
+std(1.0, Fans(1.0, 1.0), "fan_in")
+"""
+
+
+def test_what_is_loaded_late_is_changed_too() -> None:
+    """A gain of 1 is refused by the change, in a module that nothing had loaded when it was made."""
+    command = [sys.executable, "-c", LATE, str(SCRIPT.parent)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "ArgumentError: gain is 1.0" in done.stderr, done.stderr
+
+
 def test_the_rooms_that_are_changed_are_there() -> None:
     """By default those that the benchmark names: each a folder of the package, with a folder of tests."""
     rooms = ast.literal_eval(re.search(r"^ROOMS = (\(.*?\))$", SCRIPT.read_text(), re.M | re.S)[1])

@@ -110,8 +110,9 @@ ORACLES: dict[str, list[tuple[dict[str, float], float]]] = {
     "hardshrink": [
         ({}, 2 * partial_moment(0.5, math.inf)),
         ({"lambd": 0.7001}, 2 * partial_moment(0.7001, math.inf)),
+        ({"lambd": 0.0}, 1.0),
     ],
-    "softshrink": [({}, softshrink_moment(0.5)), ({"lambd": 1.1}, softshrink_moment(1.1))],
+    "softshrink": [({}, softshrink_moment(0.5)), ({"lambd": 1.1}, softshrink_moment(1.1)), ({"lambd": 0.0}, 1.0)],
     "tanhshrink": [({}, by_scipy(lambda z: z - math.tanh(z)))],
     "threshold": [({"threshold": 0.1234, "value": 20.0}, 400 * cdf(0.1234) + partial_moment(0.1234, math.inf))],
     "squared_relu": [({}, 1.5)],

@@ -14,7 +14,7 @@ from autoinit.models import Model, ModelView
 from autoinit.tensors.measuring import WeightStats, weight_stats
 from autoinit.transfer.making import scaling
 from autoinit.transfer.record import Scaling
-from autoinit.transfer.rules import Optimizer
+from autoinit.transfer.rules import OPTIMIZERS, Optimizer
 
 Groups = torch.optim.Optimizer | Sequence[Mapping[str, Any]]
 
@@ -72,9 +72,7 @@ def following(view: ModelView, base: Model, optimizer: Groups | None, example_in
 
 def _kind(optimizer: Groups | None) -> Optimizer:
     """The rules that an optimizer asks for, by its class; those of AdamW where only groups are given."""
-    if optimizer is None or not isinstance(optimizer, torch.optim.Optimizer):
-        return "adamw"
-    return "sgd" if isinstance(optimizer, torch.optim.SGD) else "adamw"
+    return next((name for name, rule in OPTIMIZERS.items() if isinstance(optimizer, rule.kind)), "adamw")
 
 
 def _rates(view: ModelView, optimizer: Groups | None) -> dict[str, float]:
