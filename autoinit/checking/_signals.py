@@ -19,6 +19,9 @@ from autoinit.tracing.inputs import given_inputs
 MOST_SAMPLES = 16
 """Samples of a batch that a prediction is made for: enough for statistics over a batch, cheap for what holds them."""
 
+MOST_ELEMENTS = 1 << 16
+"""Elements of a wide layer that are drawn: rules ask for powers of ten."""
+
 
 class Prediction(NamedTuple):
     """A predicted signal.
@@ -42,7 +45,8 @@ def predict(view: ModelView, dataflow: Dataflow, plan: Plan, *, backward: bool) 
         return Prediction(None, "its weights have no values (meta device)")
     propagation = Propagation(dataflow, view, None, InputSignal(), given=None, seed=0)
     try:
-        return Prediction(propagation.report(backward=backward, started=time.perf_counter(), layers=plan))
+        started = time.perf_counter()
+        return Prediction(propagation.report(backward=backward, started=started, layers=plan, most=MOST_ELEMENTS))
     except (RuntimeError, TypeError, ValueError, LookupError, ArithmeticError) as error:
         return Prediction(None, f"{type(error).__name__}: {' '.join(words_of(error).split())[:160]}", failed=True)
 

@@ -80,6 +80,7 @@ def test_stds_of_initialisers(recipe):
 
 def test_every_recipe_has_a_case():
     """In the table above, in the table of published cases, among library's models, or in tests of the recipe itself."""
+    pytest.importorskip("transformers", reason="most of the library's models are its own")
     tried = {re.match(r"\w+", recipe.lower())[0] for recipe in STDS} | {case.recipe for case in CASES.values()}
     tried |= {re.match(r"\w+", case.recipe)[0] for case in MODELS.values()} | set(BY_HAND)
     ours = {name for name, each in table().items() if each.rule.__module__.startswith("autoinit.")}

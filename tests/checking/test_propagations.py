@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from autoinit.checking import _signals as signals
 from autoinit.checking.checker import check
 from autoinit.errors import TraceError
-from autoinit.plans.plan import Plan
 from autoinit.signal.predicting.propagating import Propagation
 
 WIDTH = 32
@@ -25,9 +24,9 @@ def samples(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     made: list[int] = []
 
     class Counted(Propagation):
-        def report(self, *, backward: bool, started: float, layers: Plan | None = None) -> Any:
+        def report(self, **given: Any) -> Any:
             made.append(self.samples)
-            return super().report(backward=backward, started=started, layers=layers)
+            return super().report(**given)
 
     monkeypatch.setattr(signals, "Propagation", Counted)
     return made
@@ -39,9 +38,9 @@ def backwards(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     made: list[bool] = []
 
     class Counted(Propagation):
-        def report(self, *, backward: bool, started: float, layers: Plan | None = None) -> Any:
+        def report(self, *, backward: bool, **given: Any) -> Any:
             made.append(backward)
-            return super().report(backward=backward, started=started, layers=layers)
+            return super().report(backward=backward, **given)
 
     monkeypatch.setattr(signals, "Propagation", Counted)
     return made

@@ -215,6 +215,36 @@ class Llama(nn.Module):
         return x
 
 
+class Vision(nn.Module):
+    """As in ViT: a convolution and a token make a stream, queries, keys and values come from one matrix, three stds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 256, 4, 4)
+        self.token, self.places = nn.Parameter(torch.randn(1, 1, 256)), nn.Parameter(torch.randn(1, 17, 256))
+        made = [
+            {"norm": nn.LayerNorm(256), "qkv": nn.Linear(256, 768), "out": nn.Linear(256, 256),
+             "again": nn.LayerNorm(256), "up": nn.Linear(256, 1024), "down": nn.Linear(1024, 256)}
+            for _ in range(2)
+        ]  # fmt: skip
+        self.layers = nn.ModuleList(map(nn.ModuleDict, made))
+        self.head = nn.Linear(256, 10)
+        for parts in made:
+            for part, std in zip(parts["qkv"].weight.chunk(3), (0.05, 0.1, 0.3), strict=True):
+                nn.init.normal_(part, std=std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.places
+        for layer in self.layers:
+            assert isinstance(layer, nn.ModuleDict)
+            q, k, v = layer["qkv"](layer["norm"](x)).reshape(2, 17, 3, 8, 32).permute(2, 0, 3, 1, 4).unbind(0)
+            x = x + layer["out"](F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(2, 17, 256))
+            x = x + layer["down"](F.gelu(layer["up"](layer["again"](x))))
+        made: Tensor = self.head(x[:, 0])
+        return made
+
+
 def logarithms(model: nn.Module, given: Any) -> dict[str, Tensor]:
     """Of q and grad of every operation, for each seed."""
     reports = [propagate(model, given, seed=seed) for seed in range(SEEDS)]
@@ -254,3 +284,15 @@ def test_some_of_llama_agrees_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn = int(next(note for note in notes if "draw some features" in note).split()[0])
     assert drawn > 0.8 * sum(1 for each in report.operations if each.row)  # all but means and what is made of them
     assert all(float(agree(whole[name], some[name]).median()) < 0.05 for name in whole)
+
+
+def test_some_of_a_vision_transformer_agree_with_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every operation; its stem makes all features, of which the stream goes on with half."""
+    torch.manual_seed(0)
+    model, given = Vision(), (2, 3, 16, 16)
+    whole, report = logarithms(model, given), propagate(model, given)
+    with at_most(monkeypatch, 34 * 128, fewest=128):
+        some, notes = logarithms(model, given), propagate(model, given).notes
+    drawn = int(next(note for note in notes if "draw some features" in note).split()[0])
+    assert drawn > 0.7 * sum(1 for each in report.operations if each.row)
+    assert all(float(agree(whole[name], some[name]).median()) < 0.1 for name in whole)

@@ -33,6 +33,7 @@ FEWEST = 256
 ATTENTION = "scaled_dot_product_attention"
 _RESHAPING = frozenset({"view", "flatten", "unflatten"})
 _EXPANDING = "expand"
+_PARTING = frozenset({"unbind", "chunk", "split"})
 _AVERAGING = frozenset({"mean", "var"})
 _NORMS = frozenset({"layer_norm", "rms_norm"})
 _EPSILON = {"layer_norm": 1e-5, "rms_norm": None}
@@ -47,8 +48,8 @@ class Fewer:
 
     Attributes:
         shapes: of the outputs that have fewer features, or heads.
-        cuts: for operations on these, the axes (counted from the end) along which operands from elsewhere that have a
-            number for each feature lose as many.
+        cuts: for operations on these, the axes (counted from the end) along which operands that have a number for each
+            feature lose as many.
         means: over features, and the operations on features that take what is made of these.
     """
 
@@ -75,13 +76,15 @@ class Fewer:
         """The operation on as many numbers as there are features.
 
         A mean passes each of n features the n-th part of its gradient, which is a sum over features of either sign: n
-        times the second moment of one.
+        times the second moment of one. Of a signal the features that are left out get no gradient, the others more.
         """
         known = {each: run[each] for each in op.operands.values()}
         for each, axis in self.cuts.get(op, {}).items():
-            known[each] = _some(known[each], self.shapes[op][axis], axis)
+            known[each] = some(known[each], self.shapes[op][axis], axis)
+            if each.signal:
+                known[each] = _Weighed.apply(known[each], math.sqrt(1 / self._share(op)))  # type: ignore[no-untyped-call]
         for each in known if op in self.means else ():
-            if op in self.shapes and each not in self.shapes and each.signal:
+            if op in self.shapes and each not in self.shapes and each.signal and each not in self.cuts.get(op, {}):
                 known[each] = _Weighed.apply(known[each], math.sqrt(1 / self._share(op)))  # type: ignore[no-untyped-call]
             elif op not in self.shapes:
                 known[each] = _Weighed.apply(known[each], self._share(each))  # type: ignore[no-untyped-call]
@@ -113,26 +116,27 @@ class _Weighed(torch.autograd.Function):
         return grads[0] * ctx.factor, None
 
 
-def _some(values: torch.Tensor, count: int, axis: int) -> torch.Tensor:
+def some(values: torch.Tensor, count: int, axis: int) -> torch.Tensor:
     """So many entries along an axis, at even distances."""
     return values.index_select(axis, torch.linspace(0, values.shape[axis] - 1, count).long())
 
 
 def _normed(op: Op, run: Runner) -> torch.Tensor:
     x: torch.Tensor = run[op.operands["input"]]
-    held = {use.slot: _some(run.values.parameter(use.name), x.shape[-1], -1) for use in op.params}
+    held = {use.slot: some(run.values.parameter(use.name), x.shape[-1], -1) for use in op.params}
     norm = functional.layer_norm if op.op == "layer_norm" else functional.rms_norm
     normed: torch.Tensor = norm(x, x.shape[-1:], **held, eps=op.constants.get("eps", _EPSILON[op.op]))
     return normed
 
 
-def fewer_features(dataflow: Dataflow, whole: Callable[[ParamUse], bool]) -> Fewer:
+def fewer_features(dataflow: Dataflow, whole: Callable[[ParamUse], bool], most: int | None = None) -> Fewer:
     """So many features as are enough for the moments.
 
     Operations that share features are left as they are where one of them does something else than stands above.
 
-    whole: says of which weights all features are needed.
+    whole: says of which weights all features are needed. most: elements of a layer's output up to which all are drawn.
     """
+    most = MOST_ELEMENTS if most is None else most
     fed = behind_inputs(dataflow)
     maps = {op for op in dataflow.graph.nodes if op in fed and _maps_features(op, whole)}
     shared: nx.Graph[Op] = nx.Graph()
@@ -146,7 +150,7 @@ def fewer_features(dataflow: Dataflow, whole: Callable[[ParamUse], bool]) -> Few
     place = {op: at for at, op in enumerate(dataflow.graph.nodes)}
     for group in nx.connected_components(shared):
         sources = [op for op in group if op in maps or Trait.LOOKUP in op.traits]
-        for share in _shares(sources):
+        for share in _shares(sources, most):
             found = _Cutting(dataflow, maps, group, share)
             if all(found.takes(op) for op in sorted(group, key=place.__getitem__)):
                 shapes |= found.shapes
@@ -156,14 +160,14 @@ def fewer_features(dataflow: Dataflow, whole: Callable[[ParamUse], bool]) -> Few
     return Fewer(shapes, cuts, frozenset(means))
 
 
-def _shares(sources: Sequence[Op]) -> Iterator[Fraction]:
+def _shares(sources: Sequence[Op], most: int) -> Iterator[Fraction]:
     """Which shares of the features that a group's weights make may be enough, the smallest first."""
     shapes = [op.shape for op in sources if op.shape is not None and len(op.shape) > 1]
     if not shapes or len(shapes) < len(sources):
         return
     widths = [shape[-1] for shape in shapes]
     widest = max(shapes, key=math.prod)
-    least = max(MOST_ELEMENTS // max(1, math.prod(widest[:-1])) / widest[-1], FEWEST / min(widths))
+    least = max(most // max(1, math.prod(widest[:-1])) / widest[-1], FEWEST / min(widths))
     if least >= 1:
         return
     if len(set(widths)) == 1:
@@ -185,11 +189,12 @@ class _Cutting:
         self.cuts: dict[Op, Mapping[Op, int]] = {}
         self.means: set[Op] = set()
         self._axes: dict[Op, int] = {}  # of the shapes: which has fewer entries, counted from the end
+        self._parts: dict[Op, tuple[Shape, ...]] = {}  # of operations that give several tensors
 
     def takes(self, op: Op) -> bool:
         """Whether an operation, after those before it, can do with fewer, and all that read it."""
-        if op.shape is None:
-            return False
+        if op.shape is None and not any(each in self._axes for each in op.operands.values()):
+            return True
         source = op in self.maps or Trait.LOOKUP in op.traits
         return (self._shrunk(op, -1) if source else self._follows(op)) and self._is_read_well(op)
 
@@ -215,7 +220,7 @@ class _Cutting:
     def _follows(self, op: Op) -> bool:
         axes = {self._axes[each] for each in op.operands.values() if each in self._axes}
         if not axes:
-            return op.op not in ("input",) and op.role not in (Role.WEIGHT, Role.UNKNOWN)
+            return all(each not in self._parts for each in op.operands.values()) or self._runs(op)
         if len(axes) > 1:
             return False
         (axis,) = axes
@@ -229,7 +234,8 @@ class _Cutting:
             return self._reshapes(op, axis)
         if op.op == _EXPANDING:
             return self._shrunk(op, axis)
-        return (op.acts == "rearranging" or op.op in _AVERAGING) and self._runs(op)
+        moves = op.acts == "rearranging" if op.shape is not None else op.op in _PARTING
+        return (moves or op.op in _AVERAGING) and self._runs(op)
 
     @staticmethod
     def _is_over_features(op: Op) -> bool:
@@ -246,8 +252,6 @@ class _Cutting:
             if each.shape is None:
                 return False
             if len(each.shape) >= -axis and each.shape[axis] > 1:
-                if each.signal:
-                    return False
                 cut[each] = axis
             elif each.signal:
                 self.means.add(op)
@@ -267,20 +271,22 @@ class _Cutting:
         assert op.shape is not None
         assert before is not None
         behind = math.prod(before[axis:])
-        for place in range(-len(op.shape), 0):
-            if math.prod(op.shape[place:]) == behind and op.shape[place] > 1:
-                return self._shrunk(op, place)
-        return False
+        inside = (place for place in range(-len(op.shape), 0) if math.prod(op.shape[place:]) <= behind)
+        return next((True for place in inside if op.shape[place] > 1 and self._shrunk(op, place)), False)
 
     def _runs(self, op: Op) -> bool:
         """As torch says: one axis has the share of what it had, or a mean has done away with it."""
         shapes = {each: self.shapes.get(each, each.shape) for each in op.operands.values()}
-        known = {each: torch.empty(shape, device="meta") for each, shape in shapes.items() if shape is not None}
+        known: dict[Op, Any] = {each: _like(shape) for each, shape in shapes.items() if shape is not None}
+        known |= {each: tuple(map(_like, parts)) for each, parts in self._parts.items()}
         try:
-            made = tuple(execute(op, known).shape)
+            value = execute(op, known)
         except Exception:  # noqa: BLE001 - whatever it raises, it does not do with fewer
             return False
-        assert op.shape is not None
+        if op.shape is None:
+            self._parts[op] = tuple(tuple(each.shape) for each in value)
+            return True
+        made = tuple(value.shape)
         if made == op.shape and op.op in _AVERAGING:
             self.means.add(op)
             return True
@@ -288,6 +294,10 @@ class _Cutting:
             return False
         fewer = [axis for axis in range(-len(made), 0) if made[axis] != op.shape[axis]]
         return len(fewer) == 1 and self._shrunk(op, fewer[0]) and self.shapes[op] == made
+
+
+def _like(shape: Shape) -> torch.Tensor:
+    return torch.empty(shape, device="meta")
 
 
 def _maps_features(op: Op, whole: Callable[[ParamUse], bool]) -> bool:

@@ -14,6 +14,7 @@ from autoinit.signal._attention import is_attention, probing, row_in
 from autoinit.signal._metering import Meter
 from autoinit.signal._recurrent import NO_STATE, is_recurrent, written_out
 from autoinit.signal.predicting._beyond_moments import before_windows, behind_inputs
+from autoinit.signal.predicting._fewer_features import some
 from autoinit.signal.predicting.fields import TINY
 from autoinit.signal.predicting.linear_maps import SMALL, LinearMap, NoMapError, features_last, linear_map
 from autoinit.signal.predicting.meanfield import drawn_output, unit_moment
@@ -76,6 +77,8 @@ class Weighing:
         if run.values.has_pairs(use):
             return self._with_weights(op, run)  # type: ignore[no-any-return]
         sigma = self._sigma(op, use, run)
+        if shape != op.shape and sigma.numel() == op.shape[-1]:
+            sigma = some(sigma.flatten(), shape[-1], -1)
         features = linear.features_in()
         small = features == 1 or features * _window(use) <= SMALL or op not in self._fed
         if small and not use.transform and use.factor == 1.0:
@@ -85,7 +88,7 @@ class Weighing:
         y = drawn_output(x, linear, over_rows(sigma, linear), shape, self.generator)
         bias = _bias(op, run)
         if bias is not None and shape != op.shape:
-            bias = bias[torch.linspace(0, len(bias) - 1, shape[-1]).long()]
+            bias = some(bias, shape[-1], -1)
         return y if bias is None else y + _aligned(bias, op).to(y.dtype)
 
     def _sigma(self, op: Op, use: ParamUse, run: Runner) -> torch.Tensor:

@@ -205,12 +205,20 @@ class Propagation:
         """The same with other surrogates."""
         return Propagation(self.dataflow, self.view, self.plan, self.inputs, given=self.given, seed=seed)
 
-    def report(self, *, backward: bool, started: float, seeds: int = 1, layers: Plan | None = None) -> SignalReport:
+    def report(
+        self,
+        *,
+        backward: bool,
+        started: float,
+        seeds: int = 1,
+        layers: Plan | None = None,
+        most: int | None = None,
+    ) -> SignalReport:
         """Propagate, with so many draws of the surrogates, and tell.
 
-        layers: a plan of the dataflow by which weights are named, where there is one.
+        layers: a plan of the dataflow by which weights are named, where there is one. most: see `fewer_features`.
         """
-        fewer = fewer_features(self.dataflow, self.values.has_pairs)
+        fewer = fewer_features(self.dataflow, self.values.has_pairs, most)
         meter, runner, _ = self.run(lambda *_: None, backward=backward, fewer=fewer)
         others = [
             self.again(self.seed + more).run(lambda *_: None, backward=backward, fewer=fewer)[0]
