@@ -26,8 +26,8 @@ def held_by_signal(looked_at: Subject) -> Subject:
     """The same model held against the plan by `signal`, if nearly all of its weights have that plan's stds.
 
     It is tried where some weights have not the std of their place and no published recipe tells why, and taken where
-    clearly more weights have its stds than have those of their places. What padding takes depends on the size of the input: a
-    std within the tolerance of that at the size traced is the plan's.
+    clearly more weights have its stds than have those of their places. What padding takes depends on the size of the
+    input: a std within the tolerance of that at the size traced is the plan's.
     """
     near, count = _near(looked_at), len(_drawn(looked_at))
     least = max(near + _MORE_THAN_PLACES * count, _MOST_FOLLOW * count)

@@ -15,6 +15,9 @@ from autoinit.ops.combining import output_in_place
 from autoinit.tracing._overwriting import writes
 from autoinit.tracing.dataflow import bare_name
 
+STANDS_FOR = "stands_for"
+"""In the meta of an operation that was made here: the call that it was written out of, one of several or alone."""
+
 
 def expand(graph: torch.fx.Graph, module: nn.Module) -> torch.fx.Graph:
     """Write out what is several things at once, so that each has its own walk.
@@ -171,6 +174,7 @@ def _called(node: torch.fx.Node) -> Callable[..., Any]:
 
 
 def _placed(made: torch.fx.Node, node: torch.fx.Node) -> None:
+    made.meta[STANDS_FOR] = node
     made.meta.update({key: node.meta[key] for key in ("module", "source") if key in node.meta})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,17 +13,14 @@ import torch
 import torch.fx
 
 from autoinit.errors import AutoinitError
-from autoinit.ops import REGISTRY, OpSpec
 from autoinit.signal._attention import Linear, is_attention, probing, row_in
 from autoinit.tracing.attempts import FailedError, in_mode
 from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
+from autoinit.tracing.expanding import STANDS_FOR
 from autoinit.tracing.guarding import undisturbed
 from autoinit.tracing.recording import Recorder
 from autoinit.tracing.rng import untouched_generators
 from autoinit.tracing.shadow import Shadow
-
-_WRITTEN_OUT = 5
-"""Operations that `tracing.expanding` makes of one `glu`; the last one is its result."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,24 +154,21 @@ class Follower(Recorder):
     def _match(self, node: torch.fx.Node) -> None:
         if not self._open:
             return
-        if self._at + _WRITTEN_OUT <= len(self._expected) and self._is_glu(node):
-            self._at += _WRITTEN_OUT
-        elif self._at < len(self._expected) and _alike(node, self._expected[self._at][0]):
-            self._at += 1
-        else:
+        run = self._written_out()
+        if not run or not _alike(node, run[0].meta.get(STANDS_FOR, run[0])):
             self._open, self.left = False, node.name
             return
+        self._at += len(run)
         self._ops[node] = self._expected[self._at - 1][1]
 
-    def _is_glu(self, node: torch.fx.Node) -> bool:
-        spec: OpSpec | None = None
-        if node.op == "call_module":
-            spec = REGISTRY.of_module(self.module.get_submodule(str(node.target)))
-        elif node.op == "call_function":
-            spec = REGISTRY.of_function(node.target)
-        elif node.op == "call_method":
-            spec = REGISTRY.of_name(str(node.target))
-        return spec is not None and spec.name == "glu"
+    def _written_out(self) -> list[torch.fx.Node]:
+        """The next operation that is expected; all that one call was written out as. The last one is its result."""
+        left = (self._expected[at][0] for at in range(self._at, len(self._expected)))
+        first = next(left, None)
+        if first is None or STANDS_FOR not in first.meta:
+            return [] if first is None else [first]
+        call = first.meta[STANDS_FOR]
+        return [first, *itertools.takewhile(lambda each: each.meta.get(STANDS_FOR) is call, left)]
 
 
 def _alike(made: torch.fx.Node, expected: torch.fx.Node) -> bool:
