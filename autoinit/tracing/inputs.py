@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -102,9 +103,19 @@ def _filled(value: Any, dtype: torch.dtype) -> Any:
 
 
 def floats(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
-    """Gaussian numbers, the same ones each time."""
+    """Gaussian numbers, the same ones each time.
+
+    Raises:
+        ArgumentError: there is no memory for them.
+    """
     generator = torch.Generator().manual_seed(0)
-    return torch.empty(tuple(shape), dtype=torch.float32).normal_(generator=generator).to(dtype)
+    try:
+        return torch.empty(tuple(shape), dtype=torch.float32).normal_(generator=generator).to(dtype)
+    except (MemoryError, RuntimeError) as error:
+        size = 4 * math.prod(shape)
+        raise ArgumentError(
+            f"an input of shape {tuple(shape)} takes {size:,} bytes, for which there is no memory: give a smaller one"
+        ) from error
 
 
 def _floating_dtype(model: nn.Module) -> torch.dtype:

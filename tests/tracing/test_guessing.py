@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autoinit.errors import TraceError
+from autoinit.errors import ArgumentError, TraceError
 from autoinit.tracing.guessing import guessed_inputs
 from autoinit.tracing.guessing._resizing import repairing
 from autoinit.tracing.inputs import Inputs
@@ -648,3 +648,9 @@ def test_hooks_that_a_library_puts_on_its_own_modules_take_part():
     model.register_forward_hook(lambda *_: called.append("a user's own"))
     assert not trace(model).uncalled
     assert called == []
+
+
+def test_an_input_that_memory_does_not_hold_is_refused_in_one_line():
+    """2^60 numbers of four bytes."""
+    with pytest.raises(ArgumentError, match=r"shape \(1, 1152921504606846976\) takes 4,611,686,018,427,387,904 bytes"):
+        trace(nn.Linear(2, 2), (1, 2**60))
