@@ -84,7 +84,7 @@ for _name, _also, _facts in (
     ("lgamma", ("gammaln",), Fact.NONE),
     ("digamma", ("psi",), Fact.NONE),
     ("i0", (), Fact.NONE),
-    ("i0e", (), Fact.BOUNDED),
+    ("i0e", (), Fact.BOUNDED | Fact.SHARE),
     ("i1", (), _SMALL | Fact.ODD),
     ("i1e", (), _SMALL | Fact.ODD | Fact.BOUNDED),
 ):

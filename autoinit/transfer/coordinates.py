@@ -235,7 +235,7 @@ class _Trained:
 def _optimizers(name: Optimizer, groups: list[dict[str, Any]], lr: float) -> list[torch.optim.Optimizer]:
     """Torch's optimizers of these groups: of Muon two."""
     if name != "muon":
-        return [OPTIMIZERS[name].kind(groups, lr=lr)]  # type: ignore[call-arg]
+        return [OPTIMIZERS[name].kind(groups, lr=lr)]
     parts = [[group for group in groups if group["use_muon"] is by_muon] for by_muon in (True, False)]
     for group in parts[0]:
         group.pop("eps")

@@ -24,11 +24,10 @@ update of one branch moves the stream by its multiplier, twice, times lr; so lr 
 from __future__ import annotations
 
 import math
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
-
-import torch
+from typing import Any, Literal
 
 Optimizer = Literal["adamw", "adam", "sgd", "muon"]
 MuonAdjustment = Literal["original", "match_rms_adamw"]
@@ -80,13 +79,19 @@ class OptimizerRule:
         width: the learning rate's growth from that of the weight.
         depth: its growth inside a branch, from m_L and alpha.
         eps: whether the optimizer has an eps that gradients are compared with.
-        kind: torch's class of it.
+        name: of torch's class of it.
     """
 
     width: Callable[[Growth], float]
     depth: Callable[[float, float], float]
     eps: bool
-    kind: type[torch.optim.Optimizer]
+    name: str
+
+    @property
+    def kind(self) -> type[Any]:
+        """Torch's class; nothing of torch is loaded before."""
+        found: type[Any] = pkgutil.resolve_name(f"torch.optim:{self.name}")
+        return found
 
 
 def _adam_width(grown: Growth) -> float:
@@ -97,17 +102,17 @@ def _adam_depth(branches: float, alpha: float) -> float:
     return math.pow(branches, alpha - 1)
 
 
-_ADAM = OptimizerRule(_adam_width, _adam_depth, eps=True, kind=torch.optim.Adam)
+_ADAM = OptimizerRule(_adam_width, _adam_depth, eps=True, name="Adam")
 OPTIMIZERS: Mapping[Optimizer, OptimizerRule] = {
-    "adamw": replace(_ADAM, kind=torch.optim.AdamW),
+    "adamw": replace(_ADAM, name="AdamW"),
     "adam": _ADAM,
     "sgd": OptimizerRule(
         width=lambda grown: grown.features / grown.fan_in,
         depth=lambda branches, alpha: math.pow(branches, 2 * alpha - 1),
         eps=False,
-        kind=torch.optim.SGD,
+        name="SGD",
     ),
-    "muon": replace(_ADAM, kind=torch.optim.Muon),  # of what is no hidden matrix, for which AdamW stands beside it
+    "muon": replace(_ADAM, name="Muon"),  # of what is no hidden matrix, for which AdamW stands beside it
 }
 """A row for each optimizer."""
 

@@ -43,7 +43,7 @@ def test_an_optimizer_is_a_row(tmp_path: Path) -> None:
     copy.edit(
         FILE,
         '    "muon": replace(_ADAM',
-        '    "signs": OptimizerRule(lambda grown: grown.fan_in**-2, _adam_depth, eps=False, kind=torch.optim.Rprop),\n'
+        '    "signs": OptimizerRule(lambda grown: grown.fan_in**-2, _adam_depth, eps=False, name="Rprop"),\n'
         '    "muon": replace(_ADAM',
     )
     lr, refused, *names = json.loads(copy.run(USED))
