@@ -89,3 +89,11 @@ def test_a_model_by_its_places_stays_held_against_them():
     result = check(model, torch.zeros(SIZE))
     assert result.report.plan.method == "nonlinearity"
     assert {each.layer for each in result.findings} == {"6"}
+
+
+def test_small_heads_are_seen():
+    """A tenth of what the place of a head calls for."""
+    found = check(started("small heads"), torch.zeros(SIZE)).report.plan
+    whole = plan(plain(), torch.zeros(SIZE), method="signal", seed=0)
+    assert found["16"].std == pytest.approx(whole["16"].std / 10, rel=0.01)
+    assert found["14"].std == pytest.approx(whole["14"].std, rel=0.01)

@@ -144,6 +144,10 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, str]] = {
         lambda: nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 1)),
         IMAGE, "others without norms",
     ),
+    "one number of a stream": (
+        lambda: Net(lambda s, x: s.h((y := x + s.a(x)) + s.b(y)), a=mlp(8, 16, 8), b=mlp(8, 16, 8), h=nn.Linear(8, 1)),
+        ROW, "residual stream without norms",
+    ),
     "one number, bounded": (lambda: nn.Sequential(mlp(8, 16, 1), nn.Sigmoid()), ROW, "others without norms"),
     "one number of a word": (
         lambda: nn.Sequential(nn.Embedding(9, 8), nn.Flatten(), mlp(40, 16, 1)),

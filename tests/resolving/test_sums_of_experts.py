@@ -107,3 +107,25 @@ def test_a_recipe_writes_the_same_however_experts_are_added_up():
 def test_of_parallel_branches_each_is_one(inside: bool):
     dataflow = trace(Parallel(inside=inside), torch.zeros(2, 4))
     assert branch_counts(dataflow) == {f"terms.{term}.1/terms.{term}.1.weight": 3 for term in range(3)}
+
+
+class Around(nn.Module):
+    """x + b, b = (x + f(x)) + g(x + f(x)): a skip around a stream, whose branches read its sums."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.head = nn.Linear(4, 8), nn.Linear(8, 2)
+        self.f, self.g = (nn.Sequential(nn.ReLU(), nn.Linear(8, 8)) for _ in range(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        y = x + self.f(x)
+        y = y + self.g(y)
+        return self.head(x + y)
+
+
+def test_a_stream_within_a_skip_is_no_sum_of_terms():
+    """f and g add into sums of their own, one after the other: g reads what f has added to."""
+    (stream,) = streams(trace(Around(), torch.zeros(2, 4)))
+    ends = {weight.name: branch.sum.name for branch in stream.branches for weight in branch.weights}
+    assert (ends["f.1"], ends["g.1"]) == ("add", "add_1")
