@@ -26,12 +26,12 @@ def held_by_signal(looked_at: Subject) -> Subject:
     """The same model held against the plan by `signal`, if nearly all of its weights have that plan's stds.
 
     It is tried where some weights have not the std of their place and no published recipe tells why, and taken where
-    clearly more weights have its stds than have those of their places. What padding takes depends on the size of the
-    input: a std within the tolerance of that at the size traced is the plan's.
+    clearly more weights have its stds than have those of their places, or all have. What padding takes depends on the
+    size of the input: a std within the tolerance of that at the size traced is the plan's.
     """
     near, count = _near(looked_at), len(_drawn(looked_at))
-    least = max(near + _MORE_THAN_PLACES * count, _MOST_FOLLOW * count)
-    if count < _FEWEST or least > count or recognised(looked_at.parts):
+    least = min(count, max(near + _MORE_THAN_PLACES * count, _MOST_FOLLOW * count))
+    if count < _FEWEST or near == count or recognised(looked_at.parts):
         return looked_at
     heads: Heads = "small" if has_small_heads(looked_at.parts) else "xavier"
     branches = any(part.branches > 1 for part in looked_at.parts)

@@ -2,7 +2,7 @@
 
 A stream is a chain of sums in which one operand of each is the sum before it, passed on through operations without
 weights. The other operand is a branch; where it is a sum itself (x + (a + b), parallel branches), each term is one, but
-for shares of a softmax: what experts give is one branch, in whatever way it is added up.
+for shares of a softmax: what experts give is one branch, in whatever way it is added up before the stream.
 """
 
 from __future__ import annotations

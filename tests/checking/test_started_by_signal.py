@@ -43,6 +43,12 @@ class Residual(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+def deep() -> nn.Sequential:
+    """Behind GELU both plans are the same: only the first layer differs, whose input has the second moment 1."""
+    hidden = [layer for place in range(6) for layer in (nn.Linear(64 if place else 8, 64), nn.GELU())]
+    return nn.Sequential(*hidden, nn.Linear(64, 4))
+
+
 STARTS: dict[str, tuple[Any, PlanArguments]] = {
     "plain": (plain, {}),
     "small heads": (plain, {"heads": "small"}),
@@ -97,3 +103,12 @@ def test_small_heads_are_seen():
     whole = plan(plain(), torch.zeros(SIZE), method="signal", seed=0)
     assert found["16"].std == pytest.approx(whole["16"].std / 10, rel=0.01)
     assert found["14"].std == pytest.approx(whole["14"].std, rel=0.01)
+
+
+def test_one_weight_that_differs_is_enough_where_all_follow():
+    model, x = deep(), torch.zeros(4, 8)
+    autoinit(model, x, method="signal", seed=1, verbose=False)
+    assert check(model, x).findings == ()
+    with torch.no_grad():
+        model[0].weight *= 3
+    assert [each.layer for each in check(model, x, select=["INI1"]).findings] == ["0"]
