@@ -33,9 +33,12 @@ class TimeUpError(BaseException):
 
 @contextmanager
 def limited(seconds: float) -> Iterator[None]:
-    """Ends the block by TimeUpError after so long."""
+    """Ends the block by TimeUpError after so long: at its end at the latest, if no alarm was heard within it."""
+    rung = False
 
     def ring(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal rung
+        rung = True
         raise TimeUpError
 
     before = signal.signal(signal.SIGALRM, ring)
@@ -45,6 +48,8 @@ def limited(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+    if rung:
+        raise TimeUpError
 
 
 def go_through(

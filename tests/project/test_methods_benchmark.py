@@ -6,6 +6,8 @@ import json
 import math
 import os
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,15 +68,28 @@ def test_a_slice_has_the_figures_that_follow_by_hand(tmp_path: Path) -> None:
     assert totals["xavier"]["worst_spread"] == max(by_key["xavier", name]["spread"] for name in names)
 
 
-def test_lsuv_out_of_time_is_counted_as_unfinished() -> None:
-    pytest.importorskip("lsuv")
-    from _preserving import preserved
+def test_a_method_out_of_time_is_counted_as_unfinished(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The method only waits, so that the alarm cannot ring in a destructor or a callback, where it would be lost."""
+    import _preserving
     from methods import summary
 
-    record = preserved("lsuv", "plain:mlp_tanh_30", 0.0001)
-    assert (record["state"], record["cause"]) == ("unfinished", "took longer than 0.0001 s")
+    monkeypatch.setattr(_preserving, "initialise", lambda *_: time.sleep(60))
+    record = _preserving.preserved("lsuv", "plain:mlp_tanh_30", 0.05)
+    assert (record["state"], record["cause"]) == ("unfinished", "took longer than 0.05 s")
     total = summary("lsuv", "plain", [record])
     assert (total["models"], total["done"], total["unfinished"], total["share"]) == (1, 0, 1, None)
+
+
+def test_an_alarm_that_a_destructor_swallowed_ends_the_block_at_its_end() -> None:
+    from _steps import TimeUpError, limited
+
+    def work() -> str:
+        with limited(0.05), suppress(TimeUpError):
+            time.sleep(60)
+        return "as if in time"
+
+    with pytest.raises(TimeUpError):
+        work()
 
 
 def test_what_zeros_of_the_author_silence_is_counted_apart() -> None:
