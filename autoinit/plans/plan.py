@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from math import prod
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
@@ -20,6 +21,9 @@ from autoinit.plans.options import Heads, PlanOptions, Residual
 from autoinit.tensors.measuring import WeightStats
 from autoinit.tensors.placing import LocalLayout
 from autoinit.tracing.flow import Flow
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 @dataclass(frozen=True)
@@ -158,9 +162,19 @@ class Plan(Mapping[str, LayerPlan]):
         page: str = formats.tool("page of plan")(self)
         return page
 
+    def __str__(self) -> str:
+        return str(self._as_report())
+
+    def print(self, file: IO[str] | None = None, console: Console | None = None, *, full: bool = False) -> None:
+        """Print the table for people, as `Report.print` does; nothing is known of the weights before."""
+        self._as_report().print(file, console, full=full)
+
     def _repr_html_(self) -> str:
-        shown: str = formats.tool("report in a notebook")(Report(self, {}, seconds=self.seconds))
+        shown: str = formats.tool("report in a notebook")(self._as_report())
         return shown
+
+    def _as_report(self) -> Report:
+        return Report(self, {}, seconds=self.seconds)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Plan:
