@@ -61,7 +61,7 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
             made = _planned(view, chosen, example_inputs)
         else:
             choice = choose(options, trace_view(view, example_inputs), view)
-            made = choice.told(_planned(view, choice.options, example_inputs))
+            made = choice.noted_in(_planned(view, choice.options, example_inputs))
     return replace(made, seconds=time.perf_counter() - started)
 
 

@@ -177,8 +177,8 @@ def _of_file(path: Path, trust: bool, max_size: int | None, *, alone: bool) -> L
 def _of_directory(spec: str, arguments: dict[str, Any], trust: bool, device: Device) -> Loaded:
     """The model of a directory with a configuration of transformers, and where its weights are."""
     there = weights.found_in(Path(spec))
-    told = f"; its own are read with --weights {there}" if there is not None else ""
-    note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{told}"
+    otherwise = f"; its own are read with --weights {there}" if there is not None else ""
+    note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{otherwise}"
     return Loaded(libraries.BUILDERS["hf"](spec, arguments, trust, device), Path(spec).name, (note,))
 
 

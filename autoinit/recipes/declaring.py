@@ -68,10 +68,10 @@ def declared(text: str) -> DeclaredRecipe:
     name, given, named = _parsed(text)
     known = entry(name)
     bound = _bound(known, text, given, named)
-    told = ", ".join([*map(_told, given), *(f"{key}={_told(value)}" for key, value in named.items())])
+    arguments = ", ".join([*map(_shown, given), *(f"{key}={_shown(value)}" for key, value in named.items())])
     return DeclaredRecipe(
         known,
-        f"{known.name}({told})" if told else known.name,
+        f"{known.name}({arguments})" if arguments else known.name,
         partial(known.rule, **bound),
         None if known.variants is None else _filled_in(known.variants, bound),
     )
@@ -108,7 +108,7 @@ def _literal(node: ast.expr) -> Any:
     return node.id if isinstance(node, ast.Name) else ast.literal_eval(node)
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
