@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from autoinit.errors import TraceError
-from autoinit.tracing._copying import ATOMIC, contents, global_names, is_installed
+from autoinit.tracing._holding import ATOMIC, contents, global_names, is_installed
 from autoinit.tracing._states import slots_of
 from autoinit.tracing.shadow import Shadow
 

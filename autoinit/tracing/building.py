@@ -178,7 +178,7 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
         where,
         slopes,
         state.known,
-        meets_again=spec.name in ("sum", "mean") and _meets_again(state, node),
+        may_weigh=spec.name not in ("sum", "mean") or not _meets_again(state, node),
     )
 
 
