@@ -15,17 +15,18 @@ import click
 from autoinit.checking.toml_tables import InputShape
 from autoinit.cli._talking import Talk
 from autoinit.errors import ArgumentError
+from autoinit.loading.kinds import KINDS, SPELLED
 from autoinit.methods.table import METHODS
 from autoinit.plans.options import Option, PlanOptions, plan_options
 
-SPEC_HELP = """\b
-SPEC is one of
-  FILE.pt, FILE.pth        a model that torch.save wrote
-  FILE.pt2                 a program that torch.export.save wrote
-  PACKAGE.MODULE:FACTORY   a function, class or model in importable code
-  FILE.py:FACTORY          the same in a file
-  timm:NAME, torchvision:NAME, hf:DIRECTORY_OR_MODEL_TYPE
-"""
+_WIDTH = max(map(len, KINDS)) + 2
+SPEC_HELP = "\n".join(
+    (
+        "\b\nSPEC is one of",
+        *(f"  {spelled:<{_WIDTH}} {text}" for spelled, text in KINDS.items()),
+        f"  {', '.join(SPELLED[len(KINDS) :])}\n",
+    )
+)
 
 WEIGHTS_HELP = (
     SPEC_HELP
