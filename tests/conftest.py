@@ -1,4 +1,10 @@
-"""Set-up that every test shares: torchvision's operators, before anything imports it, hypothesis, pytest's fixtures."""
+"""Set-up that every test shares: torchvision's operators, before anything imports it, hypothesis, random numbers."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
 
 from tests.shared import profiles
 from tests.shared import torchvision_ops as torchvision_ops
@@ -6,3 +12,11 @@ from tests.shared import torchvision_ops as torchvision_ops
 profiles.load()
 
 pytest_plugins = ("pytester",)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """Every test, and what its fixtures make, draws the same numbers whichever tests ran before it."""
+    torch.manual_seed(0)
+    random.seed(0)
+    np.random.seed(0)
