@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from autoinit.tensors.elements import stored
+
 _EXACT = 1 << 24
 """Numbers up to which float32 tells all whole ones apart."""
 _LARGE = 1 << 14
@@ -45,7 +47,7 @@ def rows(labels: Any) -> tuple[int, ...]:
 
 
 def _rows_of(labels: torch.Tensor) -> tuple[int, ...]:
-    values = one_of_each(labels).numpy().reshape(-1)
+    values = stored(labels).numpy().reshape(-1)
     whole = values[values > OTHER].astype(np.intp)
     return tuple((np.flatnonzero(np.bincount(whole)) - 1).tolist())
 
@@ -64,20 +66,12 @@ def one_entry(labels: torch.Tensor, axes: Iterable[int]) -> torch.Tensor | None:
 
     Axes on which nothing varies may have one entry, too.
     """
-    labels = one_of_each(labels)
+    labels = stored(labels)
     for axis in axes:
         most = labels.amax(axis, keepdim=True)
         if not bool(((labels == most) | (labels == OTHER)).all()):
             return None
         labels = most
-    return labels
-
-
-def one_of_each(labels: torch.Tensor) -> torch.Tensor:
-    """One entry of each expanded axis."""
-    for axis in range(labels.dim()):
-        if labels.stride(axis) == 0 and labels.shape[axis] > 1:
-            labels = labels.narrow(axis, 0, 1)
     return labels
 
 
@@ -87,7 +81,7 @@ def thinned(labels: Any) -> Any:
         return tuple(map(thinned, labels))
     if not isinstance(labels, torch.Tensor) or labels.numel() < _LARGE:
         return labels
-    thin = one_of_each(labels)
+    thin = stored(labels)
     for axis in range(thin.dim()):
         first, last = thin.narrow(axis, 0, 1), thin.narrow(axis, -1, 1) if thin.shape[axis] else thin
         if thin.shape[axis] > 1 and torch.equal(first, last) and bool((thin == first).all()):
