@@ -1,12 +1,11 @@
 """Set-up that every test shares: torchvision's operators, before anything imports it, hypothesis, random numbers."""
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
-
-import os
 
 from tests.shared import profiles
 from tests.shared import torchvision_ops as torchvision_ops
