@@ -246,9 +246,7 @@ def test_a_failing_factory_is_named():
     def broken():
         raise KeyError("no such width")
 
-    with pytest.raises(
-        CallbackError, match=r"^broken\(\) failed at .*points\.py:\d+: KeyError: 'no such width'"
-    ):
+    with pytest.raises(CallbackError, match=r"^broken\(\) failed at .*points\.py:\d+: KeyError: 'no such width'"):
         assert_well_initialized(broken)
 
 
