@@ -13,6 +13,7 @@ import torch
 import torch.fx
 from torch import nn
 
+from autoinit.errors.calling import calling
 from autoinit.ops import REGISTRY, OpSpec, Role, Trait
 from autoinit.ops.registry import Acts
 from autoinit.tracing._classifying import classified, operands_of, slots
@@ -153,8 +154,10 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
     if spec is None:
         return _unknown(state, node, args, kwargs, leaf)
     bound = spec.bind(args, kwargs)
-    if spec.variant is not None and (name := spec.variant(bound)) is not None:
-        spec = REGISTRY.specs[name]
+    if spec.variant is not None:
+        with calling(f"variant= of operation {spec.name!r}"):
+            name = spec.variant(bound)
+            spec = spec if name is None else REGISTRY.specs[name]
         bound = spec.bind(args, kwargs)
     params: tuple[ParamUse, ...] = ()
     if leaf is not None:
