@@ -237,8 +237,8 @@ def compare(
     rates = tuple(sorted(set(all_of("lrs", lrs, (int, float), "learning rates, such as [1e-3, 3e-3]"))))
     if not rates or not all(0 < rate < math.inf for rate in rates):
         raise refusal("lrs", lrs, "learning rates above 0, such as [1e-3, 3e-3]")
-    for name, most, expected in (("give_up", give_up, "a factor above 0, such as 100.0"), ("limit", limit, "seconds")):
-        if not real(name, most) > 0:
+    for name, most, expected in (("give_up", give_up, "a factor, such as 100.0"), ("limit", limit, "seconds")):
+        if not real(name, most, expected) >= 0:
             raise refusal(name, most, expected)
     for name, number, top in (("steps", steps, 10**9), ("seeds", seeds, 1000)):
         if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= top:

@@ -65,14 +65,14 @@ def one_of(name: str, value: Any, choices: Iterable[str]) -> None:
         raise refusal(name, value, f"one of {', '.join(map(repr, choices))}")
 
 
-def real(name: str, value: Any) -> float:
+def real(name: str, value: Any, expected: str = "a number") -> float:
     """A real number, Python's or numpy's, as a float; infinite where it is too large for one.
 
     Raises:
         ArgumentError: it is something else.
     """
-    if not isinstance(value, Real) or isinstance(value, bool):
-        raise refusal(name, value, "a number")
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise refusal(name, value, expected)
     try:
         return float(value)
     except OverflowError:

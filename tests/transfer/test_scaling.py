@@ -439,7 +439,7 @@ def test_arguments_of_another_type_are_refused_by_name():
     batch = torch.zeros(2, 12), torch.tensor([0, 1])
     for call, said in (
         (lambda: scaling(model, base, optimizer=[]), r"optimizer=\[\]: expected one of 'adamw'"),
-        (lambda: scaling(model, base, adjust_lr_fn=3), "adjust_lr_fn=3: expected 'original'"),
+        (lambda: scaling(model, base, adjust_lr_fn=3), "adjust_lr_fn=3: expected one of 'original'"),
         (lambda: scaled.groups(3, lr=1.0), r"model is a int: expected a torch\.nn\.Module"),
         (lambda: scaled.apply(None), "model is a NoneType: expected a torch"),
         (lambda: scaled.plan.apply("net"), "model is a str: expected a torch"),
