@@ -114,7 +114,10 @@ class Moments:
 def total(parts: Iterable[Moments]) -> Moments:
     """The moments of all parts together."""
     each = iter(parts)
-    return reduce(add, each, next(each, Moments()))
+    return reduce(add, each, next(each, _NOTHING))
+
+
+_NOTHING = Moments()
 
 
 def moments(held: Elements, start: int = 0, stop: int | None = None) -> Moments:
