@@ -61,7 +61,7 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
             made = _planned(view, chosen, example_inputs)
         else:
             choice = choose(options, trace_view(view, example_inputs), view)
-            made = choice.told(_planned(view, choice.options, example_inputs))
+            made = choice.noted_in(_planned(view, choice.options, example_inputs))
     return replace(made, seconds=time.perf_counter() - started)
 
 
@@ -224,6 +224,7 @@ def compare(
     Raises:
         ArgumentError: an argument has no meaning, or `train` yields no losses.
         TraceError: the model could not be traced.
+        CallbackError: `make_model`, `train`, `score` or a start of yours failed.
     """
     if isinstance(make_model, torch.nn.Module):
         raise refusal("make_model", make_model, "a function that builds the model, since each training needs a new one")
@@ -306,7 +307,7 @@ def gain(
     def called(z: torch.Tensor) -> torch.Tensor:
         try:
             return phi(z, **given)
-        except (TypeError, ValueError, AttributeError) as error:
+        except Exception as error:
             raise refusal(
                 "nonlinearity", phi, f"a function of a tensor and {sorted(given)}; it says: {words_of(error)}"
             ) from error

@@ -52,7 +52,7 @@ class Subject:
         declared: whether the caller has named it, so that it is not only recognised.
         codes: of the rules that are asked; None for all. What only others need is left out.
         gradients: whether a rule that is asked looks at gradients.
-        following: the base model that it is to follow.
+        base: the base model that it is to follow.
         weights: where there is no model, and so no graph; None else.
     """
 
@@ -68,7 +68,7 @@ class Subject:
     tolerance: float = 0.10
     codes: frozenset[str] | None = None
     gradients: bool = True
-    following: FollowedBase | None = None
+    base: FollowedBase | None = None
     weights: WeightsAlone | None = None
 
     @property

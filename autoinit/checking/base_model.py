@@ -50,7 +50,7 @@ class FollowedBase:
         return found[len(found) // 2] if found else None
 
 
-def following(view: ModelView, base: Model, optimizer: Groups | None, example_inputs: Any) -> FollowedBase:
+def followed_base(view: ModelView, base: Model, optimizer: Groups | None, example_inputs: Any) -> FollowedBase:
     """What a model is to be, by its base.
 
     Args:

@@ -14,7 +14,7 @@ from autoinit.checking._mirrored import held_as_mirrored
 from autoinit.checking._signals import few_samples
 from autoinit.checking._subject import Subject, subject
 from autoinit.checking.alone import as_alone, askable, weights_notes, weights_subject
-from autoinit.checking.base_model import Groups, following
+from autoinit.checking.base_model import Groups, followed_base
 from autoinit.checking.findings import CheckResult, Finding, Severity
 from autoinit.checking.recipes import Published, published, recognised
 from autoinit.checking.rules.registry import About, rules
@@ -106,7 +106,7 @@ def check(
                 looked_at = held_as_mirrored(looked_at, known_inputs=example_inputs is not None)
                 looked_at = looked_at if looked_at.plan.method == "mirrored" else held_by_signal(looked_at)
             if base is not None:
-                looked_at = replace(looked_at, following=following(view, base, optimizer, example_inputs))
+                looked_at = replace(looked_at, base=followed_base(view, base, optimizer, example_inputs))
             followed = recognised(looked_at.parts) if recipe == "auto" else given
             looked_at = replace(looked_at, published=followed, declared=followed is not None and given is not None)
         findings = _ordered(looked_at, as_alone(looked_at, rule_findings(looked_at, looked_at.codes)))

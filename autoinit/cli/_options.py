@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import functools
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
-from autoinit.checking.toml_tables import InputShape, parse_shape
+from autoinit.checking.toml_tables import InputShape
+from autoinit.cli._talking import Talk
 from autoinit.errors import ArgumentError
+from autoinit.loading.kinds import KINDS, SPELLED
 from autoinit.methods.table import METHODS
 from autoinit.plans.options import Option, PlanOptions, plan_options
 
-SPEC_HELP = """\b
-SPEC is one of
-  FILE.pt, FILE.pth        a model that torch.save wrote
-  FILE.pt2                 a program that torch.export.save wrote
-  PACKAGE.MODULE:FACTORY   a function, class or model in importable code
-  FILE.py:FACTORY          the same in a file
-  timm:NAME, torchvision:NAME, hf:DIRECTORY_OR_MODEL_TYPE
-"""
+_WIDTH = max(map(len, KINDS)) + 2
+SPEC_HELP = "\n".join(
+    (
+        "\b\nSPEC is one of",
+        *(f"  {spelled:<{_WIDTH}} {text}" for spelled, text in KINDS.items()),
+        f"  {', '.join(SPELLED[len(KINDS) :])}\n",
+    )
+)
 
 WEIGHTS_HELP = (
     SPEC_HELP
@@ -42,7 +46,7 @@ def _show_traceback(context: click.Context, parameter: click.Parameter, value: b
         os.environ["AUTOINIT_DEBUG"] = "1"
 
 
-def _key_values(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
+def key_values(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> dict[str, Any]:
     """`key=value`, the value a Python literal, else a string."""
     arguments: dict[str, Any] = {}
     for value in values:
@@ -68,16 +72,6 @@ def read_bytes(context: click.Context, parameter: click.Parameter, value: str | 
     return int(number) * (1 << 10 * power if binary else int(10 ** (3 * power)))
 
 
-def _shapes(context: click.Context, parameter: click.Parameter, values: Sequence[str]) -> list[InputShape]:
-    shapes = []
-    for value in values:
-        shape = parse_shape(value)
-        if shape is None:
-            raise click.BadParameter(f"{value!r} is not a shape like 1,3,224,224 or 1,128:int64", context, parameter)
-        shapes.append(shape)
-    return shapes
-
-
 def options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     """Several options as one decorator, shown in this order."""
 
@@ -90,32 +84,21 @@ def options(*options: Callable[[_F], _F]) -> Callable[[_F], _F]:
     return decorate
 
 
-loading_options = options(
-    click.option("--weights", metavar="FILE", help="State dict (.safetensors, .pt) to load into the model."),
-    click.option(
-        "--arg",
-        "arguments",
-        multiple=True,
-        callback=_key_values,
-        metavar="KEY=VALUE",
-        help="Argument of the factory; repeatable.",
-    ),
-    click.option("--trust", is_flag=True, help="Let model files run code. Only for files whose origin you know."),
-    click.option(
-        "--max-size",
-        callback=read_bytes,
-        metavar="BYTES",
-        help="How much a model file may unpack to, and work on its model take; four times its own size unless said.",
-    ),
-    click.option(
-        "--input-shape",
-        "shapes",
-        multiple=True,
-        callback=_shapes,
-        metavar="SIZES[:DTYPE]",
-        help="Shape of an example input, such as 1,3,224,224 or 1,128:int64; repeat it for several inputs.",
-    ),
-)
+def as_one(name: str, kind: type, *parts: Callable[[_F], _F]) -> Callable[[_F], _F]:
+    """Options whose values a command takes as one: a field of `kind` for each."""
+    fields = [each.name for each in dataclasses.fields(kind)]
+
+    def decorate(command: _F) -> _F:
+        """Adds the options to a command."""
+
+        @functools.wraps(command)
+        def taking_each(**values: Any) -> Any:
+            whole = kind(**{each: values.pop(each) for each in fields})
+            return command(**values, **{name: whole})
+
+        return options(*parts)(cast("_F", taking_each))
+
+    return decorate
 
 
 base_options = options(
@@ -126,7 +109,7 @@ base_options = options(
         "--base-arg",
         "base_arguments",
         multiple=True,
-        callback=_key_values,
+        callback=key_values,
         metavar="KEY=VALUE",
         help="Argument of the base's factory; repeatable.",
     ),
@@ -171,7 +154,9 @@ quiet_option = click.option("--quiet", "-q", is_flag=True, help="Say nothing but
 traceback_option = click.option(
     "--traceback", is_flag=True, expose_value=False, callback=_show_traceback, help="Show where errors come from."
 )
-talking_options = options(
+talking_options = as_one(
+    "talk",
+    Talk,
     click.option("--all", "full", is_flag=True, help="A row for each layer, also where many are equal."),
     quiet_option,
     click.option("--verbose", "-v", is_flag=True, help="Say how long each step took."),

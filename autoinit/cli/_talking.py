@@ -7,15 +7,11 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from autoinit._escaping import log_line, visible
 from autoinit.tensors.progress import watched
-
-if TYPE_CHECKING:
-    from autoinit.loading import Loaded
 
 
 def say(*lines: str) -> None:
@@ -26,8 +22,15 @@ def say(*lines: str) -> None:
 
 @dataclass(frozen=True)
 class Talk:
-    """What a command says beside its result, on standard error."""
+    """What a command says beside its result, on standard error.
 
+    Attributes:
+        full: whether a table, which is the result, has a row for each layer.
+        quiet: nothing but errors.
+        verbose: how long each step took, too.
+    """
+
+    full: bool
     quiet: bool
     verbose: bool
 
@@ -55,16 +58,6 @@ class Talk:
             bar = bars.add_task(f"{visible(doing)} ...", total=None)
             with watched(lambda share: bars.update(bar, total=1, completed=share)):
                 yield
-
-    def load(self, spec: str, **how: Any) -> Loaded:
-        """Load a model, and say what a user should know of how. `how`: as for `autoinit.loading.load`."""
-        with self.stage(f"loading {spec}"):
-            from autoinit.loading import load
-
-            loaded = load(spec, **how)
-        for each in loaded.notes:
-            self.note(each)
-        return loaded
 
     def note(self, text: str) -> None:
         """Say something that the reader of the result should know."""

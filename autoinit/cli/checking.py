@@ -14,13 +14,12 @@ import click
 from autoinit.checking.configuration import Configuration, ModelEntry
 from autoinit.checking.findings import CheckFailure, CheckRun, Severity
 from autoinit.checking.selecting import Ignore
-from autoinit.checking.toml_tables import InputShape
 from autoinit.cli._group import wants_traceback
+from autoinit.cli._loading import Loading, loading_options
 from autoinit.cli._options import (
     WEIGHTS_HELP,
     base_options,
     example_inputs,
-    loading_options,
     options,
     quiet_option,
     traceback_option,
@@ -110,11 +109,7 @@ _showing_options = options(
 @_showing_options
 def check(
     specs: Sequence[str],
-    weights: str | None,
-    arguments: dict[str, Any],
-    trust: bool,
-    max_size: int | None,
-    shapes: Sequence[InputShape],
+    loading: Loading,
     config: Path | None,
     no_config: bool,
     write_baseline: Path | None,
@@ -139,8 +134,8 @@ def check(
         raise click.UsageError(f"name a model: {place} under [tool.autoinit] models")
     if seed is not None and not fix and fix_to is None:
         raise click.UsageError("--seed is for --fix and --fix-to; a check draws no random numbers")
-    example_inputs(shapes)
-    entries = tuple(_with_options(entry, weights, arguments, trust, max_size, shapes) for entry in chosen.models)
+    example_inputs(loading.shapes)
+    entries = tuple(_with_options(entry, loading) for entry in chosen.models)
     output = None if chosen.output == _STANDARD_OUTPUT else chosen.output
     order = _Order(
         replace(chosen, models=entries, output=output),
@@ -152,7 +147,7 @@ def check(
         exit_zero=exit_zero,
         base=(base, base_arguments) if base is not None else None,
     )
-    talk = _CheckTalk(quiet, verbose)
+    talk = _CheckTalk(full=verbose, quiet=quiet, verbose=verbose)
     order.require_writable()
     run = order.carry_out(talk)
     _show(run, order.configuration, talk)
@@ -248,22 +243,15 @@ def _read_configuration(config: Path | None, no_config: bool) -> Configuration:
     return Configuration(Path.cwd()) if no_config else load_configuration(config)
 
 
-def _with_options(
-    entry: ModelEntry,
-    weights: str | None,
-    arguments: dict[str, Any],
-    trust: bool,
-    max_size: int | None,
-    shapes: Sequence[InputShape],
-) -> ModelEntry:
+def _with_options(entry: ModelEntry, loading: Loading) -> ModelEntry:
     """A model with what the command line says about loading it."""
     return replace(
         entry,
-        weights=Path(weights) if weights is not None else entry.weights,
-        arguments={**entry.arguments, **arguments},
-        trust=trust or entry.trust,
-        max_size=max_size if max_size is not None else entry.max_size,
-        input_shape=tuple(shapes) or entry.input_shape,
+        weights=Path(loading.weights) if loading.weights is not None else entry.weights,
+        arguments={**entry.arguments, **loading.arguments},
+        trust=loading.trust or entry.trust,
+        max_size=loading.max_size if loading.max_size is not None else entry.max_size,
+        input_shape=tuple(loading.shapes) or entry.input_shape,
     )
 
 
@@ -285,7 +273,7 @@ def _show(run: CheckRun, configuration: Configuration, talk: Talk) -> None:
     from autoinit.reporting.findings.summary import summary
 
     if configuration.output is not None:
-        write_form(configuration.output, "check", run, configuration.format, full=talk.verbose)
+        write_form(configuration.output, "check", run, configuration.format, full=talk.full)
         talk.note(f"wrote {configuration.output}: {summary(run)}")
     elif not talk.quiet:
-        show("check", run, configuration.format, full=talk.verbose)
+        show("check", run, configuration.format, full=talk.full)

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from autoinit.checking.toml_tables import InputShape
+from autoinit.cli._loading import Loading, loading_options
 from autoinit.cli._options import (
     SPEC_HELP,
     WEIGHTS_HELP,
     given,
     inputs_for,
-    loading_options,
     planning_options,
     read_bytes,
     talking_options,
@@ -42,39 +41,27 @@ _path = click.Path(path_type=Path)
 @talking_options
 def report(
     specs: Sequence[str],
-    weights: str | None,
-    arguments: dict[str, Any],
-    trust: bool,
-    max_size: int | None,
-    shapes: Sequence[InputShape],
+    loading: Loading,
     form: str,
     output: Path | None,
     page: Path | None,
-    full: bool,
-    quiet: bool,
-    verbose: bool,
+    talk: Talk,
     **planning: Any,
 ) -> None:
     """Report what each weight of a saved model feeds, how it should start, and how it does. Writes no weight."""
-    talk = Talk(quiet, verbose)
-    outputs = [each for each in (output, page) if each is not None]
-    if outputs:
-        from autoinit.loading import files_read_for
-        from autoinit.saving import require_outputs
-
-        require_outputs(outputs, (path for spec in specs for path in files_read_for(spec, weights)))
+    loading.require_outputs([output, page], *specs)
     reports: list[Report | WeightsReport] = []
     for spec in specs:
-        loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size, alone=True)
+        loaded = loading.load(spec, talk, alone=True)
         from autoinit import api
 
         with talk.stage(f"analysing {loaded.name}"), loaded.analysed():
-            result = api.report(loaded.model, inputs_for(planning, shapes), **given(planning))
+            result = api.report(loaded.model, inputs_for(planning, loading.shapes), **given(planning))
         reports.append(_named(result, loaded))
     if output is not None:
-        write_form(output, "report", reports, form, full=full)
-    elif not quiet:
-        show("report", reports, form, full=full)
+        write_form(output, "report", reports, form, full=talk.full)
+    elif not talk.quiet:
+        show("report", reports, form, full=talk.full)
     if page is not None:
         write_form(page, "report", reports, "html")
         talk.note(f"wrote {page}")
@@ -106,21 +93,14 @@ def apply(
     output: Path | None,
     shard_size: int | None,
     in_place: bool,
-    weights: str | None,
-    arguments: dict[str, Any],
-    trust: bool,
-    max_size: int | None,
-    shapes: Sequence[InputShape],
-    full: bool,
-    quiet: bool,
-    verbose: bool,
+    loading: Loading,
+    talk: Talk,
     **planning: Any,
 ) -> None:
     """Initialise a model and write its weights to a file or directory: whole, or not at all.
 
     For a directory the model is built without memory, where its code allows, and written shard by shard.
     """
-    talk = Talk(quiet, verbose)
     if output is None and not in_place:
         raise click.UsageError("say where to write the weights: -o FILE.safetensors (or --in-place)")
     if output is not None and _is_directory(output, shard_size):
@@ -129,23 +109,23 @@ def apply(
         from autoinit import checkpoints
 
         checkpoints.check_directory(output)
-        loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size, meta=True)
+        loaded = loading.load(spec, talk, meta=True)
         with talk.stage(f"writing {output}"), loaded.analysed():
             result = checkpoints.write(
-                loaded, output, inputs_for(planning, shapes), **given({"shard_size": shard_size, **planning})
+                loaded, output, inputs_for(planning, loading.shapes), **given({"shard_size": shard_size, **planning})
             )
-        _tell(result, loaded, output, full=full, quiet=quiet)
+        _tell(result, loaded, output, talk)
         return
-    loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
+    loaded = loading.load(spec, talk)
     target = output if output is not None else _input_of(loaded, spec)
     from autoinit import api, saving
 
     saving.check_output(target, loaded, in_place=in_place)
     with talk.stage(f"initialising {loaded.name}"), loaded.analysed():
-        result = api.autoinit(loaded.model, inputs_for(planning, shapes), verbose=False, **given(planning))
+        result = api.autoinit(loaded.model, inputs_for(planning, loading.shapes), verbose=False, **given(planning))
     with talk.stage(f"writing {target}"):
         saving.save(loaded, target)
-    _tell(result, loaded, target, full=full, quiet=quiet)
+    _tell(result, loaded, target, talk)
 
 
 def _is_directory(output: Path, shard_size: int | None) -> bool:
@@ -161,9 +141,9 @@ def _is_directory(output: Path, shard_size: int | None) -> bool:
     return True
 
 
-def _tell(result: Report, loaded: Loaded, target: Path, *, full: bool, quiet: bool) -> None:
-    if not quiet:
-        show("report", [_named(result, loaded)], "table", full=full)
+def _tell(result: Report, loaded: Loaded, target: Path, talk: Talk) -> None:
+    if not talk.quiet:
+        show("report", [_named(result, loaded)], "table", full=talk.full)
         say(f"wrote {target}")
 
 

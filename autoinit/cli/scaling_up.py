@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from autoinit.checking.toml_tables import InputShape
+from autoinit.cli._loading import Loading, loading_options
 from autoinit.cli._options import (
     SPEC_HELP,
     base_options,
     example_inputs,
-    loading_options,
     options,
     talking_options,
     without_values,
@@ -41,11 +40,7 @@ _scaling_options = options(
 @talking_options
 def scaling(
     spec: str,
-    weights: str | None,
-    arguments: dict[str, Any],
-    trust: bool,
-    max_size: int | None,
-    shapes: Sequence[InputShape],
+    loading: Loading,
     base: str | None,
     base_arguments: dict[str, Any],
     width: float | None,
@@ -53,27 +48,20 @@ def scaling(
     depth: float,
     form: str,
     output: Path | None,
-    full: bool,
-    quiet: bool,
-    verbose: bool,
+    talk: Talk,
 ) -> None:
     """Show for each parameter of a model its std at the start, and the multipliers of learning rate, weight decay, eps.
 
     With them, what was tuned on the base model (`--base`, or a model `--width` times narrower) holds. Writes no weight.
     """
-    talk = Talk(quiet, verbose)
     if (base is None) == (width is None):
         raise click.UsageError("say what the model has grown from: --base SPEC, or --width TIMES")
-    if output is not None:
-        from autoinit.loading import files_read_for
-        from autoinit.saving import require_outputs
-
-        require_outputs([output], [*files_read_for(spec, weights), *(files_read_for(base, None) if base else ())])
-    inputs = without_values(example_inputs(shapes))
-    loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
+    loading.require_outputs([output], spec, *([base] if base else []))
+    inputs = without_values(example_inputs(loading.shapes))
+    loaded = loading.load(spec, talk)
     small = None
     if base is not None:
-        small = talk.load(base, arguments=base_arguments, trust=trust, max_size=max_size)
+        small = replace(loading, weights=None, arguments=base_arguments).load(base, talk)
     from autoinit.transfer.making import scaling as scale
 
     with talk.stage(f"scaling {loaded.name}"), loaded.analysed():
@@ -86,8 +74,8 @@ def scaling(
             example_inputs=inputs,
         )
     if output is not None:
-        write_form(output, "scaling", made, form, full=full)
-        if not quiet:
+        write_form(output, "scaling", made, form, full=talk.full)
+        if not talk.quiet:
             say(f"wrote {output}")
-    elif not quiet:
-        show("scaling", made, form, full=full)
+    elif not talk.quiet:
+        show("scaling", made, form, full=talk.full)

@@ -13,12 +13,12 @@ import click
 from click.core import ParameterSource
 
 from autoinit.checking.toml_tables import InputShape
+from autoinit.cli._loading import Loading, loading_options
 from autoinit.cli._options import (
     SPEC_HELP,
     example_inputs,
     given,
     inputs_for,
-    loading_options,
     options,
     plan_option,
     talking_options,
@@ -71,11 +71,7 @@ _showing_options = options(
 @talking_options
 def signal(
     spec: str,
-    weights: str | None,
-    arguments: dict[str, Any],
-    trust: bool,
-    max_size: int | None,
-    shapes: Sequence[InputShape],
+    loading: Loading,
     measure: bool,
     seeds: int,
     seed: int | None,
@@ -84,9 +80,7 @@ def signal(
     page: Path | None,
     form: str,
     output: Path | None,
-    full: bool,
-    quiet: bool,
-    verbose: bool,
+    talk: Talk,
     **refining: Any,
 ) -> None:
     """Predict the second moments of signal and gradient at each layer, from the weights' scales alone.
@@ -96,20 +90,19 @@ def signal(
     """
     method = method or (RECIPE if refining.get("recipe") else None)
     _require_use(click.get_current_context(), measure, plans=method is not None or refining.get("preset") is not None)
-    talk = Talk(quiet, verbose)
-    _require_writable([each for each in (plot, page, output) if each is not None], spec, weights)
+    loading.require_outputs([plot, page, output], spec)
     _require_plottable(plot)
-    example_inputs(shapes)  # refuses a dtype that there is not, before the model is loaded
-    loaded = talk.load(spec, weights_file=weights, arguments=arguments, trust=trust, max_size=max_size)
+    example_inputs(loading.shapes)  # refuses a dtype that there is not, before the model is loaded
+    loaded = loading.load(spec, talk)
     look = _SignalCommand(
-        loaded, given({"method": method, **refining}), shapes, seeds if measure else 0, seed or 0, talk
+        loaded, given({"method": method, **refining}), loading.shapes, seeds if measure else 0, seed or 0, talk
     )
     with loaded.analysed():
         shown = look.states(plans=method is not None or "preset" in look.planning)
     if output is not None:
-        write_form(output, "signal", shown, form, full=full)
-    elif not quiet:
-        show("signal", shown, form, full=full)
+        write_form(output, "signal", shown, form, full=talk.full)
+    elif not talk.quiet:
+        show("signal", shown, form, full=talk.full)
     if plot is not None:
         with talk.stage(f"plotting {plot}"):
             write(plot, _plotted(shown, plot.suffix))
@@ -117,7 +110,7 @@ def signal(
         from autoinit.reporting.pages.page import of_signal
 
         write(page, of_signal(shown, look.plan))
-    if not quiet:
+    if not talk.quiet:
         for written in filter(None, (output, plot, page)):
             say(f"wrote {written}")
 
@@ -191,14 +184,6 @@ def _require_use(context: click.Context, measure: bool, *, plans: bool) -> None:
         raise click.UsageError(
             f"{option} is for --method, --recipe or --preset, which plan; without it the weights are taken as they are"
         )
-
-
-def _require_writable(outputs: Sequence[Path], spec: str, weights: str | None) -> None:
-    if outputs:
-        from autoinit.loading import files_read_for
-        from autoinit.saving import require_outputs
-
-        require_outputs(outputs, files_read_for(spec, weights))
 
 
 def _require_plottable(plot: Path | None) -> None:

@@ -33,7 +33,7 @@ def gather(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> tuple[Facts
     gates = {op.name: written for op, written in written_gates(dataflow).items()}
     found: list[Facts] = []
     weights: dict[str, tuple[Facts, ...]] = {}
-    told: set[str] = set()
+    covered: set[str] = set()
     cells: dict[str, str] = {}
     for resolution in resolutions:
         parts = tuple(_parts(dataflow, resolution, places, tables, last, factors))
@@ -41,12 +41,12 @@ def gather(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> tuple[Facts
         found += parts
         weights.update(dict.fromkeys(resolution.uses, parts))
         for bias in resolution.biases:
-            if bias not in told:
+            if bias not in covered:
                 found += _bias(parts, bias, shapes[bias])
                 cells.update((bias, gates[use].cell) for use in resolution.uses if use in gates)
-        told.update((resolution.param, *resolution.biases))
+        covered.update((resolution.param, *resolution.biases))
     for name, role in parameter_roles(dataflow).items():
-        if name in told:
+        if name in covered:
             continue
         place = _branch(_place([role.at], places))
         if role.kind == "bias" and role.at.name in weights:

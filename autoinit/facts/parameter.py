@@ -120,11 +120,6 @@ class Facts:
         return self.is_conv and self.layout.groups > 1 and self.size("o" if self.layout.transposed else "i") == 1
 
     @property
-    def is_patch(self) -> bool:
-        """Whether it embeds patches: a convolution of the input whose windows do not overlap."""
-        return self.is_conv and self.reads_input and self.layout.stride_area == self.size("k") > 1
-
-    @property
     def is_head(self) -> bool:
         """Whether what it gives is the model's output, perhaps averaged with that of another head."""
         return bool(self.layout.axes and not self.is_router) and (

@@ -60,11 +60,6 @@ def transformers(name: str, arguments: Mapping[str, Any], trust: bool, device: D
     return _built(f"hf:{name}", build, device)
 
 
-Builder = Callable[[str, Mapping[str, Any], bool, Device], nn.Module]
-
-BUILDERS: Mapping[str, Builder] = {"timm": timm, "torchvision": torchvision, "hf": transformers}
-
-
 def _import(module: str, package: str) -> Any:
     try:
         return importlib.import_module(module)

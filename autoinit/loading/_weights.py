@@ -126,7 +126,7 @@ def _tied(state: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
 
 def _read(
     path: Path, trust: bool, max_size: int | None, files_open: contextlib.ExitStack
-) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
+) -> tuple[Mapping[str, Any], tuple[str, ...], files.Content]:
     """The weights of a file, or of the files that an index names."""
     if not is_index(path):
         return _state(files_open.enter_context(opened(path)), path, trust, max_size)
@@ -205,7 +205,7 @@ def _without_prefix(state: Mapping[str, Any], own: Mapping[str, Any]) -> tuple[M
 
 def _state(
     file: BinaryIO, path: Path, trust: bool, max_size: int | None
-) -> tuple[Mapping[str, Any], tuple[str, ...], files.Holding]:
+) -> tuple[Mapping[str, Any], tuple[str, ...], files.Content]:
     kind = files.kind_of(file, path)
     if kind == "safetensors":
         return described(file, path), (), "state dict"
@@ -213,7 +213,7 @@ def _state(
         raise LoadError(f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}")
     value = unpickling.read(file, limit_for(size_of(file), max_size), path, trust=trust)
     notes: tuple[str, ...] = ()
-    holds: files.Holding = "state dict"
+    holds: files.Content = "state dict"
     if isinstance(value, Mapping):
         for key in files.CHECKPOINT_KEYS:
             if isinstance(value.get(key), Mapping | nn.Module):

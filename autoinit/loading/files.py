@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 CHECKPOINT_KEYS = ("state_dict", "model", "model_state_dict")
 """Keys under which training scripts commonly keep the model, or its weights, in a checkpoint."""
 
-Holding = Literal["model", "exported program", "checkpoint", "state dict"]
+Content = Literal["model", "exported program", "checkpoint", "state dict"]
 """What a file holds; a checkpoint keeps other things beside a model or state dict."""
 
 
@@ -38,7 +38,7 @@ class ReadFile:
     """
 
     path: Path
-    holds: Holding
+    holds: Content
     size: int = field(default=0, compare=False)
 
 
@@ -129,7 +129,7 @@ def _kind_of_zip(file: BinaryIO, path: Path) -> str:
     )
 
 
-def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...], Holding]:
+def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...], Content]:
     if isinstance(value, nn.Module):
         check_states(value, path)
         return value, (), "model"

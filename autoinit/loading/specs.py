@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
@@ -18,6 +19,7 @@ from autoinit.loading import _weights as weights
 from autoinit.loading import files
 from autoinit.loading._devices import IN_MEMORY, ON_META, Device
 from autoinit.loading._wording import one_line
+from autoinit.loading.kinds import LIBRARIES, SPELLED
 from autoinit.models.alone import WeightsAlone
 from autoinit.tensors.bounds import room_for, within
 from autoinit.tracing import ExportedModel
@@ -27,9 +29,6 @@ if TYPE_CHECKING:
 
 _FILE_SUFFIXES = {".pt", ".pth", ".pt2", ".bin", ".ckpt", ".pkl", ".safetensors"}
 _CONFIGURATION = "config.json"
-KINDS = (
-    "FILE.pt, FILE.pth, FILE.pt2, PACKAGE.MODULE:FACTORY, FILE.py:FACTORY, timm:NAME, torchvision:NAME, hf:DIRECTORY"
-)
 
 
 @dataclass(frozen=True)
@@ -143,8 +142,8 @@ def _model(
     library, colon, name = spec.partition(":")
     if not colon and os.path.isfile(Path(spec) / _CONFIGURATION):
         return _of_directory(spec, arguments, trust, device)
-    if colon and library in libraries.BUILDERS:
-        return Loaded(libraries.BUILDERS[library](name, arguments, trust, device), name)
+    if colon and library in LIBRARIES:
+        return Loaded(resolve_name(LIBRARIES[library].build)(name, arguments, trust, device), name)
     if _is_file(spec):
         if arguments:
             raise LoadError(f"--arg {next(iter(arguments))}: {spec} is a file; arguments go to a factory")
@@ -153,7 +152,7 @@ def _model(
         return Loaded(factories.build(spec, arguments, device), spec)
     if spec.endswith(".py"):
         raise LoadError(f"{spec}: name the factory in it as {spec}:FACTORY")
-    raise LoadError(f"{spec}: neither a file nor a model spec; a model is one of {KINDS}")
+    raise LoadError(f"{spec}: neither a file nor a model spec; a model is one of {', '.join(SPELLED)}")
 
 
 def _of_file(path: Path, trust: bool, max_size: int | None, *, alone: bool) -> Loaded:
@@ -177,9 +176,9 @@ def _of_file(path: Path, trust: bool, max_size: int | None, *, alone: bool) -> L
 def _of_directory(spec: str, arguments: dict[str, Any], trust: bool, device: Device) -> Loaded:
     """The model of a directory with a configuration of transformers, and where its weights are."""
     there = weights.found_in(Path(spec))
-    told = f"; its own are read with --weights {there}" if there is not None else ""
-    note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{told}"
-    return Loaded(libraries.BUILDERS["hf"](spec, arguments, trust, device), Path(spec).name, (note,))
+    otherwise = f"; its own are read with --weights {there}" if there is not None else ""
+    note = f"{spec} holds a {_CONFIGURATION}: read as hf:{spec}, with random weights{otherwise}"
+    return Loaded(libraries.transformers(spec, arguments, trust, device), Path(spec).name, (note,))
 
 
 def _is_file(spec: str) -> bool:

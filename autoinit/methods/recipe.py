@@ -81,9 +81,9 @@ def _starts(recipe: DeclaredRecipe, name: str, facts: Sequence[Facts], *, centre
     said = {rows: start for rows, start in starts.items() if start is not None}
     distributions = {start.distribution for start in said.values()}
     if said and (len(said) < len(starts) or len(distributions) > 1 or (centred and any(s.mean for s in said.values()))):
-        told = "; ".join(f"rows {rows or 'all'}: {start or 'nothing'}" for rows, start in starts.items())
+        different = "; ".join(f"rows {rows or 'all'}: {start or 'nothing'}" for rows, start in starts.items())
         raise ArgumentError(
-            f"recipe {recipe.text}: {name} would get {told}. Expected one distribution "
+            f"recipe {recipe.text}: {name} would get {different}. Expected one distribution "
             f"{'of mean 0 ' if centred else ''}for all rows"
         )
     return said
@@ -91,8 +91,8 @@ def _starts(recipe: DeclaredRecipe, name: str, facts: Sequence[Facts], *, centre
 
 def _place(facts: Facts) -> str:
     """What a reader should know of a weight's place that its row does not show."""
-    told = [f"ends branch {facts.branch} of {facts.branches}"] if facts.ends_branch and facts.branches > 1 else []
-    return "; ".join([*told, *(["tied to an embedding, whose table it is too"] if facts.tied else [])])
+    said = [f"ends branch {facts.branch} of {facts.branches}"] if facts.ends_branch and facts.branches > 1 else []
+    return "; ".join([*said, *(["tied to an embedding, whose table it is too"] if facts.tied else [])])
 
 
 def _silent(recipe: DeclaredRecipe) -> str:

@@ -45,8 +45,8 @@ class Method:
     def document(self) -> str:
         """What it does, why and when to use it, in Markdown: the docstring of its module."""
         module = pkgutil.resolve_name(self.function.partition(":")[0])
-        _, _, told = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
-        return told
+        _, _, manual = inspect.cleandoc(module.__doc__ or "").partition("\n\n")
+        return manual
 
     def plan(self, view: ModelView, dataflow: Dataflow, options: PlanOptions, example_inputs: Any) -> Plan:
         """The plan that it makes; what becomes of heads then is no matter of the method."""

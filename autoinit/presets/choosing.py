@@ -28,7 +28,7 @@ class Choice:
     options: PlanOptions
     row: train.Decision
 
-    def told(self, plan: Plan) -> Plan:
+    def noted_in(self, plan: Plan) -> Plan:
         """The plan made by these options, which says what chose them and why."""
         name, row = self.options.preset, self.row
         taken = row.spelled or "no more than what is given" if row.options else "the defaults"

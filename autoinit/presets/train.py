@@ -250,5 +250,5 @@ def document() -> str:
         f"| {'; '.join(map(str, each.figures))} |"
         for each in ROWS
     )
-    told = inspect.cleandoc(__doc__ or "").partition("\n\n")[2]
-    return f"{told}\n\n{chr(10).join((head, *lines))}"
+    introduction = inspect.cleandoc(__doc__ or "").partition("\n\n")[2]
+    return f"{introduction}\n\n{chr(10).join((head, *lines))}"

@@ -91,8 +91,8 @@ def kind_counts(plan: Plan) -> dict[str, int]:
 def rest_line(plan: Plan) -> str:
     """What a recipe writes beside the layers' weights: parameters of each kind, and how they start."""
     counts = Counter((each.kind.replace("_", " "), _starts(each)) for each in plan.rest)
-    told = ", ".join(f"{kind} {number} ({start})" for (kind, start), number in counts.items())
-    return f"By the recipe, too: {told}." if told else ""
+    shown = ", ".join(f"{kind} {number} ({start})" for (kind, start), number in counts.items())
+    return f"By the recipe, too: {shown}." if shown else ""
 
 
 def _starts(rest: RestPlan) -> str:

@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 
 from autoinit.ops import Role, Trait
-from autoinit.resolving._labels import OTHER, each_once, filled, one_entry, one_of_each, thinned
+from autoinit.resolving._labels import OTHER, each_once, filled, one_entry, thinned
 from autoinit.resolving._regions import Region
 from autoinit.resolving._starting import likely_outputs
 from autoinit.resolving._walking import Step
+from autoinit.tensors.elements import stored
 from autoinit.tracing.dataflow import Op, only_steers
 from autoinit.tracing.recording import Strided
 from autoinit.tracing.rerunning import NOT_RUN, execute, substitute
@@ -163,7 +164,7 @@ def _padded(to: Op, labels: torch.Tensor) -> torch.Tensor | None:
     pads = to.constants.get("pad")
     if not isinstance(pads, (list, tuple)):
         return None if to.shape is None else _resized(labels, to.shape)
-    thin, shape = one_of_each(labels), list(labels.shape)
+    thin, shape = stored(labels), list(labels.shape)
     added: list[int] = []
     for axis, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True), 1):
         shape[-axis] += before + after

@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from autoinit.tensors.elements import stored
+
 _EXACT = 1 << 24
 """Numbers up to which float32 tells all whole ones apart."""
 _LARGE = 1 << 14
@@ -42,7 +44,7 @@ def filled(shape: tuple[int, ...]) -> tuple[int, ...]:
 def rows(labels: Any) -> Rows:
     """The distinct features, counted from 0, of a tensor of labels or of several."""
     if isinstance(labels, torch.Tensor):
-        values = one_of_each(labels).numpy().reshape(-1)
+        values = stored(labels).numpy().reshape(-1)
         return np.flatnonzero(np.bincount(values[values > OTHER].astype(np.intp))[1:])
     every = [rows(each) for each in labels] if isinstance(labels, (tuple, list)) else []
     return np.unique(np.concatenate(every)) if every else np.empty(0, np.intp)
@@ -62,20 +64,12 @@ def one_entry(labels: torch.Tensor, axes: Iterable[int]) -> torch.Tensor | None:
 
     Axes on which nothing varies may have one entry, too.
     """
-    labels = one_of_each(labels)
+    labels = stored(labels)
     for axis in axes:
         most = labels.amax(axis, keepdim=True)
         if not bool(((labels == most) | (labels == OTHER)).all()):
             return None
         labels = most
-    return labels
-
-
-def one_of_each(labels: torch.Tensor) -> torch.Tensor:
-    """One entry of each expanded axis."""
-    for axis in range(labels.dim()):
-        if labels.stride(axis) == 0 and labels.shape[axis] > 1:
-            labels = labels.narrow(axis, 0, 1)
     return labels
 
 
@@ -85,7 +79,7 @@ def thinned(labels: Any) -> Any:
         return tuple(map(thinned, labels))
     if not isinstance(labels, torch.Tensor) or labels.numel() < _LARGE:
         return labels
-    thin = one_of_each(labels)
+    thin = stored(labels)
     for axis in range(thin.dim()):
         first, last = thin.narrow(axis, 0, 1), thin.narrow(axis, -1, 1) if thin.shape[axis] else thin
         if thin.shape[axis] > 1 and torch.equal(first, last) and bool((thin == first).all()):

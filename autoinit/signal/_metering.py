@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -232,18 +232,8 @@ def merged(meters: Sequence[Meter]) -> Meter:
 
 
 def _mean(found: list[SignalRow]) -> Taken:
-    def mean(values: Iterator[float | None]) -> float | None:
-        known = [each for each in values if each is not None]
-        return sum(known) / len(known) if known else None
-
-    grad = mean(row.grad for row in found)
-    return Taken(
-        mean(row.q for row in found) or 0.0,
-        mean(row.p for row in found),
-        mean(row.s for row in found),
-        mean(row.mean for row in found) or 0.0,
-        [] if grad is None else [grad],
-    )
+    row = SignalRow.average(found)
+    return Taken(row.q, row.p, row.s, row.mean, [] if row.grad is None else [row.grad])
 
 
 MOST_DRAWS = 1000

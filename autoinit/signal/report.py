@@ -45,6 +45,22 @@ class SignalRow:
     mean: float = 0.0
     grad: float | None = None
 
+    @classmethod
+    def average(cls, rows: Sequence[SignalRow]) -> SignalRow:
+        """The mean of each moment over the rows in which it is known."""
+
+        def mean(values: Iterator[float | None]) -> float | None:
+            known = [each for each in values if each is not None]
+            return sum(known) / len(known) if known else None
+
+        return cls(
+            mean(row.q for row in rows) or 0.0,
+            mean(row.p for row in rows),
+            mean(row.s for row in rows),
+            mean(row.mean for row in rows) or 0.0,
+            mean(row.grad for row in rows),
+        )
+
 
 @dataclass(frozen=True)
 class OperationSignal:

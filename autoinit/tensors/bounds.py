@@ -157,8 +157,8 @@ def _bytes_made(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> int
     if not all(map(_takes_memory, tensors)):
         return _dense_bytes(func, tensors)
     if torch.Tag.dynamic_output_shape in func.tags:
-        told: Callable[..., int] = _BY_VALUES.get(func.overloadpacket, _by_elements)
-        return told(*args)
+        estimated: Callable[..., int] = _BY_VALUES.get(func.overloadpacket, _by_elements)
+        return estimated(*args)
     stood_in: dict[int, int] = {}
 
     def on_meta(value: Any) -> Any:

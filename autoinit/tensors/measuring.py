@@ -57,7 +57,7 @@ class Moments:
         finite: how many elements are finite; mean, squares, minimum, maximum are theirs, squares being the sum of
             squared deviations from the mean.
         zeros, nonfinite: counts.
-        unseen: how many elements a sample left out.
+        left_out: how many elements a sample left out.
     """
 
     finite: int = 0
@@ -67,7 +67,7 @@ class Moments:
     maximum: float = -math.inf
     zeros: int = 0
     nonfinite: int = 0
-    unseen: int = 0
+    left_out: int = 0
 
     def __add__(self, other: Moments) -> Moments:
         """The moments of both parts together (Chan, Golub & LeVeque 1983)."""
@@ -82,7 +82,7 @@ class Moments:
             max(self.maximum, other.maximum),
             self.zeros + other.zeros,
             self.nonfinite + other.nonfinite,
-            self.unseen + other.unseen,
+            self.left_out + other.left_out,
         )
 
     def repeated(self, times: int) -> Moments:
@@ -97,14 +97,14 @@ class Moments:
             self.maximum,
             self.zeros * times,
             self.nonfinite * times,
-            self.unseen * times,
+            self.left_out * times,
         )
 
     def stats(self) -> WeightStats:
         """The statistics that follow."""
         seen = self.finite + self.nonfinite
-        zeros, rest = self.zeros / seen if seen else 0.0, (self.nonfinite, self.unseen > 0)
-        numel = seen + self.unseen
+        zeros, rest = self.zeros / seen if seen else 0.0, (self.nonfinite, self.left_out > 0)
+        numel = seen + self.left_out
         if not self.finite:
             return WeightStats(numel, math.nan, math.nan, math.nan, math.nan, zeros, *rest)
         std = math.sqrt(self.squares / self.finite)
@@ -140,7 +140,7 @@ def sampled_moments(held: Elements, start: int, stop: int, share: int = SHARE) -
     else:
         runs = (stop - start) // _RUN
         seen = _block_moments(held.memory[start : start + runs * _RUN].reshape(runs, _RUN)[::share].reshape(-1))
-    return replace(seen, unseen=stop - start - seen.finite - seen.nonfinite)
+    return replace(seen, left_out=stop - start - seen.finite - seen.nonfinite)
 
 
 def weight_stats(tensor: torch.Tensor) -> WeightStats | None:

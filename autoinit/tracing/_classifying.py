@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from autoinit.errors.calling import calling
 from autoinit.ops import REGISTRY, WEIGHTED_SUM, OpSpec, Role, WeightSlot
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.tracing._operands import operand_layout
@@ -54,32 +55,18 @@ def classified(
     slopes: Mapping[str, torch.Tensor],
     known: dict[Any, Any],
     *,
-    meets_again: bool,
+    may_weigh: bool,
 ) -> Op:
     """Decide the role of the operation here, from which operands carry a signal and which are weights.
 
-    meets_again: whether what it takes meets its result. A product with a parameter whose mean is taken off it bears a
-    gain, and the mean is the next norm's: no weight operation.
+    may_weigh: whether it may be a weighted sum that is written as a product. Not where what it takes meets its result:
+    a product with a parameter whose mean is taken off it bears a gain, and the mean is the next norm's.
     """
-    if not meets_again and (found := weighted_sum(spec, bound, call)) is not None:
-        weighted = _classified(
-            name, REGISTRY.specs[WEIGHTED_SUM], found.bound, params, found.call, where, slopes, known
-        )
+    if may_weigh and (found := weighted_sum(spec, bound, call)) is not None:
+        sums = REGISTRY.specs[WEIGHTED_SUM]
+        weighted = classified(name, sums, found.bound, params, found.call, where, slopes, known, may_weigh=False)
         if weighted.role is Role.WEIGHT and not any(use.left for use in weighted.params):
             return replace(weighted, params=tuple(map(found.scaled, weighted.params)))
-    return _classified(name, spec, bound, params, call, where, slopes, known)
-
-
-def _classified(
-    name: str,
-    spec: OpSpec,
-    bound: dict[str, Any],
-    params: tuple[ParamUse, ...],
-    call: Call,
-    where: dict[str, Any],
-    slopes: Mapping[str, torch.Tensor],
-    known: dict[Any, Any],
-) -> Op:
     if spec.name == "getitem" and _is_place(bound):
         spec = REGISTRY.specs["index"]
     operands = dict(slots(bound))
@@ -87,18 +74,10 @@ def _classified(
     lent = spec.name in LENDING
     carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not lent)]
     made = [slot for slot in carrying if operands[slot].made]
-    role = spec.role
+    role = _role(spec, operands, carrying, made)
     weights: tuple[ParamUse, ...] = ()
     if spec.weights is not None:
         role, weights = _weight_role(spec, constants, operands, params, carrying, known)
-    elif role is Role.ADD and len(carrying) < 2:
-        role = Role.TRANSPARENT
-    elif role is Role.PRODUCT:
-        role = _product_role(spec, carrying, made)
-        if spec.name == "div" and len(carrying) == 1 and carrying[0] != "input":
-            role = Role.NONLINEARITY  # constant / signal
-    elif spec.name == "getitem" and isinstance(bound.get("input"), Op) and _gives_several(bound["input"]):
-        role = Role.TRANSPARENT
     signal = spec.carries if spec.carries is not None else bool(carrying)
     if role is Role.WEIGHT:
         signal = True
@@ -110,6 +89,16 @@ def _classified(
         name, spec.name, role, params=own, constants=constants, signal=signal, made=learned or (signal and bool(made)),
         call=call, acts=spec.acts.value, operands=operands, **where,
     )  # fmt: skip
+
+
+def _role(spec: OpSpec, operands: Mapping[str, Op], carrying: list[str], made: list[str]) -> Role:
+    """The role that the operands leave of the table's."""
+    if spec.name == "div" and len(carrying) == 1 and carrying[0] != "input":
+        return Role.NONLINEARITY  # constant / signal
+    if spec.role is Role.PRODUCT:
+        return _product_role(spec, carrying, made)
+    one_of_several = spec.name == "getitem" and "input" in operands and _gives_several(operands["input"])
+    return Role.TRANSPARENT if one_of_several or (spec.role is Role.ADD and len(carrying) < 2) else spec.role
 
 
 def _product_role(spec: OpSpec, carrying: list[str], made: list[str]) -> Role:
@@ -179,7 +168,8 @@ def _weight_role(
 ) -> tuple[Role, tuple[ParamUse, ...]]:
     """A weight operation, a product of signals, or a fixed linear map."""
     assert spec.weights is not None
-    known = spec.weights(constants)
+    with calling(f"weights= of operation {spec.name!r}"):
+        known = tuple(spec.weights(constants))
     uses: list[ParamUse] = []
     for use in params:
         found = next((named for slot in known if (named := slot.named(use.slot)) is not None), None)

@@ -9,16 +9,11 @@ from __future__ import annotations
 import copy
 import copyreg
 import dis
-import enum
 import functools
 import io
-import itertools
-import logging
-import re
 import threading
 import types
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -27,24 +22,11 @@ import torch.fx
 from torch import nn
 
 from autoinit.errors import TraceError
-from autoinit.ops import REGISTRY
+from autoinit.tracing._holding import ATOMIC, global_names, held_by, is_installed, is_torchs, leads_to_module
 from autoinit.tracing._states import hides_state, slots_of
 
-_ENGINE: tuple[type, ...] = ()
-"""What is shared by all processes, and leads to none of a model's modules."""
-if torch.distributed.is_available():
-    _ENGINE = (torch.distributed.ProcessGroup, torch.distributed.device_mesh.DeviceMesh)
-ATOMIC: tuple[type, ...] = (
-    type(None), type(...), type(NotImplemented), bool, int, float, complex, str, bytes, type, range, slice, property,
-    enum.Enum, logging.Logger, re.Pattern, types.ModuleType, types.CodeType, torch.dtype, torch.device, torch.layout,
-    torch.memory_format, torch.Size, torch.fx.Graph, torch.jit.ScriptFunction, torch._ops.OpOverload,
-    torch._ops.OpOverloadPacket, *_ENGINE,
-)  # fmt: skip
-"""Types of what never changes, or leads to no module."""
 _LOCKS: dict[type, Callable[[], Any]] = {type(each()): each for each in (threading.Lock, threading.RLock)}
 _SETS_CELL = dis.opmap["STORE_DEREF"]
-_FAR = 3
-"""Containers in containers, where what a global name stands for is searched for modules."""
 
 
 class Copier:
@@ -97,7 +79,7 @@ class Copier:
 
     def method(self, function: types.FunctionType) -> types.FunctionType:
         """A class's function; itself unless it, by a closure, a global name or a default, leads to a module."""
-        if id(function) in self.memo or is_torchs(function) or not any(map(leads_to_module, _held_by(function))):
+        if id(function) in self.memo or is_torchs(function) or not any(map(leads_to_module, held_by(function))):
             return function
         made: types.FunctionType = self(function)
         return made
@@ -339,68 +321,3 @@ class _Converting(torch.overrides.TorchFunctionMode):
         if func is torch.Tensor.__deepcopy__:
             return self.copier(args[0])
         return func(*args, **(kwargs or {}))
-
-
-def global_names(function: types.FunctionType) -> Iterator[str]:
-    """The global names that a function and those defined in it may use."""
-    waiting = [function.__code__]
-    while waiting:
-        code = waiting.pop()
-        yield from code.co_names
-        waiting += [each for each in code.co_consts if isinstance(each, types.CodeType)]
-
-
-def _held_by(function: types.FunctionType) -> Iterator[Any]:
-    """What a function, and the user's functions that it uses, close over, have as defaults, or know as globals."""
-    waiting, seen = [function], {function}
-    for each in waiting:
-        found = [*contents(each), *(each.__defaults__ or ()), *(each.__kwdefaults__ or {}).values()]
-        found += [each.__globals__[name] for name in global_names(each) if name in each.__globals__]
-        for value in found:
-            if not isinstance(value, types.FunctionType):
-                yield value
-            elif value not in seen and not is_torchs(value) and not is_installed(value.__code__):
-                waiting.append(value)
-                seen.add(value)
-
-
-def contents(function: types.FunctionType) -> Iterator[Any]:
-    """What a function closes over."""
-    for cell in function.__closure__ or ():
-        try:
-            yield cell.cell_contents
-        except ValueError:  # it is empty
-            continue
-
-
-def leads_to_module(value: Any, far: int = _FAR) -> bool:
-    """Whether a value is a module or a bound method, or holds one."""
-    kind = type(value)
-    if issubclass(kind, nn.Module) or kind in (types.MethodType, functools.partial):
-        return True
-    if issubclass(kind, (*ATOMIC, torch.Tensor)) or kind is types.FunctionType or not far:
-        return False
-    if issubclass(kind, dict):
-        items = list(dict.values(value))
-    elif issubclass(kind, (list, tuple, set, deque)):
-        items = list(value)
-    else:
-        items = list(vars(value).values()) if isinstance(getattr(value, "__dict__", None), dict) else []
-    return any(leads_to_module(each, far - 1) for each in itertools.islice(items, _MOST_ITEMS))
-
-
-_MOST_ITEMS = 1000
-
-
-def is_torchs(function: types.FunctionType) -> bool:
-    """Whether a function is part of torch, or one that the table of operations knows."""
-    home = str(function.__globals__.get("__name__")).partition(".")[0]
-    return home in ("torch", "autoinit") or REGISTRY.of_function(function) is not None
-
-
-def is_installed(code: types.CodeType) -> bool:
-    """Whether code belongs to an installed package."""
-    return _INSTALLED.search(code.co_filename) is not None
-
-
-_INSTALLED = re.compile(r"[\\/](site|dist)-packages[\\/]")

@@ -20,7 +20,7 @@ import torch
 
 from autoinit.errors import TraceError
 from autoinit.models.walking import modules_once
-from autoinit.tracing._copying import ATOMIC, contents, global_names, is_installed
+from autoinit.tracing._holding import ATOMIC, contents, global_names, is_installed
 from autoinit.tracing._states import slots_of
 from autoinit.tracing.shadow import Shadow
 

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from autoinit.ops import Role, Trait
+from autoinit.tensors.elements import stored
 from autoinit.theory.layouts import Layout
 from autoinit.tracing._scaling import Rescaling, scaling
 from autoinit.tracing.dataflow import Left, Op, ParamUse, only_steers
@@ -179,7 +180,7 @@ def _own_layout(
         if len(shape) == 1 and sum(_along(result)) > 1:  # a diagonal, or a flat store of a matrix
             return None, shape
         letters.append(_letter(result, axis, shape, made))
-        sizes.append(len(np.unique(_stored(result).numpy())) if parted and letters[-1] != "b" else size)
+        sizes.append(len(np.unique(stored(result).numpy())) if parted and letters[-1] != "b" else size)
     if made is None:
         return None, shape
     copies = result.numel() // math.prod(size for size, letter in zip(shape, letters, strict=True) if letter != "b")
@@ -206,17 +207,9 @@ def _along(result: torch.Tensor) -> Iterator[bool]:
         yield result.shape[axis] > 1 and result.stride(axis) != 0 and _varies(result, axis)
 
 
-def _stored(result: torch.Tensor) -> torch.Tensor:
-    """The tensor with one entry of each axis that is repeated, not stored."""
-    for axis in range(result.dim()):
-        if result.stride(axis) == 0 and result.shape[axis] > 1:
-            result = result.narrow(axis, 0, 1)
-    return result
-
-
 def _varies(result: torch.Tensor, axis: int) -> bool:
     """Whether the index varies along an axis; where axes were merged, it may stay the same for a while."""
-    result = _stored(result)
+    result = stored(result)
     if bool(result.isnan().any()):  # beside other tensors
         low, high = result.nan_to_num(torch.inf).amin(axis), result.nan_to_num(-torch.inf).amax(axis)
         return bool((low < high).any())

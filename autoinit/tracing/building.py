@@ -13,6 +13,7 @@ import torch
 import torch.fx
 from torch import nn
 
+from autoinit.errors.calling import calling
 from autoinit.models.walking import modules_by_path
 from autoinit.ops import REGISTRY, OpSpec, Role, Trait
 from autoinit.ops.registry import Acts
@@ -161,8 +162,10 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
     if spec is None:
         return _unknown(state, node, args, kwargs, leaf)
     bound = spec.bind(args, kwargs)
-    if spec.variant is not None and (name := spec.variant(bound)) is not None:
-        spec = REGISTRY.specs[name]
+    if spec.variant is not None:
+        with calling(f"variant= of operation {spec.name!r}"):
+            name = spec.variant(bound)
+            spec = spec if name is None else REGISTRY.specs[name]
         bound = spec.bind(args, kwargs)
     params: tuple[ParamUse, ...] = ()
     if leaf is not None:
@@ -186,7 +189,7 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
         where,
         slopes,
         state.known,
-        meets_again=spec.name in ("sum", "mean") and _meets_again(state, node),
+        may_weigh=spec.name not in ("sum", "mean") or not _meets_again(state, node),
     )
 
 

@@ -7,7 +7,7 @@ symbolic tier; everything else is seen call by call.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from autoinit.tracing._calls import SILENT, has_tensor, is_placed, overwritten, spelling, tensors_of
 from autoinit.tracing._hidden_calls import following_maps, opening_scripts
 from autoinit.tracing._kernels import called_on_meta, run
 from autoinit.tracing._known_values import ASKING, NO_ANSWER, Answers
@@ -86,7 +87,7 @@ class Recorder(TorchFunctionMode):
             self._place(value, name, real[1].get(name))
         self._wrap_forwards()
         with following_maps(self), opening_scripts(self), self:
-            result = _tensors_of(self.module(*args, **kwargs))
+            result = tensors_of(self.module(*args, **kwargs))
         self.graph.output(self._written(result))
         return self.graph
 
@@ -161,9 +162,9 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Run the function; if tensors come out (or one is written to), write it down."""
         kwargs = kwargs or {}
-        kind, target, operands = _spelling(func, args)
+        kind, target, operands = spelling(func, args)
         spelled = target
-        if kind == "property" and target in _SILENT:
+        if kind == "property" and target in SILENT:
             return func(*args, **kwargs)
         if target in ASKING and isinstance(args[0], torch.Tensor) and args[0].is_meta:
             return self._asked(func, target, args, kwargs)
@@ -176,15 +177,15 @@ class Recorder(TorchFunctionMode):
             self._record(kind, target, *written, result)
         elif target is operator.setitem and func.__self__.__name__ == "data":
             self._overwrite(args[0], self._node(args[1]))
-        elif target in ("__setitem__", "copy_") or _has_tensor(result):
+        elif target in ("__setitem__", "copy_") or has_tensor(result):
             writes = target == "__setitem__"
             self._record(kind, target, *written, args[0] if writes else result)
             changed = args[0] if args and isinstance(args[0], torch.Tensor) else None
             if changed is not None and (writes or result is changed):
                 self._write_through(changed)
-        elif overwritten := _overwritten(func, args, kwargs):
+        elif changing := overwritten(func, args, kwargs):
             node = self._create(kind, target, *written)
-            for each in overwritten:
+            for each in changing:
                 self._note(each, node)
         return result
 
@@ -204,7 +205,7 @@ class Recorder(TorchFunctionMode):
         except (NotImplementedError, RuntimeError) as error:
             if not any(isinstance(each, torch.Tensor) and each.is_meta for each in (*args, *kwargs.values())):
                 raise
-            if written[1] == "__setitem__" and _is_placed(args[1]):
+            if written[1] == "__setitem__" and is_placed(args[1]):
                 return None  # wherever it is written to, no shape changes
             node = self._create(*written)
             try:
@@ -276,7 +277,7 @@ class Recorder(TorchFunctionMode):
                 self._note_item(item, node, key)
 
     def _note_item(self, item: Any, node: torch.fx.Node, key: Any) -> None:
-        if _has_tensor(item):
+        if has_tensor(item):
             self._note(item, self._create("call_function", operator.getitem, (node, key), {}))
 
     def _node(self, tensor: torch.Tensor) -> torch.fx.Node:
@@ -305,99 +306,3 @@ class Recorder(TorchFunctionMode):
         if isinstance(value, slice):
             return slice(self._written(value.start), self._written(value.stop), self._written(value.step))
         return value
-
-
-_SILENT = frozenset(
-    [
-        "shape",
-        "dtype",
-        "device",
-        "ndim",
-        "requires_grad",
-        "grad",
-        "grad_fn",
-        "is_leaf",
-        "layout",
-        "is_cuda",
-        "is_meta",
-        "is_sparse",
-        "is_nested",
-        "is_quantized",
-        "itemsize",
-        "nbytes",
-        "names",
-        "_version",
-        "_base",
-        "output_nr",
-        "is_mkldnn",
-        "is_cpu",
-        "is_mps",
-        "is_xpu",
-        "is_vulkan",
-        "volatile",
-        "name",
-    ]
-)
-
-
-def _spelling(func: Any, args: tuple[Any, ...]) -> tuple[str, Any, tuple[Any, ...]]:
-    """How an fx graph spells the call: kind, target and operands."""
-    name = getattr(func, "__name__", "")
-    if name == "__get__":
-        return "property", func.__self__.__name__, args
-    if name == "__set__":
-        return "call_function", operator.setitem, args
-    qualified = getattr(func, "__qualname__", "")
-    if qualified.startswith(("Tensor.", "TensorBase.", "_TensorBase.")) or hasattr(func, "__objclass__"):
-        return "call_method", name, args
-    return "call_function", func, args
-
-
-def _overwritten(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """The operands that an operator writes to, as its schema says."""
-    schema = getattr(getattr(func, "default", func), "_schema", None)
-    if schema is None:
-        return []
-    held = zip(schema.arguments, args, strict=False)
-    named = [(each, kwargs[each.name]) for each in schema.arguments if each.name in kwargs]
-    return [
-        value
-        for argument, value in (*held, *named)
-        if isinstance(value, torch.Tensor) and argument.alias_info is not None and argument.alias_info.is_write
-    ]
-
-
-def _has_tensor(value: Any) -> bool:
-    if isinstance(value, torch.Tensor):
-        return True
-    if isinstance(value, (list, tuple)):
-        return any(map(_has_tensor, value))
-    return isinstance(value, Mapping) and any(map(_has_tensor, value.values()))
-
-
-def _is_placed(index: Any) -> bool:
-    """Whether an index depends on values of tensors."""
-    parts = index if isinstance(index, tuple) else (index,)
-    bounds = [bound for each in parts if isinstance(each, slice) for bound in (each.start, each.stop, each.step)]
-    return any(isinstance(each, torch.Tensor) for each in (*parts, *bounds))
-
-
-def _tensors_of(result: Any) -> Any:
-    """The result with objects opened: attributes of dataclasses and the like become dicts."""
-    if isinstance(result, torch.Tensor):
-        return result
-    if isinstance(result, (list, tuple, Iterator)):
-        return [_tensors_of(item) for item in result]
-    if isinstance(result, Mapping):
-        return {str(key): _tensors_of(item) for key, item in result.items()}
-    if isinstance(result, (type, nn.Module)):
-        return None
-    held = dict(getattr(result, "__dict__", {}))
-    slots = [slot for kind in type(result).__mro__ for slot in _slots(kind)]
-    held |= {slot: getattr(result, slot) for slot in slots if hasattr(result, slot)}
-    return {key: _tensors_of(item) for key, item in held.items() if not key.startswith("__")} or None
-
-
-def _slots(kind: type) -> tuple[str, ...]:
-    slots = kind.__dict__.get("__slots__", ())
-    return (slots,) if isinstance(slots, str) else tuple(slots)

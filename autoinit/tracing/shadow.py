@@ -25,7 +25,8 @@ from autoinit.models.walking import modules_by_path, modules_once
 from autoinit.models.wrappers import bare_class, is_engines, user_class
 from autoinit.ops import REGISTRY, Role
 from autoinit.tensors.sharding import stand_in
-from autoinit.tracing._copying import Copier, is_installed
+from autoinit.tracing._copying import Copier
+from autoinit.tracing._holding import is_installed
 
 _HOOKS = (
     "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks", "_forward_hooks_with_kwargs",

@@ -128,7 +128,7 @@ class Processes:
         return {name: _together([each[row] for each in tables]) for row, name in enumerate(layers, start=1)}
 
 
-_FIELDS = ("finite", "mean", "squares", "minimum", "maximum", "zeros", "nonfinite", "unseen")
+_FIELDS = ("finite", "mean", "squares", "minimum", "maximum", "zeros", "nonfinite", "left_out")
 _WIDTH = 2 + 2 * (1 + len(_FIELDS))
 
 
@@ -186,7 +186,7 @@ def _group(pieces: Pieces) -> Any:
     return None
 
 
-def request(plan: Plan, *told: object) -> str:
+def request(plan: Plan, *arguments: object) -> str:
     """A digest of what a process was asked for."""
     layers = [
         (each.name, each.param, each.shape, each.axes, each.status, each.distribution, each.std, each.biases,
@@ -194,7 +194,7 @@ def request(plan: Plan, *told: object) -> str:
         for each in plan.layers
     ]  # fmt: skip
     rest = [(each.name, each.shape, each.distribution, each.std, each.mean, each.slices) for each in plan.rest]
-    return hashlib.blake2b(repr((layers, rest, told)).encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(repr((layers, rest, arguments)).encode(), digest_size=16).hexdigest()
 
 
 def require_agreement(words: Sequence[Word]) -> None:
@@ -220,8 +220,8 @@ def require_agreement(words: Sequence[Word]) -> None:
 def signs_of(words: Sequence[Word]) -> TrainingSigns:
     """The signs of training in all processes together."""
 
-    def told(name: str) -> tuple[str, ...]:
+    def united(name: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(note for word in words for note in getattr(word, name)))
 
     unwritten = any(word.unwritten for word in words)
-    return TrainingSigns(told("certain"), () if unwritten else told("weak"), told("doubtful"), unwritten)
+    return TrainingSigns(united("certain"), () if unwritten else united("weak"), united("doubtful"), unwritten)

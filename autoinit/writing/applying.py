@@ -304,8 +304,8 @@ class _Writing:
             plan = each.layer
             provenance.written(each.tensor, "autoinit", {"distribution": plan.distribution, "std": plan.std})
         for rest in self.targets.rest:
-            told = {"distribution": rest.plan.distribution, "std": rest.plan.std, "mean": rest.plan.mean}
-            provenance.written(rest.tensor, "autoinit", told)
+            chosen = {"distribution": rest.plan.distribution, "std": rest.plan.std, "mean": rest.plan.mean}
+            provenance.written(rest.tensor, "autoinit", chosen)
         written = {each.layer.name for each in self.targets.writes}
         again = _measure(self.view, tuple(each for each in apart if each.layer.name in written))
         return self._ordered(before | first), self._ordered(before | first | then | again)

@@ -81,18 +81,18 @@ class Pieces:
 
     def _told(self, name: str, held: torch.Tensor) -> LocalPiece:
         try:
-            told = self.layout(name, held.detach()) if self.layout is not None else None
+            answer = self.layout(name, held.detach()) if self.layout is not None else None
         except AutoinitError:
             raise
         except Exception as error:
             failure = f"{type(error).__name__}: {words_of(error)}"
             raise ArgumentError(f"layout({name!r}, ...) failed: {failure}; nothing was written") from error
-        if told is None:
+        if answer is None:
             return piece_of(name, held)
-        tensor, region = told if isinstance(told, tuple) else (held, told)
+        tensor, region = answer if isinstance(answer, tuple) else (held, answer)
         if not (isinstance(tensor, torch.Tensor) and isinstance(region, Box | FlatRun)):
             raise ArgumentError(
-                f"layout({name!r}, ...) gave {told!r}; expected a Box, a FlatRun, a tensor and one of them, or None"
+                f"layout({name!r}, ...) gave {answer!r}; expected a Box, a FlatRun, a tensor and one of them, or None"
             )
         tensor = local_piece(tensor)
         if tuple(tensor.shape) != region.local_shape:

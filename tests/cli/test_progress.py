@@ -46,14 +46,15 @@ def terminal(monkeypatch):
 
 
 def test_a_stage_is_shown_where_someone_watches(terminal):
-    with contextlib.redirect_stderr(terminal), Talk(quiet=False, verbose=False).stage("checking [bold]a\x1b[31m"):
+    talk = Talk(full=False, quiet=False, verbose=False)
+    with contextlib.redirect_stderr(terminal), talk.stage("checking [bold]a\x1b[31m"):
         counted(4)(1)
     assert "checking [bold]a" in terminal.getvalue()
     assert "\x1b[31m" not in terminal.getvalue()
 
 
 def test_a_quiet_stage_shows_nothing(terminal):
-    with contextlib.redirect_stderr(terminal), Talk(quiet=True, verbose=False).stage("checking a"):
+    with contextlib.redirect_stderr(terminal), Talk(full=False, quiet=True, verbose=False).stage("checking a"):
         pass
     assert terminal.getvalue() == ""
 

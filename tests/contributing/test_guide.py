@@ -11,7 +11,7 @@ def test_the_guide_has_a_row_for_each_addition():
     assert set(guide()) == {
         "operation", "activation", "rule", "recipe", "method",
         "option of a plan", "optimizer of `scaling`", "distribution", "format", "tier of tracing",
-        "row of a preset", "kind of spec", "key of `[tool.autoinit]`",
+        "row of a preset", "library of models", "kind of spec", "key of `[tool.autoinit]`",
     }  # fmt: skip
 
 

@@ -115,7 +115,6 @@ def test_what_is_no_weight_is_told_by_what_it_does():
     }  # fmt: skip
     assert (found["first"].order, found["second"].order) == (0, 1)
     assert found["gain"].neutral == 0  # used as 1 + gain
-    assert found["patches.weight"].is_patch
     assert found["patches.weight"].reads_input
     assert found["head.weight"].is_head
     assert (found["out.weight"].branch, found["out.weight"].ends_branch, found["out.weight"].width) == (1, True, 16)

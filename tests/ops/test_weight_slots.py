@@ -122,6 +122,10 @@ def test_what_has_no_gradient_bears_no_signal(name: str) -> None:
             *("rnn_relu", {"has_biases": True, "num_layers": 1, "bidirectional": True}),
             [(f"params.{place}", ("relu",)) for place in (0, 1, 4, 5)],
         ),
+        (  # the reset gate multiplies what comes from the state before tanh takes it
+            *("gru", {"has_biases": True, "num_layers": 1}),
+            [("params.0", ("sigmoid", "sigmoid", "tanh")), ("params.1", ("sigmoid", "sigmoid", "gate"))],
+        ),
         ("lstm", {"has_biases": True, "bidirectional": True}, []),  # of how many layers, nobody knows
     ],
 )

@@ -51,6 +51,9 @@ TWO_LAYERS: dict[str, Callable[[Noisy, Tensor], Tensor]] = {
     "biases": lambda net, x: (
         F.linear(x, net.sigma * net.eps, net.bias * net.eps[:, 0]) + F.linear(x, net.weight, net.bias)
     ),
+    "noise_of_the_bias": lambda net, x: (
+        F.linear(x, net.weight, net.bias * net.eps[:, 0]) + F.linear(x, net.sigma * net.eps)
+    ),
     "products": lambda net, x: x @ net.weight.T + x @ (net.sigma * torch.randn_like(net.sigma)).T,
     "less": lambda net, x: F.linear(x, net.weight) - F.linear(x, torch.mul(net.sigma, net.eps)),
     "two_sided": lambda net, x: F.linear(x, net.weight) + F.linear(x * net.eps[0], net.sigma) * net.eps[:, 0],

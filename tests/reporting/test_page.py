@@ -190,6 +190,42 @@ def test_a_row_opens_the_boxes_around_its_layer(opened, reported):
     assert lit(page) == {"blocks.0.fc1", "blocks.0.norm", "relu"}  # blocks.0 is drawn for blocks.1
 
 
+AT_ONCE = """wanted => {
+  for (const [sort, name] of wanted) {
+    const group = [...document.querySelectorAll(".node")].find((each) => each.dataset.name === name);
+    const button = [...document.querySelectorAll("button")].find((each) => each.textContent === name);
+    if (sort === "click") button.click();
+    else if (sort === "key") group.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowUp", bubbles: true }));
+    else group.dispatchEvent(new PointerEvent("pointerover", { bubbles: true }));
+  }
+}"""
+"""Acts one after the other, before any picture that they ask for is drawn."""
+
+
+def test_pointing_at_what_is_about_to_be_closed_or_replaced(opened, reported):
+    """While a picture is laid out the one before is still there: no error (the fixture's), and no walk into nothing."""
+    page = opened(reported)
+    drawn(page)
+    press(page, "Open all")
+    page.evaluate(AT_ONCE, [["click", "Close all"], ["point", "blocks.0.fc1"], ["point", "stem"], ["key", "head"]])
+    expect(page.locator(".node.open")).to_have_count(0)
+    node(page, "stem").hover()
+    assert "stem" in lit(page)
+
+
+def test_of_two_layers_asked_for_at_once_the_last_is_shown(opened, reported):
+    page = opened(reported)
+    drawn(page)
+    closed(page)
+    page.evaluate(AT_ONCE, [["click", "blocks.1.fc1"], ["click", "tail.0"]])
+    expect(page.locator(".node.pinned")).to_have_attribute("data-name", "tail.0")
+    assert lit(page) == {"tail.0", "tail.1"}
+    press(page, "Open all")
+    assert lit(page) == {"tail.0", "tail.1"}  # drawn anew, and still lit
+    page.evaluate(AT_ONCE, [["click", "blocks.1.fc1"], ["click", "Close all"]])
+    expect(page.locator(".node.pinned")).to_have_attribute("data-name", "blocks.{0-2}")
+
+
 def test_arrow_keys_go_from_node_to_node(opened, reported):
     page = opened(reported)
     drawn(page)

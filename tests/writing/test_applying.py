@@ -18,6 +18,7 @@ from autoinit.models import ModelView
 from autoinit.plans.distributions import DISTRIBUTIONS
 from autoinit.plans.how import How
 from autoinit.tensors.measuring import weight_stats
+from autoinit.tensors.parallel import one_thread
 from autoinit.writing import _preflight as preflight
 from autoinit.writing import applying, sampling
 from autoinit.writing.applying import measure, write
@@ -89,7 +90,8 @@ def test_large_weights_are_sampled_before_and_seen_whole_after():
     assert before.sampled
     assert before.numel == after.numel == 360_000
     assert before.std == pytest.approx(0.5, rel=0.02)
-    assert after == weight_stats(model[0].weight)
+    with one_thread():  # as the writing measures: sums of several threads have other last digits
+        assert after == weight_stats(model[0].weight)
     assert not after.sampled
     assert not any(each.sampled for name in ("2", "4") for each in (report.before[name], report.after[name]))
     assert re.search(r"~0\.(5|49\d|50\d) -> 0\.057[6-8]", str(report))

@@ -149,11 +149,11 @@ def _finding(subject: Subject, param: str, found: _Outliers, stats: WeightStats)
 def _cause(subject: Subject, param: str, found: _Outliers) -> str:
     """What made them: as recorded, or as their common value tells."""
     function = written_by(subject, param)
-    told = " and ".join(number(each) for each in found.bounds)
+    bounds = " and ".join(number(each) for each in found.bounds)
     if found.bounds and (function in CUTTING or not function):
         recorded = f"{function} has written it, and all" if function else "All"
         return (
-            f"{recorded} of them are {told}: a bound, to which draws are clamped that are infinite for want of "
+            f"{recorded} of them are {bounds}: a bound, to which draws are clamped that are infinite for want of "
             f"precision, as in timm's trunc_normal_."
         )
     return f"{function} has written it." if function else "They may come from a spoilt file or a stray write."

@@ -70,9 +70,9 @@ def look(subject: Subject) -> Iterator[Finding]:
             continue
         values = parameter.detach()
         here = torch.cat([values[begin:end] for begin, end in rows]) if rows else values
-        told = _stray(here.to(torch.float64), start, subject.tolerance)
-        if told:
-            yield _finding(subject, facts, start, told)
+        strays = _stray(here.to(torch.float64), start, subject.tolerance)
+        if strays:
+            yield _finding(subject, facts, start, strays)
 
 
 def _is_ours(facts: Facts, start: Start) -> bool:
@@ -110,7 +110,7 @@ def _told(values: torch.Tensor) -> str:
     return f"has mean {number(float(values.mean()))} and std {number(float(values.std(correction=0)))}"
 
 
-def _finding(subject: Subject, facts: Facts, start: Start, told: str) -> Finding:
+def _finding(subject: Subject, facts: Facts, start: Start, strays: str) -> Finding:
     assert subject.published is not None
     param = facts.param
     layer, fix, origin = owner(subject, param), _fix(param, start, facts), subject.origin(param)
@@ -120,7 +120,7 @@ def _finding(subject: Subject, facts: Facts, start: Start, told: str) -> Finding
         layer=layer,
         param=param,
         message=(
-            f"{layer}: {param} ({facts.kind.replace('_', ' ')}) {told}, expected {start} by the recipe "
+            f"{layer}: {param} ({facts.kind.replace('_', ' ')}) {strays}, expected {start} by the recipe "
             f"{subject.published.name}. Set: {pasted(fix)}"
         ),
         expected_std=start.std,

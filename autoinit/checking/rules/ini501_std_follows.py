@@ -44,18 +44,18 @@ def look(subject: Subject) -> Iterator[Finding]:
     - Yang et al. 2022: [Tensor Programs V](https://arxiv.org/abs/2203.03466), table 8
     - Yang, Simon & Bernstein 2023: [A Spectral Condition for Feature Learning](https://arxiv.org/abs/2310.17813)
     """
-    if subject.following is None:
+    if subject.base is None:
         return
     layers = {layer.param: layer for layer in subject.plan.layers}
-    for name, scaled in subject.following.scaling.items():
-        expected = subject.following.expected(name)
+    for name, scaled in subject.base.scaling.items():
+        expected = subject.base.expected(name)
         layer = layers.get(name)
         if expected is None or (layer is None and scaled.std_scale == 1) or (layer is not None and layer.reparam):
             continue
         actual, count = _measured(subject, name)
         if actual is None or actual == 0:  # an author's zero follows from nothing
             continue
-        noise = _NOISE * subject.following.noise(name, count) if layer is not None else 0.0
+        noise = _NOISE * subject.base.noise(name, count) if layer is not None else 0.0
         ratio = actual / expected
         if abs(math.log(ratio)) > math.log(1 + subject.tolerance) + noise:
             shown = layer.name if layer is not None else name

@@ -40,12 +40,12 @@ def look(subject: Subject) -> Iterator[Finding]:
 
     - Yang et al. 2022: [Tensor Programs V](https://arxiv.org/abs/2203.03466), table 8
     """
-    if subject.following is None or not subject.following.rates:
+    if subject.base is None or not subject.base.rates:
         return
-    base = subject.following.base_rate()
-    for name, rate in subject.following.rates.items():
-        scaled = subject.following.scaling[name]
-        expected = (base or 0.0) * scaled.lr
+    rate_of_base = subject.base.base_rate()
+    for name, rate in subject.base.rates.items():
+        scaled = subject.base.scaling[name]
+        expected = (rate_of_base or 0.0) * scaled.lr
         if expected and not math.isclose(rate, expected, rel_tol=_SAME):
             layer = next((each for each in subject.plan.layers if each.param == name), None)
             shown = layer.name if layer is not None else name
@@ -56,7 +56,7 @@ def look(subject: Subject) -> Iterator[Finding]:
                 param=name,
                 message=(
                     f"{shown}: learning rate {number(rate)} of {name}, expected {number(expected)}: "
-                    f"{number(scaled.lr)} times the base model's {number(base or 0.0)} ({scaled.kind}: "
+                    f"{number(scaled.lr)} times the base model's {number(rate_of_base or 0.0)} ({scaled.kind}: "
                     f"{scaled.reason}). It does not follow."
                 ),
                 fix="optimizer = torch.optim.AdamW(autoinit.scaling(model, base=base).groups(model, lr=lr))",

@@ -31,6 +31,7 @@ let ops = [];
 let edges = []; // of what is visible: {from, to, path element}
 let scale = 1;
 let drawing = 0; // how many layouts were asked for: an older one that comes late is dropped
+let latest = null; // the promise of the last of them
 
 function textWidth(text, size, weight = 400) {
   pen.font = `${weight} ${size}px ${FONT}`;
@@ -160,19 +161,26 @@ function visibleEdges() {
 }
 
 // Lays out what is open and draws it. `anchor`: a node that keeps its place on the screen, and the focus.
-async function draw(anchor = null) {
+function draw(anchor = null) {
+  latest = laidOut(anchor);
+  return latest;
+}
+
+async function laidOut(anchor) {
   const asked = (drawing += 1);
   const before = anchor && byId(anchor.id)?.getBoundingClientRect();
   const root = { id: "picture-root", layoutOptions: LAYOUT, children: boxes[0]?.items.map(arranged) ?? [], edges: visibleEdges() };
   const made = await elk.layout(root);
-  if (asked !== drawing) return;
+  if (asked !== drawing) return latest;
   paint(made);
+  keepLit();
   const after = anchor && byId(anchor.id)?.getBoundingClientRect();
   if (before && after) {
     byId("canvas").scrollBy(after.left - before.left, after.top - before.top);
     focusOn(anchor, { preventScroll: true });
   }
   byId("canvas").dataset.drawn = String(asked);
+  return null;
 }
 
 function paint(made) {
@@ -365,7 +373,7 @@ function toggleBox(box) {
   return draw(box);
 }
 
-// Opens the boxes around a node, and gives it the focus.
+// Opens the boxes around a node.
 async function reveal(node) {
   let hidden = false;
   for (let box = node.around; box; box = box.around) {
@@ -373,7 +381,6 @@ async function reveal(node) {
     box.open = true;
   }
   if (hidden) await draw();
-  focusOn(node);
 }
 
 // Brings several nodes into the frame: all, or as many from the first on as fit.
@@ -417,13 +424,16 @@ async function closeAll() {
   await draw();
 }
 
-// The nearest visible node in the direction of an arrow key.
+// The nearest visible node in the direction of an arrow key; of a picture that is not drawn yet, none.
 function neighbour(node, [across, down]) {
+  if (!node.place) return null;
   const centre = (place) => ({ x: place.x + place.width / 2, y: place.y + (place.children ? 16 : place.height / 2) });
   const here = centre(node.place);
   let [best, least] = [null, Infinity];
   for (const each of byId("picture").querySelectorAll(".node")) {
-    const there = centre(nodes.get(each.id).place);
+    const place = nodes.get(each.id)?.place;
+    if (!place) continue;
+    const there = centre(place);
     const [along, aside] = [(there.x - here.x) * across + (there.y - here.y) * down, Math.abs((there.x - here.x) * down) + Math.abs((there.y - here.y) * across)];
     if (along < 1) continue;
     if (along + 2.5 * aside < least) [best, least] = [nodes.get(each.id), along + 2.5 * aside];

@@ -2,6 +2,7 @@
 
 const ARROWS = { ArrowDown: [0, 1], ArrowUp: [0, -1], ArrowRight: [1, 0], ArrowLeft: [-1, 0] };
 let pinned = null; // the operation whose walk stays lit
+let asked = 0; // how often a layer was asked for: only the last is shown
 
 const nodeOf = (target) => nodes.get(target.closest?.(".node")?.id);
 
@@ -25,6 +26,7 @@ function light(op) {
     const way = [op, ...walk.steps.map((place) => ops[place])].map(shownFor);
     way.forEach((node, at) => {
       const group = byId(node.id);
+      if (!group) return; // a box was opened or closed, and is not drawn so yet
       group.classList.add("lit");
       group.style.setProperty("--step", at);
       if (at === way.length - 1 && at > 0) group.classList.add("end");
@@ -98,8 +100,14 @@ function lookAt(node) {
 function pin(op) {
   pinned = pinned === op ? null : op;
   for (const each of byId("picture").querySelectorAll(".pinned")) each.classList.remove("pinned");
-  if (pinned) byId(shownFor(pinned).id)?.classList.add("pinned");
+  keepLit();
   lookAt(pinned);
+}
+
+// What is kept lit, in a picture that is drawn anew as well.
+function keepLit() {
+  if (pinned) byId(shownFor(pinned).id)?.classList.add("pinned");
+  light(pinned);
 }
 
 function act(node) {
@@ -145,7 +153,11 @@ async function showInPicture(layer) {
   const place = model.layers.indexOf(layer);
   const op = ops.find((each) => each.layers.includes(place));
   if (!op) return;
+  asked += 1;
+  const mine = asked;
   await reveal(op);
+  if (mine !== asked || nodes.get(op.id) !== op) return;
+  focusOn(op);
   if (pinned !== op) pin(op);
   bringIntoView(distinct([op, ...differing(op)[0][0].walks.flatMap((walk) => walk.steps.map((step) => ops[step]))].map(shownFor)));
 }

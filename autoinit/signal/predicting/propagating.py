@@ -297,7 +297,7 @@ def report_of(
     notes += [f"{op.name}: {why}" for op, why in failed.items() if why]
     notes += notes_on_rowless(names, meter, dataflow, failed)
     rows_by_layer = {
-        names[param]: _average([each.row() for each in taken])
+        names[param]: SignalRow.average([each.row() for each in taken])
         for param, taken in meter.layers.items()
         if param in names
     }
@@ -310,22 +310,6 @@ def report_of(
     said = (*dataflow.notes, *notes)
     seconds = time.perf_counter() - started
     return SignalReport(kind, plan.model, ordered, operations, outputs, said, seconds, flow_of(dataflow))
-
-
-def _average(found: list[SignalRow]) -> SignalRow:
-    """The mean row of all uses of a weight."""
-
-    def mean(values: list[float | None]) -> float | None:
-        known = [each for each in values if each is not None]
-        return sum(known) / len(known) if known else None
-
-    return SignalRow(
-        mean([row.q for row in found]) or 0.0,
-        mean([row.p for row in found]),
-        mean([row.s for row in found]),
-        mean([row.mean for row in found]) or 0.0,
-        mean([row.grad for row in found]),
-    )
 
 
 def _sums(dataflow: Dataflow) -> set[Op]:
