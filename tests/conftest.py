@@ -1,4 +1,4 @@
-"""Set-up that every test shares: torchvision's operators, before anything imports it, hypothesis, random numbers."""
+"""Set-up that every test shares: torchvision's operators, before anything imports it, hypothesis, terminal, chance."""
 
 import os
 import random
@@ -11,10 +11,16 @@ from tests.shared import profiles
 from tests.shared import torchvision_ops as torchvision_ops
 
 profiles.load()
-for name in ("COLUMNS", "FORCE_COLOR"):  # of the shell that runs the tests: tables follow them
-    os.environ.pop(name, None)
 
 pytest_plugins = ("pytester",)
+
+TOLD_OF_THE_TERMINAL = (
+    "AUTOINIT_DEBUG", "COLORTERM", "COLUMNS", "FORCE_COLOR", "GITHUB_WORKSPACE", "JUPYTER_COLUMNS", "JUPYTER_LINES",
+    "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+)  # fmt: skip
+for name in TOLD_OF_THE_TERMINAL:
+    os.environ.pop(name, None)
+os.environ["TERM"] = "xterm"
 
 
 @pytest.hookimpl(tryfirst=True)
