@@ -7,7 +7,7 @@ cost is linear in the graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,7 +108,7 @@ class Walker:
         return self._steps[start]
 
     def _find_steps(self, start: Op) -> Iterator[Step]:
-        consumers = self.regions.consumers(start)
+        consumers: Sequence[Op] = self.regions.consumers(start)
         slots = [self.regions.graph.edges[start, consumer]["slots"] for consumer in consumers]
         if len(consumers) == 1 and (consumers[0].role is not Role.SPLIT and len(slots[0]) == 1):
             step = self._in_line(start, consumers[0])

@@ -64,6 +64,7 @@ def is_standard_normal(op: Op) -> bool:
 
 
 def is_normal(op: Op) -> bool:
+    """Whether it is drawn from a normal distribution here, whatever its mean and scale."""
     return op.op == "normal" or is_standard_normal(op)
 
 
