@@ -54,12 +54,12 @@ class _File(io.BufferedReader):
     @cached_property
     def memory(self) -> mmap.mmap:
         """The file's bytes: the system reads what is looked at and may drop it again. What is written stays here."""
-        return mmap.mmap(self.raw.fileno(), 0, access=mmap.ACCESS_COPY)
+        return mmap.mmap(super().fileno(), 0, access=mmap.ACCESS_COPY)
 
     @property
     def path(self) -> str | None:
         """Another path to the open file, whatever has become of its own; None where the system has none."""
-        path = f"/proc/self/fd/{self.raw.fileno()}"
+        path = f"/proc/self/fd/{super().fileno()}"
         return path if os.path.exists(path) else None
 
 

@@ -61,8 +61,7 @@ def read_alone(
 ) -> tuple[WeightsAlone, tuple[str, ...], files.ReadFile]:
     """The weights of a file, or of those that an index names, as they are.
 
-    Args:
-        value: what the file was unpickled to, where it was.
+    value: what the file was unpickled to, where it was.
 
     Returns:
         The weights, notes on how they were found, and what the file holds.
