@@ -17,8 +17,10 @@ from autoinit.checking.rules.registry import rules
 from autoinit.checking.selecting import Ignore, enabled_codes
 from autoinit.errors import ArgumentError
 from autoinit.errors.arguments import path_of, require, require_call
+from autoinit.errors.calling import calling
 from autoinit.models import Model
 from autoinit.provenance import Recording, recording
+from autoinit.theory.pointwise import name_of
 from autoinit.tracing.exported import is_exported
 
 if TYPE_CHECKING:
@@ -70,6 +72,7 @@ def assert_well_initialized(
         TraceError: the model could not be traced.
         ArgumentError: an argument has no meaning.
         ConfigurationError: the baseline cannot be read, or a code fits no rule.
+        CallbackError: the function that builds the model failed.
     """
     __tracebackhide__ = True
     require("allow_empty", allow_empty, bool, "True or False")
@@ -122,12 +125,12 @@ def _built(model: Model | Callable[[], Model]) -> tuple[Model, Recording | None]
             f"gives one"
         )
     require_call("model", model)
-    with recording() as log:
+    with recording() as log, calling(f"{name_of(model)}()"):
         built = model()
     if isinstance(built, nn.Module) or is_exported(built):
         return built, log
     raise ArgumentError(
-        f"{getattr(model, '__name__', model)!s} gave a {type(built).__name__}: expected a function that gives a "
+        f"{name_of(model)} gave a {type(built).__name__}: expected a function that gives a "
         f"torch.nn.Module or an ExportedProgram"
     )
 

@@ -61,6 +61,10 @@ class Covering:
         """The tests that run a line; none where it runs on import alone."""
         return self.lines.get(file, {}).get(line, [])
 
+    def of_file(self, file: str) -> list[str]:
+        """The tests that run any line."""
+        return list(dict.fromkeys(test for tests in self.lines.get(file, {}).values() for test in tests))
+
     @cached_property
     def files(self) -> list[str]:
         """The files of the tests."""

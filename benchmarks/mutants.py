@@ -6,9 +6,9 @@
 
 First every test of the rooms (the folders of `tests` named as they are, and those of --tests) runs once, to learn which
 test runs which line; --covering FILE keeps this for the next call, until a file of a room or of the tests changes. Then
-each change runs the tests that run its line, those of its own room first and the quickest of each first, until one
-fails, hangs, or --limit seconds of tests are done. A change that nothing notices is a survivor: it wants a test, or an
-entry in equivalent_mutants.json that says why it changes nothing that anyone could see.
+each change runs the tests that run its line, the quickest of each file first and those of its own room before others,
+until one fails, hangs, or --limit seconds of tests are done. A change that nothing notices is a survivor: it wants a
+test, or an entry in equivalent_mutants.json that says why it changes nothing that anyone could see.
 
 Each change is made in a fork, in a function that is loaded or as the module is imported: nothing is written into the
 package. POSIX only.
@@ -52,25 +52,26 @@ Record = dict[str, Any]
 # One change.
 
 
-def ordered(change: Change, covering: Covering, limit: float, price: float) -> tuple[list[str], float]:
-    """The tests that run the line, as many as take `limit` seconds: of each file the quickest, those of the room first.
+def ordered(change: Change, covering: Covering, limit: float, *, warm: bool) -> tuple[list[str], float]:
+    """The tests that run the line, as many as take `limit` seconds: the quickest of each file, then the second of each.
 
-    They come file by file, the quickest file first. price: what a file costs before its first test.
+    They come file by file, the quickest file first. Of what runs on import, the tests that run any line of its file.
     """
+    price = 0.0 if warm else IMPORT
     room = room_of(change.file).removesuffix(".py")
     own = f"tests/{room}/"
     by_file: dict[str, list[str]] = {}
-    tests = covering.of(change.file, change.line)
-    if not tests:  # it runs on import alone
+    tests = covering.of(change.file, change.line) if warm else covering.of_file(change.file)
+    if not tests:  # all of it runs on import
         asking = [file for file in covering.files if f"from {PACKAGE}.{room}" in (ROOT / file).read_text()]
         tests = [test for test in covering.seconds if test.startswith((own, *asking))]
     for test in sorted(tests, key=lambda each: covering.seconds[each]):
         by_file.setdefault(test.partition("::")[0], []).append(test)
-    in_turn = [(not file.startswith(own), place, test) for file, tests in by_file.items()
+    in_turn = [(place, not file.startswith(own), test) for file, tests in by_file.items()
                for place, test in enumerate(tests)]  # fmt: skip
     chosen: set[str] = set()
     total = 0.0
-    for _, place, test in sorted(in_turn):
+    for place, _, test in sorted(in_turn):
         cost = covering.seconds[test] + (price if place == 0 else 0.0)
         if total + cost <= limit:
             chosen.add(test)
@@ -88,7 +89,7 @@ def room_of(file: str) -> str:
 def tried(change: Change, covering: Covering, limit: float, bench: Bench) -> Record:
     """What became of a change: the test that noticed it, or none."""
     warm = change.line not in covering.outside.get(change.file, ()) and inside_a_function(change)
-    tests, seconds = ordered(change, covering, limit, 0.0 if warm else IMPORT)
+    tests, seconds = ordered(change, covering, limit, warm=warm)
     record: Record = asdict(change) | {"room": room_of(change.file), "tests": len(tests)}
     if not tests:
         return record | {"state": "uncovered", "by": ""}

@@ -1,5 +1,6 @@
-"""Set-up that every test shares: torchvision's operators, before anything imports it, hypothesis, random numbers."""
+"""Set-up that every test shares: torchvision's operators, before anything imports it, hypothesis, terminal, chance."""
 
+import os
 import random
 
 import numpy as np
@@ -12,6 +13,14 @@ from tests.shared import torchvision_ops as torchvision_ops
 profiles.load()
 
 pytest_plugins = ("pytester",)
+
+TOLD_OF_THE_TERMINAL = (
+    "AUTOINIT_DEBUG", "COLORTERM", "COLUMNS", "FORCE_COLOR", "GITHUB_WORKSPACE", "JUPYTER_COLUMNS", "JUPYTER_LINES",
+    "LINES", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE",
+)  # fmt: skip
+for name in TOLD_OF_THE_TERMINAL:
+    os.environ.pop(name, None)
+os.environ["TERM"] = "xterm"
 
 
 @pytest.hookimpl(tryfirst=True)

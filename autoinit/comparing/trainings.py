@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from autoinit.comparing.comparison import Comparison
 from autoinit.comparing.trials import Course, Trial, Write, fingerprint
+from autoinit.errors.calling import calling
 from autoinit.tensors.progress import counted
 
 KEPT = 2
@@ -21,8 +22,8 @@ def run(course: Course, starts: Mapping[str, Write], lrs: tuple[float, ...], see
     from rich.console import Console  # loaded late: the package is imported wherever a model is built
     from rich.progress import Progress
 
-    for write in starts.values():  # what cannot be written says so before anything is trained
-        course.model(write, 0)
+    for start, write in starts.items():  # what cannot be written says so before anything is trained
+        course.model(start, write, 0)
     known: dict[tuple[str, float, int], Trial] = {}
     trials: list[Trial] = []
     console = Console(stderr=True)
@@ -33,8 +34,9 @@ def run(course: Course, starts: Mapping[str, Write], lrs: tuple[float, ...], see
 
         def one(start: str, lr: float, seed: int) -> Trial:
             progress.update(task, description=f"{start}, lr {lr:g}, seed {seed}")
-            model = course.model(starts[start], seed)
-            key = fingerprint(model), lr, seed
+            model = course.model(start, starts[start], seed)
+            with calling("state_dict() of what make_model() gave"):
+                key = fingerprint(model), lr, seed
             if key not in known:
                 known[key] = course.run(start, model, lr, seed)
             progress.advance(task)

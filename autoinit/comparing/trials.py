@@ -18,6 +18,7 @@ from torch import nn
 
 from autoinit.errors import ArgumentError
 from autoinit.errors.arguments import refusal
+from autoinit.errors.calling import calling
 
 Write = Callable[[nn.Module, int], object]
 """Writes a start into a model, with a seed."""
@@ -65,35 +66,44 @@ class Course:
     give_up: float = math.inf
     limit: float = math.inf
 
-    def model(self, write: Write, seed: int) -> nn.Module:
+    def model(self, start: str, write: Write, seed: int) -> nn.Module:
         """A model at its start. Everybody's random state is left as it was."""
         with seeded(seed):
-            model = self.make_model()
+            with calling(f"make_model() for start {start!r}, seed {seed},"):
+                model = self.make_model()
             if not isinstance(model, nn.Module):
                 raise refusal("make_model()", model, "a module")
             torch.manual_seed(seed)
-            write(model, seed)
+            with calling(f"start {start!r}, seed {seed},"):
+                write(model, seed)
         return model
 
     def run(self, start: str, model: nn.Module, lr: float, seed: int) -> Trial:
         """Train a model that has its start."""
-        began = time.perf_counter()
+        began, of = time.perf_counter(), f"for start {start!r}, lr {lr:g}, seed {seed},"
         with seeded(seed + _DATA_SEED):
-            model.train()
-            losses, given_up = self._losses(model, lr)
-            score = math.inf if given_up else self._score(model, losses)
+            with calling(f"model.train() {of}"):
+                model.train()
+            losses, given_up = self._losses(model, lr, of)
+            with calling(f"score(model) {of}"):
+                score = math.inf if given_up else self._score(model, losses)
         if not given_up and not math.isfinite(score):
             given_up = f"the score is {score}"
         return Trial(
             start, lr, seed, losses, score if not given_up else math.inf, given_up, time.perf_counter() - began
         )
 
-    def _losses(self, model: nn.Module, lr: float) -> tuple[tuple[float, ...], str]:
-        """Those of the steps that were taken, and why no more were."""
-        loop = self.train(model, lr)
+    def _losses(self, model: nn.Module, lr: float, of: str) -> tuple[tuple[float, ...], str]:
+        """Those of the steps that were taken, and why no more were. of: which training, in words."""
+        losses: list[float] = []
+        with calling(lambda: f"train(model, lr) at step {len(losses) + 1} {of}"):
+            loop = self.train(model, lr)
+            return self._taken(loop, losses)
+
+    def _taken(self, loop: Iterator[Any], losses: list[float]) -> tuple[tuple[float, ...], str]:
+        """Appends the losses as the steps are taken."""
         if not isinstance(loop, Iterator):
             raise refusal("train(model, lr)", loop, "a generator: a training loop that yields the loss of each step")
-        losses: list[float] = []
         end = time.monotonic() + self.limit
         try:
             for _, loss in zip(range(self.steps), loop, strict=False):
@@ -126,7 +136,7 @@ def _number(loss: Any) -> float:
     value = loss.detach() if isinstance(loss, torch.Tensor) else loss
     try:
         return float(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except Exception as error:
         raise refusal("loss", loss, "a number, or a tensor of one element, for each step") from error
 
 

@@ -1,6 +1,6 @@
 """What can go wrong, as types. Each message says what, where, value and expected, and the next step.
 
-`arguments` refuses the arguments of public functions with the first of them.
+`arguments` refuses the arguments of public functions with the first of them, `calling` calls functions among them.
 """
 
 from __future__ import annotations
@@ -58,6 +58,10 @@ class MemoryLimitError(LoadError, RuntimeError):
 
 class ConfigurationError(AutoinitError, ValueError):
     """A configuration or baseline file cannot be used. Names the file, the key, its value and what was expected."""
+
+
+class CallbackError(AutoinitError):
+    """A function that was given as an argument failed. Names it, its arguments and its error, which is the cause."""
 
 
 class InitializationError(AutoinitError):

@@ -9,28 +9,19 @@ import inspect
 import os
 import pkgutil
 import sys
-import sysconfig
-import traceback
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import torch
 from torch import nn
 
 from autoinit.errors import LoadError
+from autoinit.errors.calling import place_of
 from autoinit.loading._devices import IN_MEMORY, Device
 from autoinit.loading._wording import did_you_mean, one_line
 from autoinit.loading.importing import importable
-
-_FOREIGN = (
-    str(Path(torch.__file__).parent),
-    str(Path(__file__).parents[1]),
-    sysconfig.get_paths()["stdlib"],
-    "<frozen",
-)
 
 
 def build(spec: str, arguments: Mapping[str, Any], device: Device = IN_MEMORY) -> nn.Module:
@@ -134,7 +125,4 @@ def _failure(doing: str, error: BaseException) -> LoadError:
     """The failure of code that the user named, at the deepest line that is theirs."""
     if isinstance(error, SyntaxError) and error.filename:
         return LoadError(f"{doing} failed at {error.filename}:{error.lineno}: {one_line(error)}")
-    frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not frame.filename.startswith(_FOREIGN)]
-    place = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
-    return LoadError(f"{doing} failed{place}: {one_line(error)}")
+    return LoadError(f"{doing} failed{place_of(error)}: {one_line(error)}")

@@ -40,7 +40,7 @@ def unrolled(dataflow: Dataflow) -> Dataflow:
 
 def _is_written_out(op: Op) -> bool:
     """Whether an operation is a recurrent module whose steps are known."""
-    if op.op not in ("rnn", "rnn_cell") or op.call is None or op.call.target is not None or "input" not in op.operands:
+    if op.op not in ("rnn", "rnn_cell") or not op.is_module or "input" not in op.operands:
         return False
     shape = op.operands["input"].shape
     return shape is not None and len(shape) == (3 if op.op == "rnn" else 2)

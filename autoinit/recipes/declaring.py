@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from autoinit.errors import ArgumentError
 from autoinit.errors.arguments import require
+from autoinit.errors.calling import calling
 from autoinit.facts import Facts
 from autoinit.recipes.registry import RecipeEntry, Rule, Stds, entry
 from autoinit.recipes.starts import Start
@@ -40,8 +41,10 @@ class DeclaredRecipe:
 
         Raises:
             ArgumentError: the rule gives something else.
+            CallbackError: it fails.
         """
-        made = self.rule(facts)
+        with calling(f"recipe {self.text} for {facts.param}"):
+            made = self.rule(facts)
         if made is not None and not isinstance(made, Start):
             raise ArgumentError(
                 f"recipe {self.text}: {facts.param} got {made!r}; expected a Start (normal(0.02), constant(0)) or None"
@@ -52,7 +55,14 @@ class DeclaredRecipe:
         """Every std that is right for a weight: the recipe's first, and those of published code that differs."""
         made = self.start(facts)
         own = () if made is None or made.std == 0 else (made.std,)
-        return tuple(dict.fromkeys(own + (self.variants(facts) if self.variants is not None else ())))
+        with calling(f"variants= of recipe {self.text} for {facts.param}"):
+            return tuple(dict.fromkeys(own + (self.variants(facts) if self.variants is not None else ())))
+
+    def bounds(self, facts: Facts) -> tuple[float, float] | None:
+        """The least and the greatest std that are right, where the recipe fixes none."""
+        within = self.entry.within
+        with calling(f"within= of recipe {self.text} for {facts.param}"):
+            return within(facts) if within is not None else None
 
     def __str__(self) -> str:
         return f"{self.text} ({self.entry.source})"

@@ -184,8 +184,7 @@ def _is_equalising(multiplication: Op, weight: Op) -> bool:
 
 def _scope(op: Op) -> str:
     """The module whose forward calls an operation."""
-    is_module = op.call is not None and op.call.target is None
-    return op.module.rpartition(".")[0] if is_module else op.module
+    return op.module.rpartition(".")[0] if op.is_module else op.module
 
 
 def _signal_of(op: Op) -> Op | None:

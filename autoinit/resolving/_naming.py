@@ -40,7 +40,7 @@ def ending_of(op: Op, phi: Phi) -> Ending | None:
 def ending_of_function(phi: Phi, path: tuple[str, ...], name: str = "custom") -> Ending | None:
     """The ending at a function of one variable; None if it passes its argument on (affine)."""
     try:
-        known = identify(phi)
+        known = identify(phi, name)
         if known is not None and known.name not in NAMED:
             return None
         if known is not None:

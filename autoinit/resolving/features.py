@@ -43,8 +43,8 @@ class Source:
     features: int
     axis: int
     ends: frozenset[Op]
-    gate: int = 0
-    gates: bool = False
+    gate: int
+    gates: bool
 
 
 @dataclass

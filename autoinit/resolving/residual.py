@@ -157,7 +157,7 @@ class _Chains:
         continuing = [each for each in operands if each in self.passed]
         for skip in operands:
             within = [self._terms_alone(each, skip) for each in continuing if each is not skip]
-            if all(within) and 0 < len(within) == len(operands) - 1:
+            if all(within) and len(within) == len(operands) - 1:
                 self.inner.update(*within)
                 return skip
         return continuing[0] if continuing else None
@@ -246,7 +246,7 @@ def _passed_on(op: Op, passed: Mapping[Op, Op]) -> Op | None:
         return None
     carrying = [each for slot, each in op.operands.items() if each.signal and not only_steers(op, slot)]
     carrying = [each for each in carrying if each.made] or carrying  # a mask that is an input is no other stream
-    if not carrying or (len(carrying) > 1 and op.acts != "elementwise"):
+    if not carrying:
         return None
     first, *others = (passed.get(each) for each in carrying)
     return first if all(each is first for each in others) else None

@@ -37,7 +37,7 @@ def sample_axis(dataflow: Dataflow, view: ModelView) -> int:
 
 def _batch_first(op: Op, model: nn.Module) -> bool | None:
     """Of a module that reads batches of sequences; None of any other operation."""
-    if op.call is None or op.call.target is not None or not op.params:
+    if not op.is_module or not op.params:
         return None
     said = getattr(model.get_submodule(op.module), "batch_first", None)
     x = op.operands.get("input", op.operands.get("query"))

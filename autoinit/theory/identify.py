@@ -27,7 +27,7 @@ class Identified:
     max_error: float
 
 
-def identify(phi: Function) -> Identified | None:
+def identify(phi: Function, name: str = "") -> Identified | None:
     """Names phi, if it agrees with a known activation to 1e-5 on [-8, 8] (of its size, where that is under 1).
 
     Parameters are fitted: slopes, alphas, bounds, betas, thresholds. Where two names fit, the plainer one is given: a
@@ -35,6 +35,7 @@ def identify(phi: Function) -> Identified | None:
 
     Args:
         phi: an elementwise function of a one-dimensional float64 CPU tensor. It may work in place.
+        name: what errors call it; its own by default.
 
     Returns:
         The name, or None when no known activation fits or phi is not finite on [-8, 8].
@@ -42,7 +43,7 @@ def identify(phi: Function) -> Identified | None:
     Raises:
         ArgumentError: phi is not elementwise or returns the wrong shape.
     """
-    name = name_of(phi)
+    name = name or name_of(phi)
     require_elementwise(phi, name)
     curve = Curve.of(phi, name)
     if not np.isfinite(curve.values).all():

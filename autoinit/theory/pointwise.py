@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from autoinit.errors import ArgumentError
+from autoinit.errors import ArgumentError, AutoinitError, words_of
 
 Function: TypeAlias = Callable[[torch.Tensor], torch.Tensor]
 Points: TypeAlias = npt.NDArray[np.float64]
@@ -31,9 +31,14 @@ def call(phi: Function, x: torch.Tensor, name: str) -> torch.Tensor:
     """`phi(x)`, which must be a real CPU tensor of x's shape.
 
     Raises:
-        ArgumentError: it is anything else.
+        ArgumentError: it is anything else, or the function fails.
     """
-    y = phi(x)
+    try:
+        y = phi(x)
+    except AutoinitError:
+        raise
+    except Exception as error:
+        raise ArgumentError(f"{name} fails: {type(error).__name__}: {words_of(error)}") from error
     if not isinstance(y, torch.Tensor):
         raise ArgumentError(f"{name} returns {type(y).__name__}; expected a tensor with one value for each element")
     if y.shape != x.shape:

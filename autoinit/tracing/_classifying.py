@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from autoinit.errors.calling import calling
 from autoinit.ops import REGISTRY, WEIGHTED_SUM, OpSpec, Role, WeightSlot
 from autoinit.theory.activations import ACTIVATIONS
 from autoinit.tracing._operands import operand_layout
@@ -169,7 +170,8 @@ def _weight_role(
 ) -> tuple[Role, tuple[ParamUse, ...]]:
     """A weight operation, a product of signals, or a fixed linear map."""
     assert spec.weights is not None
-    known = spec.weights(constants)
+    with calling(f"weights= of operation {spec.name!r}"):
+        known = tuple(spec.weights(constants))
     uses: list[ParamUse] = []
     for use in params:
         found = next((named for slot in known if (named := slot.named(use.slot)) is not None), None)

@@ -145,6 +145,11 @@ class Op:
         return self.spec.traits if self.spec is not None else Trait.NONE
 
     @property
+    def is_module(self) -> bool:
+        """Whether it is the call of a module of the table."""
+        return self.call is not None and self.call.target is None
+
+    @property
     def added(self) -> Op | None:
         """The signal that a weight operation adds its product to (`addmm`), if it does."""
         bias = self.operands.get("bias") if self.role is Role.WEIGHT else None

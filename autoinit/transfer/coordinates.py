@@ -19,7 +19,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoinit import formats
-from autoinit.errors.arguments import all_of, refusal, require, require_call
+from autoinit.errors.arguments import all_of, one_of, refusal, require, require_call
+from autoinit.errors.calling import calling
 from autoinit.transfer.making import scaling
 from autoinit.transfer.record import Scaling
 from autoinit.transfer.rules import OPTIMIZERS, Optimizer
@@ -65,7 +66,12 @@ class CoordinateCheck(formats.Printable):
         }
 
     def worst(self, which: Parametrisation = "scaled") -> tuple[str, float]:
-        """The layer whose slope is farthest from zero, and the slope."""
+        """The layer whose slope is farthest from zero, and the slope.
+
+        Raises:
+            ArgumentError: there was no such training.
+        """
+        one_of("which", which, self.slopes)
         return max(self.slopes[which].items(), key=lambda each: abs(each[1]))
 
     def plot(self) -> Figure:
@@ -116,6 +122,7 @@ def coordinate_check(
         ArgumentError: an argument has no meaning.
         TraceError: a model could not be traced.
         PlanError: the models are not of one architecture.
+        CallbackError: `make_model`, `batches`, a model or `loss` failed.
     """
     chosen = _widths(widths)
     for name, value in (("make_model", make_model), ("loss", loss)):
@@ -194,24 +201,49 @@ class _Trained:
 
     def run(self, width: int, which: Parametrisation, seed: int) -> _Outcome:
         """The change of each layer's output over some steps."""
+        of = f"({which}, width {width}, seed {seed})"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model = self.make_model(width)
+            model = self._made(width)
             layers, optimizers = self._started(model, which, seed)
-            first = self.batches(0)[0]
-            before = _outputs(model, layers, first)
+            first = self._batch(0)[0]
+            with calling(f"model(inputs) of batches(0) {of}"):
+                before = _outputs(model, layers, first)
             last = math.nan
             for step in range(self.steps):
-                inputs, targets = self.batches(step)
-                for each in optimizers:
-                    each.zero_grad()
-                value = self.loss(_called(model, inputs), targets)
-                value.backward()  # type: ignore[no-untyped-call]
-                for each in optimizers:
-                    each.step()
-                last = float(value.detach())
-            after = _outputs(model, layers, first)
+                last = self._step(model, optimizers, step, of)
+            with calling(f"model(inputs) of batches(0) after the last step {of}"):
+                after = _outputs(model, layers, first)
         return _Outcome({name: float((after[name] - before[name]).abs().mean()) for name in before}, last)
+
+    def _made(self, width: int) -> nn.Module:
+        with calling(f"make_model({width})"):
+            return self.make_model(width)
+
+    def _batch(self, step: int) -> Batch:
+        with calling(f"batches({step})"):
+            found = self.batches(step)
+        if not (isinstance(found, (tuple, list)) and len(found) == 2):
+            raise refusal(f"batches({step})", found, "a pair of inputs and targets")
+        inputs, targets = found
+        return inputs, targets
+
+    def _step(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], step: int, of: str) -> float:
+        """One step of training. Returns the loss before it. of: which training, in words."""
+        inputs, targets = self._batch(step)
+        for each in optimizers:
+            each.zero_grad()
+        with calling(f"model(inputs) of batches({step}) {of}"):
+            output = _called(model, inputs)
+        with calling(f"loss(output, targets) of batches({step}) {of}"):
+            value = self.loss(output, targets)
+        if not (isinstance(value, torch.Tensor) and value.numel() == 1 and value.requires_grad):
+            raise refusal("loss(output, targets)", value, "a tensor of one element that follows from the weights")
+        with calling(f"step {step} of the training {of}"):
+            value.backward()  # type: ignore[no-untyped-call]
+            for each in optimizers:
+                each.step()
+        return float(value.detach())
 
     def _started(
         self, model: nn.Module, which: Parametrisation, seed: int
@@ -228,7 +260,7 @@ class _Trained:
         if which == "standard":
             return scaling(model, width=1, optimizer=self.optimizer, example_inputs=self.example_inputs)
         with torch.random.fork_rng(devices=[]):
-            base = self.make_model(self.base_width)
+            base = self._made(self.base_width)
         return scaling(model, base, optimizer=self.optimizer, depth=self.depth, example_inputs=self.example_inputs)
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from autoinit import ArgumentError, Comparison, TraceError, compare
+from autoinit import ArgumentError, CallbackError, Comparison, TraceError, compare
 from autoinit.comparing.trials import Trial
 from autoinit.reporting.comparisons.plotting import smoothed
 
@@ -131,7 +131,7 @@ def test_random_numbers_go_on_as_before_after_an_error():
         raise KeyError("the loop's own")
 
     before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-    with pytest.raises(KeyError, match="the loop's own"):
+    with pytest.raises(CallbackError, match="the loop's own"):
         compare(Weight, train, ["library"], lrs=[1.0], seeds=1)
     assert torch.equal(torch.get_rng_state(), before[0])
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before[1:]

@@ -98,6 +98,12 @@ def test_another_factor_is_no_norm_s(factor: Callable[[Tensor, Tensor], Tensor],
     assert kinds(model, (2, 3, WIDTH))["1.gain"] == "other"
 
 
+def test_one_number_behind_a_norm_is_no_gain():
+    block = Block(bare, skip=False)
+    block.gain = nn.Parameter(torch.ones(1))
+    assert kinds(nn.Sequential(nn.Linear(WIDTH, WIDTH), block, nn.Linear(WIDTH, 3)), (2, 3, WIDTH))["1.gain"] == "other"
+
+
 class Shifted(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -20,6 +20,7 @@ from autoinit import testing
 from autoinit.checking.baselines import baseline_of
 from autoinit.errors import (
     ArgumentError,
+    CallbackError,
     ConfigurationError,
     TraceError,
 )
@@ -241,11 +242,11 @@ def test_a_factory_brings_its_own_record():
         assert_well_initialized(build, provenance=log)
 
 
-def test_a_failing_factory_fails_as_it_does():
+def test_a_failing_factory_is_named():
     def broken():
         raise KeyError("no such width")
 
-    with pytest.raises(KeyError, match="no such width"):
+    with pytest.raises(CallbackError, match=r"^broken\(\) failed at .*points\.py:\d+: KeyError: 'no such width'"):
         assert_well_initialized(broken)
 
 

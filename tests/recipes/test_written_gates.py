@@ -63,6 +63,17 @@ def gru_by_difference(gates: Sequence[Tensor], state: Tensor, memory: Tensor) ->
     return new + update * (state - new), memory
 
 
+def gru_of_the_reset_state(gates: Sequence[Tensor], state: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+    update, new = gates
+    return (1 - update) * new + update * state, memory
+
+
+def joined_twice(net: Recurrent, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+    """As in Cho et al. 2014: the reset gate multiplies the state before a weight takes it."""
+    reset, update = (each(torch.cat([x, h], 1)).sigmoid() for each in (net.reset, net.update))
+    return update, net.new(torch.cat([x, reset * h], 1)).tanh()
+
+
 def weights(*shapes: tuple[int, ...]) -> list[nn.Parameter]:
     return [nn.Parameter(torch.ones(shape).normal_()) for shape in shapes]
 
@@ -143,6 +154,14 @@ NETWORKS: dict[str, tuple[Callable[[], Recurrent], dict[str, int]]] = {
     "gru by difference": (
         lambda: Recurrent(
             lambda net, x, h: (*net.x(x).chunk(3, 1), *net.h(h).chunk(3, 1)), gru_by_difference, **of_input_and_state(3)
+        ),
+        {},
+    ),
+    "gru of the reset state": (
+        lambda: Recurrent(
+            joined_twice,
+            gru_of_the_reset_state,
+            **{name: nn.Linear(INPUTS + UNITS, UNITS) for name in ("reset", "update", "new")},
         ),
         {},
     ),

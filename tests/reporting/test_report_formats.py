@@ -201,7 +201,9 @@ def test_str_is_plain_text_and_matches_the_render():
     assert str(report).isascii()
 
 
-def test_a_plan_prints_as_the_table_of_a_report_whose_weights_are_not_known_yet():
+def test_a_plan_prints_as_the_table_of_a_report_whose_weights_are_not_known_yet(monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
     plan = small_report().plan
     row = next(line for line in str(plan).splitlines() if line.startswith(plan.layers[0].name))
     assert f"- -> {plan.layers[0].std:.3g}" in row

@@ -103,3 +103,27 @@ def test_the_stream_about_doubles(key: str):
         with torch.no_grad():
             found.append(float(model.stream(x).square().mean()))
     assert sum(found) / len(found) == pytest.approx(1 + float(x.square().mean()), rel=0.25)
+
+
+@pytest.mark.parametrize(
+    "roll",
+    [lambda h: torch.roll(h, 1, 1), lambda h: torch.cat([h[:, 1:], h[:, :1]], 1)],
+    ids=["roll", "pieces of the stream"],
+)
+@pytest.mark.parametrize("inputs", [(2, 5, WIDTH), None], ids=["input", "no_input"])
+def test_a_stream_goes_on_through_a_roll_however_it_is_written(
+    roll: Callable[[Tensor], Tensor], inputs: tuple[int, ...] | None
+):
+    """Two branches, each of std 1 / sqrt(fan_in) times 1 / sqrt(2)."""
+
+    class Rolled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second, self.head = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+        def forward(self, h: Tensor) -> Tensor:
+            h = roll(h + self.first(h))
+            return self.head(h + self.second(h))
+
+    made = plan(Rolled(), inputs, residual="depth")
+    assert [made[each].std for each in ("first", "second")] == [pytest.approx(1 / math.sqrt(2 * WIDTH))] * 2

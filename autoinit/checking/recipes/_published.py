@@ -31,13 +31,9 @@ class Published:
 
         drawn: the std that the rows were drawn with, where more is known than their own.
         """
-        bounds = self._bounds(part)
+        bounds = self.recipe.bounds(part.facts)
         std = part.actual if drawn is None else drawn
         return self.recipe.stds(part.facts) if bounds is None else (min(max(std, bounds[0]), bounds[1]),)
-
-    def _bounds(self, part: Part) -> tuple[float, float] | None:
-        within = self.recipe.entry.within
-        return within(part.facts) if within is not None else None
 
     def fits(self, part: Part, tolerance: float) -> bool:
         """Whether the part's std is one that the recipe allows, but for noise and the tolerance."""

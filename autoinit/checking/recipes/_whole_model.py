@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from autoinit.checking._part import Part
 from autoinit.checking.recipes._published import Published, noise, published
+from autoinit.errors.calling import calling
 from autoinit.recipes import marked
 
 _FEWEST = 6
@@ -29,7 +30,9 @@ def recognised(parts: Sequence[Part]) -> Published | None:
     if len(parts) < _FEWEST or sum(_planned(part) for part in deciding) > _PLAN_AT_MOST * len(deciding):
         return None
     for name, mark in marked().items():
-        if mark.shown(parts):
+        with calling(f"shown= of the mark of recipe {name}"):
+            shown = mark.shown(parts)
+        if shown:
             recipe = published(mark.declared or name)
             following = sum(recipe.fits(part, _EXACT) for part in parts)
             if following >= _NEARLY_ALL * len(parts) and _uniform(parts) == mark.uniform:

@@ -102,7 +102,7 @@ class _Taker(Follower):
 
         def forward(*args: Any, **kwargs: Any) -> Any:
             op = self.expected
-            if op is None or Trait.RECURRENT not in op.traits or op.call is None or op.call.target is not None:
+            if op is None or Trait.RECURRENT not in op.traits or not op.is_module:
                 return type(module).forward(module, *args, **kwargs)
             uses = {use.slot: use.name for use in op.params}
 

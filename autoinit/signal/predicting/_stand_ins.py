@@ -255,5 +255,5 @@ def _factors(dataflow: Dataflow) -> set[str]:
 
 def _parametrised(dataflow: Dataflow) -> set[str]:
     """Names of the parameters from which a module of the table makes its weight; what functions do to theirs is run."""
-    modules = (op for op in dataflow.graph.nodes if op.call is not None and op.call.target is None)
+    modules = (op for op in dataflow.graph.nodes if op.is_module)
     return {use.name for op in modules for use in op.params if use.transform}

@@ -54,7 +54,7 @@ class Weighing:
         """The operation's value."""
         if Trait.LOOKUP in op.traits:
             return self._embedding(op, run)
-        if op.op == "multi_head_attention" and op.call is not None and op.call.target is None:
+        if op.op == "multi_head_attention" and op.is_module:
             return self._attention(op, run) if is_attention(run.leaf(op)) else self._with_weights(op, run)
         uses = [use for use in op.params if use.layout is not None]
         if len(uses) == 1:
@@ -113,7 +113,7 @@ class Weighing:
 
     def _with_weights(self, op: Op, run: Runner) -> Any:
         """The operation itself, its weights drawn."""
-        if op.call is None or op.call.target is not None:
+        if not op.is_module:
             return run.call(op)
         if is_recurrent(run.leaf(op)):
             return self._recurrent(op, run)
@@ -227,7 +227,7 @@ def _input(op: Op, run: Runner, *, fed: bool) -> torch.Tensor:
 
 def _padding_mode(op: Op, run: Runner) -> str:
     """Of a convolution's module: the function that it calls has only zeros."""
-    module = run.values.view.submodule(op.module) if op.call is not None and op.call.target is None else None
+    module = run.values.view.submodule(op.module) if op.is_module else None
     return getattr(module, "padding_mode", "zeros")
 
 
@@ -243,7 +243,7 @@ def _window(use: ParamUse) -> int:
 
 def _bias(op: Op, run: Runner) -> torch.Tensor | None:
     """The bias where there is one that is not zero."""
-    if op.call is not None and op.call.target is None:
+    if op.is_module:
         bias = next((run.values.parameter(use.name) for use in op.params if use.slot == "bias"), None)
     else:
         bias = run[op.operands["bias"]] if "bias" in op.operands else None
