@@ -33,7 +33,7 @@ TITLES = {
 def started(practice: Practice, start: str, seed: int) -> nn.Module | None:
     """A network as a start leaves it; None where the literature's recipe is one of the loops."""
     write = writer(practice, start)
-    return None if write is None else Course(practice.make, practice.train, 0).model(write, seed)
+    return None if write is None else Course(practice.make, practice.train, 0).model(start, write, seed)
 
 
 def writer(practice: Practice, start: str) -> Write | None:

@@ -11,7 +11,7 @@ from autoinit.facts.parameter import Rows
 from autoinit.ops import Fact, Role
 from autoinit.resolving import Fed, Reason, Resolution, SliceResolution
 from autoinit.tracing.dataflow import Dataflow, Op
-from autoinit.tracing.noise import is_gaussian
+from autoinit.tracing.noise import is_gaussian, is_normal
 
 _LOG_SCALES = frozenset({"exp", "softplus"})
 """What makes a positive number of an output: a scale, a rate."""
@@ -53,6 +53,8 @@ def head_rows(dataflow: Dataflow, resolutions: Sequence[Resolution]) -> Mapping[
 
 def draws(dataflow: Dataflow, fed: Iterable[Fed]) -> bool:
     """Whether one of the things that weights feed is a draw from a Gaussian whose mean or scale they give."""
+    if not any(op.op == "normal" or is_normal(op) for op in dataflow.graph.nodes):
+        return False
     ends = _Ends(dataflow)
     return any(ends.kind(each) is _End.DRAWN for each in fed)
 

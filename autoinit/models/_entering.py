@@ -9,6 +9,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 from autoinit.errors import PlanError, TraceError
+from autoinit.models.walking import modules_once
 
 
 def require_tree(module: nn.Module) -> None:
@@ -37,7 +38,7 @@ def require_python(module: nn.Module) -> None:
     Raises:
         TraceError: the model holds TorchScript modules.
     """
-    if any(isinstance(each, torch.jit.ScriptModule) for each in module.modules()):
+    if any(isinstance(each, torch.jit.ScriptModule) for each in modules_once(module)):
         raise TraceError(
             "the model holds TorchScript modules, which have no Python to trace: use the model that was scripted"
         )

@@ -14,6 +14,7 @@ from autoinit.errors import ArgumentError, PlanError
 from autoinit.models._entering import require_no_fake_mode, require_python, require_readable, require_tree
 from autoinit.models.alone import NEEDS_CODE
 from autoinit.models.storage import WeightStorage, owner_and_weight, storage_by_names, storage_in_module
+from autoinit.models.walking import modules_by_path
 from autoinit.models.wrappers import inner_module, user_class, wrapped_as
 from autoinit.tensors.sharding import is_sharded, stand_in
 
@@ -192,7 +193,7 @@ class ModelView:
         prefixes: dict[str, str] = {}
         wrapped: dict[str, str] = {}
         found = []
-        for path, module in self.module.named_modules(remove_duplicate=False):
+        for path, module in modules_by_path(self.module).items():
             parent, _, segment = path.rpartition(".")
             prefix = ""
             if path:

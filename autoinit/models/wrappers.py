@@ -9,11 +9,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import parametrize
 
+from autoinit.models.walking import modules_once
+
 WRAPPING_NAMES = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 """Where `torch.compile`, activation checkpointing and `FullyShardedDataParallel` hold the module that they wrap.
 
 The wrappers' classes themselves are not imported: that would load the compiler and torch.distributed.
 """
+_PARALLEL = (nn.DataParallel, DistributedDataParallel)
 Wrapped = TypeVar("Wrapped")
 _RENAMING = (("torch.distributed.fsdp", "FSDPModule"), ("torch.distributed._composable.replicate", "DDP"))
 """Classes that `fully_shard` and `replicate` put in front of a module's own."""
@@ -28,9 +31,9 @@ def inner_module(module: nn.Module) -> nn.Module:
 
 def wrapped_as(module: nn.Module) -> str:
     """The attribute under which a wrapper holds its module; empty for a module that wraps none."""
-    if isinstance(module, nn.DataParallel | DistributedDataParallel):
+    if isinstance(module, _PARALLEL):
         return "module"
-    return next((name for name in WRAPPING_NAMES if name in module._modules), "")
+    return next((name for name in WRAPPING_NAMES if name in module._modules), "") if module._modules else ""
 
 
 def user_name(name: str, model: object = None) -> str:
@@ -65,7 +68,7 @@ def bare_class(module: nn.Module) -> type:
 
 def resharded(model: Wrapped) -> Wrapped:
     """The model, in which what FSDP2 has gathered for a forward is let go: what is written must be what it keeps."""
-    for module in model.modules() if isinstance(model, nn.Module) else ():
+    for module in modules_once(model) if isinstance(model, nn.Module) else ():
         reshard = getattr(module, "reshard", None) if bare_class(module) is not type(module) else None
         if callable(reshard):
             reshard()

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from autoinit.tensors.elements import Elements
 from autoinit.tensors.measuring import BLOCK, TRANSFER, Moments, WeightStats, moments
 
 
@@ -42,7 +43,7 @@ def totals(weight: torch.Tensor, axes: str) -> Totals:
     total = Moments()
     for index in _blocks(tuple(turned.shape), BLOCK if weight.device.type == "cpu" else TRANSFER):
         block = _floats(turned[index])
-        part = moments(block)
+        part = moments(Elements(block))
         total += part
         place = tuple(each for each, keep in zip(index, kept, strict=True) if keep)
         if part.nonfinite:

@@ -21,6 +21,8 @@ _EXACT = 1 << 24
 _LARGE = 1 << 14
 OTHER = 0
 """The label of what is none of the features."""
+Rows = npt.NDArray[np.intp]
+"""Numbers of features, ascending."""
 
 
 def numbered(shape: tuple[int, ...], axes: Sequence[int], sizes: Sequence[int]) -> torch.Tensor:
@@ -39,17 +41,13 @@ def filled(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size or 1 for size in shape)
 
 
-def rows(labels: Any) -> tuple[int, ...]:
+def rows(labels: Any) -> Rows:
     """The distinct features, counted from 0, of a tensor of labels or of several."""
     if isinstance(labels, torch.Tensor):
-        return _rows_of(labels)
-    return tuple(sorted({row for each in labels for row in rows(each)})) if isinstance(labels, (tuple, list)) else ()
-
-
-def _rows_of(labels: torch.Tensor) -> tuple[int, ...]:
-    values = stored(labels).numpy().reshape(-1)
-    whole = values[values > OTHER].astype(np.intp)
-    return tuple((np.flatnonzero(np.bincount(whole)) - 1).tolist())
+        values = stored(labels).numpy().reshape(-1)
+        return np.flatnonzero(np.bincount(values[values > OTHER].astype(np.intp))[1:])
+    every = [rows(each) for each in labels] if isinstance(labels, (tuple, list)) else []
+    return np.unique(np.concatenate(every)) if every else np.empty(0, np.intp)
 
 
 def runs(numbers: npt.ArrayLike) -> tuple[tuple[int, int], ...]:

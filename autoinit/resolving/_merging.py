@@ -40,10 +40,15 @@ def _chosen(known: Sequence[Ending]) -> Ending:
         nearest = [ending for ending in nearest if ending.reason is not Reason.OUTPUT]
     curved = [ending for ending in nearest if ending.nonlinearity != "linear"]
     if not curved:
-        return replace(nearest[0], normalised=normalised)
+        return _as(nearest[0], normalised, nearest[0].reason)
     smallest = min(curved, key=lambda ending: ending.scale)
     agree = len(curved) == len(nearest) and len({_function(ending) for ending in curved}) == 1
-    return replace(smallest, normalised=normalised, reason=smallest.reason if agree else Reason.MIXED)
+    return _as(smallest, normalised, smallest.reason if agree else Reason.MIXED)
+
+
+def _as(ending: Ending, normalised: bool, reason: Reason) -> Ending:
+    same = ending.normalised == normalised and ending.reason is reason
+    return ending if same else replace(ending, normalised=normalised, reason=reason)
 
 
 def _function(ending: Ending) -> object:

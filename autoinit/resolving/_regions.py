@@ -165,12 +165,18 @@ class Regions:
         self.order = {op: position for position, op in enumerate(dataflow.graph.nodes)}
         self.live = _live(dataflow)
         self.carried = _carried(dataflow)
+        self._consumers: dict[Op, tuple[Op, ...]] = {}
         self.activations: set[Op] = set()
         """Operations that have been taken together as activations."""
 
-    def consumers(self, op: Op) -> Iterator[Op]:
+    def consumers(self, op: Op) -> tuple[Op, ...]:
         """Operations that take the output as more than a size, and whose own output is used."""
-        return (after for after in self.graph.successors(op) if after in self.live and after.op not in _IGNORED)
+        found = self._consumers.get(op)
+        if found is None:
+            after = self.graph.successors(op)
+            found = tuple(each for each in after if each in self.live and each.op not in _IGNORED)
+            self._consumers[op] = found
+        return found
 
     def elementwise(self, start: Op) -> Region | None:
         """The shortest scalar function of `start` that everything that takes it is part of."""
@@ -208,7 +214,7 @@ class Regions:
         """
         found: list[Region] = []
         ops: tuple[Op, ...] = ()
-        after = [first] if first is not None else list(self.consumers(start))
+        after = (first,) if first is not None else self.consumers(start)
         while len(ops) < _LONGEST_RUN and len(after) == 1:
             here = after[0]
             if not _joins_elementwise(here, {start, *ops}):
@@ -216,7 +222,7 @@ class Regions:
             ops = (*ops, here)
             if Trait.NEUTRAL not in here.traits and here.signal:
                 found.append(Region(start, here, ops))
-            after = list(self.consumers(here))
+            after = self.consumers(here)
         return found
 
     def wide(self, start: Op) -> Region | None:
@@ -379,10 +385,10 @@ def is_penalty(regions: Regions, op: Op) -> bool:
 def is_length(regions: Regions, op: Op) -> bool:
     """Whether what an operation gives is summed up, and the sum added to something: `exp(z @ W - (z ** 2).sum(-1))`."""
     summed = False
-    after = list(regions.consumers(op))
+    after = regions.consumers(op)
     while len(after) == 1 and after[0].role is Role.TRANSPARENT:
         summed |= after[0].acts == "reducing"
-        after = list(regions.consumers(after[0]))
+        after = regions.consumers(after[0])
     return summed and len(after) == 1 and after[0].role is Role.ADD
 
 

@@ -6,6 +6,7 @@ permute or unbind, the numbers that are left say which rows of the weight went t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from autoinit.resolving._labelling import LostError, moved
-from autoinit.resolving._labels import filled, numbered, rows, runs
+from autoinit.resolving._labels import Rows, filled, numbered, rows
 from autoinit.resolving._merging import merge
 from autoinit.resolving._starting import features, likely_shapes
 from autoinit.resolving._walking import Endings, Step, Walker, add_ending
@@ -35,11 +36,11 @@ class Parted:
     slices: tuple[SliceResolution, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Piece:
     """Rows that reached one place, and the endings from there."""
 
-    rows: tuple[int, ...]
+    rows: Rows
     endings: tuple[Ending, ...]
 
 
@@ -97,7 +98,7 @@ class _Labelled:
 
     def pieces(self, start: Op, labels: Any, count: int) -> list[_Piece] | None:
         """Every piece; None if they are too many."""
-        waiting: list[tuple[Op, Any, tuple[int, ...], tuple[Step, ...]]] = [(start, labels, tuple(range(count)), ())]
+        waiting: list[tuple[Op, Any, Rows, tuple[Step, ...]]] = [(start, labels, np.arange(count), ())]
         visits = 0
         while waiting:
             op, value, here, way = waiting.pop(0)
@@ -106,7 +107,7 @@ class _Labelled:
                 return None
             if value is not None:
                 here = rows(value)
-            if not here:
+            if not here.size:
                 continue
             if value is None or (isinstance(value, torch.Tensor) and not self.walker.splits_ahead(op)):
                 self._end(here, self.walker.feeds(op), way)
@@ -122,7 +123,7 @@ class _Labelled:
                     waiting.append((step.to, after, here, (*way, step)))
         return self.found
 
-    def _end(self, here: tuple[int, ...], endings: Sequence[Ending], way: tuple[Step, ...]) -> None:
+    def _end(self, here: Rows, endings: Sequence[Ending], way: tuple[Step, ...]) -> None:
         if endings:
             far = tuple(reduce(lambda ending, step: step.before(ending), reversed(way), each) for each in endings)
             self.found.append(_Piece(here, far))
@@ -139,18 +140,21 @@ def _gathered(pieces: Sequence[_Piece]) -> tuple[Ending, ...]:
 
 def _partition(pieces: Sequence[_Piece], count: int) -> tuple[SliceResolution, ...]:
     """Rows that went to the same places together."""
-    if all(len(piece.rows) == count for piece in pieces):
+    if all(piece.rows.size == count for piece in pieces):
         return ()
     reached = np.zeros((count, len(pieces)), dtype=np.bool_)
     for number, piece in enumerate(pieces):
-        reached[list(piece.rows), number] = True
-    places, group_of = np.unique(reached, axis=0, return_inverse=True)
-    if not 1 < len(places) <= _MOST_SLICES:
+        reached[piece.rows, number] = True
+    alike: dict[bytes, list[tuple[int, int]]] = {}
+    starts = np.flatnonzero((reached[1:] != reached[:-1]).any(1)) + 1
+    for start, stop in itertools.pairwise((0, *starts.tolist(), count)):
+        alike.setdefault(reached[start].tobytes(), []).append((start, stop))
+    if not 1 < len(alike) <= _MOST_SLICES:
         return ()
-    groups = [np.flatnonzero(group_of.reshape(-1) == group) for group in range(len(places))]
     made = []
-    for place, members in sorted(zip(places, groups, strict=True), key=lambda each: int(each[1][0])):
+    for members in alike.values():
+        place = reached[members[0][0]]
         endings = _gathered([pieces[number] for number in np.flatnonzero(place).tolist()])
         ending, alternatives = merge(endings or [Ending("linear", Reason.UNUSED)])
-        made.append(SliceResolution(runs(members), ending, alternatives))
+        made.append(SliceResolution(tuple(members), ending, alternatives))
     return tuple(made)

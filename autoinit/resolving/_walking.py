@@ -7,7 +7,7 @@ cost is linear in the graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -108,7 +108,7 @@ class Walker:
         return self._steps[start]
 
     def _find_steps(self, start: Op) -> Iterator[Step]:
-        consumers = list(self.regions.consumers(start))
+        consumers: Sequence[Op] = self.regions.consumers(start)
         slots = [self.regions.graph.edges[start, consumer]["slots"] for consumer in consumers]
         if len(consumers) == 1 and (consumers[0].role is not Role.SPLIT and len(slots[0]) == 1):
             step = self._in_line(start, consumers[0])
@@ -140,7 +140,7 @@ class Walker:
                 if step is not None:
                     yield step
 
-    def _carrying(self, consumers: list[Op]) -> list[Op]:
+    def _carrying(self, consumers: Sequence[Op]) -> Sequence[Op]:
         """Without those by which only a rank or a sign goes on (the distances of a nearest neighbour), if others do."""
         return [each for each in consumers if each in self.regions.carried] or consumers
 
@@ -166,7 +166,8 @@ class Walker:
             return Step(ending.path, ending=replace(ending, note=PENALTY))
         self.regions.activations.update(ops)
         if ending.reason is Reason.ACTIVATION:
-            ending = replace(ending, behind=factor_behind(self.regions, ops[-1], ending.gain))
+            behind = factor_behind(self.regions, ops[-1], ending.gain)
+            ending = ending if behind == ending.behind else replace(ending, behind=behind)
         return Step(ending.path, ending=ending)
 
     def _meeting(self, start: Op) -> Step | None:
@@ -283,7 +284,7 @@ class Walker:
     def _continued(self, op: Op) -> Region | None:
         """What follows a nonlinearity and makes it another function: a power, a product with itself."""
         met = self.regions.elementwise(op)
-        if met is not None and len(list(self.regions.consumers(op))) > 1 and is_curved(met):
+        if met is not None and len(self.regions.consumers(op)) > 1 and is_curved(met):
             return met
         longest = None
         for run in self.regions.runs(op):

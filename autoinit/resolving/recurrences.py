@@ -175,7 +175,7 @@ def _rows_in(gate: Op, source: Op, way: Sequence[Op]) -> Iterator[Rows]:
                 numbers = rows(_followed(gate, {source: labels}, {*way}))
             except NO_RESULT:
                 continue
-            if numbers:
+            if numbers.size:
                 yield runs(numbers)
 
 

@@ -48,35 +48,39 @@ def _row_boxes(shape: tuple[int, ...], row: int, start: int, stop: int) -> Itera
         yield (row, *index), offset + begin, offset + end
 
 
-def direct(tensor: torch.Tensor) -> Floats | None:
-    """The tensor's own memory as a flat array, where it can be had: contiguous float32 or float64 on the CPU."""
-    if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64) and tensor.is_contiguous():
-        array: Floats = tensor.detach().reshape(-1).numpy()
-        return array
-    return None
+class Elements:
+    """A tensor as a flat run of numbers.
 
+    Attributes:
+        tensor: without its gradient.
+        memory: its own memory as a flat array, where it can be had: contiguous float32 or float64 on the CPU.
+    """
 
-def read(tensor: torch.Tensor, start: int, stop: int) -> Floats:
-    """Elements start:stop as float32 (float64 from a float64 tensor): a view where possible, else a copy."""
-    array = direct(tensor)
-    if array is not None:
-        return array[start:stop]
-    dtype = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    copy = torch.empty(stop - start, dtype=dtype)
-    for index, begin, end in boxes(tuple(tensor.shape), start, stop):
-        box = tensor.detach()[index]
-        copy[begin - start : end - start].view(box.shape).copy_(box)
-    values: Floats = copy.numpy()
-    return values
+    def __init__(self, tensor: torch.Tensor) -> None:
+        """Looks for its memory."""
+        self.tensor = tensor.detach()
+        self.memory: Floats | None = None
+        if tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64) and tensor.is_contiguous():
+            self.memory = self.tensor.view(-1).numpy()
 
+    def read(self, start: int, stop: int) -> Floats:
+        """Elements start:stop as float32 (float64 from a float64 tensor): a view where possible, else a copy."""
+        if self.memory is not None:
+            return self.memory[start:stop]
+        dtype = torch.float64 if self.tensor.dtype == torch.float64 else torch.float32
+        copy = torch.empty(stop - start, dtype=dtype)
+        for index, begin, end in boxes(tuple(self.tensor.shape), start, stop):
+            box = self.tensor[index]
+            copy[begin - start : end - start].view(box.shape).copy_(box)
+        values: Floats = copy.numpy()
+        return values
 
-def write(tensor: torch.Tensor, start: int, values: Floats) -> None:
-    """Copies values into the elements from start on, cast to the tensor's dtype and sent to its device."""
-    source = torch.from_numpy(values)
-    target = tensor.detach()
-    for index, begin, end in boxes(tuple(tensor.shape), start, start + values.size):
-        box = target[index]
-        box.copy_(source[begin - start : end - start].view(box.shape))
+    def write(self, start: int, values: Floats) -> None:
+        """Copies values into the elements from start on, cast to the tensor's dtype and sent to its device."""
+        source = torch.from_numpy(values)
+        for index, begin, end in boxes(tuple(self.tensor.shape), start, start + values.size):
+            box = self.tensor[index]
+            box.copy_(source[begin - start : end - start].view(box.shape))
 
 
 def stored(tensor: torch.Tensor) -> torch.Tensor:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 import torch
 
-from autoinit.tensors import elements
+from autoinit.tensors.elements import Elements, Floats, any_order, stored
 
 BLOCK = 1 << 18
 """Elements that are measured at once: few enough that each pass after the first reads the cache."""
-_RUN, _SHARE = 509, 16
-"""Elements in a row that are sampled, of so many times as many."""
+_RUN, SHARE = 509, 16
+"""Elements in a row that are sampled, of so many times as many at least."""
 TRANSFER = 1 << 20
 """Elements that are brought from another device at once."""
 
@@ -84,6 +87,8 @@ class Moments:
 
     def repeated(self, times: int) -> Moments:
         """The moments of every element so many times."""
+        if times == 1:
+            return self
         return Moments(
             self.finite * times,
             self.mean,
@@ -106,31 +111,35 @@ class Moments:
         return WeightStats(numel, self.mean, std, self.minimum, self.maximum, zeros, *rest)
 
 
-def moments(tensor: torch.Tensor, start: int = 0, stop: int | None = None) -> Moments:
-    """The moments of the elements start:stop of the flattened tensor."""
-    stop = tensor.numel() if stop is None else stop
-    total = Moments()
-    step = BLOCK if tensor.device.type == "cpu" else TRANSFER
-    whole = elements.direct(tensor)
-    for begin in range(start, stop, step):
-        end = min(begin + step, stop)
-        total += _block_moments(elements.read(tensor, begin, end) if whole is None else whole[begin:end])
-    return total
+def total(parts: Iterable[Moments]) -> Moments:
+    """The moments of all parts together."""
+    each = iter(parts)
+    return reduce(add, each, next(each, _NOTHING))
 
 
-def sampled_moments(tensor: torch.Tensor, start: int, stop: int) -> Moments:
-    """The moments of a sixteenth of the elements start:stop of the flattened tensor, of all where they are few.
+_NOTHING = Moments()
+
+
+def moments(held: Elements, start: int = 0, stop: int | None = None) -> Moments:
+    """The moments of the elements start:stop."""
+    stop = held.tensor.numel() if stop is None else stop
+    step = BLOCK if held.tensor.device.type == "cpu" else TRANSFER
+    blocks = (held.read(begin, min(begin + step, stop)) for begin in range(start, stop, step))
+    return total(_block_moments(block) for block in blocks)
+
+
+def sampled_moments(held: Elements, start: int, stop: int, share: int = SHARE) -> Moments:
+    """The moments of a sample of the elements start:stop, one of so many; of all where they are few.
 
     Where memory is at hand it is runs of an odd length, so that they begin in other columns of other rows.
     """
-    if stop - start < _RUN * _SHARE:
-        return moments(tensor, start, stop)
-    whole = elements.direct(tensor)
-    if whole is None:
-        seen = moments(tensor, start, start + (stop - start) // _SHARE)
+    if stop - start < _RUN * share:
+        return moments(held, start, stop)
+    if held.memory is None:
+        seen = moments(held, start, start + (stop - start) // share)
     else:
         runs = (stop - start) // _RUN
-        seen = _block_moments(whole[start : start + runs * _RUN].reshape(runs, _RUN)[::_SHARE].reshape(-1))
+        seen = _block_moments(held.memory[start : start + runs * _RUN].reshape(runs, _RUN)[::share].reshape(-1))
     return replace(seen, left_out=stop - start - seen.finite - seen.nonfinite)
 
 
@@ -141,8 +150,8 @@ def weight_stats(tensor: torch.Tensor) -> WeightStats | None:
 
 def weight_moments(tensor: torch.Tensor) -> Moments:
     """The moments of a tensor that has values, whatever its strides."""
-    stored = elements.stored(tensor)
-    return moments(elements.any_order(stored)).repeated(tensor.numel() // max(stored.numel(), 1))
+    once = stored(tensor)
+    return moments(Elements(any_order(once))).repeated(tensor.numel() // max(once.numel(), 1))
 
 
 def is_zero(tensor: torch.Tensor) -> bool:
@@ -152,24 +161,25 @@ def is_zero(tensor: torch.Tensor) -> bool:
     plain = tensor.layout is torch.strided and tensor.is_floating_point() and tensor.element_size() > 1
     if plain and tensor.numel() and tensor.detach()[(0,) * tensor.dim()].item():
         return False
-    ordered = elements.any_order(elements.stored(tensor))
-    size = ordered.numel()
+    ordered = any_order(stored(tensor))
+    held, size = Elements(ordered), ordered.numel()
     with np.errstate(invalid="ignore"):  # of memory that nothing has written
-        return not any(elements.read(ordered, at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
+        return not any(held.read(at, min(at + BLOCK, size)).any() for at in range(0, size, BLOCK))
 
 
-def _block_moments(block: elements.Floats) -> Moments:
-    minimum, maximum = (each.item() for each in torch.aminmax(torch.from_numpy(block)))
+def _block_moments(block: Floats) -> Moments:
+    if not block.size:
+        return Moments()
+    minimum, maximum = float(np.minimum.reduce(block)), float(np.maximum.reduce(block))
     if not (math.isfinite(minimum) and math.isfinite(maximum)):
         finite = block[np.isfinite(block)]
-        rest = _block_moments(finite) if finite.size else Moments()
-        return rest + Moments(nonfinite=block.size - finite.size)
+        return total([_block_moments(finite), Moments(nonfinite=block.size - finite.size)])
     zeros = int(np.count_nonzero(block == 0)) if minimum <= 0 <= maximum else 0
     mean, squares = _mean_and_squares(block, minimum, maximum)
     return Moments(block.size, mean, squares, minimum, maximum, zeros)
 
 
-def _mean_and_squares(block: elements.Floats, minimum: float, maximum: float) -> tuple[float, float]:
+def _mean_and_squares(block: Floats, minimum: float, maximum: float) -> tuple[float, float]:
     if minimum == maximum:
         return minimum, 0.0
     size, peak = block.size, max(-minimum, maximum)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from autoinit.errors import TraceError
+from autoinit.models.walking import modules_once
 from autoinit.tracing._holding import ATOMIC, contents, global_names, is_installed
 from autoinit.tracing._states import slots_of
 from autoinit.tracing.shadow import Shadow
@@ -44,7 +45,7 @@ class Kept:
         self._bytes = 0
         self._shadow = shadow
         self._changed: list[str] = []
-        kinds = {type(module) for module in shadow.module.modules()} | shadow.copies.kinds
+        kinds = {type(module) for module in modules_once(shadow.module)} | shadow.copies.kinds
         for kind in dict.fromkeys(itertools.chain.from_iterable(each.__mro__ for each in kinds)):
             if kind.__module__.partition(".")[0] not in _FIXED:
                 self._class(kind)

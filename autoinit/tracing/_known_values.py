@@ -49,7 +49,6 @@ NO_ANSWER = (UnknownError, RuntimeError, TypeError, ValueError, LookupError, Att
 """What computing a value again can raise: then there is no answer, and the question fails as torch has it fail."""
 
 _FROM_INPUTS, _FROM_PARAMETERS = 1, 2
-_NO_MODULE = torch.nn.Module()
 _LIKE = frozenset(
     {"zeros_like", "ones_like", "full_like", "empty_like", "rand_like", "randn_like", "randint_like"}
     | {"new_zeros", "new_ones", "new_full", "new_empty", "new_tensor"}
@@ -290,7 +289,7 @@ def _call(node: torch.fx.Node, args: Any, kwargs: Any, device: str = "cpu") -> A
     target = node.target
     if target is operator.setitem or target == "__setitem__":
         return with_item(*args)
-    if args and isinstance(args[0], torch.Tensor) and writes(node, _NO_MODULE):
+    if args and isinstance(args[0], torch.Tensor) and writes(node, {}):
         args = (args[0].clone(), *args[1:])
     args, kwargs = [_on(device, each) for each in args], {key: _on(device, value) for key, value in kwargs.items()}
     with torch.device(device):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Mapping
 
 import torch
 import torch.fx
@@ -16,10 +17,10 @@ _INPLACE = frozenset(
 )
 
 
-def writes(node: torch.fx.Node, module: nn.Module) -> bool:
-    """Whether the call writes to its first operand."""
+def writes(node: torch.fx.Node, modules: Mapping[str, nn.Module]) -> bool:
+    """Whether the call writes to its first operand. `modules` by path: those that are called."""
     if node.op == "call_module":
-        return getattr(module.get_submodule(str(node.target)), "inplace", False) is True
+        return getattr(modules[str(node.target)], "inplace", False) is True
     if node.kwargs.get("inplace") is True or node.target in _INPLACE or node.target is operator.setitem:
         return True
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")

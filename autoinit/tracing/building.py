@@ -14,6 +14,7 @@ import torch.fx
 from torch import nn
 
 from autoinit.errors.calling import calling
+from autoinit.models.walking import modules_by_path
 from autoinit.ops import REGISTRY, OpSpec, Role, Trait
 from autoinit.ops.registry import Acts
 from autoinit.tracing._classifying import classified, operands_of, slots
@@ -42,7 +43,7 @@ class _Build:
     """The state of one building: fx node -> Op, and the latest version of tensors written in place."""
 
     fx: torch.fx.Graph
-    module: nn.Module
+    modules: Mapping[str, nn.Module]
     tier: Tier
     graph: OpGraph = field(default_factory=nx.DiGraph)
     ops: dict[torch.fx.Node, Op] = field(default_factory=dict)
@@ -70,8 +71,12 @@ def build(
         notes: for the Dataflow.
         values: the real values by name, for learned slopes; `module`'s own by default.
     """
-    state = _Build(fx, module, tier=tier, names={id(parameter): name for name, parameter in module.named_parameters()})
-    tensors = _named_tensors(module)
+    modules = modules_by_path(module)
+    tensors = _named_tensors(modules)
+    parameters = {
+        name: held for name, (first, held) in tensors.items() if first == name and isinstance(held, nn.Parameter)
+    }
+    state = _Build(fx, modules, tier=tier, names={id(parameter): name for name, parameter in parameters.items()})
     slopes = values if values is not None else {name: tensor for name, (_, tensor) in tensors.items()}
     for node in fx.nodes:
         if node.op == "get_attr":
@@ -82,7 +87,7 @@ def build(
             op = _operation(state, node, slopes)
         _enter(state, node, op)
     uncalled = tuple(
-        name for name, parameter in module.named_parameters() if parameter.dim() >= 2 and name not in state.called
+        name for name, parameter in parameters.items() if parameter.dim() >= 2 and name not in state.called
     )
     return Dataflow(state.graph, tier, fx, tuple(state.unsupported), uncalled, notes)
 
@@ -92,13 +97,16 @@ def _is_data(placeholder: torch.fx.Node) -> bool:
     return placeholder.meta.get("dtype") not in _INTEGER and not placeholder.meta.get("sparse", False)
 
 
-def _named_tensors(module: nn.Module) -> dict[str, tuple[str, torch.Tensor]]:
+def _named_tensors(modules: Mapping[str, nn.Module]) -> dict[str, tuple[str, torch.Tensor]]:
     """Every name of every parameter and buffer -> its first name, and the tensor."""
     first: dict[int, str] = {}
     found: dict[str, tuple[str, torch.Tensor]] = {}
-    for named in (module.named_parameters, module.named_buffers):
-        for name, tensor in named(remove_duplicate=False):
-            found[name] = (first.setdefault(id(tensor), name), tensor)
+    for kind in ("_parameters", "_buffers"):
+        for path, module in modules.items():
+            for leaf, tensor in module.__dict__[kind].items():
+                if tensor is not None:
+                    name = f"{path}.{leaf}" if path else leaf
+                    found[name] = (first.setdefault(id(tensor), name), tensor)
     return found
 
 
@@ -149,7 +157,7 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
     where = _where(node)
     if node.op == "output":
         return Op(_name(state, node), "output", Role.SINK, call=Call(None, args, kwargs), **where)
-    leaf = state.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    leaf = state.modules[str(node.target)] if node.op == "call_module" else None
     spec, args = _spec(node, leaf, args)
     if spec is None:
         return _unknown(state, node, args, kwargs, leaf)
@@ -276,7 +284,7 @@ def _enter(state: _Build, node: torch.fx.Node, op: Op) -> None:
     state.ops[node] = op
     call = (op.call.args, op.call.kwargs) if op.call else ()
     _connect(state, op, op.operands.items() if op.operands else slots({"input": call}))
-    if node.op not in ("placeholder", "get_attr", "output") and writes(node, state.module):
+    if node.op not in ("placeholder", "get_attr", "output") and writes(node, state.modules):
         _overwrite(state, op, op.call.args[0] if op.call and op.call.args else None)
     elif isinstance(node.kwargs.get("out"), torch.fx.Node) and op.call:
         _overwrite(state, op, op.call.kwargs["out"])

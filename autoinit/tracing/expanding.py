@@ -10,6 +10,7 @@ import torch
 import torch.fx
 from torch import nn
 
+from autoinit.models.walking import modules_by_path
 from autoinit.ops import REGISTRY, Acts, OpSpec
 from autoinit.ops.combining import output_in_place
 from autoinit.tracing._overwriting import writes
@@ -26,29 +27,30 @@ def expand(graph: torch.fx.Graph, module: nn.Module) -> torch.fx.Graph:
     output becomes an operation of its own, on its own operand. `slice_scatter(x, y, ...)` writes `y` into a copy of x,
     as `index_copy` and its like do, `index_copy_` into x itself.
     """
+    modules = modules_by_path(module)
     for node in list(graph.nodes):
-        spec = _spec(node, module)
+        spec = _spec(node, modules)
         if spec is None:
             continue
         if spec.name in ("getitem", "setitem") and (mask := _mask_of(node.args[1])) is not None:
             node.args = (node.args[0], mask, *node.args[2:])
         if spec.name == "glu":
-            dim = getattr(module.get_submodule(str(node.target)), "dim", -1) if node.op == "call_module" else None
+            dim = getattr(modules[str(node.target)], "dim", -1) if node.op == "call_module" else None
             bound = spec.bind(node.args, node.kwargs)
             _write_out_glu(graph, node, bound["input"], bound["dim"] if dim is None else dim)
         elif spec.name in _WRITTEN:
             bound = spec.bind(node.args, node.kwargs)
             value, place = bound.get(_WRITTEN[spec.name]), _place(spec.name, bound)
             if place is not None and isinstance(value, torch.fx.Node):
-                _write_out_scatter(graph, node, bound["input"], place, value, inside=writes(node, module))
+                _write_out_scatter(graph, node, bound["input"], place, value, inside=writes(node, modules))
         elif spec.each and callable(node.target):
             _write_out_each(graph, node, spec.bind(node.args, {})[spec.variadic])
     return graph
 
 
-def _spec(node: torch.fx.Node, module: nn.Module) -> OpSpec | None:
+def _spec(node: torch.fx.Node, modules: Mapping[str, nn.Module]) -> OpSpec | None:
     if node.op == "call_module":
-        return REGISTRY.of_module(module.get_submodule(str(node.target)))
+        return REGISTRY.of_module(modules[str(node.target)])
     if node.op == "call_function":
         return REGISTRY.of_function(node.target)
     return REGISTRY.of_name(str(node.target)) if node.op == "call_method" else None

@@ -54,7 +54,7 @@ def is_gaussian(op: Op) -> bool:
     for each in _sources(op):  # all of them only where none carries a signal: a deep network has many behind it
         if each.signal or Trait.ADDING in each.traits:
             return False
-        drawn = drawn or _is_normal(each)
+        drawn = drawn or is_normal(each)
     return drawn
 
 
@@ -63,7 +63,8 @@ def is_standard_normal(op: Op) -> bool:
     return op.op == "random" and op.call is not None and op.call.name in _STANDARD
 
 
-def _is_normal(op: Op) -> bool:
+def is_normal(op: Op) -> bool:
+    """Whether it is drawn from a normal distribution here, whatever its mean and scale."""
     return op.op == "normal" or is_standard_normal(op)
 
 

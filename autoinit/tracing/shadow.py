@@ -21,6 +21,7 @@ from torch.nn.parameter import UninitializedBuffer, UninitializedParameter
 
 from autoinit.errors import LazyModuleError, TraceError
 from autoinit.models import inner_module
+from autoinit.models.walking import modules_by_path, modules_once
 from autoinit.models.wrappers import bare_class, is_engines, user_class
 from autoinit.ops import REGISTRY, Role
 from autoinit.tensors.sharding import stand_in
@@ -53,7 +54,7 @@ def make_shadow(model: nn.Module, device: str) -> Shadow:
         LazyModuleError: the model has parameters without a shape.
     """
     model = inner_module(model)
-    _refuse(list(model.named_modules()))
+    _refuse(modules_by_path(model))
     shadowing = _Shadowing(_converter(device))
     with torch.no_grad():
         made = shadowing.tree(model)
@@ -71,10 +72,10 @@ def _notes(shadowing: _Shadowing) -> Iterator[str]:
         )
 
 
-def _refuse(modules: list[tuple[str, nn.Module]]) -> None:
+def _refuse(modules: Mapping[str, nn.Module]) -> None:
     lazy = [
         f"{path}.{name}" if path else name
-        for path, module in modules
+        for path, module in modules.items()
         for name, parameter in itertools.chain(module._parameters.items(), module._buffers.items())
         if isinstance(parameter, (UninitializedParameter, UninitializedBuffer))
     ]
@@ -110,11 +111,11 @@ def _converter(device: str) -> Callable[[torch.Tensor], torch.Tensor]:
     return convert
 
 
-def _refuse_emptied(modules: list[tuple[str, nn.Module]]) -> None:
+def _refuse_emptied(modules: Mapping[str, nn.Module]) -> None:
     """Weights that a sharded engine keeps elsewhere: what is left has no elements."""
     emptied = {
         f"{path}.{name}" if path else name: shape
-        for path, module in modules
+        for path, module in modules.items()
         for name, parameter in module._parameters.items()
         if parameter is not None and (shape := _emptied(module, name, parameter))
     }
@@ -155,7 +156,7 @@ class _Shadowing:
     def tree(self, root: nn.Module) -> nn.Module:
         """The copy of a module and of those in it. One that cannot be made anew stands for itself."""
         copier = self.copier
-        fresh = [module for module in root.modules() if id(module) not in copier.memo]
+        fresh = [module for module in modules_once(root) if id(module) not in copier.memo]
         plain = [module for module in fresh if inner_module(module) is module]
         for module in plain:
             copier.remember(module, object.__new__(bare_class(module)))

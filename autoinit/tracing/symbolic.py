@@ -14,6 +14,7 @@ from torch.fx import _symbolic_trace as fx
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from autoinit.models.walking import modules_by_path
 from autoinit.tensors.process_state import surely
 from autoinit.tracing._hidden_calls import opening_scripts
 from autoinit.tracing._leaves import is_leaf
@@ -151,7 +152,10 @@ class SymbolicTracer(ShadowTracer):
         self.stack: list[str] = [""]
         self.failed = ""
         self._error: Exception | None = None
-        self._names = {id(parameter): name for name, parameter in module.named_parameters()}
+        self._names: dict[int, str] = {}
+        for path, each in modules_by_path(module).items():
+            for leaf, parameter in each._parameters.items():
+                self._names.setdefault(id(parameter), f"{path}.{leaf}" if path else leaf)
         self._written: set[str] = set()
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
@@ -204,7 +208,7 @@ class SymbolicTracer(ShadowTracer):
         node = super().create_node(kind, *args, **kwargs)
         node.meta["module"] = self.stack[-1]
         node.meta["source"] = current_line()
-        if kind == "call_method" and writes(node, self.root):
+        if kind == "call_method" and writes(node, {}):
             self._written |= _parameter_behind(node)
             if self.strict and self._written:
                 raise LeavesOpenError(f"{', '.join(self._written)} is written to: a recording sees by what")

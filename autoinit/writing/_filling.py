@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 
 from autoinit.tensors import elements, measuring
+from autoinit.tensors.elements import Elements
 from autoinit.tensors.measuring import Moments
 from autoinit.tensors.parallel import Task, in_parallel
 from autoinit.writing import sampling
 
 CHUNK = sampling.CHUNK
+SAMPLED = 1 << 16
+"""About as many elements of a large weight are looked at before it is written."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +32,11 @@ class Job:
     tensor: torch.Tensor
     draw: sampling.Draw
     inline: bool = False
+
+    @cached_property
+    def held(self) -> Elements:
+        """The tensor's elements."""
+        return Elements(self.tensor)
 
 
 @dataclass
@@ -56,13 +64,14 @@ def measure_all(tensors: Mapping[str, torch.Tensor]) -> dict[str, Moments]:
     times: dict[str, int] = {}
     tasks = []
     for name, found in parts.items():
-        tensor = elements.any_order(elements.stored(tensors[name]))
-        times[name] = tensors[name].numel() // max(tensor.numel(), 1)
-        for start in range(0, tensor.numel(), CHUNK):
-            stop = min(start + CHUNK, tensor.numel())
-            tasks.append(Task(stop - start, partial(_measure, tensor, start, stop, found)))
+        held = Elements(elements.any_order(elements.stored(tensors[name])))
+        size = held.tensor.numel()
+        times[name] = tensors[name].numel() // max(size, 1)
+        for start in range(0, size, CHUNK):
+            stop = min(start + CHUNK, size)
+            tasks.append(Task(stop - start, partial(_measure, held, start, stop, found)))
     in_parallel(tasks)
-    return {name: _total(found, times[name]) for name, found in parts.items()}
+    return {name: _total(found).repeated(times[name]) for name, found in parts.items()}
 
 
 def fill_all(
@@ -98,19 +107,25 @@ def _fill(
     found: tuple[dict[int, Moments], dict[int, Moments]] | None,
 ) -> None:
     progress.started.add(job.name)
-    if found is not None and isinstance(piece, sampling.Run):
-        some = len(job.draw.pieces) > 1
-        moments = measuring.sampled_moments if some else measuring.moments
-        found[0][piece.start] = moments(job.tensor, piece.start, piece.stop)
-    sampling.fill_piece(job.tensor, job.draw, piece)
-    if found is not None and isinstance(piece, sampling.Run):
-        found[1][piece.start] = measuring.moments(job.tensor, piece.start, piece.stop)
+    run = piece if found is not None and isinstance(piece, sampling.Run) else None
+    if found is not None and run is not None:
+        found[0][run.start] = _before(job, run)
+    sampling.fill_piece(job.held, job.draw, piece)
+    if found is not None and run is not None:
+        found[1][run.start] = measuring.moments(job.held, run.start, run.stop)
     progress.done.append(job.name)
 
 
-def _measure(tensor: torch.Tensor, start: int, stop: int, found: dict[int, Moments]) -> None:
-    found[start] = measuring.moments(tensor, start, stop)
+def _before(job: Job, run: sampling.Run) -> Moments:
+    if len(job.draw.pieces) == 1:
+        return measuring.moments(job.held, run.start, run.stop)
+    share = max(measuring.SHARE, job.draw.numel // SAMPLED)
+    return measuring.sampled_moments(job.held, run.start, run.stop, share)
 
 
-def _total(parts: dict[int, Moments], times: int = 1) -> Moments:
-    return sum((parts[start] for start in sorted(parts)), Moments()).repeated(times)
+def _measure(held: Elements, start: int, stop: int, found: dict[int, Moments]) -> None:
+    found[start] = measuring.moments(held, start, stop)
+
+
+def _total(parts: dict[int, Moments]) -> Moments:
+    return measuring.total(parts[start] for start in sorted(parts))

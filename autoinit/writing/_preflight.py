@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 from autoinit.errors import LazyModuleError, PlanError
 from autoinit.models import ModelView, WeightStorage
+from autoinit.models.walking import modules_once
 from autoinit.plans.distributions import RECIPE_DISTRIBUTIONS
 from autoinit.plans.layers import LayerPlan, OutputRows, RestPlan
 from autoinit.plans.plan import Plan
@@ -353,7 +354,7 @@ def _check_apart(tensors: Mapping[str, torch.Tensor]) -> None:
 def _padding(view: ModelView) -> dict[int, tuple[int, ...]]:
     """Rows that embeddings keep for padding, by the identity of their weight."""
     rows: dict[int, tuple[int, ...]] = {}
-    for module in view.module.modules() if view.has_modules else ():
+    for module in modules_once(view.module) if view.has_modules else ():
         if isinstance(module, nn.Embedding | nn.EmbeddingBag) and module.padding_idx is not None:
             key = id(module.weight)
             rows[key] = tuple(sorted({*rows.get(key, ()), module.padding_idx}))

@@ -20,21 +20,22 @@ import torch
 
 from autoinit.theory import state_spaces
 from autoinit.theory.truncation import CUT, std_after
-from autoinit.writing._words import BLOCK, Bits
+from autoinit.writing._words import BLOCK, Bits, aligned
 
 Array = npt.NDArray[np.float32]
 Cells = npt.NDArray[np.int64]
 
 LOWEST, HIGHEST = 0x3F00, 0x4F00
 """The upper halves of the float32 numbers 1/2 and 2^31, between which the magnitudes of random integers are."""
+_HALF, _16 = np.float32(0.5), np.uint32(16)
 
 
 class _LineScratch(threading.local):
     """A thread's own memory."""
 
     def __init__(self) -> None:
-        self.index: Bits = np.empty(BLOCK, np.int32)
-        self.cells: Cells = np.empty(BLOCK, np.int64)
+        self.index: Bits = aligned(BLOCK, torch.int32)
+        self.cells: Cells = aligned(BLOCK, torch.int64)
 
 
 _scratch = _LineScratch()
@@ -95,17 +96,21 @@ def _by_quantiles(bits: Bits, out: Array, cut: float | None) -> None:
     the finer, the farther out in the tails. Within a cell Q is a straight line.
     """
     index, cells = _scratch.index[: out.size], _scratch.cells[: out.size]
-    np.copyto(out, bits, casting="unsafe")
-    out += np.float32(0.5)
-    np.right_shift(out.view(np.uint32), np.uint32(16), out=index.view(np.uint32))
-    table, chosen = torch.from_numpy(_table(cut)), torch.from_numpy(index)
-    torch.index_select(table, 0, chosen, out=torch.from_numpy(cells))
     half = index.view(np.float32)
+    np.copyto(out, bits, casting="unsafe")
+    np.add(out, _HALF, out=out)
+    np.right_shift(out.view(np.uint32), _16, out=index.view(np.uint32))
+    torch.index_select(_lines(cut), 0, torch.from_numpy(index), out=torch.from_numpy(cells))
     np.copyto(index, cells, casting="unsafe")  # the lower halves
-    out *= half
+    np.multiply(out, half, out=out)
     np.right_shift(cells, 32, out=cells)
     np.copyto(index, cells, casting="unsafe")
-    out += half
+    np.add(out, half, out=out)
+
+
+@cache
+def _lines(cut: float | None) -> torch.Tensor:
+    return torch.from_numpy(_table(cut))
 
 
 @cache

@@ -27,6 +27,7 @@ from autoinit.plans.layers import RestSlice, SlicePlan
 from autoinit.plans.mirror import Mirror
 from autoinit.tensors import elements
 from autoinit.tensors.boxes import Box, FlatRun
+from autoinit.tensors.elements import Elements
 from autoinit.tensors.parallel import one_thread
 from autoinit.theory.state_spaces import log_counts
 from autoinit.writing import _mirrored
@@ -193,14 +194,16 @@ def fill(
 def fill_all_of(tensor: torch.Tensor, draw: Draw) -> None:
     """Fills a tensor in place, in this thread."""
     with torch.no_grad(), one_thread():
+        held = Elements(tensor)
         for piece in draw.pieces:
-            fill_piece(tensor, draw, piece)
+            fill_piece(held, draw, piece)
 
 
-def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
+def fill_piece(held: Elements, draw: Draw, piece: Piece) -> None:
     """Fills one piece of a tensor. Run it under `one_thread()` and `torch.no_grad()`."""
+    tensor = held.tensor
     if isinstance(piece, Run):
-        _fill_run(tensor, draw, piece)
+        _fill_run(held, draw, piece)
     elif isinstance(piece, Matrix):
         _fill_matrix(tensor, draw, piece)
     elif isinstance(piece, Mirrored):
@@ -211,27 +214,28 @@ def fill_piece(tensor: torch.Tensor, draw: Draw, piece: Piece) -> None:
         assert draw.box is not None
         whole, rest = torch.empty(draw.shape), replace(draw, box=None)
         for each in rest.pieces:
-            fill_piece(whole, rest, each)
-        tensor.detach().copy_(draw.box.take(whole))
+            fill_piece(Elements(whole), rest, each)
+        tensor.copy_(draw.box.take(whole))
 
 
-def _fill_run(tensor: torch.Tensor, draw: Draw, piece: Run) -> None:
-    whole = elements.direct(tensor)
-    in_place = whole is not None and whole.dtype == np.float32
-    sender = Sender(tensor, min(BLOCK, piece.stop - piece.start)) if is_elsewhere(tensor) else None
-    stream, fill_unit = draw.stream(), _elements(draw.distribution)
+def _fill_run(held: Elements, draw: Draw, piece: Run) -> None:
+    memory, size = held.memory, min(BLOCK, piece.stop - piece.start)
+    in_place = memory is not None and memory.dtype == np.float32
+    sender = Sender(held.tensor, size) if is_elsewhere(held.tensor) else None
+    stream, fill_unit, box = draw.stream(), _elements(draw.distribution), draw.box
+    scales, means = draw.row_scales, draw.row_means
     for start in range(piece.start, piece.stop, BLOCK):
         stop = min(start + BLOCK, piece.stop)
-        block: Array = whole[start:stop] if whole is not None and in_place else np.empty(stop - start, np.float32)
-        bits = stream.run(start, stop - start) if draw.box is None else stream.at(draw.box.spans(start, stop))
+        block: Array = memory[start:stop] if memory is not None and in_place else np.empty(stop - start, np.float32)
+        bits = stream.run(start, stop - start) if box is None else stream.at(box.spans(start, stop))
         fill_unit(bits, block)
-        _by_row(np.multiply, block, draw.row_scales, draw.std, draw, start)
-        if draw.mean or draw.row_means is not None:
-            _by_row(np.add, block, draw.row_means, draw.mean, draw, start)
+        _by_row(np.multiply, block, scales, draw.std, draw, start)
+        if draw.mean or means is not None:
+            _by_row(np.add, block, means, draw.mean, draw, start)
         if sender is not None:
             sender.send(start, block)
         elif not in_place:
-            elements.write(tensor, start, block)
+            held.write(start, block)
     if sender is not None:
         sender.finish()
 

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from autoinit.models import ModelView
+from autoinit.models.walking import modules_by_path
 from autoinit.plans.layers import LayerPlan
 from autoinit.plans.plan import Plan
 from autoinit.recognising.families import (
@@ -255,7 +256,7 @@ def _drawn_as_in_dcgan(gains: torch.Tensor) -> bool:
 
 
 def _gains(view: ModelView) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, module in view.module.named_modules() if view.has_modules else ():
+    for name, module in modules_by_path(view.module, once=True).items() if view.has_modules else ():
         gain = module._parameters.get("weight")
         if "norm" not in type(module).__name__.lower() or gain is None or gain.dim() != 1 or gain.is_meta:
             continue

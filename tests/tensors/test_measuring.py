@@ -33,16 +33,19 @@ def test_agrees_with_numpy(dtype, size):
 def test_a_sample_stands_for_all(dtype):
     """2^18 / 16 numbers of N(0.3, 0.2): mean to 0.2 / 128, std to 1 / sqrt(2 * 2^14) = 0.6 %, within four of these."""
     tensor = (torch.randn(512, 512, generator=torch.Generator().manual_seed(0)) * 0.2 + 0.3).to(dtype)
-    found = sampled_moments(tensor, 0, tensor.numel())
+    held = elements.Elements(tensor)
+    found = sampled_moments(held, 0, tensor.numel())
     stats = found.stats()
     assert stats.sampled
     assert stats.numel == tensor.numel()
     assert abs(found.finite - 2**14) <= 509
     assert stats.mean == pytest.approx(0.3, abs=4 * 0.2 / 128)
     assert stats.std == pytest.approx(0.2, rel=0.023)
-    few = sampled_moments(tensor, 1000, 9000)
-    assert few == moments(tensor, 1000, 9000)
+    few = sampled_moments(held, 1000, 9000)
+    assert few == moments(held, 1000, 9000)
     assert not few.stats().sampled
+    fewer = sampled_moments(held, 0, tensor.numel(), 64)
+    assert abs(fewer.finite - 2**12) <= 509
     both = (found + few).repeated(2).stats()
     assert (both.numel, both.sampled) == (2 * (tensor.numel() + 8000), True)
 
@@ -51,7 +54,7 @@ def test_a_sample_sees_all_columns():
     """Of 64 columns one is 8, all others 0: 64 / 64 = 1 on average, in a sixteenth of the rows' worth of runs."""
     tensor = torch.zeros(4096, 64)
     tensor[:, 5] = 8
-    found = sampled_moments(tensor, 0, tensor.numel())
+    found = sampled_moments(elements.Elements(tensor), 0, tensor.numel())
     assert found.mean == pytest.approx(8 / 64, rel=0.02)
     assert found.stats().zeros == pytest.approx(63 / 64, rel=0.001)
 
