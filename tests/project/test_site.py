@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from autoinit.checking.rules.registry import rules
 from tests.project.examples import PAGES, ROOT
 
 
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="its versions of MkDocs need 3.11")
 def test_the_manual_is_built_without_a_broken_link(tmp_path):
     """One test, since the building takes most of its time. With --quiet, MkDocs counts no warnings."""
     command = [sys.executable, "-W", "ignore", "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
