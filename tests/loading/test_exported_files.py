@@ -568,3 +568,68 @@ def test_what_a_message_repeats_of_a_document_is_cut(here):
     with pytest.raises(LoadError, match=r"odd\.pt2 is damaged: ") as caught:
         load("odd.pt2")
     assert len(str(caught.value)) < 600
+
+
+class Blocks(nn.Module):
+    """A norm's statistic and two gates made without gradients, one of them cut in two; an autocast head."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.gates, self.head = nn.Linear(4, 6), nn.Linear(6, 12), nn.Linear(6, 3)
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        x = torch.nn.functional.silu(self.first(x))
+        with torch.no_grad():
+            self.mean.mul_(0.9).add_(0.1 * x.mean(0))
+            one, two = self.gates(x).chunk(2, -1)
+            with torch.enable_grad():
+                one = torch.sigmoid(one)
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.tanh(self.head(one * two - self.mean))
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("blocks") / "net.pt2"
+    torch.export.save(torch.export.export(Blocks(), (torch.ones(2, 4),)), path)
+    return path
+
+
+def test_blocks_without_gradients_are_read_through(blocks):
+    """first -> silu; rows 0 to 6 of gates -> sigmoid, 6 to 12 multiply it; head -> tanh."""
+    document = json.loads(zipfile.ZipFile(blocks).read("net/models/model.json"))
+    called = [each["target"].rpartition(".")[2] for each in document["graph_module"]["graph"]["nodes"]]
+    assert {"wrap_with_set_grad_enabled", "wrap_with_autocast"} <= set(called)
+    made = plan(load(str(blocks)).model)
+    assert {name: layer.nonlinearity for name, layer in made.items()} == {
+        "first": "silu", "gates": made["gates"].nonlinearity, "head": "tanh",
+    }  # fmt: skip
+    assert [(part.rows, part.nonlinearity) for part in made["gates"].slices] == [
+        (((0, 6),), "sigmoid"), (((6, 12),), "linear"),
+    ]  # fmt: skip
+
+
+def _first_block(document: dict[str, Any]) -> dict[str, Any]:
+    nodes = document["graph_module"]["graph"]["nodes"]
+    block: dict[str, Any] = next(each for each in nodes if each["target"].endswith("set_grad_enabled"))
+    return block
+
+
+SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "operand": (lambda block: block["inputs"].pop(), "values on one side of its graph"),
+    "output": (lambda block: block["outputs"].append(block["outputs"][0]), "values on one side of its graph"),
+    "graph": (lambda block: block["inputs"].pop(1), "has no graph"),
+    "name": (
+        lambda block: block["inputs"][1]["arg"]["as_graph"]["graph"]["inputs"][0]["as_tensor"].update(name="other"),
+        "nothing made it before",
+    ),
+}
+
+
+@pytest.mark.parametrize("key", SPOILT)
+def test_a_block_that_does_not_fit_its_graph_is_refused(key, blocks, tmp_path):
+    spoil, message = SPOILT[key]
+    redocumented(blocks, tmp_path / "bad.pt2", lambda document: spoil(_first_block(document)))
+    with pytest.raises(LoadError, match=message):
+        load(str(tmp_path / "bad.pt2"))
