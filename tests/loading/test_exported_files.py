@@ -414,6 +414,26 @@ def test_tensors_without_bytes_are_on_meta(here):
     assert load("bare.pt2").model.state_dict["layer.weight"].is_meta
 
 
+@pytest.mark.parametrize(
+    ("sizes", "strides"),
+    [((2**61, 2**61), (2**61, 1)), ((4, 4), (2**61, 1)), ((2**60 + 1,), (0,)), ((0, 2**61, 2**61), (1, 1, 1))],
+)
+def test_tensors_without_bytes_have_sizes_that_torch_counts(here, sizes, strides):
+    """Elements and reach times four bytes stay up to 2^62."""
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith("weights_config.json"):
+            return b"" if name.endswith("weight_0") else content
+        document = json.loads(content)
+        meta = document["config"]["layer.weight"]["tensor_meta"]
+        meta.update(sizes=[{"as_int": size} for size in sizes], strides=[{"as_int": stride} for stride in strides])
+        return json.dumps(document).encode()
+
+    rewritten("net.pt2", "odd.pt2", change)
+    with pytest.raises(LoadError, match=r"^odd\.pt2 is refused: layer\.weight of sizes .* needs more than 4,611,"):
+        load("odd.pt2")
+
+
 def test_a_record_that_is_there_twice_is_refused(here):
     with zipfile.ZipFile("net.pt2", "a") as archive:
         name = next(each for each in archive.namelist() if each.endswith("models/model.json"))
@@ -459,6 +479,7 @@ def test_a_damaged_program_is_one_line(here):
         ("Add(Mul(Integer(2), Integer(3)), Integer(4))", 10),
         ("FloorDiv(Integer(7), Integer(2))", 3),
         ("Mod(Integer(7), Integer(4))", 3),
+        ("Mul(Integer(4294967296), Integer(4294967296))", 2**64),
         ("Add(Mul(Integer(2), Symbol('s77', positive=True, integer=True)), FloorDiv(s0, Integer(2)))", None),
         ("Max(Integer(1), s3)", None),
         ("Float('0.5', precision=53)", None),
@@ -490,6 +511,7 @@ def test_sizes(text, value):
         "Add(1, 2))",
         "",
         "９",
+        f"Mul({', '.join(['9' * 40] * 200)})",
     ],
 )
 def test_anything_else_is_no_size(text):
@@ -543,6 +565,31 @@ def places_in(value: Any):
     for key, each in list(items):
         yield value, key
         yield from places_in(each)
+
+
+@pytest.mark.parametrize(
+    ("record", "content", "said"),
+    [
+        ("byteorder", b"big", r"refused: its byteorder is 'big', expected little; .*--trust"),
+        ("byteorder", b"\xff\n../x", r"refused: its byteorder is '.*x', expected little"),
+        ("archive_version", b"999", r"refused: its archive version is '999', expected 0; .*--trust"),
+    ],
+)
+def test_an_archive_that_lies_otherwise_is_refused(here, record, content, said):
+    """Weights are read as they lie in the file: of another byte order they would be other numbers."""
+    rewritten("net.pt2", "odd.pt2", lambda name, old: content if name.endswith(f"/{record}") else old)
+    with pytest.raises(LoadError, match=said):
+        load("odd.pt2")
+
+
+def test_what_a_message_repeats_of_a_document_is_cut(here):
+    def long(document: dict[str, Any]) -> None:
+        document["graph_module"]["graph"]["nodes"][-1]["inputs"][0]["arg"] = {"as_float": "Max(s0, " * 5000}
+
+    redocumented("net.pt2", "odd.pt2", long)
+    with pytest.raises(LoadError, match=r"odd\.pt2 is damaged: ") as caught:
+        load("odd.pt2")
+    assert len(str(caught.value)) < 600
 
 
 class Blocks(nn.Module):
