@@ -15,7 +15,7 @@ from autoinit.comparing import trainings
 from autoinit.comparing.comparison import Comparison
 from autoinit.comparing.trials import Course, Score, Train, Write
 from autoinit.errors import ArgumentError, words_of
-from autoinit.errors.arguments import all_of, refusal, require, require_call, texts
+from autoinit.errors.arguments import all_of, real, refusal, require, require_call, texts
 from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
 from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
@@ -31,6 +31,7 @@ from autoinit.tensors.process_state import collector_paused, tensors_on_cpu
 from autoinit.theory import gains
 from autoinit.theory.activations import NONLINEARITIES
 from autoinit.tracing.dataflow import Tier
+from autoinit.tracing.rng import untouched_generators
 from autoinit.tracing.tiers import trace_view
 from autoinit.writing.applying import applied, measure
 
@@ -245,13 +246,13 @@ def compare(
     rates = tuple(sorted(set(all_of("lrs", lrs, (int, float), "learning rates, such as [1e-3, 3e-3]"))))
     if not rates or not all(0 < rate < math.inf for rate in rates):
         raise refusal("lrs", lrs, "learning rates above 0, such as [1e-3, 3e-3]")
-    require("give_up", give_up, (int, float), "a factor, such as 100.0")
-    require("limit", limit, (int, float), "seconds")
-    for name, number in (("steps", steps), ("seeds", seeds)):
-        require(name, number, int, "a number, 1 at least")
-        if number < 1:
-            raise refusal(name, number, "a number, 1 at least")
-    course = Course(make_model, train, steps, score, float(give_up), float(limit))
+    for name, most, expected in (("give_up", give_up, "a factor, such as 100.0"), ("limit", limit, "seconds")):
+        if not real(name, most, expected) >= 0:
+            raise refusal(name, most, expected)
+    for name, number, top in (("steps", steps, 10**9), ("seeds", seeds, 1000)):
+        if not isinstance(number, int) or isinstance(number, bool) or not 1 <= number <= top:
+            raise refusal(name, number, f"a number, 1 at least and {top:,} at most")
+    course = Course(make_model, train, steps, score, real("give_up", give_up), real("limit", limit))
     return trainings.run(course, _written(starts, example_inputs), rates, seeds)
 
 
@@ -321,4 +322,5 @@ def gain(
                 "nonlinearity", phi, f"a function of a tensor and {sorted(given)}; it says: {words_of(error)}"
             ) from error
 
-    return gains.gain("custom", None, called)
+    with untouched_generators():  # of what draws random numbers, which is refused
+        return gains.gain("custom", None, called)

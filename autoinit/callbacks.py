@@ -12,8 +12,10 @@ from torch import nn
 from autoinit.checking.checker import check
 from autoinit.checking.findings import CheckResult, Severity
 from autoinit.errors import ArgumentError, InitializationError, PlanError
+from autoinit.errors.arguments import refusal, require, shown
 from autoinit.models import Model, ModelView
 from autoinit.testing import CheckOptions, complaint
+from autoinit.tracing.exported import is_exported
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -55,6 +57,8 @@ class InitializationCheck:
             TypeError: `autoinit.check` has no such option.
         """
         inspect.signature(check).bind(None, **options)
+        require("submodule", submodule, str, "the path of a module")
+        require("allow_empty", allow_empty, bool, "True or False")
         self.example_inputs = example_inputs
         self.fail_level = Severity.of(fail_level)
         self.submodule = submodule
@@ -67,8 +71,10 @@ class InitializationCheck:
         Raises:
             InitializationError: it has findings at or above the fail level, or there is nothing to check in it.
             TraceError: it could not be traced.
-            ArgumentError: it has no such submodule.
+            ArgumentError: it is no model, or has no such submodule.
         """
+        if not isinstance(model, nn.Module) and not is_exported(model):
+            raise refusal("model", model, "a module, or an ExportedProgram")
         part = self._part(model)
         declared = getattr(part, "example_input_array", None)
         inputs = self.example_inputs if self.example_inputs is not None else declared
@@ -131,7 +137,7 @@ class InitializationCheck:
         except PlanError as error:
             has = ", ".join(name for name, _ in view.module.named_children()) or "none"
             raise ArgumentError(
-                f"submodule={self.submodule!r}: {view.class_name} has no such module; its children are {has}"
+                f"submodule={shown(self.submodule)}: {view.class_name} has no such module; its children are {has}"
             ) from error
 
 

@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal
 
 from autoinit._escaping import log_line
 from autoinit.errors import ArgumentError
-from autoinit.errors.arguments import refusal, require
+from autoinit.errors.arguments import refusal, require, shown
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -209,8 +209,11 @@ def show(
 
     require("console", console, (Console, NoneType), "a console of rich, or None")
     require("full", full, bool, "True or False")
-    if file is not None and not hasattr(file, "write"):
-        raise refusal("file", file, "a file that is open for writing, or None")
+    if file is not None:
+        try:
+            file.write("")
+        except Exception as error:  # whatever a file raises that is none, or closed, or takes bytes
+            raise refusal("file", file, "a file that is open for writing text, or None") from error
     target = console if console is not None else Console(file=file, highlight=False)
     if console is None and not target.is_terminal and "COLUMNS" not in os.environ:
         target.width = PLAIN_WIDTH
@@ -220,7 +223,7 @@ def show(
 
 def _format(kind: Kind, name: str) -> Format:
     if not isinstance(name, str) or name not in FORMATS[kind]:
-        raise ArgumentError(f"no format {name!r}; there are {', '.join(names(kind))}")
+        raise ArgumentError(f"no format {shown(name)}; there are {', '.join(names(kind))}")
     return FORMATS[kind][name]
 
 

@@ -160,7 +160,7 @@ class Subject:
     @cached_property
     def surroundings(self) -> Mapping[str, frozenset[str]]:
         """Names of the operations in each kind of place where a wrong scale does less harm."""
-        return surroundings(self.dataflow, self.is_zero)
+        return surroundings(self.dataflow, self.is_zero, self.written_norms)
 
     @cached_property
     def norm_parameters(self) -> frozenset[str]:
@@ -168,8 +168,8 @@ class Subject:
         return frozenset(each.name for each in self.plan.others if each.kind == "norm")
 
     @cached_property
-    def written_norms(self) -> frozenset[Op]:
-        """The last operations of norms that are written out in simpler ones."""
+    def written_norms(self) -> Mapping[Op, tuple[Op, ...]]:
+        """The norms that are written out in simpler operations: the last one of each, with all of them."""
         return written_norms(self.dataflow)
 
     def is_zero(self, param: str) -> bool:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from autoinit import formats
-from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import member
 
 if TYPE_CHECKING:
     from autoinit.plans.plan import Report
@@ -29,9 +29,7 @@ class Severity(str, Enum):
         Raises:
             ArgumentError: it names none.
         """
-        if fail_level not in list(cls):
-            raise ArgumentError(f"fail_level={fail_level!r}: expected one of {', '.join(map(repr, cls))}")
-        return cls(fail_level)
+        return member("fail_level", fail_level, cls)
 
     @property
     def rank(self) -> int:

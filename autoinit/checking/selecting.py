@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from autoinit.checking.findings import CheckResult, Finding, Suppressed
 from autoinit.errors import ConfigurationError
+from autoinit.errors.arguments import shown
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def check_prefixes(key: str, prefixes: Iterable[str], known: Collection[str]) ->
             near = difflib.get_close_matches(prefix.upper(), known, n=1)
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigurationError(
-                f"{key}: no rule's code begins with {prefix!r}; {hint}expected a beginning of one of "
+                f"{key}: no rule's code begins with {shown(prefix)}; {hint}expected a beginning of one of "
                 f"{', '.join(sorted(known))}"
             )
 

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 import os
 import stat
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 from autoinit.errors import LoadError
 from autoinit.loading._wording import did_you_mean
+
+_MAPPED = 1 << 30
+"""Files above this size, in bytes, are not copied into memory."""
 
 
 @contextlib.contextmanager
@@ -45,6 +50,22 @@ class _File(io.BufferedReader):
     def fileno(self) -> int:
         """Refuses."""
         raise io.UnsupportedOperation("fileno")
+
+    @cached_property
+    def memory(self) -> mmap.mmap:
+        """The file's bytes: the system reads what is looked at and may drop it again. What is written stays here."""
+        return mmap.mmap(super().fileno(), 0, access=mmap.ACCESS_COPY)
+
+    @property
+    def path(self) -> str | None:
+        """Another path to the open file, whatever has become of its own; None where the system has none."""
+        path = f"/proc/self/fd/{super().fileno()}"
+        return path if os.path.exists(path) else None
+
+
+def mapped(file: BinaryIO) -> _File | None:
+    """The file, if it is so large that its tensors are to stay in it: they must not be cut off while they are used."""
+    return file if isinstance(file, _File) and size_of(file) > _MAPPED else None
 
 
 def size_of(file: BinaryIO) -> int:

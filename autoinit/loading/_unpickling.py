@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import sys
+import zipfile
 from collections.abc import Callable
 from functools import cache
 from typing import Any, BinaryIO
@@ -14,6 +15,7 @@ from torch import nn
 
 from autoinit.errors import LoadError
 from autoinit.loading._archives import Archive, DamagedError
+from autoinit.loading._opening import mapped
 from autoinit.loading._pickles import Pickled, look_at
 from autoinit.loading._wording import one_line, some
 from autoinit.tensors.process_state import silenced
@@ -49,10 +51,12 @@ def read(file: BinaryIO, limit: int, place: object, *, trust: bool) -> object:
     """
     if not trust:
         _vet(file, limit, place)
+    large = mapped(file)
+    path = large.path if large is not None and not trust and _is_plain(file) else None
     file.seek(0)
     try:
         with silenced(), torch.serialization.safe_globals([] if trust else list(_safe())):
-            return torch.load(file, map_location="cpu", weights_only=not trust)
+            return torch.load(path or file, map_location="cpu", weights_only=not trust, mmap=path is not None)
     except Exception as error:
         if "Only persistent_load of storage" in str(error):
             raise LoadError(
@@ -99,6 +103,14 @@ def _pickled(file: BinaryIO, limit: int, place: object) -> Pickled:
     reader = torch._C.PyTorchFileReader(file)
     _require_same(archive, reader)
     return look_at(io.BytesIO(reader.get_record("data.pkl")))
+
+
+def _is_plain(file: BinaryIO) -> bool:
+    """Whether a file is an archive of which nothing is packed: tensors may stay in it."""
+    file.seek(0)
+    return zipfile.is_zipfile(file) and all(
+        each.compress_type == zipfile.ZIP_STORED for each in zipfile.ZipFile(file).infolist()
+    )
 
 
 def _require_same(archive: Archive, reader: Any) -> None:

@@ -57,9 +57,11 @@ def load_into(
 
 
 def read_alone(
-    path: Path, *, trust: bool, max_size: int | None = None
+    path: Path, value: object = None, *, trust: bool, max_size: int | None = None
 ) -> tuple[WeightsAlone, tuple[str, ...], files.ReadFile]:
     """The weights of a file, or of those that an index names, as they are.
+
+    value: what the file was unpickled to, where it was.
 
     Returns:
         The weights, notes on how they were found, and what the file holds.
@@ -68,7 +70,7 @@ def read_alone(
         LoadError: the file holds no weights.
     """
     with contextlib.ExitStack() as files_open:
-        state, notes, holds = _read(path, trust, max_size, files_open)
+        state, notes, holds = _state_in(value, path) if value is not None else _read(path, trust, max_size, files_open)
         state = {key: each.read() if isinstance(each, Described) else each for key, each in state.items()}
     overlapping = next((key for key, each in state.items() if torch.is_tensor(each) and overlaps(each)), None)
     if overlapping is not None:
@@ -211,7 +213,11 @@ def _state(
         return described(file, path), (), "state dict"
     if kind == "exported":
         raise LoadError(f"--weights {path} is an exported program; give it as the model itself: autoinit report {path}")
-    value = unpickling.read(file, limit_for(size_of(file), max_size), path, trust=trust)
+    return _state_in(unpickling.read(file, limit_for(size_of(file), max_size), path, trust=trust), path)
+
+
+def _state_in(value: object, path: Path) -> tuple[Mapping[str, Any], tuple[str, ...], files.Content]:
+    """The weights in what a file was unpickled to."""
     notes: tuple[str, ...] = ()
     holds: files.Content = "state dict"
     if isinstance(value, Mapping):

@@ -43,7 +43,15 @@ class ReadFile:
 
 
 class WeightsOnlyError(LoadError):
-    """A file holds weights and no model."""
+    """A file holds weights and no model.
+
+    Attributes:
+        value: what the file was unpickled to, where it was: nobody needs to read it again.
+    """
+
+    def __init__(self, message: str, value: Mapping[Any, Any] | None = None) -> None:
+        super().__init__(message)
+        self.value = value
 
 
 _ZIP = b"PK\x03\x04"
@@ -141,7 +149,8 @@ def _model_in(value: object, path: Path) -> tuple[nn.Module, tuple[str, ...], Co
                 return value[key], (note,), "checkpoint"
         if _holds_weights(value):
             raise WeightsOnlyError(
-                f"{path} holds a state dict, which is weights without a model; {FACTORY_HINT.format(path=path)}"
+                f"{path} holds a state dict, which is weights without a model; {FACTORY_HINT.format(path=path)}",
+                value,
             )
     raise LoadError(f"{path} holds a {type(value).__name__}, not a model; {FACTORY_HINT.format(path=path)}")
 

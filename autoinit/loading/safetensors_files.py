@@ -16,7 +16,7 @@ import msgspec
 import torch
 
 from autoinit.errors import LoadError
-from autoinit.loading._opening import size_of
+from autoinit.loading._opening import mapped, size_of
 
 _LENGTH = 8
 _LONGEST_HEADER = 100_000_000
@@ -41,13 +41,17 @@ class Described:
     start: int
 
     def read(self) -> torch.Tensor:
-        """The tensor.
+        """The tensor; of a large file, one that stays in it.
 
         Raises:
             OSError: the file has become shorter since.
         """
+        count, large = self.shape.numel(), mapped(self.file)
+        end = self.start + count * self.dtype.itemsize
+        if large is not None and count and self.start % self.dtype.itemsize == 0 and end <= len(large.memory):
+            return torch.frombuffer(large.memory, dtype=self.dtype, count=count, offset=self.start).view(self.shape)
         made = torch.empty(self.shape, dtype=self.dtype)
-        if made.numel():
+        if count:
             content = memoryview(made.view(-1).view(torch.uint8).numpy().data).cast("B")
             self.file.seek(self.start)
             if self.file.readinto(content) < len(content):  # type: ignore[attr-defined]

@@ -165,10 +165,10 @@ def _of_file(path: Path, trust: bool, max_size: int | None, *, alone: bool) -> L
                 f"{path} is the index of sharded weights; {files.FACTORY_HINT.format(path=path)}"
             )
         model, notes, read = files.read_model(path, trust=trust, max_size=max_size)
-    except files.WeightsOnlyError:
+    except files.WeightsOnlyError as error:
         if not alone:
             raise
-        tensors, notes, read = weights.read_alone(path, trust=trust, max_size=max_size)
+        tensors, notes, read = weights.read_alone(path, error.value, trust=trust, max_size=max_size)
         return Loaded(tensors, path.name, notes, (read,))
     return Loaded(model, path.name, notes, (read,), None if trust else room_for(read.size, max_size))
 

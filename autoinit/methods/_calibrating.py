@@ -235,8 +235,8 @@ class Corrector(Follower):
             return projection()
         made = projection.linear(projection.x, projection.weight)
         start, stop = projection.row, projection.row + made.shape[-1]
-        if layer.slices or projection.use.slot == "in_proj_weight":
-            runs = [run for part in layer.slices for run in part.rows] or [(0, layer.shape[0])]
+        if layer.slices:
+            runs = [run for part in layer.slices for run in part.rows]
             for run in _cut(runs, start, stop, layer.shape[1]):
                 self._correct(layer, (run,), made, (-1,), start)
         else:

@@ -123,7 +123,8 @@ def complete(given: PlanArguments) -> PlanOptions:
     chosen_method = given.get("method", RECIPE if given.get("recipe") else PlanOptions.method)
     method = METHODS[PlanOptions(chosen_method).method]
     defaults = {name: method.defaults.get(name, option.default) for name, option in known.items()}
-    chosen = {**defaults, **{name: known[name].read(value) for name, value in given.items()}}
+    chosen = {**defaults, **{name: known[name].read(value) for name, value in given.items()}, "method": method.name}
+    options = PlanOptions(**chosen)
     for name, why in method.refuses.items():
         if chosen[name] != defaults[name]:
             raise ArgumentError(f"{name}={chosen[name]!r} has no meaning for method={method.name!r}: {why}")
@@ -131,4 +132,4 @@ def complete(given: PlanArguments) -> PlanOptions:
         raise ArgumentError(f"recipe={chosen['recipe']!r} has no meaning for method={method.name!r}: leave one out")
     if method.name == RECIPE and not chosen["recipe"]:
         raise ArgumentError("method='recipe' without a recipe: expected recipe='gpt2' or another of `autoinit recipes`")
-    return PlanOptions(**{**chosen, "method": method.name})
+    return options

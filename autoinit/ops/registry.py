@@ -345,6 +345,10 @@ def register_op(
     names = texts("names", names)
     modules = all_of("modules", [modules] if isinstance(modules, type) else modules, type, "classes of modules")
     functions = all_of("functions", [functions] if callable(functions) else functions, object, "functions")
+    try:
+        set(functions)
+    except TypeError:
+        raise refusal("functions", functions, "functions") from None
     if function is not None and not callable(function):
         raise refusal("function", function, "a function, or None")
     require("attributes", attributes, (Mapping, NoneType), "a mapping from argument to attribute")

@@ -10,6 +10,7 @@ from fnmatch import fnmatchcase
 import torch
 
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import shown
 from autoinit.models import ModelView
 from autoinit.ops import WEIGHTED_SUM
 from autoinit.planning._others import other_parameters, parameter_kinds, read_whole
@@ -76,7 +77,7 @@ def _check_globs(options: PlanOptions, names: Sequence[str]) -> None:
         for glob in globs:
             if not any(fnmatchcase(name, glob) for name in names):
                 some = ", ".join(names[:4])
-                raise ArgumentError(f"{option}={glob!r} matches none of the {len(names)} layers ({some}, ...)")
+                raise ArgumentError(f"{option}={shown(glob)} matches none of the {len(names)} layers ({some}, ...)")
 
 
 def _layer(

@@ -14,8 +14,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, TypedDict, TypeVar, cast, get_args, get_type_hints
 
-from autoinit.errors import ArgumentError
-from autoinit.errors.arguments import texts
+from autoinit.errors.arguments import one_of, texts
 from autoinit.plans.distributions import DISTRIBUTIONS, Distribution
 from autoinit.plans.mirror import TAPS, Taps
 from autoinit.theory.fans import MODES, Mode
@@ -118,9 +117,8 @@ class PlanOptions:
     def __post_init__(self) -> None:
         for option in plan_options().values():
             value = getattr(self, option.name)
-            if option.choices and value not in tuple(option.choices) and value != option.default:
-                expected = ", ".join(map(repr, option.choices))
-                raise ArgumentError(f"{option.name}={value!r}: expected one of {expected}")
+            if option.choices and value is not option.default:
+                one_of(option.name, value, option.choices)
 
 
 class PlanArguments(TypedDict, total=False):

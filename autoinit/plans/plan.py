@@ -12,7 +12,7 @@ import msgspec
 
 from autoinit import formats
 from autoinit.errors import ArgumentError, PlanError
-from autoinit.errors.arguments import require, require_call
+from autoinit.errors.arguments import one_of, require, require_call
 from autoinit.models import Model, ModelView
 from autoinit.models.wrappers import resharded
 from autoinit.plans.how import How, Rest
@@ -140,9 +140,9 @@ class Plan(Mapping[str, LayerPlan]):
         """
         from autoinit.writing.applying import applied
 
-        require("rest", rest, str, "'keep' or 'reset'")
-        if rest not in ("keep", "reset"):
-            raise ArgumentError(f"rest={rest!r}: expected 'keep' or 'reset'")
+        one_of("rest", rest, ("keep", "reset"))
+        for name, flag in (("force", force), ("partial", partial), ("report", report)):
+            require(name, flag, bool, "True or False")
         if layout is not None:
             require_call("layout", layout, "name", "tensor")
         how = How(report, force, rest, partial, layout)
@@ -183,7 +183,7 @@ class Plan(Mapping[str, LayerPlan]):
         """
         require("text", text, (str, bytes), "what Plan.to_json gave")
         try:
-            document = msgspec.json.decode(text, type=_PlanDocument)
+            document = msgspec.json.decode(text.encode() if isinstance(text, str) else text, type=_PlanDocument)
             PlanOptions(method=document.method)  # refuses one that there is not
         except (msgspec.MsgspecError, ArgumentError, UnicodeError) as error:
             raise PlanError(f"not a plan: {error}. Expected the output of Plan.to_json().") from None

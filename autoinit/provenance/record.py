@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.overrides import _get_current_function_mode_stack
 
+from autoinit.errors.arguments import require
 from autoinit.provenance._building import Building
 from autoinit.provenance._ledger import Ledger, WriteRecord
 from autoinit.provenance._regions import StorageRegion
@@ -32,6 +33,7 @@ class Recording:
 
     def origin(self, tensor: torch.Tensor) -> Origin | None:
         """What last wrote all values of a parameter, and what was done to them since; None if that was not seen."""
+        require("tensor", tensor, torch.Tensor, "a parameter")
         with torch._C.DisableTorchFunction():
             return self._ledger.origin(tensor)
 
@@ -40,11 +42,13 @@ class Recording:
 
         For a module that registers nothing of its own (an activation), or is a copy, the line that put it in place.
         """
+        require("module", module, nn.Module, "a module")
         line: SourceLine | None = self._building.modules.get(module)  # type: ignore[no-untyped-call]
         return line
 
     def registered_at(self, tensor: torch.Tensor) -> SourceLine | None:
         """The line that registered a parameter; None if a module of torch registered it, or it was not seen."""
+        require("tensor", tensor, torch.Tensor, "a parameter")
         return self._building.registered_at(tensor)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
 from autoinit.errors import ArgumentError, RegistrationError
-from autoinit.errors.arguments import require
+from autoinit.errors.arguments import require, shown
 from autoinit.facts import Facts
 from autoinit.recipes.starts import Start
 
@@ -178,11 +178,12 @@ def entry(name: str) -> RecipeEntry:
     Raises:
         ArgumentError: there is none.
     """
+    require("name", name, str, "the name of a recipe, such as gpt2")
     known = table()
     if name.lower() not in known:
         close = difflib.get_close_matches(name.lower(), known, n=2)
         hint = f"did you mean {' or '.join(known[each].example for each in close)}? " if close else ""
         raise ArgumentError(
-            f"no recipe {name!r}; {hint}Known are {', '.join(each.example for each in known.values())}."
+            f"no recipe {shown(name)}; {hint}Known are {', '.join(each.example for each in known.values())}."
         )
     return known[name.lower()]

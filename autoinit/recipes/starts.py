@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from autoinit.errors import ArgumentError
-from autoinit.plans.distributions import RecipeDistribution
+from autoinit.errors.arguments import one_of, real, refusal, require
+from autoinit.plans.distributions import RECIPE_DISTRIBUTIONS, RecipeDistribution
 from autoinit.theory import state_spaces
 from autoinit.theory.truncation import TRUNCATED_STD, TRUNCATED_STD_3
 
@@ -27,6 +28,8 @@ class Start:
     mean: float = 0.0
 
     def __post_init__(self) -> None:
+        one_of("distribution", self.distribution, RECIPE_DISTRIBUTIONS)
+        real("std", self.std), real("mean", self.mean)
         drawn = self.distribution != "constant"
         if not (math.isfinite(self.std) and math.isfinite(self.mean)) or (self.std <= 0 if drawn else self.std != 0):
             expected = "a positive std" if drawn else "the std 0"
@@ -48,10 +51,11 @@ def truncated(std: float, *, cut: int = 2, corrected: bool = False) -> Start:
 
     corrected: `std` is that after the cut.
     """
-    if cut not in _CUTS:
-        raise ArgumentError(f"truncated(cut={cut!r}): expected 2 or 3 standard deviations")
+    require("corrected", corrected, bool, "True or False")
+    if not isinstance(cut, int) or cut not in _CUTS:
+        raise refusal("cut", cut, "2 or 3 standard deviations")
     name, left = _CUTS[cut]
-    return Start(name, std if corrected else std * left)
+    return Start(name, real("std", std) * (1.0 if corrected else left))
 
 
 _CUTS: dict[int, tuple[RecipeDistribution, float]] = {
@@ -62,7 +66,7 @@ _CUTS: dict[int, tuple[RecipeDistribution, float]] = {
 
 def uniform(bound: float) -> Start:
     """U(-bound, bound)."""
-    return Start("uniform", bound / math.sqrt(3))
+    return Start("uniform", real("bound", bound) / math.sqrt(3))
 
 
 def constant(value: float) -> Start:
@@ -86,7 +90,11 @@ def log_counts(count: int) -> Start:
 
 def orthogonal(rows: int, columns: int, gain: float = 1.0) -> Start:
     """Part of a random orthogonal matrix, times the gain: elements of std gain / sqrt(max(rows, columns))."""
-    return Start("orthogonal", gain / math.sqrt(max(rows, columns)))
+    for name, count in (("rows", rows), ("columns", columns)):
+        require(name, count, int, "a number, 1 at least")
+        if count < 1:
+            raise refusal(name, count, "a number, 1 at least")
+    return Start("orthogonal", real("gain", gain) / math.sqrt(max(rows, columns)))
 
 
 ZERO = constant(0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, lru_cache
@@ -108,7 +109,7 @@ def candidates(
     if distribution == "normal" and "embedding" in layer.note:
         made.append(Candidate(Recipe("normal(1), torch's default of embeddings", "default", "normal", 1.0), 0.0))
     made += _fan_based(layer, rows, distribution, wide)
-    made += [each for each in _absolute(distribution, DIGITS) if each.recipe.std in wide]
+    made += _absolute(distribution, DIGITS, wide)
     place = place_of(layer, rows)
     if layer.distribution == distribution and not any(
         abs(each.recipe.std - place.std) < SAME_STD * place.std for each in made
@@ -132,7 +133,7 @@ def usual_stds(layer: LayerPlan, rows: Rows) -> tuple[float, ...]:
 def exact(distribution: str, shrunk: float, window: Window) -> tuple[Candidate, ...]:
     """Absolute scales of two digits: so many that one of them nearly always fits."""
     wide = Window(window.least, window.most / shrunk)
-    made = [each for each in _absolute(distribution, TWO_DIGITS) if each.recipe.std in wide]
+    made = _absolute(distribution, TWO_DIGITS, wide)
     return _truncated(made, shrunk, window) if distribution == "truncated_normal" else tuple(made)
 
 
@@ -292,10 +293,18 @@ def _name(kind: str, distribution: str, mode: str, gain: Gain, fans: str) -> str
     return f"{kind}_{distribution}({', '.join(arguments)})" if arguments else f"{kind}_{distribution}"
 
 
+def _absolute(distribution: str, digits: tuple[float, ...], window: Window) -> tuple[Candidate, ...]:
+    """Those of a window, in ascending order of their std."""
+    made, stds = _all_absolute(distribution, digits)
+    return made[bisect_left(stds, window.least) : bisect_right(stds, window.most)]
+
+
 @cache
-def _absolute(distribution: str, digits: tuple[float, ...]) -> tuple[Candidate, ...]:
-    values = (float(f"{digit:g}e{decade}") for decade in DECADES for digit in digits)
-    return tuple(_absolute_of(distribution, value) for value in values if value <= 1)
+def _all_absolute(distribution: str, digits: tuple[float, ...]) -> tuple[tuple[Candidate, ...], tuple[float, ...]]:
+    """Candidates and their stds, both ascending."""
+    values = sorted(float(f"{digit:g}e{decade}") for decade in DECADES for digit in digits)
+    made = tuple(_absolute_of(distribution, value) for value in values if value <= 1)
+    return made, tuple(each.recipe.std for each in made)
 
 
 def _absolute_of(distribution: str, value: float) -> Candidate:

@@ -38,9 +38,9 @@ def _bends_first(region: Region) -> bool:
     return False
 
 
-def written_norms(dataflow: Dataflow) -> frozenset[Op]:
-    """The last operations of norms that are written out in simpler ones."""
-    return frozenset(_norms(dataflow))
+def written_norms(dataflow: Dataflow) -> Mapping[Op, tuple[Op, ...]]:
+    """The norms that are written out in simpler operations: the last one of each, with all of them."""
+    return {end: tuple(region.ops) for end, region in _norms(dataflow).items()}
 
 
 def norm_parameters(dataflow: Dataflow) -> frozenset[str]:

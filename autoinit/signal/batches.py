@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from autoinit.errors import ArgumentError, TraceError
+from autoinit.errors.arguments import refusal
 from autoinit.models import ModelView
 from autoinit.ops import Trait
 from autoinit.tensors.sharding import is_sharded
@@ -125,7 +126,10 @@ class Batch:
                 for a shape; None for a guess.
             dataflow: traced on them; tells which ids look up an embedding.
         """
-        own = set(map(id, tensors_in(example)))
+        try:
+            own = set(map(id, tensors_in(example)))
+        except RecursionError:
+            raise refusal("example_inputs", example, "tensors, nested as forward takes them") from None
         tensors = list(tensors_in((inputs.args, dict(inputs.kwargs))))
         made_up = frozenset(
             number

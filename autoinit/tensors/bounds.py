@@ -98,7 +98,7 @@ class _Room(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 
 def _takes_memory(tensor: torch.Tensor) -> bool:
-    return _is_strided(tensor) and tensor.device.type == "cpu" and not tensor.is_quantized
+    return _is_strided(tensor) and tensor.device.type == "cpu"
 
 
 def _is_strided(tensor: torch.Tensor) -> bool:

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from autoinit.errors.arguments import all_of, refusal
+
 Positions = npt.NDArray[np.int64]
 Held = slice | Positions
 """Indices along one axis, in the order in which they are held."""
@@ -46,7 +48,14 @@ class Box:
 
     @classmethod
     def whole(cls, shape: Sequence[int]) -> Box:
-        """All elements."""
+        """All elements.
+
+        Raises:
+            ArgumentError: it is no shape.
+        """
+        shape = all_of("shape", shape, (int, np.integer), "the sizes of a tensor, such as (2, 3)")
+        if any(size < 0 for size in shape):
+            raise refusal("shape", shape, "sizes from 0")
         return cls(shape, [slice(None)] * len(shape))
 
     def __repr__(self) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from autoinit.errors import ArgumentError
+from autoinit.errors.arguments import shown
 from autoinit.theory.activations import ACTIVATIONS, NONLINEARITIES, Nonlinearity
 from autoinit.theory.activations import Scheme as Scheme
 from autoinit.theory.fans import MODES, Fans, Mode
@@ -69,8 +70,8 @@ def _unknown(name: str) -> str:
     close = difflib.get_close_matches(name, known)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known are {', '.join(known)}."
     return (
-        f"no gain is known for the nonlinearity {name!r}; {hint} For any other pass the function itself: "
-        f"gain({name!r}, function=lambda x: ...)"
+        f"no gain is known for the nonlinearity {shown(name)}; {hint} For any other pass the function itself: "
+        f"gain({shown(name)}, function=lambda x: ...)"
     )
 
 

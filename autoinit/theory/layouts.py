@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from autoinit.errors.arguments import require
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -30,4 +32,5 @@ class Layout:
 
 def size(axes: str, shape: Sequence[int], letter: str) -> int:
     """The product of the sizes of a weight's axes of one letter; 1 where it has none."""
+    require("letter", letter, str, "a letter of axes, such as 'o'")
     return math.prod(each for each, axis in zip(shape, axes, strict=True) if axis == letter)

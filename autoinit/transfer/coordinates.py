@@ -19,7 +19,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from autoinit import formats
-from autoinit.errors.arguments import all_of, refusal, require, require_call
+from autoinit.errors.arguments import all_of, one_of, refusal, require, require_call
 from autoinit.errors.calling import calling
 from autoinit.transfer.making import scaling
 from autoinit.transfer.record import Scaling
@@ -66,7 +66,12 @@ class CoordinateCheck(formats.Printable):
         }
 
     def worst(self, which: Parametrisation = "scaled") -> tuple[str, float]:
-        """The layer whose slope is farthest from zero, and the slope."""
+        """The layer whose slope is farthest from zero, and the slope.
+
+        Raises:
+            ArgumentError: there was no such training.
+        """
+        one_of("which", which, self.slopes)
         return max(self.slopes[which].items(), key=lambda each: abs(each[1]))
 
     def plot(self) -> Figure:

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from autoinit.errors import ArgumentError, PlanError
-from autoinit.errors.arguments import require
+from autoinit.errors.arguments import one_of, require
 from autoinit.models import Model, ModelView
 from autoinit.plans.layers import LayerPlan, RestPlan, SlicePlan, root_mean_square
 from autoinit.plans.plan import Plan
@@ -104,15 +104,11 @@ def _require(width: Any, base: Any, optimizer: Any, depth: Any, adjust_lr_fn: An
         require("width", width, (int, float), "how many times wider the model is, a positive number")
         if not (math.isfinite(width) and width > 0):
             raise ArgumentError(f"width={width}: expected a positive number")
-    require("optimizer", optimizer, str, f"one of {', '.join(OPTIMIZERS)}")
-    if optimizer not in OPTIMIZERS:
-        raise ArgumentError(f"optimizer={optimizer!r}: expected one of {', '.join(OPTIMIZERS)}")
+    one_of("optimizer", optimizer, OPTIMIZERS)
     require("depth", depth, (int, float), "alpha, a number from 0.5 to 1")
     if not 0.5 <= depth <= 1:
         raise ArgumentError(f"depth={depth}: expected alpha, a number from 0.5 to 1")
-    require("adjust_lr_fn", adjust_lr_fn, str, "'original' or 'match_rms_adamw', as Muon's")
-    if adjust_lr_fn not in ("original", "match_rms_adamw"):
-        raise ArgumentError(f"adjust_lr_fn={adjust_lr_fn!r}: expected 'original' or 'match_rms_adamw', as Muon's")
+    one_of("adjust_lr_fn", adjust_lr_fn, ("original", "match_rms_adamw"))
 
 
 @dataclass(frozen=True, eq=False)

@@ -196,7 +196,7 @@ class Scaling(Mapping[str, Scaled], formats.Printable):
         """
         require("text", text, (str, bytes), "what Scaling.to_json gave")
         try:
-            document = msgspec.json.decode(text, type=_Document)
+            document = msgspec.json.decode(text.encode() if isinstance(text, str) else text, type=_Document)
         except (msgspec.MsgspecError, UnicodeError) as error:
             raise PlanError(f"not a scaling: {error}. Expected the output of Scaling.to_json().") from None
         if document.version != VERSION:

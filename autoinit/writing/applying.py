@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 import torch
 
 from autoinit import provenance
-from autoinit.errors import ApplyError, ArgumentError, TrainedModelError, words_of
+from autoinit.errors import ApplyError, TrainedModelError, words_of
+from autoinit.errors.arguments import refusal
 from autoinit.models import ModelView
 from autoinit.plans.how import How
 from autoinit.plans.plan import Plan, Report
@@ -209,7 +210,7 @@ def _integer(seed: int | None) -> int | None:
     try:
         return None if seed is None else operator.index(seed)
     except TypeError:
-        raise ArgumentError(f"seed is {seed!r}, a {type(seed).__name__}. Expected an integer or None.") from None
+        raise refusal("seed", seed, "an integer or None") from None
 
 
 def _measure(view: ModelView, writes: tuple[WeightWrite, ...]) -> dict[str, Moments]:

@@ -158,3 +158,34 @@ def test_a_recurrent_layer_without_gates_multiplies():
     findings = found(Recurrent(nn.RNN, 0.1), (2, 5, WIDTH), "rnn.weight_ih_l0")
     assert [each.severity for each in findings] == ["error"]
     assert "layers of this kind multiply" in findings[0].message
+
+
+NORMS: dict[str, Callable[[Tensor], Tensor]] = {
+    "of torch": lambda x: F.layer_norm(x, (64,)),
+    "F.normalize": lambda x: F.normalize(x, dim=-1) * 8,
+    "by its length": lambda x: 8 * x / x.norm(dim=-1, keepdim=True).clamp(min=1e-12),
+    "rms": lambda x: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6),
+    "layer norm": lambda x: (x - x.mean(-1, keepdim=True)) / (x.var(-1, keepdim=True, unbiased=False) + 1e-5).sqrt(),
+}
+
+
+class _NormedTwoOn(nn.Module):
+    def __init__(self, norm: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.first, self.second, self.head, self.norm = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64), norm
+        for layer in (self.first, self.second, self.head):
+            nn.init.kaiming_normal_(layer.weight)
+            nn.init.zeros_(layer.bias)
+        nn.init.normal_(self.first.weight, std=0.05)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.norm(self.second(torch.relu(self.first(x))))))
+
+
+@pytest.mark.parametrize("spelling", NORMS)
+def test_a_norm_further_on_takes_the_scale_away_however_it_is_written(spelling):
+    """std 0.05 for sqrt(2 / 64) = 0.177 is 3.5 times too small, beyond 2 and within 10: a warning before a norm."""
+    (found,) = (each for each in check(_NormedTwoOn(NORMS[spelling]), (2, 64)).findings if each.layer == "first")
+    assert (found.severity.name, "until a norm further on" in found.message) == ("WARNING", True)
+    (found,) = (each for each in check(_NormedTwoOn(lambda x: x), (2, 64)).findings if each.layer == "first")
+    assert (found.severity.name, "further on" in found.message) == ("ERROR", False)

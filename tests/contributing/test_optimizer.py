@@ -48,7 +48,7 @@ def test_an_optimizer_is_a_row(tmp_path: Path) -> None:
     )
     lr, refused, *names = json.loads(copy.run(USED))
     assert lr == 1 / 16
-    assert refused.startswith("optimizer='sign': expected one of adamw, adam, sgd, signs")
+    assert refused.startswith("optimizer='sign': expected one of 'adamw', 'adam', 'sgd', 'signs'")
     assert names == ["signs"] * 3
     assert copy.touched == [FILE]
     assert promised("optimizer of `scaling`", copy.touched)

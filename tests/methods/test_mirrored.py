@@ -14,7 +14,9 @@ from torch.nn import functional as F
 
 from autoinit import Plan, autoinit, plan
 from autoinit.errors import ArgumentError
-from autoinit.plans.mirror import FeatureRun
+from autoinit.methods._taps import share_through_taps
+from autoinit.plans.mirror import FeatureRun, Taps
+from autoinit.tracing import trace
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
@@ -823,6 +825,15 @@ FALLING_BACK: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str
         "a",
         "mul multiplies them by another signal",
     ),
+    "a gate that is an output too": (
+        lambda: Written(
+            lambda net, x: (net.c((gate := torch.sigmoid(net.a(x))) * net.b(x)), gate),
+            a=nn.Linear(8, 16), b=nn.Linear(8, 16), c=nn.Linear(16, 4),
+        ),
+        (4, 8),
+        "a",
+        "mul multiplies them by another signal",
+    ),
     "weight norm": (
         lambda: nn.Sequential(
             nn.Linear(8, 16), nn.ReLU(), nn.utils.parametrizations.weight_norm(nn.Linear(16, 4))
@@ -1053,6 +1064,17 @@ def test_a_matrix_may_stand_at_the_centre_or_on_all_taps() -> None:
         )
         assert half.square().mean().item() * 8 * 9 == pytest.approx(1.0, rel=0.05)
         assert_additive(model, 4, 2, 4, 4)
+
+
+@pytest.mark.parametrize(("taps", "share"), [("full", 0.5), ("centre", 0.6), ("shift", 0.5)])
+def test_what_padding_leaves_by_the_taps_in_use(taps: Taps, share: float) -> None:
+    """Of four positions the outer taps of three meet three and the centre four: 10 of 12, and the centre 12 of 12.
+
+    Where all taps together leave half, the centre leaves 1 / (10 / 12) = 1.2 times that. All three meet the input at
+    half of the positions or more, so that all are in use.
+    """
+    (op,) = (each for each in trace(nn.Conv1d(2, 2, 3, padding=1), (1, 2, 4)).graph.nodes if each.op == "conv1d")
+    assert share_through_taps(op, (3,), taps, 0.5, transposed=False) == pytest.approx(share)
 
 
 def test_taps_mean_nothing_to_other_methods() -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
+import contextlib
+import copy
+import io
 import math
+import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,14 +20,16 @@ from hypothesis import strategies as st
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from autoinit import CheckResult, Plan, autoinit, check, plan, trace
+from autoinit import CheckResult, Plan, autoinit, check, plan, recipes, trace
 from autoinit.api import report
 from autoinit.checking.fixing import fix
 from autoinit.errors import ArgumentError, AutoinitError, PlanError
-from autoinit.plans.options import plan_options
+from autoinit.ops import REGISTRY
 from autoinit.signal import measure, propagate
 from autoinit.tracing.rng import as_torch_takes
+from tests.project.public_calls import arguments, calls, model, public
 
+CALLS = calls()
 FUNCTIONS: dict[str, Callable[..., object]] = {
     "autoinit": lambda model, **given: autoinit(model, verbose=False, **given),
     "plan": plan,
@@ -31,45 +38,72 @@ FUNCTIONS: dict[str, Callable[..., object]] = {
     "propagate": propagate,
     "measure": measure,
 }
-NAMES = {
-    "autoinit": ["example_inputs", "force", *plan_options()],
-    "plan": ["example_inputs", *plan_options()],
-    "report": ["example_inputs", *plan_options()],
-    **{
-        name: [each for each in inspect.signature(FUNCTIONS[name]).parameters if each not in ("model", "subject")]
-        for name in ("check", "propagate", "measure")
-    },
-}
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise RuntimeError("nobody may see it")
+
+
 VALUES: tuple[Any, ...] = (
-    5, -1, 0, 3, 10**30, 1.5, math.nan, "foo", "", None, True, b"x", [], {}, (), [1], ["a"], ("a", 1), {"a"}, {"a": 1},
-    object(), torch.zeros(2), torch.zeros(0, 6), torch.float32, lambda: 1, nn.Linear, print,
+    5, -1, 0, 3, 10**30, 1.5, math.nan, math.inf, 1j, "foo", "", "\ud800", None, True, b"x", [], {}, (), [1],
+    ["a"], ("a", 1), {"a"}, {"a": 1}, {1: 2}, range(10**12), object(), Unprintable(), torch.zeros(2), torch.zeros(0, 6),
+    torch.zeros(2, 6), torch.float32, np.zeros((2, 6)), np.float32(0.1), lambda: 1, nn.Linear, nn.Sequential(), print,
+    "x" * 3000, io.BytesIO(), sys.stdout, "gpt2", "gpt2(", "trunc_normal(1e308)", "zero", "mirrored", "muon", "full",
 )  # fmt: skip
-calls = st.sampled_from(sorted(FUNCTIONS)).flatmap(
+drawn = st.sampled_from(sorted(CALLS)).flatmap(
     lambda name: st.tuples(
-        st.just(name), st.dictionaries(st.sampled_from(NAMES[name]), st.sampled_from(VALUES), min_size=1, max_size=2)
+        st.just(name),
+        st.dictionaries(st.sampled_from(arguments(name)), st.sampled_from(range(len(VALUES))), min_size=1, max_size=2),
     )
 )
+WRITING = {"autoinit", "Plan.apply", "Scaling.apply"}
 
 
-def model() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 2))
+def test_every_public_function_takes_part():
+    assert public() == set(CALLS)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
-@given(calls)
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_that_is_right(name):
+    function, given_to_it = CALLS[name]
+    with aside():
+        function(**given_to_it())
+
+
+@contextlib.contextmanager
+def aside():
+    """What is registered and written is gone afterwards."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        for name, value in vars(REGISTRY).items():
+            patch.setattr(REGISTRY, name, dict(value))
+        patch.setattr(recipes.registry, "_found", dict(recipes.table()))
+        patch.chdir(folder)
+        yield
+
+
+@settings(derandomize=True, deadline=None, max_examples=700)
+@given(drawn)
 def test_a_result_or_an_error_of_autoinits(call):
-    name, arguments = call
-    made, before = model(), model().state_dict()
-    try:
-        FUNCTIONS[name](made, **arguments)
-    except AutoinitError:
-        failed = True
-    else:
-        failed = False
-    if failed or name != "autoinit":
+    name, odd = call
+    function, given_to_it = CALLS[name]
+    whole = {**given_to_it(), **{argument: VALUES[number] for argument, number in odd.items()}}
+    made = next((each for each in whole.values() if isinstance(each, nn.Module)), nn.Identity())
+    before, random_state = copy.deepcopy(made.state_dict()), torch.get_rng_state()
+    with aside():
+        try:
+            function(**whole)
+        except (AutoinitError, AssertionError) as error:
+            failed = error
+        else:
+            failed = None
+    assert len(str(failed)) < 4000
+    assert name == "assert_well_initialized" or not isinstance(failed, AssertionError)
+    if failed or name not in WRITING:
         assert all(torch.equal(each, before[key]) for key, each in made.state_dict().items())
     assert all(module.training for module in made.modules())
+    if name not in WRITING and name != "InitializationCheck":
+        assert torch.equal(torch.get_rng_state(), random_state)
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

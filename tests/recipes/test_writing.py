@@ -180,6 +180,66 @@ def test_a_user_registers_a_function():
         register_recipe("auto", source="a test")(ours)
 
 
+class Attending(nn.Module):
+    """One attention of 8 features and 2 heads, whose projections of queries, keys and values are one weight."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.attention, self.head = nn.MultiheadAttention(8, 2, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.attention(x, x, x)[0])
+
+
+def test_a_weight_whose_rows_start_apart_has_their_root_mean_square():
+    """T5: queries have the variance 1 / (8 * 4), keys and values 1 / 8 (Raffel et al. 2020)."""
+    layer = autoinit.plan(Attending(), torch.zeros(2, 5, 8), recipe="t5")["attention.in_proj_weight"]
+    assert [part.std for part in layer.slices] == pytest.approx([32**-0.5, 8**-0.5, 8**-0.5])
+    assert layer.std == pytest.approx(math.sqrt((1 / 32 + 2 / 8) / 3))
+
+
+@pytest.mark.usefixtures("user_recipes")
+def test_a_weight_of_several_distributions_or_of_a_mean_is_refused():
+    @register_recipe("queries", source="a test")
+    def queries(facts: Facts) -> Start | None:
+        """Nothing for keys and values."""
+        return normal(0.5) if facts.rows in ((), ((0, 8),)) else None
+
+    @register_recipe("twos", source="a test")
+    def twos(facts: Facts) -> Start | None:
+        """All at 2."""
+        return constant(2.0)
+
+    rows = r"rows \(\(0, 8\),\): .*0\.5.*; rows \(\(8, 16\),\): nothing; rows \(\(16, 24\),\): nothing\. Expected one"
+    with pytest.raises(ArgumentError, match=f"attention.in_proj_(weight|bias) would get {rows}"):
+        autoinit.plan(Attending(), torch.zeros(2, 5, 8), recipe="queries")
+    with pytest.raises(ArgumentError, match=r"would get rows all: .*2.* Expected one distribution of mean 0 for all"):
+        autoinit.plan(nn.Linear(4, 4), recipe="twos")
+
+
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_a_plan_says_which_weights_end_which_of_several_branches(blocks: int):
+    class Stream(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.ends = nn.Embedding(9, 8), nn.ModuleList(nn.Linear(8, 8) for _ in range(blocks))
+            self.norm, self.head = nn.LayerNorm(8), nn.Linear(8, 9, bias=False)
+            self.head.weight = self.words.weight
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            h = self.words(ids)
+            for end in self.ends:
+                h = h + end(torch.relu(self.norm(h)))
+            return self.head(self.norm(h))
+
+    made = autoinit.plan(Stream(), torch.zeros(2, 5, dtype=torch.long), recipe="gpt2")
+    said = [made[f"ends.{at}"].note for at in range(blocks)]
+    assert said == ([""] if blocks == 1 else ["ends branch 1 of 2", "ends branch 2 of 2"])
+    assert [each.note for each in made.layers if each.param == "words.weight"] == [
+        "tied to an embedding, whose table it is too"
+    ]
+
+
 @pytest.mark.usefixtures("user_recipes")
 def test_a_function_that_gives_no_start_is_refused():
     @register_recipe("odd", source="a test")

@@ -57,11 +57,18 @@ def test_exactly_what_there_is_room_for_is_made():
         first = torch.zeros(100)
         second = torch.ones(100)
         third = torch.zeros(50)
-        with pytest.raises(MemoryLimitError, match="would take 4 bytes beside 1,000 that are held, expected up to 1,0"):
+        said = r"would take 4 bytes beside 1,000 that are held, expected up to 1,000 in all; .* --max-size 1004$"
+        with pytest.raises(MemoryLimitError, match=said):
             torch.zeros(1)
         del first
         fourth = torch.zeros(100)
     assert second.sum() + third.sum() + fourth.sum() == 100
+
+
+def test_a_factory_that_names_no_device_is_not_run_first():
+    """4 * 10^14 bytes, which no machine has."""
+    with within(64, "x.pt"), pytest.raises(MemoryLimitError, match="would take 400,000,000,000,000 bytes"):
+        torch.ops.aten.full([10**14], 1.0)
 
 
 def test_views_and_tensors_from_before_take_nothing():

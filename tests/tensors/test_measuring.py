@@ -143,3 +143,11 @@ def test_boxes_cover_every_run_in_order(shape):
                 assert np.asarray(array[index]).reshape(-1).tolist() == list(range(begin, end))
             assert [n for _, begin, end in parts for n in range(begin, end)] == list(range(start, stop))
             assert len(parts) <= max(1, 2 * len(shape) - 1)
+
+
+@pytest.mark.parametrize(("factor", "low", "high"), [(2.0, -2.0, 6.0), (-2.0, -6.0, 2.0)])
+def test_statistics_of_a_weight_times_a_factor(factor, low, high):
+    """Of -1, 1 and 3: mean 1, std sqrt(8 / 3). A negative factor turns the ends round."""
+    found = weight_stats(torch.tensor([-1.0, 1.0, 3.0])).scaled(factor)
+    assert (found.mean, found.std) == (pytest.approx(factor), pytest.approx(2 * math.sqrt(8 / 3)))
+    assert (found.minimum, found.maximum, found.numel) == (low, high, 3)

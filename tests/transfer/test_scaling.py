@@ -382,10 +382,10 @@ def test_what_is_refused():
         ({"width": 0}, "expected a positive number"),
         ({"width": "8"}, "expected how many times wider"),
         ({"width": math.inf}, "expected a positive number"),
-        ({"base": base, "optimizer": "lion"}, "expected one of adamw, adam, sgd, muon"),
+        ({"base": base, "optimizer": "lion"}, "expected one of 'adamw', 'adam', 'sgd', 'muon'"),
         ({"base": base, "depth": 2}, "expected alpha, a number from 0.5 to 1"),
         ({"base": base, "depth": "1"}, "expected alpha"),
-        ({"base": base, "adjust_lr_fn": "own"}, "expected 'original' or 'match_rms_adamw'"),
+        ({"base": base, "adjust_lr_fn": "own"}, "expected one of 'original', 'match_rms_adamw'"),
     ):
         with pytest.raises(ArgumentError, match=said):
             scaling(model, **arguments)
@@ -438,8 +438,8 @@ def test_arguments_of_another_type_are_refused_by_name():
     scaled = scaling(model, base)
     batch = torch.zeros(2, 12), torch.tensor([0, 1])
     for call, said in (
-        (lambda: scaling(model, base, optimizer=[]), r"optimizer=\[\]: expected one of adamw"),
-        (lambda: scaling(model, base, adjust_lr_fn=3), "adjust_lr_fn=3: expected 'original'"),
+        (lambda: scaling(model, base, optimizer=[]), r"optimizer=\[\]: expected one of 'adamw'"),
+        (lambda: scaling(model, base, adjust_lr_fn=3), "adjust_lr_fn=3: expected one of 'original'"),
         (lambda: scaled.groups(3, lr=1.0), r"model is a int: expected a torch\.nn\.Module"),
         (lambda: scaled.apply(None), "model is a NoneType: expected a torch"),
         (lambda: scaled.plan.apply("net"), "model is a str: expected a torch"),

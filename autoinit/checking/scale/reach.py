@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import permutations
 
 from autoinit.checking._dead import starving
@@ -10,7 +10,9 @@ from autoinit.ops import Fact, Role
 from autoinit.tracing.dataflow import Dataflow, Op
 
 
-def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[str, frozenset[str]]:
+def surroundings(
+    dataflow: Dataflow, is_zero: Callable[[str], bool], norms: Mapping[Op, Iterable[Op]]
+) -> Mapping[str, frozenset[str]]:
     """Names of the operations in each kind of place; the kinds are fields of `Part`.
 
     skipped_over: on a branch beside a skip connection.
@@ -24,11 +26,12 @@ def surroundings(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> Mapping[
     Args:
         dataflow: of the model.
         is_zero: whether a parameter, by name, is zero everywhere.
+        norms: those that are written out, with their operations.
     """
-    last = _last(dataflow)
+    last, normalising = _last(dataflow), {op for ops in norms.values() for op in ops}
 
     def is_norm(op: Op) -> bool:
-        return op.role is Role.NORM
+        return op.role is Role.NORM or op in normalising
 
     def silences(op: Op) -> bool:
         held = [use for use in op.params if use.layout is not None]

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from autoinit.ops import REGISTRY
 from autoinit.tracing.guessing._request import BATCH, LENGTH, numbers
@@ -48,7 +49,8 @@ def for_argument(subject: GuessedModel, name: str, like: torch.Tensor) -> torch.
 
 def _own_weight(module: nn.Module) -> torch.Tensor | None:
     """The first weight that a module of no known class holds itself."""
-    return next((parameter for parameter in module.parameters(recurse=False) if parameter.dim() >= 2), None)
+    held = module.parameters(recurse=False)
+    return next((parameter for parameter in held if not is_lazy(parameter) and parameter.dim() >= 2), None)
 
 
 def _image_sides(subject: GuessedModel) -> tuple[int | tuple[int, int], ...]:
