@@ -70,9 +70,13 @@ def stuck_zeros(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> tuple[Stu
     return ()
 
 
-def starving(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> frozenset[str]:
+def zero_values(dataflow: Dataflow, is_zero: Callable[[str], bool]) -> set[Op]:
+    """The operations whose value is zero, since zero parameters make it."""
+    return _Zeros(dataflow, is_zero).vanishing()
+
+
+def starving(dataflow: Dataflow, vanishing: set[Op]) -> frozenset[str]:
     """Names of the weight operations and norms that get nothing but zeros, since a zero weight feeds them."""
-    vanishing = _Zeros(dataflow, is_zero).vanishing()
     return frozenset(op.name for op in dataflow.graph.nodes if _starves(op, vanishing))
 
 
@@ -300,7 +304,12 @@ def _is_factor(op: Op, slot: str) -> bool:
 
 def _is_added(op: Op, slot: str) -> bool:
     """Whether what enters a product at a slot is added to it: a bias, or the state of a recurrent layer."""
-    if op.role is Role.WEIGHT and slot in op.operands and any(use.slot == slot for use in op.params):
+    if (
+        op.role is Role.WEIGHT
+        and slot in op.operands
+        and op.op != "einsum"
+        and any(use.slot == slot for use in op.params)
+    ):
         return not any(use.slot == slot and use.layout is not None for use in op.params)
     return slot in _ADDED or (Trait.RECURRENT in op.traits and slot.startswith("hx"))
 

@@ -120,7 +120,8 @@ def _as_they_are(tried: Subject, *, known_inputs: bool, exactly: bool) -> Subjec
 
 def _has_pairs(looked_at: Subject) -> bool:
     weights = ((looked_at.parameters[each.param], each.axes) for each in looked_at.plan.layers if not each.reparam)
-    return any(without_partners(weight, axes).shape != weight.shape for weight, axes in weights if not weight.is_meta)
+    real = ((weight, axes) for weight, axes in weights if not (weight.is_meta or weight.is_complex()))
+    return any(without_partners(weight, axes).shape != weight.shape for weight, axes in real)
 
 
 def _has_single_taps(part: Part) -> bool:

@@ -228,7 +228,8 @@ def _notes(looked_at: Subject, findings: Sequence[Finding], recipe: str) -> Iter
         )
     without = [layer.name for layer in looked_at.plan.layers if layer.name not in looked_at.portraits]
     if without:
-        yield f"{len(without)} weights have no values to look at (meta device), such as {without[0]}"
+        weights = "1 weight has" if len(without) == 1 else f"{len(without)} weights have"
+        yield f"{weights} no real values to look at (meta device, complex numbers), such as {without[0]}"
     off = looked_at.weights is not None or any(rules()[each.code].about is About.SCALE for each in findings)
     evidence = training_signs(looked_at.view, looked_at.plan, weights=off)
     if evidence.strong:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 from autoinit.facts._attention import operands_entered
 from autoinit.ops import Role
 from autoinit.resolving import Ending, Reason, Resolution, factor_of
 from autoinit.theory.layouts import size
-from autoinit.tracing.dataflow import Dataflow, Op
+from autoinit.tracing.dataflow import Dataflow, Op, ParamUse
 
 _ABOUT = 1e-3
 
 
-def runtime_gain(dataflow: Dataflow, ops: Sequence[Op], resolution: Resolution) -> float:
+def runtime_gain(ops: Sequence[Op], resolution: Resolution) -> float:
     """The numbers that multiply a weight, or what it takes; 0 where its own norm divides what it gives.
 
     Of numbers on the way of a signal that multiplies either (a style), only 1 / sqrt(fan_in) belongs to the weight.
     """
-    if resolution.factor == 0 or any(_is_demodulated(dataflow, op, resolution.param) for op in ops):
+    if resolution.factor == 0:
         return 0.0
     known = (resolution.factor or 1.0) * resolution.input_factor
     summed = _summed(resolution)
@@ -27,12 +27,17 @@ def runtime_gain(dataflow: Dataflow, ops: Sequence[Op], resolution: Resolution) 
 
 
 def is_style(dataflow: Dataflow, resolution: Resolution, ending: Ending) -> bool:
-    """Whether what a weight gives multiplies another weight."""
+    """Whether what a weight gives multiplies another weight, or the input of one that it demodulates."""
     end = dataflow.by_name.get(ending.path[-1]) if ending.reason is Reason.WEIGHT and ending.path else None
     if end is None:
         return False
     entered = operands_entered(end, ending.path, resolution.uses)
-    return any(use.slot in entered for use in end.params)
+    return any(use.slot in entered or _is_demodulated_beside(end, use) for use in end.params)
+
+
+def _is_demodulated_beside(op: Op, use: ParamUse) -> bool:
+    """Whether a signal takes part in a weight's scale, though none changes what the operation takes as its weight."""
+    return use.modulated and not any(each.signal for slot, each in op.operands.items() if slot == use.slot)
 
 
 def _summed(resolution: Resolution) -> int:
@@ -50,26 +55,3 @@ def _on_styles(op: Op, gain: float) -> float:
         if here.role is Role.TRANSPARENT or (here.role is Role.PRODUCT and here.acts == "elementwise"):
             waiting += (each for each in here.operands.values() if each.signal and each not in waiting)
     return 1.0
-
-
-def _is_demodulated(dataflow: Dataflow, op: Op, param: str) -> bool:
-    """Whether what a weight gives is multiplied by what comes of the weight itself, beside the operation."""
-    waiting = [op]
-    for here in waiting:
-        for after in dataflow.graph.successors(here):
-            if after.role in (Role.TRANSPARENT, Role.SPLIT) and after not in waiting:
-                waiting.append(after)
-            beside = [each for each in after.operands.values() if each is not here]
-            multiplies = after.role is Role.PRODUCT or after.op == "addcmul"
-            if multiplies and param in _parameters_of(beside):
-                return True
-    return False
-
-
-def _parameters_of(waiting: list[Op]) -> Collection[str]:
-    """The parameters of which something is computed without a weight operation."""
-    waiting = list(waiting)
-    for op in waiting:
-        if op.role is not Role.WEIGHT:
-            waiting += (each for each in op.operands.values() if each not in waiting)
-    return {use.name for op in waiting if op.op == "parameter" for use in op.params}

@@ -89,7 +89,7 @@ def _parts(
     if place is not None and slot is not None and slot.gates:  # the operation goes on behind this weight
         place = replace(place, ends=False, last=False)
     reads_input = all(op.role is Role.WEIGHT and not any(each.made for each in op.operands.values()) for op in ops)
-    standardised, gain = resolution.factor == 0, runtime_gain(dataflow, ops, resolution)
+    standardised, gain = resolution.factor == 0, runtime_gain(ops, resolution)
     reasons = {str(part.ending.reason) for part in resolution.slices}
     for part in resolution.slices or (SliceResolution((), resolution.ending),):
         here, ending = fans(resolution.layout, resolution.shape, part.rows), part.ending

@@ -42,7 +42,7 @@ class Facts:
         standardised: whether the weight itself is normalised before it is used.
         runtime_gain: what multiplies the weight, or what it takes, as the model runs: 1 / sqrt(fan_in) of an equalised
             learning rate; 0 where the weight's own norm divides it, or what it gives.
-        is_style: whether what the rows give multiplies another weight.
+        is_style: whether what the rows give multiplies another weight, or the input of one that it demodulates.
         is_router: whether the rows choose among experts, or say how much each counts.
         branch: number, from 1, of the branch of a residual stream that it lies in; 0 outside.
         branches: how many branches that stream has.

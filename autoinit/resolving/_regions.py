@@ -305,11 +305,14 @@ def _live(dataflow: Dataflow) -> set[Op]:
 
 
 def _carried(dataflow: Dataflow) -> set[Op]:
-    """Operations whose values reach an output or a loss; not only their rank, their sign or their size."""
+    """Operations whose values reach an output or a loss; not only their rank, sign or size, nor a demodulation."""
     carried: set[Op] = set()
     for op in reversed(list(dataflow.graph.nodes)):
         reached = any(
-            each in carried and each.op not in _IGNORED and Trait.RANKING not in each.traits
+            each in carried
+            and each.op not in _IGNORED
+            and Trait.RANKING not in each.traits
+            and each.operands.get(each.demodulated_by) is not op
             for each in dataflow.graph.successors(op)
         )
         if reached or op.role is Role.UNKNOWN or op.ends:

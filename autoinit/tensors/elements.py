@@ -64,14 +64,17 @@ class Elements:
             self.memory = self.tensor.view(-1).numpy()
 
     def read(self, start: int, stop: int) -> Floats:
-        """Elements start:stop as float32 (float64 from a float64 tensor): a view where possible, else a copy."""
+        """Elements start:stop as float32 (float64 from a float64 tensor): a view where possible, else a copy.
+
+        Of complex numbers the absolute value.
+        """
         if self.memory is not None:
             return self.memory[start:stop]
         dtype = torch.float64 if self.tensor.dtype == torch.float64 else torch.float32
         copy = torch.empty(stop - start, dtype=dtype)
         for index, begin, end in boxes(tuple(self.tensor.shape), start, stop):
             box = self.tensor[index]
-            copy[begin - start : end - start].view(box.shape).copy_(box)
+            copy[begin - start : end - start].view(box.shape).copy_(box.abs() if box.is_complex() else box)
         values: Floats = copy.numpy()
         return values
 

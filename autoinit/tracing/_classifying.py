@@ -56,11 +56,13 @@ def classified(
     known: dict[Any, Any],
     *,
     may_weigh: bool,
+    aside: str = "",
 ) -> Op:
     """Decide the role of the operation here, from which operands carry a signal and which are weights.
 
     may_weigh: whether it may be a weighted sum that is written as a product. Not where what it takes meets its result:
     a product with a parameter whose mean is taken off it bears a gain, and the mean is the next norm's.
+    aside: the operand that demodulates, which is no signal beside the other.
     """
     if may_weigh and (found := weighted_sum(spec, bound, call)) is not None:
         sums = REGISTRY.specs[WEIGHTED_SUM]
@@ -72,7 +74,7 @@ def classified(
     operands = dict(slots(bound))
     constants = {key: value for key, value in bound.items() if not any(True for _ in operands_of(value))}
     lent = spec.name in LENDING
-    carrying = [slot for slot, op in operands.items() if op.signal and (slot == "input" or not lent)]
+    carrying = [slot for slot, op in operands.items() if op.signal and slot != aside and (slot == "input" or not lent)]
     made = [slot for slot in carrying if operands[slot].made]
     role = _role(spec, operands, carrying, made)
     weights: tuple[ParamUse, ...] = ()
@@ -87,7 +89,7 @@ def classified(
     learned = role is Role.WEIGHT or (spec.role is Role.SOURCE and signal)
     return Op(
         name, spec.name, role, params=own, constants=constants, signal=signal, made=learned or (signal and bool(made)),
-        call=call, acts=spec.acts.value, operands=operands, **where,
+        call=call, acts=spec.acts.value, operands=operands, demodulated_by=aside, **where,
     )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def _std_at(parameter: Op, end: Op, weight: torch.Tensor, chain: list[Op]) -> fl
     """The std at the end. A signal that changes the weight stands at 1."""
     values: dict[Op, Any] = {parameter: weight.clone()}  # it may be written to
     try:
-        result = _value(end, values, chain)
+        result = value_at(end, values, chain)
     except NOT_RUN:
         return None  # an operation that cannot be run outside the model
     if not isinstance(result, torch.Tensor) or not result.is_floating_point() or result.numel() < 2:
@@ -126,7 +126,8 @@ def _std_at(parameter: Op, end: Op, weight: torch.Tensor, chain: list[Op]) -> fl
     return std if math.isfinite(std) else None
 
 
-def _value(op: Op, values: dict[Op, Any], chain: list[Op]) -> Any:
+def value_at(op: Op, values: dict[Op, Any], chain: list[Op]) -> Any:
+    """What an operation of a chain gives, and into `values` what it needs. A signal beside the chain stands at 1."""
     if op in values:
         return values[op]
     if op.signal and op not in chain:
@@ -137,7 +138,7 @@ def _value(op: Op, values: dict[Op, Any], chain: list[Op]) -> Any:
         values[op] = torch.full(op.shape or (), float(stands))
     else:
         for each in op.operands.values():
-            _value(each, values, chain)
+            value_at(each, values, chain)
         share = _share_kept(op, values)
         values[op] = execute(op, values) if share is None else values[op.operands["input"]] * math.sqrt(share)
     return values[op]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import networkx as nx
@@ -18,6 +18,7 @@ from autoinit.models.walking import modules_by_path
 from autoinit.ops import REGISTRY, OpSpec, Role, Trait
 from autoinit.ops.registry import Acts
 from autoinit.tracing._classifying import classified, operands_of, slots
+from autoinit.tracing._demodulating import Demodulations, demodulations
 from autoinit.tracing._hidden_calls import ScriptCall
 from autoinit.tracing._leaves import leaf_params
 from autoinit.tracing._overwriting import overwritten, viewed, writes
@@ -53,6 +54,7 @@ class _Build:
     names: dict[int, str] = field(default_factory=dict)
     known: dict[Any, Any] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    demodulations: Demodulations = field(default_factory=lambda: Demodulations({}, {}))
 
 
 def build(
@@ -78,7 +80,20 @@ def build(
     }
     state = _Build(fx, modules, tier=tier, names={id(parameter): name for name, parameter in parameters.items()})
     slopes = values if values is not None else {name: tensor for name, (_, tensor) in tensors.items()}
-    for node in fx.nodes:
+    _read(state, tensors, slopes)
+    found = demodulations(state.graph)
+    if found.slots:
+        state = _Build(fx, modules, tier=tier, names=state.names, known=state.known, demodulations=found)
+        _read(state, tensors, slopes)
+    uncalled = tuple(
+        name for name, parameter in parameters.items() if parameter.dim() >= 2 and name not in state.called
+    )
+    return Dataflow(state.graph, tier, fx, tuple(state.unsupported), uncalled, notes)
+
+
+def _read(state: _Build, tensors: Mapping[str, tuple[str, torch.Tensor]], slopes: Mapping[str, torch.Tensor]) -> None:
+    """Every node, in order."""
+    for node in state.fx.nodes:
         if node.op == "get_attr":
             op = _attribute(node, _name(state, node), tensors, slopes)
         elif node.op == "placeholder":
@@ -86,10 +101,6 @@ def build(
         else:
             op = _operation(state, node, slopes)
         _enter(state, node, op)
-    uncalled = tuple(
-        name for name, parameter in parameters.items() if parameter.dim() >= 2 and name not in state.called
-    )
-    return Dataflow(state.graph, tier, fx, tuple(state.unsupported), uncalled, notes)
 
 
 def _is_data(placeholder: torch.fx.Node) -> bool:
@@ -180,8 +191,9 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
     target: Any = None if leaf is not None else node.target
     if target is getattr:
         target = operator.attrgetter(str(node.args[1]))
-    return classified(
-        _name(state, node),
+    name, changed = _name(state, node), state.demodulations
+    op = classified(
+        name,
         spec,
         bound,
         params,
@@ -190,7 +202,9 @@ def _operation(state: _Build, node: torch.fx.Node, slopes: Mapping[str, torch.Te
         slopes,
         state.known,
         may_weigh=spec.name not in ("sum", "mean") or not _meets_again(state, node),
+        aside=changed.slots.get(name, ""),
     )
+    return replace(op, params=changed.uses[name]) if name in changed.uses else op
 
 
 def _meets_again(state: _Build, node: torch.fx.Node) -> bool:

@@ -111,6 +111,7 @@ class Op:
         operands: the operations whose outputs it takes, by slot.
         call: how to call it again.
         acts: how it treats elements (see `ops.Acts`).
+        demodulated_by: the slot of the operand that takes away the scale of the weight behind another; empty if none.
     """
 
     name: str
@@ -126,6 +127,7 @@ class Op:
     operands: Mapping[str, Op] = field(default_factory=dict)
     call: Call | None = None
     acts: str = "mixing"
+    demodulated_by: str = ""
 
     @cached_property
     def spec(self) -> OpSpec | None:
@@ -167,9 +169,11 @@ LENDING = frozenset({"cast", "view", "expand", "output_in_place"})
 
 
 def only_steers(op: Op, slot: str) -> bool:
-    """Whether an operand says only which elements, which shape or which type: an index, a mask, `other` of view_as."""
+    """Whether an operand says only which elements, shape or type (an index, `other` of view_as), or demodulates."""
     if op.op == "cast" or (op.acts == "rearranging" and Trait.JOINING not in op.traits):
         return slot != "input"
+    if slot == op.demodulated_by:
+        return True
     return op.spec is not None and slot in op.spec.steered_by
 
 

@@ -105,12 +105,17 @@ _BLOCKS = frozenset({"wrap_with_set_grad_enabled", "wrap_with_autocast"})
 """What `torch.no_grad()` and `torch.autocast(...)` in a forward become."""
 
 
+def is_block(operator: str) -> bool:
+    """Whether an operator does no more than run the graph that it is given, on what follows that in its arguments."""
+    return operator in _BLOCKS
+
+
 def _copied(node: torch.fx.Node, module: torch.fx.GraphModule, graph: torch.fx.Graph, made: _Made) -> None:
     """Copy a node of the module's graph into another graph; a block under `no_grad` or `autocast` node by node."""
     if node.target is operator.getitem and isinstance(made[node.args[0]], tuple):  # type: ignore[index]
         made[node] = made[node.args[0]][node.args[1]]  # type: ignore[index]
         return
-    if getattr(node.target, "__name__", "") not in _BLOCKS:
+    if not is_block(getattr(node.target, "__name__", "")):
         made[node] = graph.node_copy(node, lambda old: made[old])
         made[node].meta = _meta(node.meta)
         return

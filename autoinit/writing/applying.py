@@ -214,7 +214,8 @@ def _integer(seed: int | None) -> int | None:
 
 
 def _measure(view: ModelView, writes: tuple[WeightWrite, ...]) -> dict[str, Moments]:
-    plain = {each.layer.name: each.tensor for each in writes if each.stored.kind == "plain"}
+    real = [each for each in writes if each.stored.kind == "plain" and not each.tensor.is_complex()]
+    plain = {each.layer.name: each.tensor for each in real}
     found = filling.measure_all(plain)
     for each in writes:
         if each.stored.kind != "plain":

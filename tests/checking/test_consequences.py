@@ -116,6 +116,38 @@ def test_a_zero_that_feeds_a_layer_mutes_it(spelling):
     assert heard.severity == "error"
 
 
+MUTED: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "rezero": lambda x, b, g: g[0] * F.linear(x, b),
+    "layer scale": lambda x, b, g: (x @ b.T).mul(g),
+    "gate of tanh": lambda x, b, g: F.linear(x, b) * torch.tanh(g[:1]),
+    "diagonal": lambda x, b, g: F.linear(x, b) @ torch.diag(g),
+    "in one einsum": lambda x, b, g: torch.einsum("bi,oi,o->bo", x, b, g),
+    "two weights in one einsum": lambda x, b, g: torch.einsum("bi,oi,po->bp", x, b, torch.diag(g)),
+}
+
+
+@pytest.mark.parametrize("spelling", MUTED.values(), ids=MUTED)
+@pytest.mark.parametrize("zero", [True, False])
+def test_a_zero_factor_behind_a_layer_mutes_it(spelling, zero):
+    """0 (B x) = 0 whatever B's scale: a warning. Where the factor is 1, six times 1 / sqrt(64) is an error."""
+
+    class Scaled(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(WIDTH, WIDTH, bias=False), nn.Linear(WIDTH, WIDTH, bias=False)
+            self.b = nn.Parameter(torch.randn(WIDTH, WIDTH) * 6 / 8)
+            self.g = nn.Parameter(torch.full((WIDTH,), 1.0 - zero))
+            for layer in (self.first, self.last):
+                nn.init.normal_(layer.weight, std=1 / 8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.last(x + spelling(self.first(x), self.b, self.g))
+
+    torch.manual_seed(0)
+    (finding,) = found(Scaled(), (4, WIDTH), "b")
+    assert (finding.severity, "starts at zero" in finding.message) == (("warning", True) if zero else ("error", False))
+
+
 def test_a_bias_behind_a_zero_weight_is_a_signal_that_feeds_the_next_layer():
     """B (0 x + c) = B c is not zero: B's scale does what it does elsewhere."""
     torch.manual_seed(0)

@@ -414,6 +414,26 @@ def test_tensors_without_bytes_are_on_meta(here):
     assert load("bare.pt2").model.state_dict["layer.weight"].is_meta
 
 
+@pytest.mark.parametrize(
+    ("sizes", "strides"),
+    [((2**61, 2**61), (2**61, 1)), ((4, 4), (2**61, 1)), ((2**60 + 1,), (0,)), ((0, 2**61, 2**61), (1, 1, 1))],
+)
+def test_tensors_without_bytes_have_sizes_that_torch_counts(here, sizes, strides):
+    """Elements and reach times four bytes stay up to 2^62."""
+
+    def change(name: str, content: bytes) -> bytes:
+        if not name.endswith("weights_config.json"):
+            return b"" if name.endswith("weight_0") else content
+        document = json.loads(content)
+        meta = document["config"]["layer.weight"]["tensor_meta"]
+        meta.update(sizes=[{"as_int": size} for size in sizes], strides=[{"as_int": stride} for stride in strides])
+        return json.dumps(document).encode()
+
+    rewritten("net.pt2", "odd.pt2", change)
+    with pytest.raises(LoadError, match=r"^odd\.pt2 is refused: layer\.weight of sizes .* needs more than 4,611,"):
+        load("odd.pt2")
+
+
 def test_a_record_that_is_there_twice_is_refused(here):
     with zipfile.ZipFile("net.pt2", "a") as archive:
         name = next(each for each in archive.namelist() if each.endswith("models/model.json"))
@@ -459,6 +479,7 @@ def test_a_damaged_program_is_one_line(here):
         ("Add(Mul(Integer(2), Integer(3)), Integer(4))", 10),
         ("FloorDiv(Integer(7), Integer(2))", 3),
         ("Mod(Integer(7), Integer(4))", 3),
+        ("Mul(Integer(4294967296), Integer(4294967296))", 2**64),
         ("Add(Mul(Integer(2), Symbol('s77', positive=True, integer=True)), FloorDiv(s0, Integer(2)))", None),
         ("Max(Integer(1), s3)", None),
         ("Float('0.5', precision=53)", None),
@@ -490,6 +511,7 @@ def test_sizes(text, value):
         "Add(1, 2))",
         "",
         "９",
+        f"Mul({', '.join(['9' * 40] * 200)})",
     ],
 )
 def test_anything_else_is_no_size(text):
@@ -543,3 +565,93 @@ def places_in(value: Any):
     for key, each in list(items):
         yield value, key
         yield from places_in(each)
+
+
+@pytest.mark.parametrize(
+    ("record", "content", "said"),
+    [
+        ("byteorder", b"big", r"refused: its byteorder is 'big', expected little; .*--trust"),
+        ("byteorder", b"\xff\n../x", r"refused: its byteorder is '.*x', expected little"),
+        ("archive_version", b"999", r"refused: its archive version is '999', expected 0; .*--trust"),
+    ],
+)
+def test_an_archive_that_lies_otherwise_is_refused(here, record, content, said):
+    """Weights are read as they lie in the file: of another byte order they would be other numbers."""
+    rewritten("net.pt2", "odd.pt2", lambda name, old: content if name.endswith(f"/{record}") else old)
+    with pytest.raises(LoadError, match=said):
+        load("odd.pt2")
+
+
+def test_what_a_message_repeats_of_a_document_is_cut(here):
+    def long(document: dict[str, Any]) -> None:
+        document["graph_module"]["graph"]["nodes"][-1]["inputs"][0]["arg"] = {"as_float": "Max(s0, " * 5000}
+
+    redocumented("net.pt2", "odd.pt2", long)
+    with pytest.raises(LoadError, match=r"odd\.pt2 is damaged: ") as caught:
+        load("odd.pt2")
+    assert len(str(caught.value)) < 600
+
+
+class Blocks(nn.Module):
+    """A norm's statistic and two gates made without gradients, one of them cut in two; an autocast head."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.gates, self.head = nn.Linear(4, 6), nn.Linear(6, 12), nn.Linear(6, 3)
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        x = torch.nn.functional.silu(self.first(x))
+        with torch.no_grad():
+            self.mean.mul_(0.9).add_(0.1 * x.mean(0))
+            one, two = self.gates(x).chunk(2, -1)
+            with torch.enable_grad():
+                one = torch.sigmoid(one)
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.tanh(self.head(one * two - self.mean))
+
+
+@pytest.fixture(scope="module")
+def blocks(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("blocks") / "net.pt2"
+    torch.export.save(torch.export.export(Blocks(), (torch.ones(2, 4),)), path)
+    return path
+
+
+def test_blocks_without_gradients_are_read_through(blocks):
+    """first -> silu; rows 0 to 6 of gates -> sigmoid, 6 to 12 multiply it; head -> tanh."""
+    document = json.loads(zipfile.ZipFile(blocks).read("net/models/model.json"))
+    called = [each["target"].rpartition(".")[2] for each in document["graph_module"]["graph"]["nodes"]]
+    assert {"wrap_with_set_grad_enabled", "wrap_with_autocast"} <= set(called)
+    made = plan(load(str(blocks)).model)
+    assert {name: layer.nonlinearity for name, layer in made.items()} == {
+        "first": "silu", "gates": made["gates"].nonlinearity, "head": "tanh",
+    }  # fmt: skip
+    assert [(part.rows, part.nonlinearity) for part in made["gates"].slices] == [
+        (((0, 6),), "sigmoid"), (((6, 12),), "linear"),
+    ]  # fmt: skip
+
+
+def _first_block(document: dict[str, Any]) -> dict[str, Any]:
+    nodes = document["graph_module"]["graph"]["nodes"]
+    block: dict[str, Any] = next(each for each in nodes if each["target"].endswith("set_grad_enabled"))
+    return block
+
+
+SPOILT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "operand": (lambda block: block["inputs"].pop(), "values on one side of its graph"),
+    "output": (lambda block: block["outputs"].append(block["outputs"][0]), "values on one side of its graph"),
+    "graph": (lambda block: block["inputs"].pop(1), "has no graph"),
+    "name": (
+        lambda block: block["inputs"][1]["arg"]["as_graph"]["graph"]["inputs"][0]["as_tensor"].update(name="other"),
+        "nothing made it before",
+    ),
+}
+
+
+@pytest.mark.parametrize("key", SPOILT)
+def test_a_block_that_does_not_fit_its_graph_is_refused(key, blocks, tmp_path):
+    spoil, message = SPOILT[key]
+    redocumented(blocks, tmp_path / "bad.pt2", lambda document: spoil(_first_block(document)))
+    with pytest.raises(LoadError, match=message):
+        load(str(tmp_path / "bad.pt2"))

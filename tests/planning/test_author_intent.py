@@ -354,3 +354,12 @@ class Inverting(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return torch.linalg.inv(self.first(x)), F.relu(self.second(x)).masked_fill(~(x > 0), 0.0)
+
+
+@pytest.mark.parametrize(("count", "status"), [(1, "kept"), (2, "planned")])
+def test_zeros_in_every_one_of_several_weights_are_nobodys_intent(count: int, status: str):
+    layers = [nn.Linear(4, 4) for _ in range(count)]
+    for layer in layers:
+        nn.init.zeros_(layer.weight)
+    made = plan(nn.Sequential(*layers), (2, 4))
+    assert [each.status for each in made.layers] == [status] * count

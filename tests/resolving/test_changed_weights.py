@@ -560,6 +560,20 @@ def test_a_complex_weight_is_told():
     assert "complex64" in made["w"].note
 
 
+def test_a_complex_weight_is_looked_at_without_a_warning_of_torch():
+    """1j * w is not zero though its real part is; it has no std on the line of real numbers."""
+    weight = nn.Parameter(1j * torch.randn(6, 8).to(torch.cfloat))
+    model = Net(
+        lambda m, x: m.last(torch.relu((x.to(torch.cfloat) @ m.w).imag)), w=weight, last=nn.Linear(8, 3, bias=False)
+    )
+    checked = check(model, (2, 6))
+    assert not checked.findings
+    assert any("1 weight has no real values to look at" in note for note in checked.notes)
+    made = autoinit(model, (2, 6))
+    assert made.plan["w"].status == "skipped"
+    assert set(made.before) == set(made.after) == {"last"}
+
+
 @pytest.mark.parametrize(
     ("change", "parts"),
     [

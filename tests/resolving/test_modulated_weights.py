@@ -337,3 +337,74 @@ def test_the_gain_of_one_of_two_signals_is_no_weight():
         ((4, IN), (4, CODE)),
     )
     assert list(made) == ["query", "key"]
+
+
+# The style multiplies the input, and what the weight with the style would be divided by divides the output.
+
+Divisor = Callable[[Tensor, Tensor], Tensor]
+UNFUSED: dict[str, Divisor] = {
+    "root": lambda w, s: ((w[None] * s[:, None, :, None, None]).square().sum((2, 3, 4)) + 1e-8).rsqrt(),
+    "matmul": lambda w, s: torch.rsqrt(s.square() @ w.square().sum((2, 3)).T + 1e-8),
+    "einsum": lambda w, s: torch.einsum("oikl,bi->bo", w**2, s**2).pow(-0.5),
+    "norm": lambda w, s: 1 / (w * s[:, None, :, None, None]).flatten(2).norm(dim=-1),
+    "equalised": lambda w, s: ((w / 9 * s[:, None, :, None, None]) ** 2).sum((2, 3, 4)).rsqrt() / 9,
+}
+
+
+def unfused(divisor: Divisor, divide: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Many:
+    def forward(net: Any, x: Tensor, code: Tensor) -> Tensor:
+        style = net.style(code)
+        y = F.conv2d(net.first(x) * style[..., None, None], net.weight, padding=1)
+        return F.relu(divide(y, divisor(net.weight, style)[..., None, None], net.noise))
+
+    return Many(
+        forward,
+        style=nn.Linear(CODE, IN),
+        first=nn.Conv2d(IN, IN, 1),
+        weight=parameter(OUT, IN, 3, 3),
+        noise=torch.ones(1, 1, SIZE, SIZE),
+    )
+
+
+@pytest.mark.parametrize("tier", ["recorded", "exported"])
+@pytest.mark.parametrize("key", UNFUSED)
+def test_a_demodulated_convolution_that_is_not_fused(key: str, tier: str):
+    """StyleGAN2-ADA without `fused_modconv`: the same function as the fused one, relu(conv(x, w * s / norm))."""
+    net = unfused(UNFUSED[key], lambda y, by, _: y * by)
+    layers = plan(
+        net if tier == "recorded" else torch.export.export(net, batch()), batch() if tier == "recorded" else None
+    )
+    weight, style = layers["weight"], layers["style"]
+    assert (weight.nonlinearity, weight.std, weight.status) == ("relu", pytest.approx(HE), "planned")
+    assert "scaled by a signal, which normalises its scale away" in weight.note
+    assert (style.nonlinearity, style.reason, layers["first"].reason) == ("linear", "gate", "gate")
+
+
+def test_noise_is_added_as_the_output_is_divided():
+    net = unfused(UNFUSED["root"], lambda y, by, noise: torch.addcmul(noise, y, by))
+    assert plan(net, batch())["weight"].nonlinearity == "relu"
+
+
+NOT_DIVIDED: dict[str, Divisor] = {
+    "gate": lambda w, s: (w[None] * s[:, None, :, None, None]).sum((2, 3, 4)),  # grows with the weight
+    "square": lambda w, s: 1 / (w[None] * s[:, None, :, None, None]).square().sum((2, 3, 4)),  # outweighs it
+    "other": lambda w, s: s.repeat(1, 2),
+}
+
+
+@pytest.mark.parametrize("key", NOT_DIVIDED)
+def test_a_gate_that_a_weight_makes_of_itself_is_no_demodulation(key: str):
+    layer = plan(unfused(NOT_DIVIDED[key], lambda y, by, _: y * by), batch())["weight"]
+    assert (layer.nonlinearity, layer.reason) == ("linear", "gate")
+    assert "normalises" not in layer.note
+
+
+def test_a_classifier_by_cosine():
+    """y = (x / |x|) . (w / |w|), by dividing what a linear layer gives: the weight's scale does not matter."""
+    net = Many(
+        lambda net, x, _: F.linear(F.normalize(x.flatten(1)), net.weight) / net.weight.norm(dim=1),
+        weight=parameter(OUT, IN * SIZE * SIZE),
+    )
+    layer = plan(net, batch())["weight"]
+    assert (layer.reason, "normalises its scale away" in layer.note) == ("output", True)
+    assert "scaled by a signal" not in layer.note

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from itertools import permutations
 
-from autoinit.checking._dead import starving
+from autoinit.checking._dead import starving, zero_values
 from autoinit.ops import Fact, Role
 from autoinit.tracing.dataflow import Dataflow, Op
 
@@ -19,7 +19,7 @@ def surroundings(
     renormalised: a norm takes the scale away further on, with nothing between but what passes a scale on unchanged.
     faded: the same for a signal that is too small, which nonlinearities with a slope at zero pass on nearly unchanged.
     gated: all ways lead to a bounded nonlinearity whose value multiplies a signal.
-    muted: all ways lead through weights inside the network that are zero.
+    muted: all ways lead through weights or factors inside the network that are zero.
     starved: what comes in is zero, since a weight before it is.
     final: no weight comes behind, and the signal goes on: to an output, a loss, or where values are drawn by it.
 
@@ -29,13 +29,14 @@ def surroundings(
         norms: those that are written out, with their operations.
     """
     last, normalising = _last(dataflow), {op for ops in norms.values() for op in ops}
+    vanishing = zero_values(dataflow, is_zero)
 
     def is_norm(op: Op) -> bool:
         return op.role is Role.NORM or op in normalising
 
     def silences(op: Op) -> bool:
         held = [use for use in op.params if use.layout is not None]
-        return len(held) == 1 and is_zero(held[0].name) and op not in last
+        return op not in last and (op in vanishing or (len(held) == 1 and is_zero(held[0].name)))
 
     found = {
         "renormalised": _leading_to(dataflow, is_norm, _passes_scale),
@@ -44,8 +45,17 @@ def surroundings(
         "muted": _leading_to(dataflow, silences, lambda op: not op.ends and op.role is not Role.UNKNOWN),
         "final": last,
     }
+    beside = {op for op in vanishing if _has_zero_beside(op, vanishing, is_zero)}
+    found["muted"] = (found["muted"] - vanishing) | beside
     named = {kind: frozenset(op.name for op in ops) for kind, ops in found.items()}
-    return {"skipped_over": _inside_branches(dataflow), "starved": starving(dataflow, is_zero), **named}
+    return {"skipped_over": _inside_branches(dataflow), "starved": starving(dataflow, vanishing), **named}
+
+
+def _has_zero_beside(op: Op, vanishing: set[Op], is_zero: Callable[[str], bool]) -> bool:
+    """Whether an operation gives zero since one of its weights is, though another and what comes in are not."""
+    held = [use for use in op.params if use.layout is not None]
+    starved = any(each in vanishing for each in op.operands.values() if each.signal)
+    return not starved and not all(is_zero(use.name) for use in held)
 
 
 def _inside_branches(dataflow: Dataflow) -> frozenset[str]:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 import torch.fx
 
 from autoinit.loading.exported import _schema as schema
 from autoinit.loading.exported._operators import operator_named
-from autoinit.tracing.exported import place_of
+from autoinit.tracing.exported import is_block, place_of
 
 _DTYPES = (
     "", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64", "complex32", "complex64",
@@ -26,6 +26,9 @@ _NUMBERED = {**dict(enumerate(_DTYPES)), **dict(enumerate(_LATER_DTYPES, start=2
 _LAYOUTS = {1: "sparse_coo", 2: "sparse_csr", 3: "sparse_csc", 4: "sparse_bsr", 5: "sparse_bsc", 7: "strided"}
 STRIDED = 7
 _MEMORY_FORMATS = {1: "contiguous_format", 2: "channels_last", 3: "channels_last_3d", 4: "preserve_format"}
+
+
+_T = TypeVar("_T")
 
 
 class UnreadableError(ValueError):
@@ -54,7 +57,7 @@ def graph_of(module: schema.GraphModule, constants: Mapping[str, torch.Tensor]) 
     Raises:
         UnreadableError: a value is used that nothing made, or made twice; or the graph needs an object of a class.
     """
-    builder = _Builder(module.graph)
+    builder = _Builder(module.graph, torch.fx.Graph(), [])
     if len(module.graph.inputs) != len(module.signature.input_specs):
         raise UnreadableError(
             f"{len(module.graph.inputs)} inputs, and {len(module.signature.input_specs)} of them are described"
@@ -74,11 +77,11 @@ class _Builder:
         made: the node of each value, by the value's name.
     """
 
-    def __init__(self, document: schema.Graph) -> None:
-        self.graph = torch.fx.Graph()
+    def __init__(self, document: schema.Graph, graph: torch.fx.Graph, parts: list[torch.fx.Node]) -> None:
+        self.graph = graph
         self.made: dict[str, torch.fx.Node] = {}
         self._metas = document.tensor_values
-        self._parts: list[torch.fx.Node] = []
+        self._parts = parts
 
     def add_input(
         self, given: schema.Argument, spec: schema.InputSpec, index: int, constants: Mapping[str, torch.Tensor]
@@ -98,7 +101,10 @@ class _Builder:
             self._enter(name, self.graph.create_node("placeholder", name, name=name), {"module": ""})
 
     def add_node(self, node: schema.Node) -> None:
-        """A call, and the parts of what it gives."""
+        """A call, and the parts of what it gives; of a block, its calls in place of it."""
+        if is_block(node.target.rpartition(".")[2]):
+            self._add_block(node)
+            return
         args = tuple(self._value(each.arg) for each in node.inputs if each.kind == 1 or not each.name)
         kwargs = {each.name: self._value(each.arg) for each in node.inputs if each.kind != 1 and each.name}
         single = _single_output(node)
@@ -113,6 +119,22 @@ class _Builder:
             if len(outputs) == 1 and outputs[0].kind == "as_tensors":
                 outputs = [schema.Argument(as_tensor=each) for each in outputs[0].value]
             self._add_parts(made, outputs, place)
+
+    def _add_block(self, node: schema.Node) -> None:
+        """The calls of a block, which names its values for itself."""
+        given = [each.arg for each in node.inputs]
+        at = next((at for at, each in enumerate(given) if each.kind == "as_graph"), None)
+        if at is None:
+            raise UnreadableError(f"{node.target} has no graph")
+        document: schema.Graph = given[at].value.graph
+        inside = _Builder(document, self.graph, self._parts)
+        for name, operand in _paired(_names(document.inputs), given[at + 1 :], node.target):
+            inside.made[name] = self._value(operand)
+        for each in document.nodes:
+            inside.add_node(each)
+        for name, made in _paired(_names(node.outputs), _names(document.outputs), node.target):
+            self._check_new(name)
+            self.made[name] = inside._named(str(made))
 
     def _add_parts(self, whole: torch.fx.Node, outputs: Iterable[schema.Argument], place: dict[str, Any]) -> None:
         for index, output in enumerate(outputs):
@@ -137,8 +159,7 @@ class _Builder:
                 self.graph.erase_node(part)
 
     def _enter(self, name: str, node: torch.fx.Node, place: dict[str, Any]) -> None:
-        if name in self.made:
-            raise UnreadableError(f"the value {name!r} is made twice")
+        self._check_new(name)
         self.made[name] = node
         node.meta = dict(place)
         meta = self._metas.get(name)
@@ -146,6 +167,10 @@ class _Builder:
             sizes = [each.known for each in meta.sizes]
             if all(size is not None for size in sizes):
                 node.meta |= {"shape": tuple(sizes), "dtype": dtype_numbered(meta.dtype)}
+
+    def _check_new(self, name: str) -> None:
+        if name in self.made:
+            raise UnreadableError(f"the value {name!r} is made twice")
 
     def _named(self, name: str) -> torch.fx.Node:
         if name not in self.made:
@@ -231,6 +256,21 @@ def _name_in(argument: schema.Argument) -> str | None:
     if argument.kind in ("as_sym_int", "as_sym_float", "as_sym_bool") and argument.value.kind == "as_name":
         return str(argument.value.value)
     return None
+
+
+def _names(arguments: Iterable[schema.Argument]) -> list[str | None]:
+    """The names of inputs or outputs, one for each; of a list of tensors, one for each of these."""
+    found: list[str | None] = []
+    for each in arguments:
+        found += [tensor.name for tensor in each.value] if each.kind == "as_tensors" else [_name_in(each)]
+    return found
+
+
+def _paired(names: Sequence[str | None], others: Sequence[_T], target: str) -> Iterator[tuple[str, _T]]:
+    """What a block is given, or gives, outside and inside; only that which has a name."""
+    if len(names) != len(others):
+        raise UnreadableError(f"{target} has {len(names)} values on one side of its graph, and {len(others)} beyond")
+    return ((name, other) for name, other in zip(names, others, strict=True) if name is not None)
 
 
 def _single_output(node: schema.Node) -> str | None:

@@ -16,6 +16,7 @@ _TOKEN = re.compile(r"\s*(-?[0-9]{1,40}|[A-Za-z_][A-Za-z0-9_]{0,99}|'[A-Za-z0-9_
 _END = ""
 _DEEPEST = 60
 _LONGEST = 10_000
+_LARGEST = 2**64
 
 _COMPUTED: dict[str, Callable[[Sequence[int]], int]] = {
     "Add": sum,
@@ -135,4 +136,7 @@ class _Parser:
         binary = name in ("FloorDiv", "Mod")
         if binary and (len(known) != 2 or known[1] == 0):
             raise ValueError(f"{self.text[:80]!r} is no size: {name} of {known}")
-        return _COMPUTED[name](known)
+        value = _COMPUTED[name](known)
+        if abs(value) > _LARGEST:
+            raise ValueError(f"{self.text[:80]!r} is no size: {name} comes to a number beyond 2^64")
+        return value

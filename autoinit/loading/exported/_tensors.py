@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from autoinit.loading._archives import Archive
 from autoinit.loading._states import overlaps
 from autoinit.loading.exported import _schema as schema
 from autoinit.loading.exported._graphs import STRIDED, UnreadableError, dtype_numbered
+
+_LARGEST = 2**62
+"""Bytes that torch counts."""
 
 
 def tensors_in(archive: Archive, config: schema.PayloadConfig, folder: str) -> dict[str, torch.Tensor]:
@@ -59,6 +63,9 @@ def _strided(
     name: str, record: bytearray, dtype: torch.dtype, sizes: tuple[int, ...], strides: tuple[int, ...], offset: int
 ) -> torch.Tensor:
     """A tensor on the bytes of a record, if it lies within them."""
+    reach = offset + sum(size * stride for size, stride in zip(sizes, strides, strict=True))
+    if max(reach, math.prod(max(size, 1) for size in sizes)) * dtype.itemsize > _LARGEST:
+        raise UnreadableError(f"{name} of sizes {sizes} and strides {strides} needs more than {_LARGEST:,} bytes")
     if 0 in sizes or not record:
         return torch.empty_strided(sizes, strides, dtype=dtype, device="cpu" if 0 in sizes else "meta")
     held = len(record) // dtype.itemsize
