@@ -19,8 +19,10 @@ from autoinit.errors.arguments import all_of, real, refusal, require, require_ca
 from autoinit.methods.table import METHODS, complete
 from autoinit.models import Model, ModelView
 from autoinit.models.alone import StateDict, WeightsAlone, require_no_plan
+from autoinit.models.wrappers import resharded
 from autoinit.ops import REGISTRY
 from autoinit.planning.heads import with_heads
+from autoinit.plans.how import How
 from autoinit.plans.options import PlanArguments, PlanOptions, takes_plan_options
 from autoinit.plans.plan import Plan, Report
 from autoinit.presets.choosing import advised, choose
@@ -31,7 +33,7 @@ from autoinit.theory.activations import NONLINEARITIES
 from autoinit.tracing.dataflow import Tier
 from autoinit.tracing.rng import untouched_generators
 from autoinit.tracing.tiers import trace_view
-from autoinit.writing.applying import measure
+from autoinit.writing.applying import applied, measure
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -54,9 +56,13 @@ def plan(model: Model, example_inputs: Any = None, **options: Unpack[PlanArgumen
         TraceError: the model could not be traced.
         LazyModuleError: the model has parameters without a shape.
     """
-    started = time.perf_counter()
     chosen = complete(options)
-    view = ModelView.of(model)
+    return _planned_by(options, chosen, ModelView.of(model), example_inputs)
+
+
+def _planned_by(options: PlanArguments, chosen: PlanOptions, view: ModelView, example_inputs: Any) -> Plan:
+    """The plan by a caller's options; `chosen` are the same and the defaults."""
+    started = time.perf_counter()
     with collector_paused(), tensors_on_cpu():
         if chosen.preset == "none":
             made = _planned(view, chosen, example_inputs)
@@ -115,9 +121,12 @@ def autoinit(
     shared = METHODS[chosen.method].needs_seed or chosen.preset != "none"
     if shared and chosen.seed is None:  # the plan measures the values that will be written
         options["seed"] = int(torch.randint(2**63 - 1, (), dtype=torch.int64, device="cpu"))
+        chosen = complete(options)
     with collector_paused():
-        made = plan(model, example_inputs, **options)
-        done = made.apply(model, options.get("seed"), force=force)
+        view = ModelView.of(model)
+        made = _planned_by(options, chosen, view, example_inputs)
+        view = ModelView.of(model) if resharded(model) else view
+        done = applied(made, view, options.get("seed"), How(force=force))
     if verbose:
         done.print()
     return done

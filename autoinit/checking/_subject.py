@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
@@ -94,6 +94,13 @@ class Subject:
     def predicted(self) -> bool:
         """Whether anything has asked for the signal."""
         return "prediction" in vars(self)
+
+    def held_against(self, recipe: Published | None, *, declared: bool) -> Subject:
+        """The same model held against a recipe. What was seen of its weights and its graph is not looked for again."""
+        made = replace(self, published=recipe, declared=declared)
+        own = {each.name for each in fields(self)} | {"_made"}
+        vars(made).update({name: value for name, value in vars(self).items() if name not in own})
+        return made
 
     def once(self, make: Callable[[Subject], T]) -> T:
         """What a function makes of the subject: several rules ask for it, and it is made when the first one does."""

@@ -108,7 +108,7 @@ def check(
             if base is not None:
                 looked_at = replace(looked_at, base=followed_base(view, base, optimizer, example_inputs))
             followed = recognised(looked_at.parts) if recipe == "auto" else given
-            looked_at = replace(looked_at, published=followed, declared=followed is not None and given is not None)
+            looked_at = looked_at.held_against(followed, declared=followed is not None and given is not None)
         findings = _ordered(looked_at, as_alone(looked_at, rule_findings(looked_at, looked_at.codes)))
     selection = selected(
         findings, select=select, ignore=ignore, ignores=ignores, model=looked_at.name, known=tuple(rules())

@@ -70,7 +70,7 @@ def storage_in_module(module: nn.Module, owner: str, leaf: str) -> WeightStorage
         leaf: the weight's attribute, or that of a parameter that stores it (`weight_v`).
     """
     prefix = f"{owner}." if owner else ""
-    if parametrize.is_parametrized(module, leaf):
+    if "parametrizations" in module._modules and parametrize.is_parametrized(module, leaf):
         return _parametrized(module, prefix, leaf)
     for hook in module._forward_pre_hooks.values():
         if isinstance(hook, WeightNorm) and leaf in _with_suffixes(hook.name, "", "_g", "_v"):

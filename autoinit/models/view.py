@@ -146,13 +146,14 @@ class ModelView:
         Raises:
             PlanError: the model has no such module.
         """
-        found: nn.Module | None = self.root if isinstance(self.root, nn.Module) else None
-        for segment in path.split(".") if path and found is not None else ():
-            inner = found._modules.get(segment) if found is not None else None
-            found = inner_module(inner) if inner is not None else None
+        found = self._by_prefix.get(f"{path}." if path else "") if isinstance(self.root, nn.Module) else None
         if found is None:
             raise PlanError(f"{path}: {self.class_name} has no such module. Plan the model that is written.")
         return found
+
+    @cached_property
+    def _by_prefix(self) -> dict[str, nn.Module]:
+        return dict(self.modules)
 
     def storage(self, name: str) -> WeightStorage:
         """How the model stores a weight.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from typing import TypeVar
 
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -17,7 +16,6 @@ WRAPPING_NAMES = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_modu
 The wrappers' classes themselves are not imported: that would load the compiler and torch.distributed.
 """
 _PARALLEL = (nn.DataParallel, DistributedDataParallel)
-Wrapped = TypeVar("Wrapped")
 _RENAMING = (("torch.distributed.fsdp", "FSDPModule"), ("torch.distributed._composable.replicate", "DDP"))
 """Classes that `fully_shard` and `replicate` put in front of a module's own."""
 
@@ -66,13 +64,18 @@ def bare_class(module: nn.Module) -> type:
     return inner if inner in found.__bases__ else found  # else there is a parametrization in front, which stays
 
 
-def resharded(model: Wrapped) -> Wrapped:
-    """The model, in which what FSDP2 has gathered for a forward is let go: what is written must be what it keeps."""
+def resharded(model: object) -> bool:
+    """Lets go what FSDP2 has gathered of a model for a forward, since what is written must be what it keeps.
+
+    Returns whether there may have been anything: other parameters are the model's then.
+    """
+    found = False
     for module in modules_once(model) if isinstance(model, nn.Module) else ():
         reshard = getattr(module, "reshard", None) if bare_class(module) is not type(module) else None
         if callable(reshard):
             reshard()
-    return model
+            found = True
+    return found
 
 
 def _without_engine(kind: type) -> type:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from math import prod
 from typing import IO, TYPE_CHECKING
@@ -138,7 +138,7 @@ class Plan(Mapping[str, LayerPlan]):
             ArgumentError: an argument has no meaning; nothing was written.
             ApplyError: writing failed.
         """
-        from autoinit.writing.applying import write
+        from autoinit.writing.applying import applied
 
         one_of("rest", rest, ("keep", "reset"))
         for name, flag in (("force", force), ("partial", partial), ("report", report)):
@@ -146,10 +146,8 @@ class Plan(Mapping[str, LayerPlan]):
         if layout is not None:
             require_call("layout", layout, "name", "tensor")
         how = How(report, force, rest, partial, layout)
-        written = write(self, ModelView.of(resharded(model)), seed, how)
-        others = tuple(each for each in self.others if each.name not in written.reset)
-        noted = replace(self, notes=(*self.notes, *written.notes), others=others)
-        return Report(noted, written.before, written.after, written.seed, self.seconds + written.seconds)
+        resharded(model)
+        return applied(self, ModelView.of(model), seed, how)
 
     def to_json(self) -> str:
         """The plan as JSON; `Plan.from_json` reads it back."""

@@ -67,7 +67,9 @@ def seen_in(dataflow: Dataflow, plan: Plan) -> Seen:
     rows = [part for layer in plan.layers for part in (layer.slices or (layer,))]
     branches = max((len(each.branches) for each in streams(dataflow)), default=0)
     return Seen(
-        norms=any(op.role is Role.NORM for op in dataflow.graph.nodes) or any(each.normalised for each in rows),
+        norms=any(op.role is Role.NORM for op in dataflow.graph.nodes)
+        or any(each.normalised for each in rows)
+        or any(each.kind == "norm" for each in plan.others),
         branches=branches if branches > 1 else 0,
         bare=any(each.reason == "add" and not each.normalised for each in rows),
         attends=any(each.reason == "attention" for each in rows),

@@ -96,8 +96,9 @@ def _completes(op: Op, parameter: Op, ends: Collection[Op]) -> bool:
     """Whether an operation scales, or shifts by one number for each feature, what a norm gives."""
     if op.op == "add" and sum(size > 1 for size in parameter.params[0].shape) > 1:
         return False
-    carrying = [each for each in op.operands.values() if each.signal]
-    return op.op in ("mul", "add", WEIGHTED_SUM) and len(carrying) == 1 and _unscaled(carrying[0]) in ends
+    carrying = list({each for each in op.operands.values() if each.signal})
+    scales = op.op in ("mul", "add", "addcmul", WEIGHTED_SUM) or (op.op == "einsum" and op.role is not Role.WEIGHT)
+    return scales and len(carrying) == 1 and _unscaled(carrying[0]) in ends
 
 
 def _unscaled(op: Op) -> Op:

@@ -24,6 +24,8 @@ def fixed_pattern(weight: torch.Tensor, axes: str, groups: int = 1) -> str:
     if not readable or set(axes) - set("oik") or weight.numel() < 2:
         return ""
     with torch.no_grad():
+        if axes == "oi" and min(weight.shape) > 1 and bool(weight[0].all()):
+            return ""  # the usual case in short
         order = [at for letter in "oik" for at, each in enumerate(axes) if each == letter]
         outputs = _product(weight, axes, "o")
         turned = weight.detach().permute(order).reshape(outputs, _product(weight, axes, "i"), -1)
@@ -89,9 +91,15 @@ def _kernels(turned: torch.Tensor) -> torch.Tensor | None:
 
 
 def _average(turned: torch.Tensor) -> str:
-    """The mean of all inputs."""
-    alone = turned.shape[0] == 1 and _equal(turned)
-    return "an average" if alone and abs(float(turned.sum()) - 1) < _CLOSE else ""
+    """The mean of all inputs, or for each output that of some, which are no other output's."""
+    flat = turned.reshape(len(turned), -1)
+    if len(flat) > 1 and bool(flat[0].all()):  # as where it is drawn
+        return ""
+    filled = flat != 0
+    counts = filled.sum(1, keepdim=True)
+    if int(counts.min()) < 2 or int(filled.sum(0).max()) > 1:
+        return ""
+    return "an average" if bool(((flat * counts - filled.float()).abs() < _CLOSE).all()) else ""
 
 
 def _equal(values: torch.Tensor) -> bool:

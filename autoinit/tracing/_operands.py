@@ -239,7 +239,7 @@ def _passed(op: Op, operands: dict[Op, Any]) -> Any:
     held = {each: value for each, value in operands.items() if isinstance(value, torch.Tensor)}
     if is_mixture(op):
         return mixed(op, operands)
-    if op.op == "getitem":
+    if op.op == "getitem" or _takes_along_one(op):
         operands = {each: value if value is not None else _chosen(op, each) for each, value in operands.items()}
         if any(value is None for value in operands.values()):  # which would stand for a new axis
             return None
@@ -278,14 +278,22 @@ def _nowhere(op: Op) -> torch.Tensor | None:
     return None if op.shape is None else torch.full((), torch.nan).expand(op.shape)
 
 
+def _takes_along_one(op: Op) -> bool:
+    """Whether it is `index_select`: an index of one axis, and the axis that it is along."""
+    index = op.operands.get("index")
+    return op.op == "gather" and index is not None and len(index.shape or ()) == 1 and "dim" in op.constants
+
+
 def _chosen(op: Op, index: Op) -> torch.Tensor | None:
-    """What stands for an index that has no value here: all that there is along the first axis, one after the other."""
+    """What stands for an index that has no value here: all that there is along its axis, one after the other."""
     whole = op.operands.get("input")
     if index is whole or whole is None or not whole.shape or index.shape is None:
         return None
+    dim = op.constants.get("dim", 0)
+    size = whole.shape[dim if isinstance(dim, int) else 0]
     if op.shape is not None and len(op.shape) != len(index.shape) + len(whole.shape) - 1:  # a mask, or one of several
         return None
-    return (torch.arange(math.prod(index.shape)) % max(whole.shape[0], 1)).reshape(index.shape)
+    return (torch.arange(math.prod(index.shape)) % max(size, 1)).reshape(index.shape)
 
 
 def _broadcast(op: Op, operands: dict[Op, Any]) -> tuple[int, ...] | None:

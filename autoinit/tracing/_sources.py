@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import lru_cache
 from types import FrameType, TracebackType
 
 import torch
@@ -14,6 +15,7 @@ _OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 
 
+@lru_cache(4096)
 def _is_users(filename: str) -> bool:
     return not filename.startswith((_OWN, _TORCH, "<frozen"))
 

@@ -15,7 +15,7 @@ import operator
 import threading
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -24,7 +24,7 @@ from autoinit.errors import ApplyError, TrainedModelError, words_of
 from autoinit.errors.arguments import refusal
 from autoinit.models import ModelView
 from autoinit.plans.how import How
-from autoinit.plans.plan import Plan
+from autoinit.plans.plan import Plan, Report
 from autoinit.tensors.measuring import Moments, WeightStats, weight_moments
 from autoinit.tensors.process_state import tensors_on_cpu
 from autoinit.tensors.sharding import is_sharded
@@ -59,6 +59,14 @@ class Written:
     notes: tuple[str, ...] = ()
     reset: tuple[str, ...] = ()
     seconds: float = 0.0
+
+
+def applied(plan: Plan, view: ModelView, seed: int | None, how: How) -> Report:
+    """Writes a plan, and reports it. As `Plan.apply`, of a model that was looked at already."""
+    done = write(plan, view, seed, how)
+    others = tuple(each for each in plan.others if each.name not in done.reset)
+    noted = replace(plan, notes=(*plan.notes, *done.notes), others=others)
+    return Report(noted, done.before, done.after, done.seed, plan.seconds + done.seconds)
 
 
 def write(plan: Plan, view: ModelView, seed: int | None = None, how: How | None = None) -> Written:

@@ -567,6 +567,31 @@ def places_in(value: Any):
         yield from places_in(each)
 
 
+@pytest.mark.parametrize(
+    ("record", "content", "said"),
+    [
+        ("byteorder", b"big", r"refused: its byteorder is 'big', expected little; .*--trust"),
+        ("byteorder", b"\xff\n../x", r"refused: its byteorder is '.*x', expected little"),
+        ("archive_version", b"999", r"refused: its archive version is '999', expected 0; .*--trust"),
+    ],
+)
+def test_an_archive_that_lies_otherwise_is_refused(here, record, content, said):
+    """Weights are read as they lie in the file: of another byte order they would be other numbers."""
+    rewritten("net.pt2", "odd.pt2", lambda name, old: content if name.endswith(f"/{record}") else old)
+    with pytest.raises(LoadError, match=said):
+        load("odd.pt2")
+
+
+def test_what_a_message_repeats_of_a_document_is_cut(here):
+    def long(document: dict[str, Any]) -> None:
+        document["graph_module"]["graph"]["nodes"][-1]["inputs"][0]["arg"] = {"as_float": "Max(s0, " * 5000}
+
+    redocumented("net.pt2", "odd.pt2", long)
+    with pytest.raises(LoadError, match=r"odd\.pt2 is damaged: ") as caught:
+        load("odd.pt2")
+    assert len(str(caught.value)) < 600
+
+
 class Blocks(nn.Module):
     """A norm's statistic and two gates made without gradients, one of them cut in two; an autocast head."""
 

@@ -48,6 +48,17 @@ def bare(x: Tensor, gain: Tensor) -> Tensor:
     return F.layer_norm(x, (WIDTH,)) * gain
 
 
+def by_einsum(x: Tensor, gain: Tensor) -> Tensor:
+    normed = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + EPS)
+    return torch.einsum("...d,d->...d", normed, gain)
+
+
+def by_addcmul(x: Tensor, gain: Tensor) -> Tensor:
+    """n (1 + gain)."""
+    normed = F.layer_norm(x, (WIDTH,))
+    return torch.addcmul(normed, normed, gain)
+
+
 def scaled(x: Tensor, gain: Tensor) -> Tensor:
     return x * gain
 
@@ -85,7 +96,7 @@ def kinds(model: nn.Module, given: object) -> dict[str, str]:
 
 @pytest.mark.parametrize("with_input", [True, False], ids=["input", "no_input"])
 @pytest.mark.parametrize("skip", [True, False], ids=["skip", "plain"])
-@pytest.mark.parametrize("norm", [llama, t5, gemma, inside, normalize, bare])
+@pytest.mark.parametrize("norm", [llama, t5, gemma, inside, normalize, bare, by_einsum, by_addcmul])
 def test_the_gain_of_a_written_norm(norm: Callable[[Tensor, Tensor], Tensor], skip: bool, with_input: bool):
     model = nn.Sequential(nn.Linear(WIDTH, WIDTH), Block(norm, skip), nn.Linear(WIDTH, 3))
     assert kinds(model, (2, 3, WIDTH) if with_input else None)["1.gain"] == "norm"

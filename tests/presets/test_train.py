@@ -116,6 +116,10 @@ CASES: Mapping[str, tuple[Callable[[], nn.Module], Any, str]] = {
     "as many numbers": (lambda: mlp(8, 16, 8), ROW, "dense output"),
     "image to a smaller map": (lambda: conv(strided=True), IMAGE, "map of logits"),
     "norms": (lambda: mlp(8, 16, 4, norm=True), ROW, "norms"),
+    "norms written out": (
+        lambda: Net(lambda s, x: s.b(torch.relu(s.a(x * x.square().mean(-1, keepdim=True).rsqrt() * s.gain))),
+                    a=nn.Linear(8, 8), b=nn.Linear(8, 4), gain=nn.Parameter(torch.ones(8))), ROW, "norms"
+    ),
     "stream with norms inside": (lambda: streaming(norm=True), (4, 16), "stream with norms inside"),
     "stream with norms last": (lambda: streaming(norm=True, last=True), (4, 16), "norms"),
     "recurrence": (

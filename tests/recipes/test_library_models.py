@@ -44,6 +44,8 @@ def fits(values: Tensor, std: float, mean: float) -> bool:
 @pytest.mark.parametrize("name", MODELS)
 def test_a_fresh_model_has_what_its_recipe_writes(name: str):
     case = MODELS[name]
+    if "transformers" in name:
+        pytest.importorskip("transformers", reason="there is none for Python 3.10")
     torch.manual_seed(0)
     model = case.build()
     plan = autoinit.plan(model, case.inputs, recipe=case.recipe, zeros="reset")
@@ -65,6 +67,8 @@ def names(model: nn.Module, case: LibraryModel) -> set[str]:
 @pytest.mark.parametrize("name", MODELS)
 def test_check_names_exactly_the_deviations_and_is_clean_after_writing(name: str):
     case = MODELS[name]
+    if "transformers" in name:
+        pytest.importorskip("transformers", reason="there is none for Python 3.10")
     torch.manual_seed(0)
     model = case.build()
     found = names(model, case)

@@ -549,6 +549,24 @@ def test_a_weight_that_a_layer_makes_from_a_code():
     assert others(made) == {"code": "other"}
 
 
+TABLES: dict[str, Callable[[Any], Tensor]] = {
+    "index": lambda m: m.w[m.at],
+    "index_select": lambda m: m.w.index_select(0, m.at.flatten()).view(4, 4, 6),
+    "along the last axis": lambda m: m.w.T.index_select(1, m.at.flatten()).unflatten(1, (4, 4)).permute(1, 2, 0),
+    "keywords": lambda m: torch.index_select(m.w, dim=-2, index=m.at.reshape(-1)).reshape(4, 4, -1),
+}
+
+
+@pytest.mark.parametrize("spelling", TABLES)
+def test_rows_of_a_table_by_relative_position(spelling: str):
+    """sum_c q_c R[i - j + 3, c]: of a table (7, 6), whose rows are chosen, the 6 columns are summed."""
+    at = torch.arange(4)[:, None] - torch.arange(4)[None] + 3
+    net = Net(lambda m, x: torch.relu(torch.einsum("bqc,qkc->bqk", x, TABLES[spelling](m))), w=parameter(7, 6), at=at)
+    made = plan(net, (2, 4, 6))
+    assert outline(made)["w"] == PLANNED_RELU
+    assert made["w"].std == pytest.approx(HE)
+
+
 # Complex.
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
@@ -17,6 +19,7 @@ import torch
 from torch import nn
 
 from autoinit.errors import LoadError
+from autoinit.errors.arguments import shown
 from autoinit.loading._archives import Archive, DamagedError
 from autoinit.loading._wording import one_line
 from autoinit.loading.exported import _schema as schema
@@ -30,6 +33,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 _MODEL = "model"
+_LONGEST = 500
+"""Characters of what is wrong with a document, which repeats what stands in it."""
 _TRUST = "or add --trust, which lets torch load it and run code from it: only for a file whose origin you know"
 
 
@@ -49,7 +54,7 @@ def read(file: BinaryIO, limit: int, place: object) -> ExportedModel:
     except UnreadableError as error:
         raise LoadError(f"{place} is refused: {error}; export the model again without it, {_TRUST}") from error
     except DamagedError as error:
-        raise LoadError(f"{place} is damaged: {error}") from error
+        raise LoadError(f"{place} is damaged: {textwrap.shorten(str(error), _LONGEST)}") from error
     except RecursionError as error:
         raise LoadError(f"{place} is damaged: its document is nested too deep") from error
 
@@ -83,6 +88,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _model(archive: Archive) -> ExportedModel:
+    _check_archive(archive)
     name = _only_program(archive)
     content = archive.read(f"models/{name}.json")
     _check_version(content)
@@ -97,6 +103,16 @@ def _model(archive: Archive) -> ExportedModel:
         if not isinstance(held.get(each), nn.Parameter):
             raise DamagedError(f"the parameter {each} has no weights")
     return ExportedModel(graph_of(module, constants), held, tuple(parameters))
+
+
+def _check_archive(archive: Archive) -> None:
+    """Of a version that is known, and numbers that lie in memory as they do in the file."""
+    for record, expected in (("archive_version", "0"), ("byteorder", sys.byteorder)):
+        found = archive.read(record).strip() if record in archive else expected.encode()
+        if found != expected.encode():
+            raise UnreadableError(
+                f"its {record.replace('_', ' ')} is {shown(found.decode(errors='replace'))}, expected {expected}"
+            )
 
 
 def _only_program(archive: Archive) -> str:
