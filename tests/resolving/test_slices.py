@@ -267,23 +267,6 @@ def test_features_that_an_input_picks_part_nowhere():
     assert (found.slices, {each.nonlinearity for each in found.alternatives}) == ((), {"relu", "tanh"})
 
 
-def test_features_part_behind_sums_over_all_axes():
-    """torch takes `dim=()` and `dim=None` for all axes."""
-
-    class Summed(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer = nn.Linear(4, 2)
-
-        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-            first, second = self.layer(x).unbind(-1)
-            both = torch.stack([first.sum(dim=()), second.mean(dim=None)])
-            return torch.relu(both[0]), torch.tanh(both[1])
-
-    (row,) = rows_of(resolve(trace(Summed(), torch.randn(3, 4)))).values()
-    assert [(runs, part.nonlinearity) for runs, part in row.slices] == [(((0, 1),), "relu"), (((1, 2),), "tanh")]
-
-
 @ways
 def test_features_of_a_weight_on_the_left_stand_on_the_axis_before_the_last(with_input: bool):
     """W x, with x of (samples, inputs, positions): rows 0 to 2 feed the ReLU, rows 3 to 5 the tanh."""
