@@ -40,7 +40,7 @@ def test_no_circle_of_files() -> None:
 
 def test_the_step_up_is_taken_in_one_function_only() -> None:
     up = [(each.function, each.name) for each in imports() if (each.importer, each.imported) == STEP_UP]
-    assert up == [("apply", "write")]
+    assert up == [("apply", "applied")]
 
 
 def test_private_modules_are_imported_in_their_own_room_only() -> None:
@@ -91,7 +91,7 @@ def test_imports_in_functions_have_a_reason() -> None:
 
 def test_every_module_was_read() -> None:
     assert {"autoinit", "autoinit.plans.plan", "autoinit.checking.rules.ini001_nonfinite"} <= set(modules())
-    assert Import("autoinit.plans.plan", "autoinit.writing.applying", "write", "apply") in imports()
+    assert Import("autoinit.plans.plan", "autoinit.writing.applying", "applied", "apply") in imports()
 
 
 def test_the_architecture_names_every_room_and_module_at_the_top() -> None:
