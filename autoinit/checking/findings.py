@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from autoinit import formats
+from autoinit._escaping import log_line
 from autoinit.errors.arguments import member
 
 if TYPE_CHECKING:
@@ -87,7 +88,7 @@ class Finding:
 
     def __str__(self) -> str:
         place = f"{self.location}: " if self.location is not None else ""
-        return f"{place}{self.code} {self.severity}: {self.message}"
+        return log_line(f"{place}{self.code} {self.severity}: {self.message}")
 
 
 @dataclass(frozen=True)

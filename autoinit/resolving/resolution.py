@@ -8,6 +8,7 @@ from enum import Enum
 
 import torch
 
+from autoinit._escaping import log_line
 from autoinit.theory.layouts import Layout
 from autoinit.tracing.dataflow import SourceLine
 
@@ -175,4 +176,4 @@ class Resolution:
     def __str__(self) -> str:
         params = ", ".join(f"{key}={value:g}" for key, value in self.params.items())
         phi = f"{self.nonlinearity}({params})" if params else self.nonlinearity
-        return f"{self.name}: {self.op} -> {phi} ({self.reason}) via {' > '.join(self.path)}"
+        return log_line(f"{self.name}: {self.op} -> {phi} ({self.reason}) via {' > '.join(self.path)}")

@@ -11,6 +11,7 @@ import networkx as nx
 import torch.fx
 
 from autoinit import formats
+from autoinit._escaping import log_line
 from autoinit.ops.registry import REGISTRY, OpSpec
 from autoinit.ops.roles import Role, Trait
 from autoinit.theory.activations import Fact
@@ -269,4 +270,4 @@ class Dataflow:
             weights = "".join(f" [{use.name}]" for use in op.params if use.layout is not None)
             lines.append(f"  {op.name}: {op.op} ({op.role}){weights} -> {feeds}")
         lines += [f"  unsupported: {each.op} at {each.name}" for each in self.unsupported]
-        return "\n".join(lines)
+        return "\n".join(map(log_line, lines))

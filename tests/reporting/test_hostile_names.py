@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from torch import nn
 
-from autoinit import CoordinateCheck, check, formats, plan, scaling
+from autoinit import CoordinateCheck, check, formats, plan, resolve, scaling, trace
 from autoinit._escaping import log_line, visible
 from autoinit.api import report
 from autoinit.checking._wording import expression, quoted
@@ -116,6 +116,26 @@ def test_no_name_does_anything_in_any_format(name):
             assert {token.content for token in tokens if token.type == "html_inline"} <= {"<br>"}
             blocks = [token.content for token in tokens if token.type == "html_block"]
             assert all(each.startswith(("<details>", "</details>")) for each in blocks)
+
+
+@settings(derandomize=True, deadline=None, max_examples=40)
+@given(names)
+@example("\n::error ::x")
+@example("\x1b[31m\r")
+def test_no_name_does_anything_in_what_a_value_prints(name):
+    """What `print` shows of a dataflow, a resolution, a finding, a plan: one line for each that there is."""
+    model = named(name)
+    dataflow, findings = trace(model), check(model).findings
+    for value, lines in [
+        (dataflow, 1 + len(dataflow.graph)),
+        *((each, 1) for each in resolve(dataflow)),
+        *((each, 1) for each in findings),
+        (plan(model), None),
+    ]:
+        text = str(value)
+        assert harmless(text), type(value)
+        assert not any(map(is_command, text.split("\n"))), type(value)
+        assert lines is None or text.count("\n") == lines - 1
 
 
 def _strings(value: object) -> set[str]:
