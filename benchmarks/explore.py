@@ -157,7 +157,7 @@ def main() -> int:
                 f"@example(\n{textwrap.indent(example, '    ')}\n)", soft_wrap=True, highlight=False, markup=False
             )
     for line in trouble:
-        console.print(line, markup=False, highlight=False)
+        console.print(line, soft_wrap=True, markup=False, highlight=False)
     if written is not None:
         found: dict[str, Any] = {
             "minutes": options.minutes,

@@ -210,7 +210,7 @@ def _raising(error: Exception) -> Callable[[str, torch.Tensor], object]:
         (_raising(_SpeechlessError()), r"layout\('up.weight', ...\) failed: _SpeechlessError: ; nothing"),
         (lambda name, _: Box((3, 3), [(0,), (5,)]), r"layout\('up.weight', ...\) failed: IndexError: "),
         (lambda: None, "expected a function to be called with 2 arguments"),
-        (5, "layout=5: expected a function to be called with 2 arguments"),
+        (5, "layout=5: expected a function"),
     ],
 )
 def test_a_layout_that_fails(layout: Any, match: str) -> None:

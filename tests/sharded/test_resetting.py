@@ -199,7 +199,7 @@ def test_the_models_own_tensors_get_what_it_gives(takes: bool) -> None:
 
 def test_a_word_that_is_no_choice_is_refused() -> None:
     model = nn.Sequential(nn.Linear(4, 4))
-    with pytest.raises(ArgumentError, match="rest='clear': expected 'keep' or 'reset'"):
+    with pytest.raises(ArgumentError, match="rest='clear': expected one of 'keep', 'reset'"):
         plan(model).apply(model, rest="clear")
 
 
